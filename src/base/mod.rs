@@ -1,0 +1,21 @@
+//! Value types that any module may name: keys, opaque payloads, time, ids, limits, blame.
+//!
+//! Arithmetic and data only. Nothing here reads a clock, rolls dice or opens anything.
+
+mod blame;
+mod graph;
+mod id;
+mod key;
+mod keysplit;
+mod limits;
+mod seeded;
+mod value;
+
+pub use blame::Blame;
+pub use graph::{Annotations, GraphTask, ShuffleLayout, ShuffleSpec};
+pub use id::{CallId, ClientId, Now, RunId, TaskId, TicketId, WorkerId};
+pub use key::{Key, KeyError, KeyPart};
+pub use keysplit::{key_group, key_prefix};
+pub use limits::Limits;
+pub use seeded::{Rng, Seeded, SeededMap, SeededSet};
+pub use value::{Failure, Opaque, PickledPart, PyError, Text, Value};

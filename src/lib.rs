@@ -1,0 +1,7 @@
+//! rask: Dask in one executable.
+//!
+//! *bytes → message → event → step → effects → messages → bytes.* The scheduler is a value (`sched`); everything
+//! around it turns bytes into events and effects into bytes.
+
+pub mod base;
+pub mod sched;
