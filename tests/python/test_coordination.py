@@ -122,7 +122,7 @@ def test_semaphore_values_limits_and_errors(client):
     sem.release(), sem.release()
     assert sem.get_value() == 0
     with pytest.raises(ValueError):
-        Semaphore(max_leases=3, name="values").get_value()
+        Semaphore(max_leases=3, name="values").register()
     sem.close()
     with pytest.raises(RuntimeError):
         sem.acquire(timeout=1)
