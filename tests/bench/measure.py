@@ -56,7 +56,10 @@ def median(values) -> float:
 
 
 def table(rows: list[list], heads: list[str]) -> str:
-    cells = [heads, *([f"{c:.3g}" if isinstance(c, float) else str(c) for c in row] for row in rows)]
+    def text(cell):
+        return (f"{cell:.3g}" if abs(cell) < 1000 else f"{cell:.0f}") if isinstance(cell, float) else str(cell)
+
+    cells = [heads, *([text(c) for c in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
     lines = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) for row in cells]
     lines.insert(1, "  ".join("-" * w for w in widths))
