@@ -17,9 +17,13 @@ import signal
 import struct
 import sys
 import time
-import uuid
+from pathlib import Path
 
 import msgpack
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+
+from rawdask import HELLO, encode, worker_registration  # noqa: E402
 
 PICKLED_ZERO = pickle.dumps(0, protocol=5)
 PICKLED_INT = pickle.dumps(int, protocol=5)
@@ -35,15 +39,6 @@ PAYLOAD_HEADER = msgpack.packb(
 )
 
 
-def encode(message, frames=()) -> bytes:
-    """One message: total length, number of frames, their lengths, the frames. All counts are u64 little endian."""
-    parts = [msgpack.packb(message), *frames]
-    head = struct.pack(f"<{1 + len(parts)}Q", len(parts), *map(len, parts))
-    return b"".join((struct.pack("<Q", len(head) + sum(map(len, parts))), head, *parts))
-
-
-HELLO = encode({"compression": None, "python": list(sys.version_info[:3]), "pickle-protocol": 5})
-
 
 class Peer(asyncio.Protocol):
     """One connection. After the handshake every message's first frame goes to `on_message(peer, message)`."""
@@ -55,14 +50,14 @@ class Peer(asyncio.Protocol):
 
     def connection_made(self, transport):
         self.transport = transport
-        transport.write(HELLO)
+        transport.write(encode(HELLO))
 
     def connection_lost(self, exc):
         if self.on_lost:
             self.on_lost()
 
     def send(self, message, frames=()):
-        self.transport.write(encode(message, frames))
+        self.transport.write(encode(message, *frames))
 
     def data_received(self, data):
         self.pending += data
@@ -102,51 +97,13 @@ class Worker:
         self.welcome = loop.create_future()
         self.server = await loop.create_server(lambda: Peer(self.on_call), "127.0.0.1", 0)
         self.address = "tcp://127.0.0.1:%d" % self.server.sockets[0].getsockname()[1]
-        hello = self.registration()
+        hello = worker_registration(
+            f"zero-{self.number}", self.address, nthreads=self.nthreads, versions=self.versions
+        )
         await loop.create_connection(
             lambda: Peer(self.on_stream, hello, on_lost=lambda: os._exit(0)), self.host, self.port
         )
         await asyncio.wait_for(self.welcome, 60)
-
-    def registration(self) -> dict:
-        now = time.time()
-        transfer = ("incoming_bytes", "incoming_count", "incoming_count_total")
-        transfer += ("outgoing_bytes", "outgoing_count", "outgoing_count_total")
-        metrics = {
-            "task_counts": {},
-            "bandwidth": {"total": 100_000_000, "workers": {}, "types": {}},
-            "digests_total_since_heartbeat": {},
-            "managed_bytes": 0,
-            "spilled_bytes": {"memory": 0, "disk": 0},
-            "transfer": dict.fromkeys(transfer, 0),
-            "event_loop_interval": 0.02,
-            "cpu": 0.0,
-            "memory": 50_000_000,
-            "time": now,
-            "host_net_io": {"read_bps": 0.0, "write_bps": 0.0},
-            "host_disk_io": {"read_bps": 0.0, "write_bps": 0.0},
-            "num_fds": 20,
-        }
-        return {
-            "op": "register-worker",
-            "reply": False,
-            "address": self.address,
-            "status": "running",
-            "nthreads": self.nthreads,
-            "name": f"zero-{self.number}",
-            "now": now,
-            "resources": {},
-            "memory_limit": 4_000_000_000,
-            "local_directory": "/nonexistent",
-            "services": {},
-            "nanny": None,
-            "pid": os.getpid(),
-            "versions": self.versions,
-            "metrics": metrics,
-            "extra": {},
-            "stimulus_id": f"worker-connect-{now}",
-            "server_id": f"Worker-{uuid.uuid4()}",
-        }
 
     def on_stream(self, peer: Peer, messages):
         if not self.welcome.done():

@@ -363,6 +363,7 @@ def test_adaptive_target_follows_the_load(cluster, client):
     client.cancel(futures)
 
 
+@pytest.mark.timeout(45)
 def test_adaptive_scales_a_cluster_object(start_cluster):
     """Adaptive drives a SpecCluster whose scheduler is the one under test."""
     from distributed.deploy.spec import ProcessInterface, SpecCluster
@@ -391,6 +392,7 @@ def test_adaptive_scales_a_cluster_object(start_cluster):
     class Process(ProcessInterface):
         def __init__(self, scheduler, name, **kwargs):
             super().__init__(scheduler=scheduler, name=name)
+            self.name = name
 
         async def start(self):
             self.proc = cluster.add_worker(self.name)
