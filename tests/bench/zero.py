@@ -39,7 +39,6 @@ PAYLOAD_HEADER = msgpack.packb(
 )
 
 
-
 class Peer(asyncio.Protocol):
     """One connection. After the handshake every message's first frame goes to `on_message(peer, message)`."""
 

@@ -273,7 +273,7 @@ def test_releases_of_unknown_and_foreign_keys(client, connect):
     wait(future)
     raw = connect(RawClient)
     raw.send([{"op": "client-releases-keys", "keys": ["unknown", "not-yours", ("t", 1)], "client": raw.name}])
-    raw.send([{"op": "cancel-keys", "keys": ["not-yours", "unknown"], "force": False, "client": raw.name}])
+    raw.send([{"op": "cancel-keys", "keys": ["not-yours", "unknown"], "force": False, "client": raw.name, "reason": "r", "msg": "m"}])
     raw.send([{"op": "report-key", "key": "unknown"}])
     while True:  # the answer to the last shows that all were handled
         messages = raw.receive()
