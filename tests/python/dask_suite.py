@@ -167,7 +167,7 @@ def main() -> int:
         rask_bin()
     budget = args.budget or (None if args.full or args.sample or args.expression else 180)
     argv = [str(PACKAGE / path) for path in args.paths or WHERE]
-    argv += ["-c", str(HERE / "dask_suite.ini"), "--rootdir", str(PACKAGE), "-p", "no:cacheprovider", "-q", "--no-header"]
+    argv += ["-c", str(HERE / "dask_suite.ini"), "--rootdir", str(PACKAGE), "-p", "no:cacheprovider", "-q", "--no-header", "--assert=plain"]
     argv += ["--no-summary", "--timeout", str(TEST_S), "--timeout-method", "signal", "-W", "ignore"]
     argv += ["-m", "not network and not gpu and not array_expr" + ("" if args.full else " and not slow")]
     if args.expression:
