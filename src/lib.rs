@@ -4,4 +4,7 @@
 //! around it turns bytes into events and effects into bytes.
 
 pub mod base;
+pub mod clock;
+pub mod net;
 pub mod sched;
+pub mod wire;
