@@ -4,4 +4,7 @@
 //! around it turns bytes into events and effects into bytes.
 
 pub mod base;
+pub mod graph;
+pub mod pickle;
+pub mod pyhost;
 pub mod sched;
