@@ -5,6 +5,9 @@
 
 pub mod base;
 pub mod clock;
+pub mod graph;
 pub mod net;
+pub mod pickle;
+pub mod pyhost;
 pub mod sched;
 pub mod wire;
