@@ -4,4 +4,5 @@
 //! around it turns bytes into events and effects into bytes.
 
 pub mod base;
+pub mod cluster;
 pub mod sched;
