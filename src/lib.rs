@@ -5,6 +5,7 @@
 
 pub mod base;
 pub mod clock;
+pub mod cluster;
 pub mod graph;
 pub mod net;
 pub mod pickle;
