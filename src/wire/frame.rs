@@ -63,17 +63,22 @@ struct Bounds {
     frames: u64,
 }
 
-impl Decoder {
-    /// A decoder at the start of a connection.
-    pub fn new(limits: &Limits) -> Self {
-        let limits = Bounds {
+impl Bounds {
+    const fn of(limits: &Limits) -> Self {
+        Self {
             frame: limits.frame_bytes,
             message: limits.message_bytes,
             head: limits.head_bytes,
             frames: limits.frames,
-        };
+        }
+    }
+}
+
+impl Decoder {
+    /// A decoder at the start of a connection.
+    pub fn new(limits: &Limits) -> Self {
         Self {
-            limits,
+            limits: Bounds::of(limits),
             shared: BytesMut::new(),
             step: STEP_MIN,
             state: State::Prelude,
@@ -82,6 +87,11 @@ impl Decoder {
             done: Vec::new(),
             big: None,
         }
+    }
+
+    /// Other limits from now on: a peer that has shaken hands may say more.
+    pub const fn set_limits(&mut self, limits: &Limits) {
+        self.limits = Bounds::of(limits);
     }
 
     /// Nothing of a message has arrived: the peer may close here without losing anything.

@@ -44,6 +44,14 @@ impl Assembler {
         }
     }
 
+    /// Other limits from now on: a peer that has shaken hands may say more.
+    pub const fn set_limits(&mut self, limits: &Limits) {
+        self.frame_bytes = limits.frame_bytes;
+        self.message_bytes = limits.message_bytes;
+        self.head_bytes = limits.head_bytes;
+        self.frames = limits.frames;
+    }
+
     /// Nothing of a message has arrived.
     pub const fn is_idle(&self) -> bool {
         self.missing.is_none()
