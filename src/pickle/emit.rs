@@ -107,6 +107,29 @@ impl<'a> Splitter<'a> {
         self.out.extend_from_slice(opcodes);
     }
 
+    /// Appends an `int`.
+    pub fn int(&mut self, number: i64) {
+        super::write::put_int(&mut self.out, number);
+    }
+
+    /// Appends a `str`.
+    pub fn text(&mut self, text: &str) {
+        put_text(&mut self.out, text.as_bytes());
+    }
+
+    /// Appends a buffer that is the caller's own.
+    pub fn buffer(&mut self, buffer: Bytes) {
+        self.out.push(0x97);
+        self.used.push(buffer);
+    }
+
+    /// How long the pickle of the part has become, buffers excluded.
+    ///
+    /// Unit: bytes.
+    pub fn pickle_bytes(&self) -> usize {
+        self.out.len()
+    }
+
     /// How long the part has become, buffers included.
     ///
     /// Unit: bytes.

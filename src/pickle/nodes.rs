@@ -245,6 +245,27 @@ impl Nodes {
             .flatten()
     }
 
+    /// A node and everything that belongs to it, each once.
+    pub fn below(&self, id: NodeId) -> Vec<NodeId> {
+        let mut seen = std::collections::BTreeSet::from([id]);
+        let mut found = vec![id];
+        let mut at = 0;
+        while let Some(&id) = found.get(at) {
+            at += 1;
+            let node = self.node(id);
+            let pair = [NodeId(node.a as u32), NodeId(node.b as u32)];
+            let own = match node.kind {
+                Kind::Tuple | Kind::FrozenSet | Kind::NewObjEx => self.span(node.a, node.b),
+                Kind::Global | Kind::Reduce | Kind::NewObj => pair.as_slice(),
+                Kind::ReadOnly => pair.get(..1).unwrap_or_default(),
+                _ => &[],
+            };
+            let later = self.changes_of(id).flat_map(|entry| self.span(entry.first, entry.len));
+            found.extend(own.iter().chain(later).copied().filter(|&child| seen.insert(child)));
+        }
+        found
+    }
+
     /// Is it `None`?
     pub fn is_none(&self, id: NodeId) -> bool {
         self.atom(id).is_some_and(|raw| raw == b"N")
