@@ -5,4 +5,5 @@
 
 pub mod base;
 pub mod cluster;
+pub mod config;
 pub mod sched;
