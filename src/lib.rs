@@ -4,6 +4,14 @@
 //! around it turns bytes into events and effects into bytes.
 
 pub mod base;
+pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod graph;
+pub mod host;
+pub mod net;
+pub mod pickle;
+pub mod pyhost;
 pub mod sched;
+pub mod supervise;
+pub mod wire;
