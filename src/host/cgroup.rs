@@ -39,7 +39,11 @@ fn groups(root: &Path, controller: &str) -> Vec<PathBuf> {
     let own = table.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':');
         let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-        let found = if controller.is_empty() { controllers.is_empty() } else { controllers.split(',').any(|c| c == controller) };
+        let found = if controller.is_empty() {
+            controllers.is_empty()
+        } else {
+            controllers.split(',').any(|c| c == controller)
+        };
         found.then(|| path.trim_start_matches('/').to_owned())
     });
     let mount = root.join("sys/fs/cgroup").join(controller);
