@@ -6,9 +6,12 @@
 pub mod base;
 pub mod clock;
 pub mod cluster;
+pub mod config;
 pub mod graph;
+pub mod host;
 pub mod net;
 pub mod pickle;
 pub mod pyhost;
 pub mod sched;
+pub mod supervise;
 pub mod wire;
