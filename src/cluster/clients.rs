@@ -11,7 +11,7 @@ use super::translate::raise;
 use super::versions::{Side, mismatch_warning};
 use crate::base::{ClientId, Text, Value};
 use crate::net::Pace;
-use crate::sched::Event;
+use crate::sched::{Event, heartbeat_interval_secs};
 
 /// How long the events of a peer that left can still be read.
 ///
@@ -128,17 +128,5 @@ impl Driver {
             })
             .await;
         });
-    }
-}
-
-/// How often each of `n` peers should beat. Unit: seconds.
-///
-/// Source: `distributed/scheduler.py`, `heartbeat_interval`.
-pub(super) fn heartbeat_interval_secs(n: usize) -> f64 {
-    match n {
-        0..=10 => 0.5,
-        11..=49 => 1.0,
-        50..=199 => 2.0,
-        _ => n as f64 / 200.0 + 1.0,
     }
 }

@@ -101,10 +101,8 @@ pub(super) struct ClientLink {
 pub(super) enum Waiting {
     /// The asker, who gets the answer as it is.
     Asker(Call),
-    /// The asker, who gets the answer as shuffle requests are answered.
-    Shuffle(Call),
-    /// A job.
-    Job(oneshot::Sender<Answer>),
+    /// The asker, who gets the answer as shuffle requests are answered; for a barrier, its shuffle and run.
+    Shuffle(Call, Option<(Text, i64)>),
     /// A worker that registers.
     Registration(Box<Joining>),
 }
@@ -139,7 +137,6 @@ pub(super) struct Driver {
     pub pyhost: Option<Pyhost>,
     pub blocked: SeededSet<Text>,
     pub graph_part_tasks: usize,
-    validate: bool,
 
     pub conns: SeededMap<ConnId, Conn>,
     pub clients: SeededMap<ClientId, ClientLink>,
@@ -206,7 +203,6 @@ pub(super) struct Parts {
     pub identity: Identity,
     pub pyhost: Option<Pyhost>,
     pub blocked: Vec<Text>,
-    pub validate: bool,
 }
 
 /// Most lines of log that `get_logs` remembers. Source: `distributed.admin.log-length`.
@@ -223,7 +219,6 @@ impl Driver {
             identity: parts.identity,
             pyhost: parts.pyhost,
             blocked: parts.blocked.into_iter().collect(),
-            validate: parts.validate,
             conns: SeededMap::default(),
             clients: SeededMap::default(),
             workers: SeededMap::default(),
@@ -365,8 +360,8 @@ impl Driver {
         let call = self.next_call;
         self.next_call = self.next_call.wrapping_add(1);
         let asker = match &waiting {
-            Waiting::Asker(asker) | Waiting::Shuffle(asker) => Some(asker.conn),
-            Waiting::Job(_) | Waiting::Registration(_) => None,
+            Waiting::Asker(asker) | Waiting::Shuffle(asker, _) => Some(asker.conn),
+            Waiting::Registration(_) => None,
         };
         if let Some(line) = asker.and_then(|conn| self.rpc_line(conn)) {
             line.core_call = Some(call);

@@ -29,7 +29,7 @@ impl Driver {
             Effect::Retired { worker, moved } => {
                 for waiter in self.retiring.remove(&worker).unwrap_or_default() {
                     // The job may have been dropped; then the worker is left as it is.
-                    drop(waiter.send(moved));
+                    let _ = waiter.send(moved);
                 }
             }
             Effect::Log { topics, message } => self.log_event(&topics, &message),
@@ -58,11 +58,7 @@ impl Driver {
         match self.close_call(call) {
             None => debug!(call, "an answer that nobody waits for any more"),
             Some(Waiting::Asker(asker)) => self.finish(asker, plain(answer)),
-            Some(Waiting::Shuffle(asker)) => shuffle::on_answer(self, asker, answer),
-            Some(Waiting::Job(job)) => {
-                // A job that is gone does not want its answer.
-                drop(job.send(answer));
-            }
+            Some(Waiting::Shuffle(asker, barrier)) => shuffle::on_answer(self, asker, barrier, answer),
             Some(Waiting::Registration(joining)) => self.on_registered(*joining, answer),
         }
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 use futures_util::future::join_all;
 
 use super::desk::Desk;
-use super::driver::{Call, Driver, Outcome};
+use super::driver::{Call, Driver};
 use super::replicate::{copy_to, delete_from, partial_fail};
 use super::rpc::{Done, args};
 use crate::base::{Key, SeededMap, SeededSet, Text, Value};

@@ -12,16 +12,16 @@ use crate::wire::op::StreamOp;
 
 use super::driver::Stimulus;
 
-/// The short name of an event, for stimulus ids.
+/// The short name of an event, for stimulus ids; the same that the scheduler's stories use.
 pub(super) const fn event_kind(event: &Event) -> &'static str {
     match event {
-        Event::ClientAdded { .. } => "add-client",
+        Event::ClientAdded { .. } => "client-added",
         Event::ClientRemoved { .. } => "remove-client",
         Event::ClientDesires { .. } => "client-desires-keys",
         Event::ClientReleases { .. } => "client-releases-keys",
         Event::CancelKeys { .. } => "cancel-key",
         Event::ReportKey { .. } => "report-key",
-        Event::Retry { .. } => "client-retry",
+        Event::Retry { .. } => "stimulus-retry",
         Event::Restart => "restart",
         Event::GraphOpened { .. } | Event::GraphPart { .. } | Event::GraphFailed { .. } => "update-graph",
         Event::AddWorker { .. } => "add-worker",
@@ -35,17 +35,16 @@ pub(super) const fn event_kind(event: &Event) -> &'static str {
         Event::AddKeys { .. } => "add-keys",
         Event::LongRunning { .. } => "long-running",
         Event::Reschedule { .. } => "reschedule",
-        Event::RefreshWhoHas { .. } => "refresh-who-has",
+        Event::RefreshWhoHas { .. } => "request-refresh-who-has",
         Event::StealResponse { .. } => "steal-response",
         Event::UpdateData { .. } => "update-data",
         Event::AddReplicas { .. } => "add-replicas",
-        Event::DropReplicas { .. } => "delete-data",
+        Event::DropReplicas { .. } => "drop-replicas",
         Event::SetRestrictions { .. } => "set-restrictions",
         Event::Retire { .. } | Event::RetireAborted { .. } => "retire-workers",
-        Event::Coord { .. } => "coord",
-        Event::CallAbandoned { .. } => "call-abandoned",
-        Event::Shuffle { .. } => "shuffle",
-        Event::Amm { .. } => "amm",
+        Event::Coord { .. } | Event::CallAbandoned { .. } => "coordination",
+        Event::Shuffle { .. } => "p2p",
+        Event::Amm { .. } => "active_memory_manager",
         Event::Tick => "tick",
     }
 }

@@ -4,15 +4,13 @@ use std::net::IpAddr;
 
 use tracing::info;
 
-use super::clients::heartbeat_interval_secs;
 use super::desk::ConnId;
 use super::driver::{Call, Driver, Outcome, Role, Waiting};
-use super::effects::texts;
 use super::ring::Run;
 use super::translate::{action_name, raise};
 use crate::base::{Text, Value, WorkerId};
 use crate::net::{Address, Outbox, Pace};
-use crate::sched::{Answer, Event, Finished, Heartbeat, StartStop, WorkerHello, WorkerStatus};
+use crate::sched::{Answer, Event, Finished, Heartbeat, StartStop, WorkerHello, WorkerStatus, heartbeat_interval_secs};
 
 /// A registered worker's connection, and what it said of itself.
 #[derive(Debug)]
@@ -34,7 +32,6 @@ pub(super) struct Facts {
     pub versions: Value,
     /// More fields for its identity, by its own choice.
     pub extra: Value,
-    pub pid: Value,
     /// Unit: seconds since the epoch.
     pub last_seen: f64,
     /// Its clock minus ours. Unit: seconds.
@@ -91,7 +88,6 @@ impl Driver {
             local_directory: field("local_directory").clone(),
             versions: field("versions").clone(),
             extra: field("extra").clone(),
-            pid: field("pid").clone(),
             last_seen: self.clock.wall(),
             time_delay: field("now").as_f64().map_or(0.0, |theirs| self.clock.wall() - theirs),
         };
@@ -110,7 +106,7 @@ impl Driver {
             resources: amounts(field("resources")),
             address,
         };
-        let name = Text::from(display(&name));
+        let name = Text::from(shown(&name));
         let joining = Joining { call, facts, name };
         let id = self.open_call(Waiting::Registration(Box::new(joining)));
         self.apply(Event::AddWorker { call: id, worker: Box::new(hello) });
@@ -172,7 +168,7 @@ impl Driver {
         let Some(identity) = self.worker_identity(worker) else { return };
         let Some(view) = self.sched.worker(worker) else { return };
         let address = view.address.clone();
-        info!(worker = %address, name = %display(view.name), threads = view.nthreads, "worker registered");
+        info!(worker = %address, name = %shown(view.name), threads = view.nthreads, "worker registered");
         let news = Value::Map(vec![(Value::Str(address), without_metrics(identity))]);
         self.to_watchers(&Value::Array(vec!["add".into(), Value::map([("workers", news)])]));
     }
@@ -199,7 +195,7 @@ impl Driver {
         }
         for waiter in self.retiring.remove(&worker).unwrap_or_default() {
             // Whoever retires it need not wait any longer: there is nothing left to move.
-            drop(waiter.send(true));
+            let _ = waiter.send(true);
         }
         self.resolved.retain(|_, normal| normal != address);
         self.forget_events_later(address.clone());
@@ -325,7 +321,7 @@ impl Driver {
         self.starting_nannies.remove(&conn);
         if self.starting_nannies.is_empty() {
             for waiter in self.nannies_waiters.drain(..) {
-                drop(waiter.send(()));
+                let _ = waiter.send(());
             }
         }
     }
@@ -451,14 +447,9 @@ pub(super) fn host_of(address: &str) -> &str {
 }
 
 /// A name as people read it.
-pub(super) fn display(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Str(text) => text.to_string(),
         other => other.as_key().map_or_else(|| format!("{other:?}"), |key| key.to_string()),
     }
-}
-
-/// Addresses as a value.
-pub(super) fn addresses(list: &[Text]) -> Value {
-    texts(list)
 }

@@ -4,12 +4,12 @@ use crate::base::{Failure, Key, Text, Value};
 use crate::cluster::translate::{raise, seconds};
 
 /// The keys in a required field.
-pub(super) fn keys(body: &Value, name: &str) -> Result<Vec<Key>, Failure> {
+pub(in crate::cluster) fn keys(body: &Value, name: &str) -> Result<Vec<Key>, Failure> {
     optional_keys(body, name)?.ok_or_else(|| missing(name))
 }
 
 /// The keys in a field that may be nil or missing.
-pub(super) fn optional_keys(body: &Value, name: &str) -> Result<Option<Vec<Key>>, Failure> {
+pub(in crate::cluster) fn optional_keys(body: &Value, name: &str) -> Result<Option<Vec<Key>>, Failure> {
     match body.field(name) {
         None => Ok(None),
         Some(value) => value.as_keys().map(Some).ok_or_else(|| wrong(name, "a list of keys")),
@@ -17,12 +17,12 @@ pub(super) fn optional_keys(body: &Value, name: &str) -> Result<Option<Vec<Key>>
 }
 
 /// The key in a required field.
-pub(super) fn key(body: &Value, name: &str) -> Result<Key, Failure> {
+pub(in crate::cluster) fn key(body: &Value, name: &str) -> Result<Key, Failure> {
     body.get(name).and_then(Value::as_key).ok_or_else(|| wrong(name, "a key"))
 }
 
 /// The text in a required field.
-pub(super) fn text(body: &Value, name: &str) -> Result<Text, Failure> {
+pub(in crate::cluster) fn text(body: &Value, name: &str) -> Result<Text, Failure> {
     match body.get(name) {
         Some(Value::Str(text)) => Ok(text.clone()),
         Some(_) => Err(wrong(name, "text")),
@@ -31,7 +31,7 @@ pub(super) fn text(body: &Value, name: &str) -> Result<Text, Failure> {
 }
 
 /// The text in a field that may be nil or missing.
-pub(super) fn optional_text(body: &Value, name: &str) -> Option<Text> {
+pub(in crate::cluster) fn optional_text(body: &Value, name: &str) -> Option<Text> {
     match body.get(name) {
         Some(Value::Str(text)) => Some(text.clone()),
         _ => None,
@@ -39,17 +39,17 @@ pub(super) fn optional_text(body: &Value, name: &str) -> Option<Text> {
 }
 
 /// The truth of a field, or what counts when it is missing.
-pub(super) fn flag(body: &Value, name: &str, default: bool) -> bool {
+pub(in crate::cluster) fn flag(body: &Value, name: &str, default: bool) -> bool {
     body.field(name).and_then(Value::as_bool).unwrap_or(default)
 }
 
 /// A whole number that is not negative; none when nil, missing or something else.
-pub(super) fn count(body: &Value, name: &str) -> Option<usize> {
+pub(in crate::cluster) fn count(body: &Value, name: &str) -> Option<usize> {
     body.field(name).and_then(Value::as_i64).and_then(|n| usize::try_from(n.max(0)).ok())
 }
 
 /// A time span in seconds; none when nil or missing.
-pub(super) fn timeout(body: &Value, name: &str) -> Result<Option<f64>, Failure> {
+pub(in crate::cluster) fn timeout(body: &Value, name: &str) -> Result<Option<f64>, Failure> {
     match body.field(name) {
         None => Ok(None),
         Some(value) => seconds(value).map(Some).ok_or_else(|| wrong(name, "a time span")),
@@ -57,7 +57,7 @@ pub(super) fn timeout(body: &Value, name: &str) -> Result<Option<f64>, Failure> 
 }
 
 /// The texts in a list; items that are no texts are left out.
-pub(super) fn texts(value: Option<&Value>) -> Vec<Text> {
+pub(in crate::cluster) fn texts(value: Option<&Value>) -> Vec<Text> {
     let items = value.and_then(Value::items).unwrap_or_default();
     items
         .iter()
@@ -69,7 +69,7 @@ pub(super) fn texts(value: Option<&Value>) -> Vec<Text> {
 }
 
 /// A field that is not there.
-pub(super) fn missing(name: &str) -> Failure {
+pub(in crate::cluster) fn missing(name: &str) -> Failure {
     raise("TypeError", format!("missing a required argument: '{name}'"))
 }
 

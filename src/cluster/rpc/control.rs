@@ -71,12 +71,7 @@ fn restart_workers(driver: &mut Driver, call: Call, body: &Value) -> Done {
 /// A worker that said nothing for longer than its TTL: its nanny restarts it, or it is given up.
 pub(in crate::cluster) fn restart_silent(driver: &mut Driver, worker: WorkerId) {
     let Some(address) = driver.address_of(worker) else { return };
-    driver.warn(format!("worker {address} has been silent for too long; restarting or removing it"));
-    let message = Value::map([
-        ("action", "worker-ttl-timed-out".into()),
-        ("workers", Value::Array(vec![Value::Str(address)])),
-    ]);
-    driver.log_event(&["scheduler".into()], &message);
+    info!(worker = %address, "restarting a silent worker through its nanny, or removing it");
     let wish = Restart {
         workers: vec![worker],
         timeout_secs: 30.0,

@@ -13,7 +13,7 @@ use crate::cluster::desk::Desk;
 use crate::cluster::driver::{Call, Driver, Outcome};
 use crate::cluster::effects::texts;
 use crate::cluster::translate::raise;
-use crate::cluster::workers::display;
+use crate::cluster::workers::shown;
 use crate::sched::{Event, ToWorker};
 
 /// What becomes of a worker when its data is safe.
@@ -68,9 +68,9 @@ fn chosen(driver: &Driver, body: &Value) -> Result<Vec<WorkerId>, Failure> {
         }
         (None, Some(names)) => {
             // Names that went through a command line are texts, even when they were numbers.
-            let wanted: Vec<String> = names.items().unwrap_or_default().iter().map(display).collect();
+            let wanted: Vec<String> = names.items().unwrap_or_default().iter().map(shown).collect();
             let views = driver.sched.workers();
-            Ok(views.iter().filter(|view| wanted.contains(&display(view.name))).map(|view| view.id).collect())
+            Ok(views.iter().filter(|view| wanted.contains(&shown(view.name))).map(|view| view.id).collect())
         }
         (None, None) => control::closable(driver, body),
     }
