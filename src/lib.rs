@@ -4,7 +4,10 @@
 //! around it turns bytes into events and effects into bytes.
 
 pub mod base;
+pub mod clock;
 pub mod graph;
+pub mod net;
 pub mod pickle;
 pub mod pyhost;
 pub mod sched;
+pub mod wire;
