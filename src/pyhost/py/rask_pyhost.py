@@ -43,6 +43,8 @@ def die_with_parent() -> None:
 if __name__ == "__main__":
     PIPES = take_pipes()
     die_with_parent()
+    # Graphs name modules in the folder they were started from; ours holds nothing to import.
+    sys.path[0] = os.getcwd()
 
 import asyncio
 import inspect
