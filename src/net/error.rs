@@ -27,6 +27,8 @@ pub enum NetError {
     BadAddress(String),
     /// The address needs TLS and none was configured.
     NoTls,
+    /// Only TLS is allowed for this peer.
+    PlainForbidden,
     /// The peer runs as another user and plain TCP over loopback is for its own user only.
     OtherUser { uid: Option<u32> },
 }
@@ -35,7 +37,9 @@ impl NetError {
     /// Who must act.
     pub const fn blame(&self) -> Blame {
         match self {
-            Self::Wire(_) | Self::WebSocket(_) | Self::Tls(_) | Self::OtherUser { .. } => Blame::Peer,
+            Self::Wire(_) | Self::WebSocket(_) | Self::Tls(_) | Self::PlainForbidden | Self::OtherUser { .. } => {
+                Blame::Peer
+            }
             Self::BadAddress(_) | Self::NoTls | Self::BadPem(_) => Blame::Caller,
             Self::Io(_) | Self::Closed | Self::Timeout { .. } => Blame::World,
         }
@@ -54,6 +58,7 @@ impl fmt::Display for NetError {
             Self::Timeout { waited_ms } => write!(f, "nothing came for {waited_ms} ms"),
             Self::BadAddress(text) => write!(f, "{text:?} is no address"),
             Self::NoTls => f.write_str("the address needs TLS and none is configured"),
+            Self::PlainForbidden => f.write_str("this peer may only use TLS"),
             Self::OtherUser { uid: Some(uid) } => write!(f, "the peer runs as user {uid}, which is not allowed"),
             Self::OtherUser { uid: None } => f.write_str("the peer's user could not be told"),
         }

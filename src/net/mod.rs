@@ -8,11 +8,15 @@ mod address;
 mod conn;
 mod error;
 mod outbox;
+mod owner;
 mod pace;
 mod pool;
+mod sniff;
+mod socket;
 mod tls;
+mod writer;
 
-pub use accept::{Acceptor, Listener, PlainRule};
+pub use accept::{Acceptor, CommHandler, HttpHandler, Listener, PlainRule};
 pub use address::{Address, Scheme};
 pub use conn::{Connection, PeerInfo, Reader};
 pub use error::NetError;

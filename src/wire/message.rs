@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
+use super::encoder::Encoder;
 use super::error::WireError;
+use super::msgpack::Cursor;
+use super::resolve::Resolver;
 use crate::base::{Limits, Value};
 
 /// One message as it travels. `frames[0]` is wire frame 1.
@@ -21,12 +24,19 @@ impl Message {
     }
 
     /// The whole message as a value; payloads hold their frames. Frames that nothing points at are ignored.
-    pub fn to_value(&self, _limits: &Limits) -> Result<Value, WireError> {
-        Ok(Value::Nil)
+    ///
+    /// Small payloads are copied out of the read buffer, so the value may be kept.
+    pub fn to_value(&self, limits: &Limits) -> Result<Value, WireError> {
+        let mut cursor = Cursor::new(&self.head);
+        let value = Resolver::new(&self.head, &self.frames, limits).value(&mut cursor)?;
+        cursor.finish()?;
+        Ok(value)
     }
 
-    /// The message that says `value`.
-    pub fn from_value(_value: &Value) -> Self {
-        Self::default()
+    /// The message that says `value`. Payload frames are shared, not copied.
+    pub fn from_value(value: &Value) -> Self {
+        let mut encoder = Encoder::new();
+        encoder.put_value(value);
+        encoder.finish()
     }
 }
