@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{debug, info};
 
 use super::desk::ConnId;
 use super::driver::{Call, ClientLink, Driver, Role};
@@ -54,6 +54,7 @@ impl Driver {
             last_seen: self.clock.wall(),
         };
         self.clients.insert(client, link);
+        self.learn_versions();
         self.totals.clients_added += 1;
         info!(client = %name, "client connected");
         self.log_client("add-client", name);
@@ -66,6 +67,21 @@ impl Driver {
             outbox.push(|encoder| encoder.put_value(&start));
         }
         self.give_permits(call.conn, 1);
+    }
+
+    /// Asks the interpreter for its versions, once, when there is somebody to compare them with.
+    fn learn_versions(&mut self) {
+        if self.versions.is_some() || std::mem::replace(&mut self.versions_asked, true) {
+            return;
+        }
+        let Some(pyhost) = self.pyhost.clone() else { return };
+        let desk = self.desk.clone();
+        tokio::spawn(async move {
+            match pyhost.versions().await {
+                Ok(versions) => desk.tell(move |driver| driver.versions = Some(versions)).await,
+                Err(failure) => debug!(?failure, "the interpreter did not tell its versions"),
+            }
+        });
     }
 
     /// What to warn a newcomer of, once our own versions are known.
@@ -112,6 +128,8 @@ impl Driver {
     }
 
     fn log_client(&mut self, action: &str, name: &Text) {
+        let hook = if action == "add-client" { "add_client" } else { "remove_client" };
+        self.hook(hook, vec![Value::Str(name.clone())], Value::Map(Vec::new()));
         let message = Value::map([("action", action.into()), ("client", Value::Str(name.clone()))]);
         self.log_event(&["all".into(), name.clone()], &message);
     }

@@ -12,7 +12,9 @@ use tracing::warn;
 
 use super::desk::{ConnId, Desk, Inbound, Line};
 use super::graphs::Graphs;
+use super::hooks::Hooks;
 use super::metadata::Metadata;
+use super::progress::Tracker;
 use super::publish::Barriers;
 use super::ring::TaskStream;
 use super::rpc::info::TaskNotes;
@@ -156,12 +158,14 @@ pub(super) struct Driver {
     pub task_notes: TaskNotes,
     pub worker_plugins: Vec<(Text, Value)>,
     pub nanny_plugins: Vec<(Text, Value)>,
-    pub scheduler_plugins: Vec<Text>,
+    pub hooks: Hooks,
+    pub progress: SeededMap<ConnId, Tracker>,
     pub barriers: Barriers,
     pub logs: VecDeque<(Text, Text)>,
     pub totals: Totals,
     /// `versions` of pyhost's interpreter, once known.
     pub versions: Option<Value>,
+    pub versions_asked: bool,
     pub samples: SeededMap<Text, (AbortHandle, Vec<Value>)>,
     pub retiring: SeededMap<WorkerId, Vec<oneshot::Sender<bool>>>,
     pub round_robin: usize,
@@ -233,11 +237,13 @@ impl Driver {
             task_notes: TaskNotes::default(),
             worker_plugins: vec![("shuffle".into(), Value::Bin(crate::pickle::shuffle_worker_plugin()))],
             nanny_plugins: Vec::new(),
-            scheduler_plugins: Vec::new(),
+            hooks: Hooks::default(),
+            progress: SeededMap::default(),
             barriers: Barriers::default(),
             logs: VecDeque::new(),
             totals: Totals::default(),
             versions: None,
+            versions_asked: false,
             samples: SeededMap::default(),
             retiring: SeededMap::default(),
             round_robin: 0,
@@ -302,6 +308,7 @@ impl Driver {
 
     /// What was pushed in this turn may be written now.
     pub(super) fn flush(&mut self) {
+        self.hook_transitions();
         for client in self.touched_clients.drain(..) {
             if let Some(link) = self.clients.get_mut(&client) {
                 link.touched = false;
@@ -414,6 +421,7 @@ impl Driver {
     pub(super) fn log_event(&mut self, topics: &[Text], message: &Value) {
         let at_secs = self.clock.wall();
         for topic in topics {
+            self.hook("log_event", vec![Value::Str(topic.clone()), message.clone()], Value::Map(Vec::new()));
             for name in self.topics.publish(topic, at_secs, message) {
                 let Some(client) = self.sched.client_id(&name) else { continue };
                 if let Some(outbox) = self.to_client(client) {

@@ -72,6 +72,12 @@ impl Driver {
             _ => None,
         };
         self.task_notes.on_graph(&graph.keys);
+        if self.hooks.wants("update_graph") {
+            let keys = Value::Array(graph.keys.iter().map(Key::to_value).collect());
+            let client = self.clients.get(&client).map(|link| link.name.clone());
+            let kwargs = Value::map([("client", client.into()), ("keys", keys.clone()), ("tasks", keys)]);
+            self.hook("update_graph", Vec::new(), kwargs);
+        }
         let open = GraphOpen {
             client,
             keys: graph.keys,

@@ -14,6 +14,7 @@ mod dump;
 mod effects;
 mod gather;
 mod graphs;
+mod hooks;
 mod http;
 mod metadata;
 mod opts;

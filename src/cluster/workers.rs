@@ -169,6 +169,7 @@ impl Driver {
         let Some(view) = self.sched.worker(worker) else { return };
         let address = view.address.clone();
         info!(worker = %address, name = %shown(view.name), threads = view.nthreads, "worker registered");
+        self.hook("add_worker", vec![Value::Str(address.clone())], Value::Map(Vec::new()));
         let news = Value::Map(vec![(Value::Str(address), without_metrics(identity))]);
         self.to_watchers(&Value::Array(vec!["add".into(), Value::map([("workers", news)])]));
     }
@@ -185,6 +186,8 @@ impl Driver {
         info!(worker = %address, expected, "worker removed");
         self.totals.workers_removed += 1;
         self.desk.forget(address);
+        let stimulus = Value::map([("stimulus_id", self.stimulus.to_string().into())]);
+        self.hook("remove_worker", vec![Value::Str(address.clone())], stimulus);
         self.to_watchers(&Value::Array(vec!["remove".into(), Value::Str(address.clone())]));
         if let Some(link) = self.workers.remove(&worker) {
             link.outbox.kick();
@@ -271,7 +274,7 @@ impl Driver {
     /// Steps the end of a run, and keeps a record of it for those who asked.
     pub(super) fn apply_run(&mut self, worker: WorkerId, event: Event) {
         let record = if self.task_stream.is_recording() { self.run_record(worker, &event) } else { None };
-        let noted = if self.task_notes.is_empty() { None } else { ended(&event) };
+        let noted = if self.task_notes.is_empty() && self.progress.is_empty() { None } else { ended(&event) };
         self.apply(event);
         if !self.sched.run_counted() {
             return;
@@ -280,6 +283,9 @@ impl Driver {
             self.task_stream.push(run);
         }
         if let Some((key, metadata, state)) = noted {
+            if state == "memory" {
+                self.count_progress(&key);
+            }
             self.task_notes.on_ended(&key, metadata, state);
         }
     }

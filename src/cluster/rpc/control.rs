@@ -49,6 +49,8 @@ fn restart(driver: &mut Driver, call: Call, body: &Value) -> Done {
     info!("restarting: every task is forgotten");
     driver.apply(Event::Restart);
     driver.task_notes.on_restart();
+    driver.end_progress();
+    driver.hook("restart", Vec::new(), Value::Map(Vec::new()));
     match Restart::parse(driver, body) {
         Ok(wish) => {
             let desk = driver.desk.clone();
