@@ -80,7 +80,7 @@ impl Acceptor {
             Sniffed::Tls => timeout(limit, self.open_tls(stream)).await.map_err(late)??,
             Sniffed::WebSocket => {
                 self.check_plain(peer, local)?;
-                let stream = self.open_ws(Box::new(stream));
+                let stream = self.open_ws(Box::new(socket::Prompt(stream)));
                 (Scheme::Ws, timeout(limit, stream).await.map_err(late)??)
             }
             Sniffed::Http => {
@@ -103,7 +103,8 @@ impl Acceptor {
 
     async fn open_tls(&self, stream: TcpStream) -> Result<(Scheme, Opened), NetError> {
         let tls = self.tls.as_ref().ok_or(NetError::NoTls)?;
-        let stream = tls.acceptor.accept(stream).await.map_err(|error| NetError::Tls(error.to_string()))?;
+        let stream =
+            tls.acceptor.accept(socket::Prompt(stream)).await.map_err(|error| NetError::Tls(error.to_string()))?;
         let (is_http, stream) = sniff::look_inside(stream).await?;
         if is_http {
             Ok((Scheme::Wss, self.open_ws(Box::new(stream)).await?))
