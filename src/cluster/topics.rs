@@ -23,7 +23,7 @@ pub struct Topics {
 #[derive(Debug, Default)]
 struct Topic {
     events: VecDeque<(f64, Value)>,
-    /// Names of clients: a client that reconnects keeps its subscriptions, as with stock.
+    /// Names of clients. A client that reconnects subscribes anew.
     subscribers: BTreeSet<Text>,
 }
 
@@ -53,6 +53,14 @@ impl Topics {
                 self.by_name.remove(topic);
             }
         }
+    }
+
+    /// `client` is gone: nothing is pushed to it any more.
+    pub fn forget_client(&mut self, client: &str) {
+        self.by_name.retain(|_, topic| {
+            topic.subscribers.remove(client);
+            !topic.subscribers.is_empty() || !topic.events.is_empty()
+        });
     }
 
     /// Forgets what happened on `topic`, not who listens.

@@ -2,13 +2,26 @@
 //!
 //! Names `base` and `pickle` only. Never runs Python: what it can't read it hands back as "needs Python".
 
-use crate::base::BulkGraph;
-use crate::base::Failure;
+mod annotations;
+mod bulk;
+mod error;
+mod known;
+mod low_level;
+mod map;
+#[cfg(test)]
+mod tests;
+
 use crate::base::GraphTask;
 use crate::base::Key;
 use crate::base::Opaque;
 use crate::base::Text;
-use crate::pickle::PickleError;
+use crate::pickle;
+
+pub use bulk::split_bulk;
+pub use error::GraphError;
+
+use error::Stop;
+use known::Reader;
 
 /// What `update-graph` carries, as far as reading the graph is concerned.
 #[derive(Clone, Copy, Debug)]
@@ -32,28 +45,47 @@ pub enum GraphRead {
     NeedsPython(Text),
 }
 
-/// Why a graph is no graph.
-#[derive(Clone, Debug, PartialEq)]
-pub enum GraphError {
-    /// The whole-graph pickle from pyhost does not read.
-    Pickle(PickleError),
-    /// A reply that contradicts itself.
-    Reply(&'static str),
-}
-
-impl GraphError {
-    /// As the user sees it, on every key of the graph.
-    pub fn failure(&self) -> Failure {
-        Failure::Raised(crate::base::PyError::builtin("RuntimeError", ""))
+/// Reads a graph without Python, or says that it takes Python.
+///
+/// Errors: what even Python would refuse, such as `retries` that is no number.
+pub fn read(input: &GraphInput<'_>) -> Result<GraphRead, GraphError> {
+    match read_inert(input) {
+        Ok(tasks) => Ok(GraphRead::Tasks(tasks)),
+        Err(Stop::NeedsPython(why)) => Ok(GraphRead::NeedsPython(why)),
+        Err(Stop::Refused(error)) => Err(error),
     }
 }
 
-/// Reads a graph without Python, or says that it takes Python.
-pub fn read(_input: &GraphInput<'_>) -> Result<GraphRead, GraphError> {
-    Ok(GraphRead::NeedsPython("not read yet".into()))
-}
-
-/// The tasks of a graph that pyhost has read.
-pub fn split_bulk(_reply: &BulkGraph) -> Result<Vec<GraphTask>, GraphError> {
-    Err(GraphError::Reply("not read yet"))
+fn read_inert(input: &GraphInput<'_>) -> Result<Vec<GraphTask>, Stop> {
+    let annotations = annotations::read(input.annotations)?;
+    // What `recreate_error_locally` sends: an empty collection, only for its keys. It has no payload at all.
+    if input.expr.frames.is_empty() {
+        return Ok(Vec::new());
+    }
+    let part = pickle::part_of(input.expr)?;
+    let nodes = pickle::read(&part.pickle, part.buffers.len())?;
+    let root = nodes.root();
+    let (function, args) = nodes.reduce(root).ok_or("the graph is no expression")?;
+    let operands = nodes.tuple(args).unwrap_or_default();
+    let class = operands.first().and_then(|&class| nodes.global(class));
+    if nodes.global(function) != Some(("dask._expr", "Expr._reconstruct")) || !nodes.is_plain(root) {
+        return Err("the graph is no expression".into());
+    }
+    let mut tasks = match (class, operands) {
+        (Some(("dask._expr", "LLGExpr")), &[_, graph, _, _]) => {
+            low_level::read(&mut Reader::new(&nodes), &part.buffers, graph, input)?
+        }
+        (Some(("distributed.client", "_MapExpr")), &[_, func, iterables, _, _, ref annotations, kwargs, keys, ..]) => {
+            if !nodes.is_plain(*annotations) {
+                return Err("annotations inside a map".into());
+            }
+            let call = map::MapCall { func, iterables, kwargs, keys };
+            map::read(&mut Reader::new(&nodes), &part.buffers, &call, input)?
+        }
+        _ => return Err(Stop::NeedsPython(format!("an expression of class {class:?}").into())),
+    };
+    if annotations.is_some() {
+        tasks.iter_mut().for_each(|task| task.annotations.clone_from(&annotations));
+    }
+    Ok(tasks)
 }
