@@ -102,17 +102,14 @@ async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts) -> Result<(), Failur
             }
         }
     };
+    ended.map_err(explain)?;
     tracing::info!("End scheduler");
-    ended.map_err(explain)
+    Ok(())
 }
 
-/// The lines that launchers look for on standard error. `SSHCluster` takes all that follows `Scheduler at:`.
+/// The second of the lines that launchers look for on standard error; the first comes from the driver.
 async fn announce(when_ready: oneshot::Receiver<Ready>, dashboard: Option<SocketAddr>, host: Option<IpAddr>) {
     let Ok(ready) = when_ready.await else { return };
-    tracing::info!("  Scheduler at: {:>28}", ready.address);
-    for other in ready.listening.iter().filter(|address| **address != ready.address) {
-        tracing::info!("          also: {other:>28}");
-    }
     if let Some(at) = dashboard {
         let shown = if at.ip().is_unspecified() { host.or_else(|| host_of(&ready.address)) } else { Some(at.ip()) };
         let shown = SocketAddr::new(shown.unwrap_or(at.ip()), at.port());
@@ -128,8 +125,9 @@ fn host_of(address: &str) -> Option<IpAddr> {
 fn explain(why: RunError) -> Failure {
     let failure = Failure::blame(why.blame(), why.to_string());
     match why {
+        // Not wrong usage, even though it takes another flag: exit code 1, as with `rask up`.
         RunError::PortTaken { .. } => {
-            failure.remedy("stop that program, or choose another with --port (0: any free one)")
+            Failure::world(why.to_string()).remedy("stop that program, or choose another with --port (0: any free one)")
         }
         RunError::Tls { .. } => failure.remedy("check --tls-ca-file, --tls-cert and --tls-key"),
         RunError::Listen { .. } => failure.remedy("check --host"),

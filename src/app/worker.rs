@@ -221,8 +221,7 @@ pub(super) fn tell(report: &Report) -> Option<String> {
         }
         Story::Died { cause, last_lines, next } => {
             let skip = last_lines.len().saturating_sub(LAST_LINES);
-            let last: Vec<&str> = last_lines.iter().skip(skip).map(|line| line.trim()).collect();
-            let last = last.join(" / ");
+            let last: String = last_lines.iter().skip(skip).map(|line| format!("\n    {}", line.trim())).collect();
             match next {
                 Next::After(ms) => tracing::warn!(name, "{name}: {cause}; starts again in {ms} ms; last lines: {last}"),
                 Next::Done => {
