@@ -121,12 +121,20 @@ impl Acceptor {
             .map_err(|error| NetError::WebSocket(error.to_string()))
     }
 
-    /// Errors: this peer must use TLS.
     fn check_plain(&self, peer: SocketAddr, local: SocketAddr) -> Result<(), NetError> {
-        let allowed = match &self.plain {
-            PlainRule::Anyone => return Ok(()),
-            PlainRule::Nobody => return Err(NetError::PlainForbidden),
-            PlainRule::LoopbackUsers(allowed) => allowed,
+        self.plain.admit(peer, local)
+    }
+}
+
+impl PlainRule {
+    /// May `peer` talk without TLS to our socket at `local`? The appliance's door asks too, before it looks.
+    ///
+    /// Errors: this peer must use TLS, or belongs to another user.
+    pub fn admit(&self, peer: SocketAddr, local: SocketAddr) -> Result<(), NetError> {
+        let allowed = match self {
+            Self::Anyone => return Ok(()),
+            Self::Nobody => return Err(NetError::PlainForbidden),
+            Self::LoopbackUsers(allowed) => allowed,
         };
         if !peer.ip().to_canonical().is_loopback() || !local.ip().to_canonical().is_loopback() {
             return Err(NetError::PlainForbidden);
