@@ -3,7 +3,9 @@
 //! *bytes → message → event → step → effects → messages → bytes.* The scheduler is a value (`sched`); everything
 //! around it turns bytes into events and effects into bytes.
 
+pub mod app;
 pub mod base;
+pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;

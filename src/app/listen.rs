@@ -108,17 +108,22 @@ fn resolve(host: &str) -> Result<Option<IpAddr>, Failure> {
         Err(_) => {
             let found = (host, 0).to_socket_addrs().ok().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
             let v4_first = found.iter().find(|address| address.is_ipv4()).or_else(|| found.first());
-            v4_first.map(std::net::SocketAddr::ip).ok_or_else(|| Failure::usage(format!("the host name {host} is unknown")))?
+            v4_first
+                .map(std::net::SocketAddr::ip)
+                .ok_or_else(|| Failure::usage(format!("the host name {host} is unknown")))?
         }
     };
     Ok((!ip.is_unspecified()).then_some(ip))
 }
 
 fn interface_address(name: &str) -> Result<IpAddr, Failure> {
-    let networks = sysinfo::Networks::new_with_refreshed_list();
-    let Some((_, network)) = networks.iter().find(|(interface, _)| interface.as_str() == name) else {
-        let known: Vec<&str> = networks.keys().map(String::as_str).collect();
-        return Err(Failure::usage(format!("no network interface {name}")).remedy(format!("there are: {}", known.join(", "))));
+    let networks = sysinfo::Networks::new_with_refreshed_list()
+        .map_err(|why| Failure::world(format!("cannot list network interfaces: {why}")))?;
+    let Some((_, network)) = networks.iter().find(|(interface, _)| interface.to_str() == Some(name)) else {
+        let known: Vec<String> = networks.keys().map(|name| name.to_string_lossy().into_owned()).collect();
+        return Err(
+            Failure::usage(format!("no network interface {name}")).remedy(format!("there are: {}", known.join(", ")))
+        );
     };
     let addresses: Vec<IpAddr> = network.ip_networks().iter().map(|network| network.addr).collect();
     let v4_first = addresses.iter().find(|address| address.is_ipv4()).or_else(|| addresses.first()).copied();

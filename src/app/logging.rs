@@ -13,8 +13,9 @@ pub fn init(log: &Log, format: Option<LogFormat>) -> Result<(), Failure> {
         Ok(text) if !text.is_empty() => ("$RASK_LOG", text),
         Ok(_) | Err(_) => ("log.level", log.level.clone()),
     };
-    let filter = EnvFilter::try_new(&text)
-        .map_err(|why| Failure::usage(format!("{source} is not a log filter: {why}")).remedy("try info or rask::net=debug"))?;
+    let filter = EnvFilter::try_new(&text).map_err(|why| {
+        Failure::usage(format!("{source} is not a log filter: {why}")).remedy("try info or rask::net=debug")
+    })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

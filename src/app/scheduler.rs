@@ -102,17 +102,14 @@ async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts) -> Result<(), Failur
             }
         }
     };
+    ended.map_err(explain)?;
     tracing::info!("End scheduler");
-    ended.map_err(explain)
+    Ok(())
 }
 
-/// The lines that launchers look for on standard error. `SSHCluster` takes all that follows `Scheduler at:`.
+/// The second of the lines that launchers look for on standard error; the first comes from the driver.
 async fn announce(when_ready: oneshot::Receiver<Ready>, dashboard: Option<SocketAddr>, host: Option<IpAddr>) {
     let Ok(ready) = when_ready.await else { return };
-    tracing::info!("  Scheduler at: {:>28}", ready.address);
-    for other in ready.listening.iter().filter(|address| **address != ready.address) {
-        tracing::info!("          also: {other:>28}");
-    }
     if let Some(at) = dashboard {
         let shown = if at.ip().is_unspecified() { host.or_else(|| host_of(&ready.address)) } else { Some(at.ip()) };
         let shown = SocketAddr::new(shown.unwrap_or(at.ip()), at.port());
@@ -128,7 +125,10 @@ fn host_of(address: &str) -> Option<IpAddr> {
 fn explain(why: RunError) -> Failure {
     let failure = Failure::blame(why.blame(), why.to_string());
     match why {
-        RunError::PortTaken { .. } => failure.remedy("stop that program, or choose another with --port (0: any free one)"),
+        // Not wrong usage, even though it takes another flag: exit code 1, as with `rask up`.
+        RunError::PortTaken { .. } => {
+            Failure::world(why.to_string()).remedy("stop that program, or choose another with --port (0: any free one)")
+        }
         RunError::Tls { .. } => failure.remedy("check --tls-ca-file, --tls-cert and --tls-key"),
         RunError::Listen { .. } => failure.remedy("check --host"),
         RunError::File { .. } => failure,
@@ -139,8 +139,7 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
     let tls = tls_files(args, &config.comm.tls)?;
     let by_flag = args.tls_ca_file.is_some() || args.tls_cert.is_some() || args.tls_key.is_some();
     // As in Dask: certificates by flag and no address mean TLS.
-    let default_scheme =
-        if by_flag && args.host.is_none() { "tls" } else { config.comm.default_scheme.as_str() };
+    let default_scheme = if by_flag && args.host.is_none() { "tls" } else { config.comm.default_scheme.as_str() };
     let listen = listen::specs(Where {
         host: args.host.as_deref(),
         port: args.port.as_deref(),
@@ -150,10 +149,13 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
     })?;
     let encrypted = listen.iter().any(|spec| spec.scheme.is_encrypted());
     if encrypted && tls.is_none() {
-        return Err(Failure::usage("TLS needs a certificate and its key").remedy("give --tls-cert, --tls-key and --tls-ca-file"));
+        return Err(Failure::usage("TLS needs a certificate and its key")
+            .remedy("give --tls-cert, --tls-key and --tls-ca-file"));
     }
     if config.comm.require_encryption && listen.iter().any(|spec| !spec.scheme.is_encrypted()) {
-        return Err(Failure::usage("encryption is required, and the address is not encrypted").remedy("use --protocol tls"));
+        return Err(
+            Failure::usage("encryption is required, and the address is not encrypted").remedy("use --protocol tls")
+        );
     }
     let mut sched = settings::sched_config(&config.scheduler);
     if let Some(text) = &args.idle_timeout {
@@ -244,7 +246,8 @@ const fn ask_of(what: Question) -> Option<Ask> {
 async fn serve_pages(address: &str, control: &mpsc::Sender<Control>) -> Result<SocketAddr, Failure> {
     let (host, port) = listen::dashboard(address)?;
     let host = host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let failed = |why: std::io::Error| Failure::world(format!("cannot listen for the dashboard on {host}:{port}: {why}"));
+    let failed =
+        |why: std::io::Error| Failure::world(format!("cannot listen for the dashboard on {host}:{port}: {why}"));
     let listener = match TcpListener::bind((host, port)).await {
         Err(why) if why.kind() == std::io::ErrorKind::AddrInUse => {
             tracing::warn!("port {port} for the dashboard is in use; taking another");
@@ -310,4 +313,3 @@ impl Drop for RunDir {
         let _may_be_gone = fs::remove_dir_all(&self.0);
     }
 }
-

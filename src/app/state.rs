@@ -72,13 +72,8 @@ impl Seat {
         let path = lock_path(state);
         let failed = |why: io::Error| Failure::world(format!("cannot lock {}: {why}", path.display()));
         loop {
-            let lock = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .mode(0o600)
-                .open(&path)
-                .map_err(failed)?;
+            let lock =
+                OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
             if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
                 return Ok(None);
             }

@@ -17,7 +17,7 @@ use crate::supervise::{self, Cause, Child, Output, ParentDeath, Report, Spec, St
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Deaths in a row, each soon after its start, before a worker is given up: its Python is broken then.
-const FAILURES_MAX: u32 = 10;
+const FAILURES_MAX: u32 = 5;
 
 /// Lines of a dead worker that are repeated with its cause.
 const LAST_LINES: usize = 5;
@@ -76,7 +76,9 @@ fn size(args: &WorkerArgs, machine: Machine) -> Result<Group, Failure> {
     let nworkers = match args.nworkers.as_deref() {
         None => Some(1),
         Some("auto") => None,
-        Some(text) => Some(text.parse().map_err(|_| Failure::usage(format!("--nworkers {text} is not a number or auto")))?),
+        Some(text) => {
+            Some(text.parse().map_err(|_| Failure::usage(format!("--nworkers {text} is not a number or auto")))?)
+        }
     };
     // Dask's `auto` sets the threads too.
     let nthreads = if nworkers.is_none() { None } else { args.nthreads.filter(|threads| *threads > 0) };
@@ -96,7 +98,8 @@ fn memory(text: &str, machine: Machine, nthreads: u32) -> Result<u64, Failure> {
     let bytes = fraction.map(|fraction| (machine.memory_bytes as f64 * fraction) as u64);
     let bytes = bytes.or_else(|| config::parse_size(text));
     let bytes = bytes.ok_or_else(|| {
-        Failure::usage(format!("--memory-limit {text} is not a size")).remedy("try auto, 4GiB, 0.5 (of the machine) or 0 (no limit)")
+        Failure::usage(format!("--memory-limit {text} is not a size"))
+            .remedy("try auto, 4GiB, 0.5 (of the machine) or 0 (no limit)")
     })?;
     Ok(bytes.min(machine.memory_bytes))
 }
@@ -164,11 +167,16 @@ fn ports(flag: &str, asked: Option<&str>, count: u32) -> Result<Vec<Option<Strin
     }
     let total = last.checked_sub(first).ok_or_else(bad)?.saturating_add(1);
     if total < count {
-        return Err(Failure::usage(format!("{flag} {asked} has {total} ports for {count} workers")).remedy("widen the range"));
+        return Err(
+            Failure::usage(format!("{flag} {asked} has {total} ports for {count} workers")).remedy("widen the range")
+        );
     }
     let bound = |index: usize| first.saturating_add(index.saturating_mul(total).checked_div(count).unwrap_or(0));
     let share = |index: usize| (bound(index), bound(index.saturating_add(1)).saturating_sub(1));
-    Ok((0..count).map(share).map(|(from, to)| Some(if from == to { from.to_string() } else { format!("{from}:{to}") })).collect())
+    Ok((0..count)
+        .map(share)
+        .map(|(from, to)| Some(if from == to { from.to_string() } else { format!("{from}:{to}") }))
+        .collect())
 }
 
 async fn watch(specs: Vec<Spec>) -> Result<(), Failure> {
@@ -208,11 +216,12 @@ pub(super) fn tell(report: &Report) -> Option<String> {
     match &report.story {
         Story::Started { pid } => tracing::debug!(name, pid, "started"),
         Story::Stopped { cause } => tracing::debug!(name, %cause, "stopped"),
-        Story::Died { cause: Cause::Code(0), next: Next::Done, .. } => tracing::info!(name, "ended, as it was asked to"),
+        Story::Died { cause: Cause::Code(0), next: Next::Done, .. } => {
+            tracing::info!(name, "ended, as it was asked to")
+        }
         Story::Died { cause, last_lines, next } => {
             let skip = last_lines.len().saturating_sub(LAST_LINES);
-            let last: Vec<&str> = last_lines.iter().skip(skip).map(|line| line.trim()).collect();
-            let last = last.join(" / ");
+            let last: String = last_lines.iter().skip(skip).map(|line| format!("\n    {}", line.trim())).collect();
             match next {
                 Next::After(ms) => tracing::warn!(name, "{name}: {cause}; starts again in {ms} ms; last lines: {last}"),
                 Next::Done => {
@@ -221,7 +230,8 @@ pub(super) fn tell(report: &Report) -> Option<String> {
                 }
                 Next::GaveUp => {
                     tracing::error!(name, "{name}: {cause}; given up after {FAILURES_MAX} tries; last lines: {last}");
-                    return Some(format!("{name}: {cause}, {FAILURES_MAX} times in a row"));
+                    let last = last_lines.last().map_or("", |line| line.trim());
+                    return Some(format!("{name}: {cause}, {FAILURES_MAX} times in a row: {last}"));
                 }
             }
         }

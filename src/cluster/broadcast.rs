@@ -140,9 +140,7 @@ fn failure_text(failure: &Failure) -> String {
 fn failure_pickle(failure: &Failure) -> bytes::Bytes {
     match failure {
         Failure::Remote { exception: Value::Bin(pickle), .. } => pickle.clone(),
-        Failure::Remote { exception_text, .. } => {
-            pickle::error(&PyError::builtin("Exception", exception_text.clone()))
-        }
+        Failure::Remote { exception_text, .. } => pickle::error(&PyError::builtin("Exception", exception_text.clone())),
         Failure::Raised(error) => pickle::error(error),
     }
 }

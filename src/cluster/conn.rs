@@ -52,9 +52,7 @@ async fn read(conn: ConnId, mut reader: Reader, gate: &Semaphore, desk: &Desk) -
 /// A list is a batch of stream operations, a map is a request; anything else is not the protocol.
 fn decode(conn: ConnId, message: Message, limits: &Limits) -> Result<Inbound, WireError> {
     match message.head.first() {
-        Some(0x90..=0x9f | 0xdc | 0xdd) => {
-            Ok(Inbound::Items { conn, items: decode_stream(&message, limits)? })
-        }
+        Some(0x90..=0x9f | 0xdc | 0xdd) => Ok(Inbound::Items { conn, items: decode_stream(&message, limits)? }),
         _ => match message.to_value(limits)? {
             body @ Value::Map(_) => Ok(Inbound::Single { conn, body }),
             _ => Err(WireError::Unexpected { what: "a map with op" }),

@@ -21,9 +21,7 @@ use super::rpc::info::TaskNotes;
 use super::topics::Topics;
 use super::translate::event_kind;
 use super::workers::{Joining, WorkerLink};
-use crate::base::{
-    CallId, ClientId, Failure, Key, Now, SeededMap, SeededSet, Text, TicketId, Value, WorkerId,
-};
+use crate::base::{CallId, ClientId, Failure, Key, Now, SeededMap, SeededSet, Text, TicketId, Value, WorkerId};
 use crate::clock::Clock;
 use crate::net::Outbox;
 use crate::pyhost::Pyhost;

@@ -33,9 +33,8 @@ pub(super) async fn gather(desk: Desk, keys: Vec<Key>) -> Outcome {
     let mut missing = keys;
     while !missing.is_empty() {
         let asked = missing.clone();
-        let Some(located) = desk
-            .ask(move |driver| asked.into_iter().map(|key| (driver.holders(&key), key)).collect::<Vec<_>>())
-            .await
+        let Some(located) =
+            desk.ask(move |driver| asked.into_iter().map(|key| (driver.holders(&key), key)).collect::<Vec<_>>()).await
         else {
             break;
         };
@@ -93,11 +92,7 @@ impl Fetch {
     }
 
     /// A random holder that is not busy for each key, keys grouped by holder.
-    fn choose(
-        &mut self,
-        who_has: &mut SeededMap<Key, Vec<Text>>,
-        busy: &SeededSet<Text>,
-    ) -> SeededMap<Text, Vec<Key>> {
+    fn choose(&mut self, who_has: &mut SeededMap<Key, Vec<Text>>, busy: &SeededSet<Text>) -> SeededMap<Text, Vec<Key>> {
         let mut groups: SeededMap<Text, Vec<Key>> = SeededMap::default();
         for (key, holders) in who_has {
             holders.retain(|holder| !self.missing_workers.contains(holder));

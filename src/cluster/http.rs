@@ -22,9 +22,7 @@ pub(super) fn answer(driver: &Driver, what: &Ask) -> Answered {
                 .sched
                 .workers()
                 .iter()
-                .map(|view| {
-                    Value::map([("name", view.name.clone()), ("address", Value::Str(view.address.clone()))])
-                })
+                .map(|view| Value::map([("name", view.name.clone()), ("address", Value::Str(view.address.clone()))]))
                 .collect();
             json(&Value::map([("num_workers", workers.len().into()), ("workers", Value::Array(workers))])).to_string()
         }
@@ -232,9 +230,10 @@ fn put_prefixes(text: &mut String, driver: &Driver) {
                 .iter()
                 .flat_map(|prefix| {
                     let name = label_text(prefix.name);
-                    STATE_NAMES.iter().zip(prefix.state_totals).map(move |(state, n)| {
-                        (format!("{{task_prefix_name=\"{name}\",state=\"{state}\"}}"), n as f64)
-                    })
+                    STATE_NAMES
+                        .iter()
+                        .zip(prefix.state_totals)
+                        .map(move |(state, n)| (format!("{{task_prefix_name=\"{name}\",state=\"{state}\"}}"), n as f64))
                 })
                 .collect(),
         },

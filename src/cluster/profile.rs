@@ -96,12 +96,8 @@ async fn ask_all(desk: &Desk, addresses: &[Text], message: &Value) -> Vec<(Text,
 }
 
 fn empty_tree() -> Value {
-    let nothing = Value::map([
-        ("filename", "".into()),
-        ("name", "".into()),
-        ("line_number", Value::Int(0)),
-        ("line", "".into()),
-    ]);
+    let nothing =
+        Value::map([("filename", "".into()), ("name", "".into()), ("line_number", Value::Int(0)), ("line", "".into())]);
     Value::map([
         ("count", Value::Int(0)),
         ("children", Value::Map(Vec::new())),

@@ -117,18 +117,15 @@ pub(super) fn find_moves(holders: &[Holder], wanted: Option<&SeededSet<Key>>) ->
         if recipients.is_empty() {
             break;
         }
-        let Some((at, recipient)) = next_move(holders, (sender, most), next_key[sender], &mut recipients, wanted, &held)
+        let Some((at, recipient)) =
+            next_move(holders, (sender, most), next_key[sender], &mut recipients, wanted, &held)
         else {
             continue;
         };
         next_key[sender] = at + 1;
         let (key, nbytes) = &holders[sender].keys[at];
         let (to_most, to_least, to) = recipient;
-        moves.push(Move {
-            from: holders[sender].address.clone(),
-            to: holders[to].address.clone(),
-            key: key.clone(),
-        });
+        moves.push(Move { from: holders[sender].address.clone(), to: holders[to].address.clone(), key: key.clone() });
         held[to].insert(key);
         if least + nbytes < 0 {
             senders.push(Reverse((most + nbytes, least + nbytes, sender)));

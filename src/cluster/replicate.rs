@@ -173,14 +173,11 @@ async fn delete_surplus(desk: &Desk, now: &Situation, copies: usize, rng: &mut R
 
 /// Lets `worker` fetch copies of keys; returns those that failed.
 pub(super) async fn copy_to(desk: &Desk, worker: Text, keys: Vec<(Key, Vec<Text>)>) -> Vec<Key> {
-    let who_has = keys.iter().map(|(key, holders)| {
-        (key.to_value(), Value::Array(holders.iter().cloned().map(Value::Str).collect()))
-    });
-    let body = Value::map([
-        ("op", "gather".into()),
-        ("who_has", Value::Map(who_has.collect())),
-        ("reply", true.into()),
-    ]);
+    let who_has = keys
+        .iter()
+        .map(|(key, holders)| (key.to_value(), Value::Array(holders.iter().cloned().map(Value::Str).collect())));
+    let body =
+        Value::map([("op", "gather".into()), ("who_has", Value::Map(who_has.collect())), ("reply", true.into())]);
     let all: Vec<Key> = keys.into_iter().map(|(key, _)| key).collect();
     let answer = match desk.call(&worker, &body, DATA_DEADLINE).await {
         Ok(answer) => answer,

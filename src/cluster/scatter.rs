@@ -50,9 +50,7 @@ fn parse(body: &Value) -> Result<Scatter, Failure> {
     let copies = match body.field("broadcast") {
         None | Some(Value::Bool(false) | Value::Int(0)) => None,
         Some(Value::Bool(true)) => Some(Copies::Everywhere),
-        Some(other) => {
-            other.as_i64().and_then(|n| usize::try_from(n).ok()).map(Copies::Count)
-        }
+        Some(other) => other.as_i64().and_then(|n| usize::try_from(n).ok()).map(Copies::Count),
     };
     Ok(Scatter {
         data: data
@@ -94,15 +92,13 @@ async fn run(desk: Desk, wish: Scatter) -> Outcome {
         Copies::Count(n) => n,
     });
     if let Some(copies) = copies {
-        let wish = Replicate { keys: keys.clone(), copies: Some(copies), workers: Some(targets), branching: 2, delete: true };
+        let wish =
+            Replicate { keys: keys.clone(), copies: Some(copies), workers: Some(targets), branching: 2, delete: true };
         replicate::run(desk.clone(), wish).await?;
     }
     desk.tell(move |driver| {
-        let message = Value::map([
-            ("action", "scatter".into()),
-            ("client", Value::Str(client.clone())),
-            ("count", count.into()),
-        ]);
+        let message =
+            Value::map([("action", "scatter".into()), ("client", Value::Str(client.clone())), ("count", count.into())]);
         driver.log_event(&[client, "all".into()], &message);
     })
     .await;

@@ -211,9 +211,7 @@ async fn listen(opts: &SchedulerOpts) -> Result<(Vec<(ListenSpec, Listener)>, Ve
     for spec in &opts.listen {
         let host = spec.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let listener = Listener::bind(SocketAddr::new(host, spec.port)).await.map_err(|error| match error {
-            NetError::Io(why) if why.kind() == io::ErrorKind::AddrInUse => {
-                RunError::PortTaken { listen: spec.clone() }
-            }
+            NetError::Io(why) if why.kind() == io::ErrorKind::AddrInUse => RunError::PortTaken { listen: spec.clone() },
             NetError::Io(why) => RunError::Listen { listen: spec.clone(), why },
             other => RunError::Listen { listen: spec.clone(), why: io::Error::other(other.to_string()) },
         })?;

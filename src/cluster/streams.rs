@@ -190,13 +190,7 @@ impl Driver {
     }
 
     /// Operations that either kind of peer may send, and nonsense.
-    fn on_other_item(
-        &mut self,
-        conn: ConnId,
-        client: Option<ClientId>,
-        name: Option<&Text>,
-        said: StreamOp,
-    ) -> Flow {
+    fn on_other_item(&mut self, conn: ConnId, client: Option<ClientId>, name: Option<&Text>, said: StreamOp) -> Flow {
         let client = client.or_else(|| name.map(|name| self.client_named(name)));
         let name = client.and_then(|id| self.clients.get(&id)).map(|link| link.name.clone()).or_else(|| name.cloned());
         match said {

@@ -28,12 +28,8 @@ pub fn mismatch_warning(source: Side<'_>, scheduler: Side<'_>, workers: &[(Text,
     names.extend(scheduler_packages.keys());
     names.extend(worker_packages.iter().flat_map(BTreeMap::keys));
 
-    let mut rows = vec![[
-        "Package".to_owned(),
-        source.name.to_owned(),
-        scheduler.name.to_owned(),
-        "Workers".to_owned(),
-    ]];
+    let mut rows =
+        vec![["Package".to_owned(), source.name.to_owned(), scheduler.name.to_owned(), "Workers".to_owned()]];
     for name in names {
         let of = |side: &BTreeMap<&str, String>| side.get(name).cloned().unwrap_or_else(|| "MISSING".to_owned());
         let on_workers: BTreeSet<String> = worker_packages.iter().map(of).collect();

@@ -154,11 +154,8 @@ impl Driver {
 
     fn refuse_worker(&mut self, call: Call, why: &str) {
         self.warn(format!("a worker could not register: {why}"));
-        let reply = Value::map([
-            ("status", "error".into()),
-            ("message", why.into()),
-            ("time", self.clock.wall().into()),
-        ]);
+        let reply =
+            Value::map([("status", "error".into()), ("message", why.into()), ("time", self.clock.wall().into())]);
         // Answered although it says `reply: false`: a worker waits for this map.
         self.finish(Call { reply: true, close: false, ..call }, Ok(reply));
     }
@@ -369,7 +366,9 @@ impl Driver {
     pub(super) fn workers_meant(&self, workers: Option<&Value>) -> Result<Vec<WorkerId>, crate::base::Failure> {
         match workers {
             None | Some(Value::Nil) => Ok(self.sched.workers().into_iter().map(|view| view.id).collect()),
-            Some(given @ (Value::Str(_) | Value::Int(_))) => Ok(self.sched.workers_by_alias(std::slice::from_ref(given))),
+            Some(given @ (Value::Str(_) | Value::Int(_))) => {
+                Ok(self.sched.workers_by_alias(std::slice::from_ref(given)))
+            }
             Some(given) => match given.items() {
                 Some(items) => Ok(self.sched.workers_by_alias(items)),
                 None => Err(raise("TypeError", "workers must be a list of addresses or names")),

@@ -14,8 +14,10 @@ use super::annotations;
 use super::error::Stop;
 use super::known::GraphNode;
 use super::known::Reader;
+use super::order;
 
-/// The tasks of a graph that pyhost has read, in its order.
+/// The tasks of a graph that pyhost has read, dependencies first. Where the client gave the order, `order` is left to
+/// [`super::apply_priority`].
 ///
 /// Errors: a pickle that can't be split, a reply that contradicts itself, annotations of a wrong type.
 pub fn split_bulk(reply: &BulkGraph) -> Result<Vec<GraphTask>, GraphError> {
@@ -48,7 +50,7 @@ pub fn split_bulk(reply: &BulkGraph) -> Result<Vec<GraphTask>, GraphError> {
         let task = tasks.get_mut(*at as usize).ok_or(GraphError::Reply("a shuffle without a task"))?;
         task.shuffle = Some(Arc::new(spec.clone()));
     }
-    Ok(tasks)
+    Ok(order::sort(tasks))
 }
 
 fn unreadable(stop: Stop) -> GraphError {

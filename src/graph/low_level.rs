@@ -15,6 +15,7 @@ use super::GraphInput;
 use super::error::Stop;
 use super::known::GraphNode;
 use super::known::Reader;
+use super::order;
 
 /// One node of the graph, before culling.
 struct Entry {
@@ -32,7 +33,8 @@ pub(super) fn read(
     input: &GraphInput<'_>,
 ) -> Result<Vec<GraphTask>, Stop> {
     let entries = entries(reader, graph)?;
-    let wanted = cull(&entries, input.keys);
+    let edges: Vec<_> = entries.iter().map(|entry| (&entry.key, entry.dependencies.as_slice())).collect();
+    let wanted = order::depth_first(&edges, input.keys);
     let given = input.internal_priority.map(|all| all.iter().map(|(key, at)| (key, *at)).collect::<SeededMap<_, _>>());
     let mut splitter = Splitter::new(reader.nodes, buffers);
     let mut tasks = Vec::with_capacity(wanted.len());
@@ -69,38 +71,4 @@ fn entries(reader: &mut Reader<'_>, graph: NodeId) -> Result<Vec<Entry>, Stop> {
         entries.push(Entry { key, node, dependencies, data_producer });
     }
     Ok(entries)
-}
-
-/// Places of the wanted keys and all they need, depth first: what is needed comes before what needs it, and what was
-/// started is finished before more is started, which is also a fair order to run them in.
-fn cull(entries: &[Entry], keys: &[Key]) -> Vec<u32> {
-    let index: SeededMap<&Key, u32> = entries.iter().zip(0u32..).map(|(entry, at)| (&entry.key, at)).collect();
-    // The keys arrive as a set; the client's own order is the one of the dict.
-    let places = |keys: &[Key]| {
-        let mut places: Vec<u32> = keys.iter().filter_map(|key| index.get(key).copied()).collect();
-        places.sort_unstable_by(|a, b| b.cmp(a));
-        places
-    };
-    let mut stack = places(keys);
-    let mut opened = vec![false; entries.len()];
-    let mut placed = vec![false; entries.len()];
-    let mut order = Vec::with_capacity(entries.len());
-    while let Some(&at) = stack.last() {
-        let (Some(entry), Some(open), Some(done)) =
-            (entries.get(at as usize), opened.get_mut(at as usize), placed.get_mut(at as usize))
-        else {
-            stack.pop();
-            continue;
-        };
-        if std::mem::replace(open, true) {
-            stack.pop();
-            if !std::mem::replace(done, true) {
-                order.push(at);
-            }
-            continue;
-        }
-        let needs = places(&entry.dependencies);
-        stack.extend(needs.into_iter().filter(|&need| !opened.get(need as usize).copied().unwrap_or(true)));
-    }
-    order
 }

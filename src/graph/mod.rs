@@ -8,6 +8,7 @@ mod error;
 mod known;
 mod low_level;
 mod map;
+mod order;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use crate::pickle;
 
 pub use bulk::split_bulk;
 pub use error::GraphError;
+pub use order::apply_priority;
 
 use error::Stop;
 use known::Reader;

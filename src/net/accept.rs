@@ -80,7 +80,7 @@ impl Acceptor {
             Sniffed::Tls => timeout(limit, self.open_tls(stream)).await.map_err(late)??,
             Sniffed::WebSocket => {
                 self.check_plain(peer, local)?;
-                let stream = self.open_ws(Box::new(stream));
+                let stream = self.open_ws(Box::new(socket::Prompt(stream)));
                 (Scheme::Ws, timeout(limit, stream).await.map_err(late)??)
             }
             Sniffed::Http => {
@@ -103,7 +103,8 @@ impl Acceptor {
 
     async fn open_tls(&self, stream: TcpStream) -> Result<(Scheme, Opened), NetError> {
         let tls = self.tls.as_ref().ok_or(NetError::NoTls)?;
-        let stream = tls.acceptor.accept(stream).await.map_err(|error| NetError::Tls(error.to_string()))?;
+        let stream =
+            tls.acceptor.accept(socket::Prompt(stream)).await.map_err(|error| NetError::Tls(error.to_string()))?;
         let (is_http, stream) = sniff::look_inside(stream).await?;
         if is_http {
             Ok((Scheme::Wss, self.open_ws(Box::new(stream)).await?))
@@ -120,12 +121,20 @@ impl Acceptor {
             .map_err(|error| NetError::WebSocket(error.to_string()))
     }
 
-    /// Errors: this peer must use TLS.
     fn check_plain(&self, peer: SocketAddr, local: SocketAddr) -> Result<(), NetError> {
-        let allowed = match &self.plain {
-            PlainRule::Anyone => return Ok(()),
-            PlainRule::Nobody => return Err(NetError::PlainForbidden),
-            PlainRule::LoopbackUsers(allowed) => allowed,
+        self.plain.admit(peer, local)
+    }
+}
+
+impl PlainRule {
+    /// May `peer` talk without TLS to our socket at `local`? The appliance's door asks too, before it looks.
+    ///
+    /// Errors: this peer must use TLS, or belongs to another user.
+    pub fn admit(&self, peer: SocketAddr, local: SocketAddr) -> Result<(), NetError> {
+        let allowed = match self {
+            Self::Anyone => return Ok(()),
+            Self::Nobody => return Err(NetError::PlainForbidden),
+            Self::LoopbackUsers(allowed) => allowed,
         };
         if !peer.ip().to_canonical().is_loopback() || !local.ip().to_canonical().is_loopback() {
             return Err(NetError::PlainForbidden);

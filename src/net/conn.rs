@@ -1,6 +1,7 @@
 //! One open connection: its two halves, and the handshake that makes it one.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,14 +105,19 @@ impl Reader {
     }
 }
 
-async fn recv_bytes<R>(io: &mut R, decoder: &mut Decoder) -> Result<Option<Message>, NetError>
+async fn recv_bytes<R>(stream: &mut R, decoder: &mut Decoder) -> Result<Option<Message>, NetError>
 where
     R: AsyncRead + Unpin,
 {
     loop {
         let (read, room) = match decoder.target() {
-            Target::Shared { buffer, room } => (io.read_buf(&mut buffer.limit(room)).await?, room),
-            Target::Own { buffer, room } => (io.read_buf(&mut buffer.limit(room)).await?, room),
+            Target::Shared { buffer, room } => (stream.read_buf(&mut buffer.limit(room)).await, room),
+            Target::Own { buffer, room } => (stream.read_buf(&mut buffer.limit(room)).await, room),
+        };
+        let read = match read {
+            // OpenSSL peers leave without TLS's good-bye; between messages nothing can have been cut off.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+            read => read?,
         };
         if read == 0 {
             return if decoder.is_idle() { Ok(None) } else { Err(NetError::Closed) };

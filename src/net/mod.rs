@@ -24,3 +24,6 @@ pub use outbox::Outbox;
 pub use pace::Pace;
 pub use pool::Pool;
 pub use tls::{Tls, TlsPem};
+
+#[cfg(test)]
+mod tests;

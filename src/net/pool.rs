@@ -163,11 +163,11 @@ impl Shared {
             (peer.calls.clone(), peer.forgotten)
         };
         let _turn = calls.acquire_owned().await.map_err(|_| NetError::Closed)?;
-        while let Some(pooled) = self.take_idle(address) {
+        if let Some(pooled) = self.take_idle(address) {
             match self.attempt(address, pooled, message.clone(), ack).await {
                 Tried::Answer(answer, pooled) => return Ok(self.give_back(address, pooled, answer)),
                 Tried::Stale(error) if self.forgotten(address) != forgotten => return Err(error),
-                Tried::Stale(_) => break,
+                Tried::Stale(_) => {}
                 Tried::Failed(error) => return Err(error),
             }
         }

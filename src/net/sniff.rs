@@ -41,12 +41,12 @@ pub(super) async fn look(stream: &TcpStream) -> io::Result<Option<Sniffed>> {
         }
         let full = seen == buffer.len();
         match judge(bytes) {
-            Some(Sniffed::Http) if !has_end(bytes) && buffer.len() < HEADERS_MAX => {
-                if full {
-                    buffer.resize(HEADERS_MAX, 0);
-                    continue;
-                }
+            Some(Sniffed::Http) if full && buffer.len() < HEADERS_MAX => {
+                buffer.resize(HEADERS_MAX, 0);
+                continue;
             }
+            // The header that makes it a WebSocket may still come.
+            Some(Sniffed::Http) if !full && !has_end(bytes) => {}
             Some(known) => return Ok(Some(known)),
             None => {}
         }
@@ -85,7 +85,6 @@ fn is_websocket(bytes: &[u8]) -> bool {
 pub(super) struct NoBrowser;
 
 impl Callback for NoBrowser {
-    #[expect(clippy::result_large_err, reason = "the trait says so")]
     fn on_request(self, request: &Request, response: Response) -> Result<Response, ErrorResponse> {
         if request.headers().contains_key(header::ORIGIN) {
             let mut refusal = ErrorResponse::new(Some("not for browsers".into()));

@@ -7,6 +7,8 @@ mod emit;
 mod error;
 mod nodes;
 mod read;
+#[cfg(test)]
+pub(crate) mod tests;
 mod value;
 mod wire;
 mod write;

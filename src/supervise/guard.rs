@@ -22,5 +22,10 @@ pub fn become_child(parent: u32, signal: Signal, program: &OsString, args: &[OsS
             format!("the process that started this one ({parent}) is gone"),
         );
     }
-    Command::new(program).args(args).exec()
+    let mut command = Command::new(program);
+    // Our own binary is started by a path that says nothing to a reader of `ps`.
+    if program == "/proc/self/exe" {
+        command.arg0("rask");
+    }
+    command.args(args).exec()
 }

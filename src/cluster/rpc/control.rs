@@ -120,11 +120,8 @@ impl Restart {
         let seen = desk.ask(move |driver| split_by_nanny(driver, &ids)).await;
         let Some((count_before, with_nanny, without)) = seen else { return Ok(Value::Nil) };
         let mut out: Vec<(Text, &'static str)> = without.iter().cloned().map(|address| (address, "removed")).collect();
-        let body = Value::map([
-            ("op", "kill".into()),
-            ("reason", Value::Str(self.stimulus.clone())),
-            ("reply", true.into()),
-        ]);
+        let body =
+            Value::map([("op", "kill".into()), ("reason", Value::Str(self.stimulus.clone())), ("reply", true.into())]);
         let timeout = Duration::from_secs_f64(self.timeout_secs.clamp(0.001, 1e6));
         let kills = with_nanny.iter().map(|target| desk.call(&target.address, &body, timeout));
         let mut stuck = Vec::new();
@@ -204,9 +201,7 @@ impl Restart {
             return Err(raise("TimeoutError", text));
         }
         let nannies = desk
-            .ask(|driver| {
-                driver.sched.workers().iter().filter_map(|view| view.nanny.cloned()).collect::<Vec<Text>>()
-            })
+            .ask(|driver| driver.sched.workers().iter().filter_map(|view| view.nanny.cloned()).collect::<Vec<Text>>())
             .await
             .unwrap_or_default();
         for target in with_nanny.iter().filter(|target| !nannies.contains(&target.address)) {
@@ -319,8 +314,8 @@ fn unregister(driver: &mut Driver, body: &Value) -> Outcome {
 // ---- messages to workers --------------------------------------------------------------------------------------
 
 fn start_broadcast(driver: &mut Driver, call: Call, body: &Value) -> Done {
-    let parsed = targets(driver, body)
-        .and_then(|targets| Ok((targets, message(body)?, OnError::parse(body.get("on_error"))?)));
+    let parsed =
+        targets(driver, body).and_then(|targets| Ok((targets, message(body)?, OnError::parse(body.get("on_error"))?)));
     match parsed {
         Ok((targets, message, on_error)) => {
             let desk = driver.desk.clone();
@@ -439,4 +434,3 @@ fn amm(driver: &mut Driver, body: &Value) -> Outcome {
     driver.apply(Event::Amm { action });
     Ok(Value::Nil)
 }
-

@@ -14,8 +14,12 @@ use crate::sched::coord::{Batch, CoordRequest, Item};
 pub(in crate::cluster) fn dispatch(driver: &mut Driver, op: &str, call: Call, body: &Value) -> Option<Done> {
     let request = match op {
         "event_wait" | "event_set" | "event_clear" | "event_is_set" => event(op, body),
-        "semaphore_register" | "semaphore_acquire" | "semaphore_release" | "semaphore_refresh_leases"
-        | "semaphore_value" | "semaphore_close" => semaphore(op, body),
+        "semaphore_register"
+        | "semaphore_acquire"
+        | "semaphore_release"
+        | "semaphore_refresh_leases"
+        | "semaphore_value"
+        | "semaphore_close" => semaphore(op, body),
         "multi_lock_acquire" | "multi_lock_release" => multi_lock(op, body),
         "queue_create" | "queue_put" | "queue_get" | "queue_qsize" | "queue_release" => queue(op, body),
         "variable_set" | "variable_get" | "variable_delete" => variable(op, body),
@@ -93,9 +97,7 @@ fn queue(op: &str, body: &Value) -> Result<CoordRequest, Failure> {
     let name = args::key(body, "name")?;
     Ok(match op {
         "queue_create" => CoordRequest::QueueCreate { name, maxsize: args::count(body, "maxsize").unwrap_or(0) },
-        "queue_put" => {
-            CoordRequest::QueuePut { name, item: item(body)?, timeout: args::timeout(body, "timeout")? }
-        }
+        "queue_put" => CoordRequest::QueuePut { name, item: item(body)?, timeout: args::timeout(body, "timeout")? },
         "queue_get" => {
             let timeout = args::timeout(body, "timeout")?;
             let batch = batch(body.get("batch"));

@@ -95,9 +95,8 @@ fn who_has(driver: &Driver, body: &Value) -> Outcome {
 
 fn has_what(driver: &Driver, body: &Value) -> Outcome {
     let asked = views::workers_asked(driver, body);
-    let keys_of = |worker: Option<crate::base::WorkerId>| {
-        worker.map(|worker| driver.sched.has_what(worker)).unwrap_or_default()
-    };
+    let keys_of =
+        |worker: Option<crate::base::WorkerId>| worker.map(|worker| driver.sched.has_what(worker)).unwrap_or_default();
     let entry = |(address, worker): (Text, _)| {
         (Value::Str(address), Value::Array(keys_of(worker).iter().map(Key::to_value).collect()))
     };

@@ -77,10 +77,8 @@ pub(super) fn workers_asked(driver: &Driver, body: &Value) -> Vec<(Text, Option<
 }
 
 fn named_worker(driver: &Driver, alias: &Value) -> (Text, Option<WorkerId>) {
-    let id = driver
-        .sched
-        .worker_by_alias(alias)
-        .or_else(|| alias.as_str().and_then(|address| driver.worker_at(address)));
+    let id =
+        driver.sched.worker_by_alias(alias).or_else(|| alias.as_str().and_then(|address| driver.worker_at(address)));
     let spelled = || crate::cluster::workers::shown(alias).into();
     (id.and_then(|id| driver.address_of(id)).unwrap_or_else(spelled), id)
 }
@@ -187,8 +185,7 @@ fn logs(driver: &Driver, body: &Value) -> Value {
 }
 
 fn worker_logs(driver: &mut Driver, call: Call, body: &Value) -> Done {
-    let message =
-        Value::map([("op", "get_logs".into()), ("n", body.get("n").cloned().unwrap_or_default())]);
+    let message = Value::map([("op", "get_logs".into()), ("n", body.get("n").cloned().unwrap_or_default())]);
     let targets = if args::flag(body, "nanny", false) { driver.every_nanny() } else { driver.every_worker() };
     let wanted = body.field("workers").map(|_| workers_asked(driver, body));
     let targets: Vec<Target> = match wanted {

@@ -85,12 +85,7 @@ fn run_id(body: &Value) -> Result<i64, Failure> {
 
 /// The scheduler's answer to one of these requests.
 /// `barrier` is the shuffle and run whose barrier was asked about.
-pub(in crate::cluster) fn on_answer(
-    driver: &mut Driver,
-    asker: Call,
-    barrier: Option<(Text, i64)>,
-    answer: Answer,
-) {
+pub(in crate::cluster) fn on_answer(driver: &mut Driver, asker: Call, barrier: Option<(Text, i64)>, answer: Answer) {
     let outcome = match answer {
         Answer::Shuffle(run) => run_spec(&run),
         Answer::Participants(workers) => {

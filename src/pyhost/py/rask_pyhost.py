@@ -93,7 +93,7 @@ def read_frames(file) -> list[bytes]:
 
 
 def write_frames(file, frames) -> None:
-    frames = [memoryview(frame).cast("B") for frame in frames]
+    frames = [ensure_memoryview(frame) for frame in frames]
     lengths = [frame.nbytes for frame in frames]
     total = 8 + 8 * len(frames) + sum(lengths)
     file.write(struct.pack(f"<QQ{len(frames)}Q", total, len(frames), *lengths))
