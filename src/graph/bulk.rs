@@ -31,11 +31,11 @@ pub fn split_bulk(reply: &BulkGraph) -> Result<Vec<GraphTask>, GraphError> {
     let mut tasks = Vec::with_capacity(entries.len());
     for (at, (key, node)) in entries.into_iter().enumerate() {
         let known = reader.graph_node(node, true).ok_or(GraphError::Reply("a task of an unknown kind"))?;
-        let part = splitter.part(node)?;
+        let run_spec = splitter.part_wire(node)?;
         tasks.push(GraphTask {
             key: reader.key(key).map_err(unreadable)?,
             dependencies: reader.dependencies(known).map_err(unreadable)?,
-            run_spec: Some(Arc::new(pickle::to_wire(&part))),
+            run_spec: Some(Arc::new(run_spec)),
             order: reply.order.get(at).copied(),
             data_producer: match known {
                 GraphNode::Task { data_producer, .. } => data_producer,

@@ -108,6 +108,9 @@ impl<'a> Reader<'a> {
 
     /// A node as a task key.
     pub(super) fn key(&mut self, id: NodeId) -> Result<Key, Stop> {
+        if !self.nodes.is_shared(id) {
+            return self.read_key(id);
+        }
         if let Some(key) = self.keys.get(&id) {
             return Ok(key.clone());
         }

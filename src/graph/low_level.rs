@@ -7,7 +7,6 @@ use bytes::Bytes;
 use crate::base::GraphTask;
 use crate::base::Key;
 use crate::base::SeededMap;
-use crate::pickle;
 use crate::pickle::NodeId;
 use crate::pickle::Splitter;
 
@@ -39,11 +38,11 @@ pub(super) fn read(
     let mut splitter = Splitter::new(reader.nodes, buffers);
     let mut tasks = Vec::with_capacity(wanted.len());
     for (at, entry) in wanted.into_iter().filter_map(|at| entries.get(at as usize)).enumerate() {
-        let part = splitter.part(entry.node)?;
+        let run_spec = splitter.part_wire(entry.node)?;
         tasks.push(GraphTask {
             key: entry.key.clone(),
             dependencies: entry.dependencies.clone(),
-            run_spec: Some(Arc::new(pickle::to_wire(&part))),
+            run_spec: Some(Arc::new(run_spec)),
             order: given.as_ref().map_or(Some(at as f64), |given| given.get(&entry.key).copied()),
             data_producer: entry.data_producer,
             ..GraphTask::default()

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use crate::base::GraphTask;
 use crate::base::Key;
 use crate::base::SeededMap;
-use crate::pickle;
 use crate::pickle::Kind;
 use crate::pickle::NodeId;
 use crate::pickle::Splitter;
@@ -247,10 +246,10 @@ impl Expansion<'_, '_> {
             return Ok(false);
         }
         self.splitter.raw(b"\x86R");
-        let part = self.splitter.finish();
+        let run_spec = self.splitter.finish_wire();
         tasks.push(GraphTask {
             key: self.reader.key(name)?,
-            run_spec: Some(Arc::new(pickle::to_wire(&part))),
+            run_spec: Some(Arc::new(run_spec)),
             // No row can run before it.
             order: Some(-1.0),
             data_producer: true,
@@ -302,7 +301,7 @@ impl Expansion<'_, '_> {
         }
         self.splitter.raw(b"tb");
         let dependencies = self.keys_of(&needs)?;
-        let run_spec = Some(Arc::new(pickle::to_wire(&self.splitter.finish())));
+        let run_spec = Some(Arc::new(self.splitter.finish_wire()));
         Ok(GraphTask { key: self.reader.key(key)?, dependencies, run_spec, ..GraphTask::default() })
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::base::Opaque;
 use crate::base::PickledPart;
 
 use super::PickleError;
@@ -79,6 +80,13 @@ impl<'a> Splitter<'a> {
         Ok(self.finish())
     }
 
+    /// The payload of one node, as [`Splitter::part`] makes it.
+    pub fn part_wire(&mut self, id: NodeId) -> Result<Opaque, PickleError> {
+        self.begin();
+        self.node(id)?;
+        Ok(self.finish_wire())
+    }
+
     /// Makes everything written so far the beginning of all parts to come.
     pub fn set_common(&mut self) {
         let used = self.used.clone();
@@ -100,6 +108,12 @@ impl<'a> Splitter<'a> {
     pub fn finish(&mut self) -> PickledPart {
         self.out.push(b'.');
         PickledPart { pickle: Bytes::copy_from_slice(&self.out), buffers: self.used.clone() }
+    }
+
+    /// Ends the part as the payload that a message carries, which saves a copy.
+    pub fn finish_wire(&mut self) -> Opaque {
+        self.out.push(b'.');
+        super::wire::pack(&self.out, self.used.clone())
     }
 
     /// Appends opcodes that are the caller's own.

@@ -197,6 +197,11 @@ impl Nodes {
         })
     }
 
+    /// Does anything but its maker refer to it?
+    pub fn is_shared(&self, id: NodeId) -> bool {
+        self.node(id).shared
+    }
+
     /// Was it never changed after it was made?
     pub fn is_plain(&self, id: NodeId) -> bool {
         self.node(id).changes == 0

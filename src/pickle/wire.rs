@@ -11,6 +11,9 @@ use super::PickleError;
 /// Sub-headers nest three deep.
 const DEPTH_MAX: u32 = 16;
 
+/// The three names, their lengths and the numbers, 55 bytes at most, so that the head is allocated once at its size.
+const HEADER_BYTES: usize = 56;
+
 /// The pickle inside a payload: `Pickled`, or `Serialized` by the pickle family.
 ///
 /// Errors: compressed, split or of another family: only Python (or a codec) can join it.
@@ -42,18 +45,22 @@ pub fn part_of(payload: &Opaque) -> Result<PickledPart, PickleError> {
 ///
 /// Source: `distributed/protocol/core.py`, `dumps`.
 pub fn to_wire(part: &PickledPart) -> Opaque {
-    let mut head = Vec::with_capacity(part.pickle.len() + part.buffers.len() + 64);
+    pack(&part.pickle, part.buffers.clone())
+}
+
+pub(super) fn pack(pickle: &[u8], buffers: Vec<Bytes>) -> Opaque {
+    let mut head = Vec::with_capacity(pickle.len() + buffers.len() + HEADER_BYTES);
     head.push(0x83);
     put_str(&mut head, b"pickled-obj");
-    put_len(&mut head, part.pickle.len(), [0xc4, 0xc5, 0xc6]);
-    head.extend_from_slice(&part.pickle);
+    put_len(&mut head, pickle.len(), [0xc4, 0xc5, 0xc6]);
+    head.extend_from_slice(pickle);
     put_str(&mut head, b"compression");
-    put_array(&mut head, part.buffers.len());
-    head.extend(std::iter::repeat_n(0xc0, part.buffers.len()));
+    put_array(&mut head, buffers.len());
+    head.extend(std::iter::repeat_n(0xc0, buffers.len()));
     put_str(&mut head, b"num-sub-frames");
     head.push(0xcf);
-    head.extend_from_slice(&(part.buffers.len() as u64).to_be_bytes());
-    Opaque { head: head.into(), frames: part.buffers.clone() }
+    head.extend_from_slice(&(buffers.len() as u64).to_be_bytes());
+    Opaque { head: head.into(), frames: buffers }
 }
 
 /// Only for the short names above.
