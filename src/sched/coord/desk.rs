@@ -1,0 +1,190 @@
+//! Calls that wait and the times at which something is due. Knows nothing of what the calls wait for.
+
+use std::collections::BTreeSet;
+
+use super::Wish;
+use crate::base::{CallId, Key, Now, PyError, SeededMap, Text, Value};
+
+/// Where a waiting call stands in line.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Place {
+    /// Waits for this event to be set.
+    Event(Key),
+    /// Waits for a lease of this semaphore.
+    Semaphore(Key),
+    /// Waits for the locks of the request with this id.
+    MultiLock(Key),
+    /// Waits for room in this queue.
+    QueuePut(Key),
+    /// Waits for elements of this queue.
+    QueueGet(Key),
+    /// Waits for this variable to be set.
+    VariableGet(Key),
+    /// Waits for the task `key` to exist, to put its future there.
+    Unborn { key: Key, target: Target },
+}
+
+/// Where a future goes once its task exists.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Target {
+    /// Into the queue of this name.
+    Queue(Key),
+    /// Into the variable of this name.
+    Variable(Key),
+}
+
+/// A call that has no answer yet.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    /// Where it stands.
+    pub place: Place,
+    /// When it gives up; none: never.
+    pub deadline: Option<Now>,
+}
+
+/// What is due at some time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// This call gives up.
+    Call(CallId),
+    /// The leases of this semaphore are looked over.
+    Leases(Key),
+    /// Elements came back to this queue while nobody could say how their tasks stand.
+    Serve(Key),
+}
+
+/// All waiting calls and all timers.
+#[derive(Default)]
+pub(super) struct Desk {
+    waiting: SeededMap<CallId, Waiting>,
+    timers: BTreeSet<(Now, Timer)>,
+}
+
+impl Desk {
+    /// Stops waiting; the place in line is the caller's to clear.
+    pub fn take(&mut self, call: CallId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&call)?;
+        if let Some(deadline) = waiting.deadline {
+            self.timers.remove(&(deadline, Timer::Call(call)));
+        }
+        Some(waiting)
+    }
+
+    /// Where the call stands.
+    pub fn place(&self, call: CallId) -> Option<&Place> {
+        self.waiting.get(&call).map(|waiting| &waiting.place)
+    }
+
+    /// Sets a timer.
+    pub fn arm(&mut self, at: Now, timer: Timer) {
+        self.timers.insert((at, timer));
+    }
+
+    /// Unsets a timer.
+    pub fn disarm(&mut self, at: Now, timer: Timer) {
+        self.timers.remove(&(at, timer));
+    }
+
+    /// The next timer that is due, unset.
+    pub fn pop_due(&mut self, now: Now) -> Option<Timer> {
+        if self.timers.first().is_none_or(|(at, _)| *at > now) {
+            return None;
+        }
+        self.timers.pop_first().map(|(_, timer)| timer)
+    }
+
+    /// When the first timer is due.
+    pub fn next_deadline(&self) -> Option<Now> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// How many calls wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Every deadline has its timer, and every timer of a call its call.
+    pub fn check(&self) -> Result<(), String> {
+        for (call, waiting) in &self.waiting {
+            if let Some(deadline) = waiting.deadline
+                && !self.timers.contains(&(deadline, Timer::Call(*call)))
+            {
+                return Err(format!("call {call} waits until {deadline:?} without a timer"));
+            }
+        }
+        for (at, timer) in &self.timers {
+            if let Timer::Call(call) = timer
+                && self.waiting.get(call).and_then(|waiting| waiting.deadline) != Some(*at)
+            {
+                return Err(format!("a timer at {at:?} for call {call}, which does not wait for it"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What every operation of a primitive needs at hand.
+pub(super) struct Step<'a> {
+    /// The time.
+    pub now: Now,
+    /// Waiting calls and timers.
+    pub desk: &'a mut Desk,
+    /// Where wishes go.
+    pub wishes: &'a mut Vec<Wish>,
+}
+
+impl Step<'_> {
+    /// Answers a call, whether it waited or not.
+    pub fn answer(&mut self, call: CallId, answer: impl Into<Value>) {
+        self.desk.take(call);
+        self.wishes.push(Wish::Answer(call, Ok(answer.into())));
+    }
+
+    /// Raises at the caller.
+    pub fn fail(&mut self, call: CallId, error: PyError) {
+        self.desk.take(call);
+        self.wishes.push(Wish::Answer(call, Err(error)));
+    }
+
+    /// Lets a client want keys, unless there are none.
+    pub fn desire(&mut self, client: Text, keys: Vec<Key>) {
+        if !keys.is_empty() {
+            self.wishes.push(Wish::Desire(client, keys));
+        }
+    }
+
+    /// Lets a client release keys, unless there are none.
+    pub fn release(&mut self, client: Text, keys: Vec<Key>) {
+        if !keys.is_empty() {
+            self.wishes.push(Wish::Release(client, keys));
+        }
+    }
+
+    /// When a call made now gives up.
+    pub fn deadline(&self, timeout: Option<f64>) -> Option<Now> {
+        timeout.map(|seconds| self.now.plus_secs(seconds))
+    }
+
+    /// Did the deadline come?
+    pub fn is_past(&self, deadline: Option<Now>) -> bool {
+        deadline.is_some_and(|at| at <= self.now)
+    }
+
+    /// Lets a call wait. The caller has checked that its deadline is ahead.
+    pub fn park(&mut self, call: CallId, place: Place, deadline: Option<Now>) {
+        if let Some(at) = deadline {
+            self.desk.arm(at, Timer::Call(call));
+        }
+        self.desk.waiting.insert(call, Waiting { place, deadline });
+    }
+}
+
+/// What `asyncio` raises when a wait ends for lack of time.
+pub(super) fn timed_out(message: impl Into<Text>) -> PyError {
+    PyError::builtin("TimeoutError", message)
+}
+
+/// `AssertionError` without a text, as a bare `assert` raises it.
+pub(super) fn assertion() -> PyError {
+    PyError::builtin("AssertionError", "")
+}

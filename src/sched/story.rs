@@ -1,0 +1,28 @@
+//! A bounded ring of transitions, for people and for the dashboard.
+
+use super::Scheduler;
+use super::task::TaskState;
+use crate::base::{Key, Now};
+
+/// One transition.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: Key,
+    pub(super) start: TaskState,
+    pub(super) finish: TaskState,
+    pub(super) stimulus: &'static str,
+    pub(super) step: u64,
+    pub(super) at: Now,
+}
+
+impl Scheduler {
+    pub(super) fn tell(&mut self, key: Key, start: TaskState, finish: TaskState) {
+        if self.config.story_length == 0 {
+            return;
+        }
+        if self.story.len() >= self.config.story_length {
+            self.story.pop_front();
+        }
+        self.story.push_back(Entry { key, start, finish, stimulus: self.stimulus, step: self.step, at: self.now });
+    }
+}

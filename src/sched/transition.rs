@@ -1,0 +1,684 @@
+//! Moves between task states, and the loop that runs them to rest.
+//!
+//! A transition recommends further ones; the last recommended is taken first, and a recommendation for a task that
+//! has one already only changes its target. Both matter: see `traps.md`, 24.
+//! Source: `distributed/scheduler.py`, `_transition`, `_transitions` and the `_transition_x_y` methods.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Scheduler;
+use super::arena::IdSet;
+use super::effect::{Compute, Located, ToClient, ToWorker};
+use super::event::Finished;
+use super::task::{NO_REC, TaskState};
+use crate::base::{Failure, Key, PyError, TaskId, Value, WorkerId};
+
+/// Why a task came into `erred`.
+#[derive(Debug, Default)]
+pub(super) struct Cause {
+    /// Where it failed.
+    pub(super) worker: Option<WorkerId>,
+    /// The failure; none when it is inherited from the blamed task.
+    pub(super) failure: Option<Arc<Failure>>,
+}
+
+impl Scheduler {
+    /// Wants `task` to go to `target` before this step ends.
+    pub(super) fn recommend(&mut self, task: TaskId, target: TaskState) {
+        let Some(entry) = self.tasks.get_mut(task) else { return };
+        if let Some(rec) = self.recs.get_mut(entry.rec_at as usize) {
+            rec.1 = target;
+        } else {
+            entry.rec_at = self.recs.len() as u32;
+            self.recs.push((task, target));
+        }
+    }
+
+    fn recommended(&self, task: TaskId) -> Option<TaskState> {
+        self.recs.get(self.tasks.get(task)?.rec_at as usize).map(|rec| rec.1)
+    }
+
+    /// Runs recommendations until none is left.
+    pub(super) fn run_transitions(&mut self) {
+        while let Some((task, target)) = self.recs.pop() {
+            if let Some(entry) = self.tasks.get_mut(task) {
+                entry.rec_at = NO_REC;
+                self.transition(task, target);
+            }
+        }
+    }
+
+    /// Moves one task. An unknown task, or one that is there already, stays as it is.
+    pub(super) fn transition(&mut self, task: TaskId, target: TaskState) {
+        let Some(entry) = self.tasks.get(task) else { return };
+        let start = entry.state;
+        if start == target {
+            return;
+        }
+        let key = entry.key.clone();
+        self.transitions += 1;
+        if self.transition_directly(task, start, target) {
+            let finish = self.tasks.get(task).map_or(TaskState::Forgotten, |entry| entry.state);
+            self.tell(key, start, finish);
+            if finish == TaskState::Released || finish == TaskState::Erred {
+                self.shuffle_barrier_moved(task);
+            }
+            return;
+        }
+        // No direct way: through `released`, and on to what that recommends.
+        assert!(
+            start != TaskState::Released && target != TaskState::Released,
+            "no transition from {} to {} for {key}",
+            start.name(),
+            target.name()
+        );
+        self.transition(task, TaskState::Released);
+        let onward = self.recommended(task).unwrap_or(target);
+        if self.tasks.get(task).is_some_and(|entry| entry.state == TaskState::Released) {
+            self.transition(task, onward);
+        }
+    }
+
+    fn transition_directly(&mut self, task: TaskId, start: TaskState, target: TaskState) -> bool {
+        use TaskState as S;
+        match (start, target) {
+            (S::Released, S::Waiting) => self.released_waiting(task),
+            (S::Released, S::Erred) => self.released_erred(task),
+            (S::Released | S::Memory, S::Forgotten) => self.enter_forgotten(task),
+            (S::Waiting, S::Released) => self.waiting_released(task),
+            (S::Waiting, S::Processing) => self.waiting_processing(task),
+            (S::Waiting, S::NoWorker) => self.enter_no_worker(task),
+            (S::Waiting, S::Queued) => self.enter_queued(task),
+            // The run that ended belongs to data that is being recomputed: the free-keys is under way.
+            (S::Waiting, S::Memory) => {}
+            (S::Queued, S::Released) => {
+                self.leave_queued(task);
+                self.propagate_released(task);
+            }
+            (S::Queued, S::Processing) => self.queued_processing(task),
+            (S::Queued | S::NoWorker | S::Processing, S::Erred) => self.enter_erred(task, Cause::default()),
+            (S::NoWorker, S::Released) => {
+                self.leave_no_worker(task);
+                self.propagate_released(task);
+            }
+            (S::NoWorker, S::Processing) => self.no_worker_processing(task),
+            (S::Processing, S::Released) => self.processing_released(task),
+            (S::Memory, S::Released) => self.memory_released(task),
+            (S::Memory, S::Erred) => self.memory_erred(task),
+            (S::Erred, S::Released) => self.erred_released(task),
+            (
+                S::Released
+                | S::Waiting
+                | S::Queued
+                | S::NoWorker
+                | S::Processing
+                | S::Memory
+                | S::Erred
+                | S::Forgotten,
+                _,
+            ) => return false,
+        }
+        true
+    }
+
+    // ---- into waiting ----------------------------------------------------------------------------------------
+
+    fn released_waiting(&mut self, task: TaskId) {
+        if self.tasks[task].lost_dependencies {
+            self.recommend(task, TaskState::Forgotten);
+            return;
+        }
+        self.set_state(task, TaskState::Waiting);
+        for at in 0..self.tasks[task].dependencies.len() {
+            let dependency = self.tasks[task].dependencies[at];
+            let entry = &mut self.tasks[dependency];
+            let missing = entry.who_has.is_empty();
+            if entry.state == TaskState::Released {
+                self.recommend(dependency, TaskState::Waiting);
+            } else {
+                entry.waiters.insert(task);
+            }
+            if missing {
+                self.tasks[task].waiting_on.insert(dependency);
+            }
+        }
+        let waiters: IdSet =
+            self.tasks[task].dependents.iter().filter(|&id| self.tasks[id].state == TaskState::Waiting).collect();
+        self.tasks[task].waiters = waiters;
+        if self.tasks[task].waiting_on.is_empty() {
+            self.recommend(task, TaskState::Processing);
+        }
+    }
+
+    // ---- into processing -------------------------------------------------------------------------------------
+
+    fn waiting_processing(&mut self, task: TaskId) {
+        if self.is_rootish(task) {
+            if self.config.worker_saturation.is_infinite() || !self.tasks[task].queueable {
+                match self.place_with_siblings(task) {
+                    Some(worker) => self.enter_processing(task, worker),
+                    None => self.recommend(task, TaskState::NoWorker),
+                }
+            } else {
+                match self.place_in_open_slot() {
+                    Some(worker) => self.enter_processing(task, worker),
+                    None => self.recommend(task, TaskState::Queued),
+                }
+            }
+            return;
+        }
+        match self.place(task) {
+            Some(worker) => self.enter_processing(task, worker),
+            None => self.recommend(task, TaskState::NoWorker),
+        }
+    }
+
+    fn queued_processing(&mut self, task: TaskId) {
+        if let Some(worker) = self.place_in_open_slot() {
+            self.leave_queued(task);
+            self.enter_processing(task, worker);
+        }
+    }
+
+    fn no_worker_processing(&mut self, task: TaskId) {
+        if let Some(worker) = self.place(task) {
+            self.leave_no_worker(task);
+            self.enter_processing(task, worker);
+        }
+    }
+
+    fn enter_processing(&mut self, task: TaskId, worker: WorkerId) {
+        self.set_state(task, TaskState::Processing);
+        self.tasks[task].processing_on = Some(worker);
+        self.assign(task, worker);
+        self.n_tasks += 1;
+        if self.tasks[task].actor {
+            self.workers[worker].actors.insert(task);
+        }
+        if let Some(failure) = self.does_not_fit(task, worker) {
+            let cause = Cause { worker: Some(worker), failure: Some(Arc::new(failure)) };
+            let key = self.tasks[task].key.clone();
+            self.enter_erred(task, cause);
+            self.tell(key, TaskState::Processing, TaskState::Erred);
+            return;
+        }
+        self.send_compute(task, worker);
+    }
+
+    /// Books a task on a worker: counts, resources, inputs to fetch, stealable sets.
+    pub(super) fn assign(&mut self, task: TaskId, worker: WorkerId) {
+        let prefix = self.prefix_at(task);
+        self.count_processing(worker, prefix);
+        self.workers[worker].processing.insert(task);
+        for at in 0..self.tasks[task].dependencies.len() {
+            let input = self.tasks[task].dependencies[at];
+            if !self.tasks[input].who_has.contains(&worker) {
+                self.need_input(worker, input);
+            }
+        }
+        self.use_resources(task, worker, 1.0);
+        self.check_idle_saturated(worker);
+        self.make_stealable(task);
+    }
+
+    /// Undoes [`Self::assign`].
+    pub(super) fn unassign(&mut self, task: TaskId, worker: WorkerId) {
+        self.make_unstealable(task, worker);
+        let prefix = self.prefix_at(task);
+        let Some(entry) = self.workers.get_mut(worker) else { return };
+        entry.processing.remove(&task);
+        if entry.long_running.remove(&task) {
+            self.long_running -= 1;
+        } else {
+            self.uncount_processing(worker, prefix);
+        }
+        for at in 0..self.tasks[task].dependencies.len() {
+            let input = self.tasks[task].dependencies[at];
+            self.unneed_input(worker, input);
+        }
+        self.use_resources(task, worker, -1.0);
+        self.check_idle_saturated(worker);
+    }
+
+    fn use_resources(&mut self, task: TaskId, worker: WorkerId, sign: f64) {
+        let Some(rare) = &self.tasks[task].rare else { return };
+        for (name, amount) in &rare.resources {
+            if let Some((_, used)) = self.workers[worker].used_resources.iter_mut().find(|(other, _)| other == name) {
+                *used += sign * amount;
+            }
+        }
+    }
+
+    /// A crude guard against tasks whose inputs alone are more than the worker's memory.
+    fn does_not_fit(&self, task: TaskId, worker: WorkerId) -> Option<Failure> {
+        let limit = self.workers[worker].hello.memory_limit;
+        if limit == 0 || !self.config.memory_guard {
+            return None;
+        }
+        let entry = &self.tasks[task];
+        let need: i64 = entry.dependencies.iter().map(|&input| self.tasks[input].nbytes).sum();
+        if u64::try_from(need).is_ok_and(|need| need <= limit) || need <= 0 {
+            return None;
+        }
+        let hint = if entry.dependents.is_empty() {
+            " Did you call compute() on a huge collection? Reduce or slice it first, or write it to storage."
+        } else {
+            ""
+        };
+        let text = format!(
+            "Task {:?} has {} worth of input dependencies, but worker {} has memory_limit set to {}.{hint}",
+            entry.key,
+            human_bytes(need as u64),
+            self.workers[worker].hello.address,
+            human_bytes(limit)
+        );
+        Some(Failure::Raised(PyError::builtin("MemoryError", text)))
+    }
+
+    /// Sends `compute-task` under a new run number.
+    pub(super) fn send_compute(&mut self, task: TaskId, worker: WorkerId) {
+        self.run_id += 1;
+        let inputs = self.locate(&self.tasks[task].dependencies);
+        let entry = &mut self.tasks[task];
+        entry.run_id = self.run_id;
+        let Some(run_spec) = entry.run_spec.clone() else {
+            unreachable!("a task without a run spec never leaves released: {}", entry.key)
+        };
+        let message = Compute {
+            key: entry.key.clone(),
+            run_id: entry.run_id,
+            priority: entry.priority.unwrap_or_default(),
+            inputs,
+            run_spec,
+            annotations: entry.annotations.clone(),
+            actor: entry.actor,
+        };
+        self.send_worker(worker, ToWorker::Compute(Box::new(message)));
+    }
+
+    /// Where these tasks' results are and how big they are.
+    pub(super) fn locate(&self, tasks: &[TaskId]) -> Located {
+        let mut located = Located { keys: Vec::with_capacity(tasks.len()), holders: Vec::with_capacity(tasks.len()) };
+        for &task in tasks {
+            let entry = &self.tasks[task];
+            located.keys.push((entry.key.clone(), entry.nbytes, entry.who_has.len() as u32));
+            located.holders.extend(entry.who_has.iter().map(|&id| self.workers[id].hello.address.clone()));
+        }
+        located
+    }
+
+    /// Takes a task off its worker, which may be gone already.
+    fn leave_processing(&mut self, task: TaskId) -> Option<WorkerId> {
+        let worker = self.tasks[task].processing_on.take()?;
+        self.forget_steal(task);
+        self.unassign(task, worker);
+        self.is_registered(worker).then_some(worker)
+    }
+
+    fn processing_released(&mut self, task: TaskId) {
+        if let Some(worker) = self.leave_processing(task) {
+            let keys = vec![self.tasks[task].key.clone()];
+            self.send_worker(worker, ToWorker::FreeKeys { keys });
+        }
+        self.propagate_released(task);
+    }
+
+    // ---- into memory -----------------------------------------------------------------------------------------
+
+    /// A run ended well on the worker that was told to do it.
+    pub(super) fn processing_memory(&mut self, task: TaskId, worker: WorkerId, done: Finished) {
+        self.transitions += 1;
+        let prefix = self.prefix_at(task);
+        self.add_durations(prefix, &done.startstops);
+        if let Some(nbytes) = done.nbytes {
+            self.set_nbytes(task, nbytes);
+        }
+        self.leave_processing(task);
+        self.add_replica(task, worker);
+        let typename = self.intern_typename(done.typename);
+        self.tasks[task].typename = Some(typename);
+        self.wake_dependents(task);
+        self.release_dependencies(task);
+        if self.tasks[task].is_needed() {
+            self.report_in_memory(task, &done.type_pickle);
+        } else {
+            self.recommend(task, TaskState::Released);
+        }
+        self.set_state(task, TaskState::Memory);
+        self.fire_and_forget_done(task);
+        self.relevel_unknown(prefix);
+        self.tell(done.key, TaskState::Processing, TaskState::Memory);
+    }
+
+    fn report_in_memory(&mut self, task: TaskId, type_pickle: &Bytes) {
+        self.send_wanters(task, |key| ToClient::KeyInMemory {
+            key: key.clone(),
+            type_pickle: Some(type_pickle.clone()),
+        });
+    }
+
+    /// Dependents that waited for this result alone can run, the most urgent first.
+    pub(super) fn wake_dependents(&mut self, task: TaskId) {
+        let mut ready = Vec::new();
+        let dependents = std::mem::take(&mut self.tasks[task].dependents);
+        for dependent in dependents.iter() {
+            let entry = &mut self.tasks[dependent];
+            if entry.waiting_on.remove(task) && entry.waiting_on.is_empty() {
+                ready.push((entry.rank(), dependent));
+            }
+        }
+        self.tasks[task].dependents = dependents;
+        ready.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, dependent) in ready {
+            self.recommend(dependent, TaskState::Processing);
+        }
+    }
+
+    /// This task needs its inputs no longer.
+    fn release_dependencies(&mut self, task: TaskId) {
+        for at in 0..self.tasks[task].dependencies.len() {
+            let dependency = self.tasks[task].dependencies[at];
+            let entry = &mut self.tasks[dependency];
+            entry.waiters.remove(task);
+            if !entry.is_needed() {
+                self.recommend(dependency, TaskState::Released);
+            }
+        }
+    }
+
+    fn fire_and_forget_done(&mut self, task: TaskId) {
+        let client = self.fire_and_forget;
+        if self.clients[client].wants_what.contains(&task) {
+            self.release_for_client(client, task);
+        }
+    }
+
+    // ---- into released ---------------------------------------------------------------------------------------
+
+    fn waiting_released(&mut self, task: TaskId) {
+        for at in 0..self.tasks[task].dependencies.len() {
+            let dependency = self.tasks[task].dependencies[at];
+            let entry = &mut self.tasks[dependency];
+            if entry.waiters.remove(task) && !entry.is_needed() {
+                self.recommend(dependency, TaskState::Released);
+            }
+        }
+        self.tasks[task].waiting_on.clear();
+        self.set_state(task, TaskState::Released);
+        let entry = &mut self.tasks[task];
+        if entry.lost_dependencies {
+            self.recommend(task, TaskState::Forgotten);
+        } else if entry.blame().is_none() && entry.is_needed() {
+            self.recommend(task, TaskState::Waiting);
+        } else {
+            entry.waiters.clear();
+        }
+    }
+
+    fn propagate_released(&mut self, task: TaskId) {
+        self.set_state(task, TaskState::Released);
+        let entry = &self.tasks[task];
+        if !entry.lost_dependencies && entry.is_needed() {
+            self.recommend(task, TaskState::Waiting);
+            return;
+        }
+        if entry.lost_dependencies {
+            self.recommend(task, TaskState::Forgotten);
+        }
+        for at in 0..self.tasks[task].dependencies.len() {
+            let dependency = self.tasks[task].dependencies[at];
+            let entry = &mut self.tasks[dependency];
+            if entry.state != TaskState::Released {
+                entry.waiters.remove(task);
+                if !entry.is_needed() {
+                    self.recommend(dependency, TaskState::Released);
+                }
+            }
+        }
+        self.tasks[task].waiters.clear();
+    }
+
+    fn memory_released(&mut self, task: TaskId) {
+        if self.tasks[task].actor {
+            for at in 0..self.tasks[task].who_has.len() {
+                let worker = self.tasks[task].who_has[at];
+                self.workers[worker].actors.remove(&task);
+            }
+            if !self.tasks[task].who_wants.is_empty() {
+                self.recommend(task, TaskState::Erred);
+                return;
+            }
+        }
+        self.free_replicas(task);
+        self.set_state(task, TaskState::Released);
+        self.send_wanters(task, |key| ToClient::LostData { key: key.clone() });
+        let entry = &self.tasks[task];
+        if entry.run_spec.is_none() || entry.lost_dependencies {
+            self.recommend(task, TaskState::Forgotten);
+        } else if entry.is_needed() && !entry.dependencies.iter().any(|&id| self.tasks[id].state == TaskState::Erred) {
+            self.recommend(task, TaskState::Waiting);
+        }
+        let waiters = std::mem::take(&mut self.tasks[task].waiters);
+        for waiter in waiters.iter() {
+            match self.tasks[waiter].state {
+                TaskState::NoWorker | TaskState::Processing | TaskState::Queued => {
+                    self.recommend(waiter, TaskState::Waiting);
+                }
+                TaskState::Waiting => {
+                    self.tasks[waiter].waiting_on.insert(task);
+                }
+                TaskState::Released | TaskState::Memory | TaskState::Erred | TaskState::Forgotten => {}
+            }
+        }
+        self.tasks[task].waiters = waiters;
+    }
+
+    /// Tells the holders to drop a result, and forgets that they have it.
+    fn free_replicas(&mut self, task: TaskId) {
+        for at in 0..self.tasks[task].who_has.len() {
+            let worker = self.tasks[task].who_has[at];
+            if self.is_registered(worker) {
+                let keys = vec![self.tasks[task].key.clone()];
+                self.send_worker(worker, ToWorker::FreeKeys { keys });
+            }
+        }
+        self.remove_all_replicas(task);
+    }
+
+    fn erred_released(&mut self, task: TaskId) {
+        let dependents = std::mem::take(&mut self.tasks[task].dependents);
+        for dependent in dependents.iter() {
+            if self.tasks[dependent].state == TaskState::Erred {
+                self.recommend(dependent, TaskState::Waiting);
+            }
+        }
+        self.tasks[task].dependents = dependents;
+        let rare = self.tasks[task].rare_mut();
+        rare.failure = None;
+        rare.blame = None;
+        let erred_on = std::mem::take(&mut rare.erred_on);
+        for worker in erred_on {
+            if self.is_registered(worker) {
+                let keys = vec![self.tasks[task].key.clone()];
+                self.send_worker(worker, ToWorker::FreeKeys { keys });
+            }
+        }
+        self.send_wanters(task, |key| ToClient::TaskRetried { key: key.clone() });
+        self.set_state(task, TaskState::Released);
+    }
+
+    // ---- into erred ------------------------------------------------------------------------------------------
+
+    fn released_erred(&mut self, task: TaskId) {
+        let blame = self.tasks[task].blame().unwrap_or(task);
+        let dependents = std::mem::take(&mut self.tasks[task].dependents);
+        for dependent in dependents.iter() {
+            if self.tasks[dependent].who_has.is_empty() {
+                self.inherit_blame(dependent, blame);
+                self.recommend(dependent, TaskState::Erred);
+            }
+        }
+        self.tasks[task].dependents = dependents;
+        self.set_state(task, TaskState::Erred);
+        self.report_erred(task);
+    }
+
+    /// From `processing`, `queued`, `no-worker` (and `memory`, for actors). Source: `_propagate_erred`.
+    pub(super) fn enter_erred(&mut self, task: TaskId, cause: Cause) {
+        match self.tasks[task].state {
+            TaskState::Processing => {
+                if let Some(worker) = self.tasks[task].processing_on
+                    && let Some(entry) = self.workers.get_mut(worker)
+                {
+                    entry.actors.remove(&task);
+                }
+                self.leave_processing(task);
+            }
+            TaskState::Queued => self.leave_queued(task),
+            TaskState::NoWorker => self.leave_no_worker(task),
+            TaskState::Released | TaskState::Waiting | TaskState::Memory | TaskState::Erred | TaskState::Forgotten => {}
+        }
+        self.set_state(task, TaskState::Erred);
+        let rare = self.tasks[task].rare_mut();
+        rare.erred_on.extend(cause.worker);
+        if cause.failure.is_some() {
+            rare.failure = cause.failure;
+            rare.blame = Some(task);
+        }
+        let blame = *rare.blame.get_or_insert(task);
+        let waiters = std::mem::take(&mut self.tasks[task].waiters);
+        for waiter in waiters.iter() {
+            self.inherit_blame(waiter, blame);
+            self.recommend(waiter, TaskState::Erred);
+        }
+        self.release_dependencies(task);
+        self.report_erred(task);
+        self.fire_and_forget_done(task);
+        self.shuffle_barrier_moved(task);
+    }
+
+    fn memory_erred(&mut self, task: TaskId) {
+        self.free_replicas(task);
+        let failure = Arc::new(Failure::Raised(PyError::builtin("RuntimeError", "Worker holding Actor was lost")));
+        let rare = self.tasks[task].rare_mut();
+        rare.failure = Some(failure.clone());
+        rare.blame = Some(task);
+        let dependents = std::mem::take(&mut self.tasks[task].dependents);
+        for dependent in dependents.iter() {
+            if self.tasks[dependent].who_has.is_empty() {
+                self.inherit_blame(dependent, task);
+                self.recommend(dependent, TaskState::Erred);
+            }
+        }
+        self.tasks[task].dependents = dependents;
+        self.enter_erred(task, Cause { worker: None, failure: Some(failure) });
+    }
+
+    /// Makes `blame` the reason why `task` can't be computed. The failure is kept with both: the blamed task may go.
+    pub(super) fn inherit_blame(&mut self, task: TaskId, blame: TaskId) {
+        let failure = self.failure_of(blame).cloned();
+        let rare = self.tasks[task].rare_mut();
+        rare.blame = Some(blame);
+        rare.failure = failure;
+    }
+
+    /// The failure of a task, or of the task that it failed for.
+    pub(super) fn failure_of(&self, task: TaskId) -> Option<&Arc<Failure>> {
+        self.tasks[task].rare.as_ref()?.failure.as_ref()
+    }
+
+    fn report_erred(&mut self, task: TaskId) {
+        let Some(failure) = self.failure_of(task).cloned() else { return };
+        self.send_wanters(task, |key| ToClient::TaskErred { key: key.clone(), failure: failure.clone() });
+    }
+
+    // ---- into forgotten --------------------------------------------------------------------------------------
+
+    fn enter_forgotten(&mut self, task: TaskId) {
+        for at in 0..self.tasks[task].who_has.len() {
+            let worker = self.tasks[task].who_has[at];
+            self.workers[worker].actors.remove(&task);
+        }
+        self.set_state(task, TaskState::Forgotten);
+        let dependents = std::mem::take(&mut self.tasks[task].dependents);
+        for dependent in dependents.iter() {
+            self.lose_dependency(dependent, task);
+        }
+        self.tasks[task].waiters.clear();
+        let dependencies = std::mem::take(&mut self.tasks[task].dependencies);
+        for &dependency in &dependencies {
+            let entry = &mut self.tasks[dependency];
+            entry.dependents.remove(task);
+            entry.waiters.remove(task);
+            if entry.dependents.is_empty() && entry.who_wants.is_empty() {
+                self.recommend(dependency, TaskState::Forgotten);
+            }
+        }
+        self.free_replicas(task);
+        self.send_wanters(task, |key| ToClient::CancelledKeys {
+            keys: vec![key.clone()],
+            reason: Value::str("already forgotten"),
+            msg: Value::Nil,
+        });
+        self.remove_task(task);
+    }
+
+    fn lose_dependency(&mut self, dependent: TaskId, lost: TaskId) {
+        if let TaskState::Processing = self.tasks[dependent].state
+            && let Some(worker) = self.tasks[dependent].processing_on
+        {
+            // Its edge goes, so the input it was waiting for must be uncounted here.
+            self.unneed_input(worker, lost);
+        }
+        let entry = &mut self.tasks[dependent];
+        entry.lost_dependencies = true;
+        entry.dependencies.retain(|&id| id != lost);
+        entry.waiting_on.remove(lost);
+        match entry.state {
+            TaskState::Memory | TaskState::Erred | TaskState::Forgotten => {}
+            TaskState::Released
+            | TaskState::Waiting
+            | TaskState::Queued
+            | TaskState::NoWorker
+            | TaskState::Processing => self.recommend(dependent, TaskState::Forgotten),
+        }
+    }
+
+    fn remove_task(&mut self, task: TaskId) {
+        let rec_at = self.tasks[task].rec_at;
+        if let Some(rec) = self.recs.get_mut(rec_at as usize) {
+            // The entry stays in place so that others keep theirs; a stale id moves nothing.
+            rec.1 = TaskState::Forgotten;
+        }
+        let Some(entry) = self.tasks.remove(task) else { return };
+        self.by_key.remove(&entry.key);
+        for client in entry.who_wants {
+            self.clients[client].wants_what.remove(&task);
+        }
+        let prefix = self.groups[entry.group as usize].prefix;
+        if entry.nbytes > 0 {
+            self.prefixes[prefix as usize].nbytes_total -= entry.nbytes;
+        }
+        self.shuffle_task_forgotten(&entry.key, entry.rare.as_deref());
+        self.drop_group_if_empty(entry.group);
+    }
+
+    /// The task of that key.
+    pub(super) fn find(&self, key: &Key) -> Option<TaskId> {
+        self.by_key.get(key).copied()
+    }
+}
+
+/// `1.50 GiB`, as Dask prints sizes.
+fn human_bytes(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 5] = [("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("kiB", 10)];
+    for (unit, shift) in UNITS {
+        let whole = (1u64 << shift) as f64;
+        if bytes as f64 >= whole * 0.9 {
+            return format!("{:.2} {unit}", bytes as f64 / whole);
+        }
+    }
+    format!("{bytes} B")
+}
