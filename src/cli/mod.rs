@@ -50,13 +50,13 @@ enum Format {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a cluster on this machine, in the foreground
-    Up(up::Up),
+    Up(Box<up::Up>),
     /// Run one scheduler, in the foreground; takes the flags of `dask scheduler`
-    Scheduler(scheduler::Scheduler),
+    Scheduler(Box<scheduler::Scheduler>),
     /// Run workers for a Dask scheduler; takes the flags of `dask worker`
-    Worker(worker::Worker),
+    Worker(Box<worker::Worker>),
     /// Run a Python script on the cluster of this machine; starts one for it if none runs
-    Run(up::Run),
+    Run(Box<up::Run>),
     /// Show what runs on this machine
     Status {
         /// As JSON
@@ -186,5 +186,18 @@ mod tests {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.expect_err("an error"));
         }
+    }
+
+    /// Wrapper scripts append flags: the last one wins, as in Dask; what may be repeated is kept.
+    #[test]
+    fn the_last_of_a_repeated_flag_wins_and_lists_grow() {
+        let line = "rask worker a:1 --nworkers 1 --preload a --nworkers 2 --no-nanny --nanny --preload b";
+        let Command::Worker(worker) = Cli::try_parse_from(line.split(' ')).expect("valid").command else {
+            panic!("another command")
+        };
+        let common = Common { config: None, state_dir: None, log_format: None };
+        let args = worker.args(&common).expect("fits together");
+        assert_eq!((args.nworkers.as_deref(), args.no_nanny), (Some("2"), false));
+        assert_eq!(args.pass, ["--preload", "a", "--preload", "b"]);
     }
 }
