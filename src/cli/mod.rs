@@ -50,13 +50,13 @@ enum Format {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a cluster on this machine, in the foreground
-    Up(up::Up),
+    Up(Box<up::Up>),
     /// Run one scheduler, in the foreground; takes the flags of `dask scheduler`
-    Scheduler(scheduler::Scheduler),
+    Scheduler(Box<scheduler::Scheduler>),
     /// Run workers for a Dask scheduler; takes the flags of `dask worker`
-    Worker(worker::Worker),
+    Worker(Box<worker::Worker>),
     /// Run a Python script on the cluster of this machine; starts one for it if none runs
-    Run(up::Run),
+    Run(Box<up::Run>),
     /// Show what runs on this machine
     Status {
         /// As JSON

@@ -69,7 +69,7 @@ fn dasks_variables_hold_python_literals() {
     assert_eq!(check("SCHEDULER__IDLE_TIMEOUT", "5 minutes").scheduler.idle_timeout, MaybeSecs(Some(300.0)));
     assert_eq!(check("SCHEDULER__BLOCKED_HANDLERS", "['feed']").scheduler.blocked_handlers, ["feed"]);
     assert!(!check("WORKER__MEMORY__TERMINATE", "False").scheduler.worker_memory_terminate);
-    assert_eq!(check("SCHEDULER__ACTIVE_MEMORY_MANAGER__START", "False").scheduler.active_memory_manager.start, false);
+    assert!(!check("SCHEDULER__ACTIVE_MEMORY_MANAGER__START", "False").scheduler.active_memory_manager.start);
     assert_eq!(check("COMM__TLS__CA_FILE", "/x.pem").comm.tls.ca_file, "/x.pem");
     // Settings of pages, clients and plugins that we do not have are not ours to refuse.
     check("SCHEDULER__DASHBOARD__STATUS__TASK_STREAM_LENGTH", "7");

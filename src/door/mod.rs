@@ -2,6 +2,11 @@
 //!
 //! Nothing is read from a connection here, only peeked at; nothing is relayed; nobody is held longer than the look.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 mod look;
 
 pub use look::{Kind, look};

@@ -4,6 +4,11 @@
 //! with its message's first bytes (`SCM_RIGHTS`). Knows neither tasks nor clusters: what a request means is the
 //! business of whoever is at the other end of the channel.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 mod client;
 mod server;
 mod socket;
