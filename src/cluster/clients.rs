@@ -63,7 +63,7 @@ impl Driver {
             ("warning", warning.unwrap_or_default().into()),
             ("error", "".into()),
         ]);
-        if let Some(outbox) = self.to_client(client) {
+        if let Some(outbox) = self.client_outbox(client) {
             outbox.push(|encoder| encoder.put_value(&start));
         }
         self.give_permits(call.conn, 1);
@@ -105,7 +105,7 @@ impl Driver {
         }
         let interval = heartbeat_interval_secs(clients) * 10.0;
         let message = Value::map([("op", "adjust-heartbeat-interval".into()), ("interval", interval.into())]);
-        if let Some(outbox) = self.to_client(client) {
+        if let Some(outbox) = self.client_outbox(client) {
             outbox.push(|encoder| encoder.put_value(&message));
         }
     }

@@ -390,7 +390,7 @@ impl Driver {
     // ---- talking to peers -----------------------------------------------------------------------------------
 
     /// The outbox of a client's stream; it is written at the end of the turn.
-    pub(super) fn to_client(&mut self, client: ClientId) -> Option<&Outbox> {
+    pub(super) fn client_outbox(&mut self, client: ClientId) -> Option<&Outbox> {
         let link = self.clients.get_mut(&client)?;
         if !std::mem::replace(&mut link.touched, true) {
             self.touched_clients.push(client);
@@ -399,7 +399,7 @@ impl Driver {
     }
 
     /// The outbox of a worker's stream; it is written at the end of the turn.
-    pub(super) fn to_worker(&mut self, worker: WorkerId) -> Option<&Outbox> {
+    pub(super) fn worker_outbox(&mut self, worker: WorkerId) -> Option<&Outbox> {
         let link = self.workers.get_mut(&worker)?;
         if !std::mem::replace(&mut link.touched, true) {
             self.touched_workers.push(worker);
@@ -408,7 +408,7 @@ impl Driver {
     }
 
     /// Tells every watcher of workers.
-    pub(super) fn to_watchers(&mut self, message: &Value) {
+    pub(super) fn tell_watchers(&mut self, message: &Value) {
         for outbox in &self.watchers {
             outbox.push(|encoder| encoder.put_value(message));
         }
@@ -419,10 +419,12 @@ impl Driver {
     pub(super) fn log_event(&mut self, topics: &[Text], message: &Value) {
         let at_secs = self.clock.wall();
         for topic in topics {
-            self.hook("log_event", vec![Value::Str(topic.clone()), message.clone()], Value::Map(Vec::new()));
+            if self.hooks.wants("log_event") {
+                self.hook("log_event", vec![Value::Str(topic.clone()), message.clone()], Value::Map(Vec::new()));
+            }
             for name in self.topics.publish(topic, at_secs, message) {
                 let Some(client) = self.sched.client_id(&name) else { continue };
-                if let Some(outbox) = self.to_client(client) {
+                if let Some(outbox) = self.client_outbox(client) {
                     outbox.push(|encoder| super::translate::put_event(encoder, topic, at_secs, message));
                 }
             }

@@ -43,13 +43,13 @@ impl Driver {
 
     fn say_to_worker(&mut self, worker: WorkerId, message: &ToWorker) {
         let stimulus = self.stimulus;
-        if let Some(outbox) = self.to_worker(worker) {
+        if let Some(outbox) = self.worker_outbox(worker) {
             outbox.push(|encoder| put_to_worker(encoder, message, stimulus));
         }
     }
 
     fn say_to_client(&mut self, client: ClientId, message: &ToClient) {
-        if let Some(outbox) = self.to_client(client) {
+        if let Some(outbox) = self.client_outbox(client) {
             outbox.push(|encoder| put_to_client(encoder, message));
         }
     }

@@ -47,7 +47,7 @@ pub(super) async fn gather(desk: Desk, keys: Vec<Key>) -> Outcome {
                 who_has.insert(key, holders);
             }
         }
-        missing = fetch.from_workers(&desk, who_has).await;
+        missing = fetch.fetch_all(&desk, who_has).await;
     }
     desk.tell(move |driver| {
         let message = Value::map([("action", "gather".into()), ("count", count.into())]);
@@ -71,7 +71,7 @@ struct Fetch {
 
 impl Fetch {
     /// Asks holders until each key is here, failed, or has no holder left. Returns the last kind.
-    async fn from_workers(&mut self, desk: &Desk, mut who_has: SeededMap<Key, Vec<Text>>) -> Vec<Key> {
+    async fn fetch_all(&mut self, desk: &Desk, mut who_has: SeededMap<Key, Vec<Text>>) -> Vec<Key> {
         let mut busy: SeededSet<Text> = SeededSet::default();
         while !who_has.is_empty() {
             let groups = self.choose(&mut who_has, &busy);

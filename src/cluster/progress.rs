@@ -132,9 +132,8 @@ async fn serve_python(desk: Desk, conn: ConnId, interval: Duration, pyhost: Pyho
             return;
         }
     };
-    while let Some(Some(snapshot)) = desk
-        .ask(move |driver| driver.conns.contains_key(&conn).then(|| python::snapshot(driver)))
-        .await
+    while let Some(Some(snapshot)) =
+        desk.ask(move |driver| driver.conns.contains_key(&conn).then(|| python::snapshot(driver))).await
     {
         let poll = Value::map([("feed", feed.clone()), ("snapshot", snapshot)]);
         match pyhost.call("feed_poll", poll).await {
@@ -189,11 +188,7 @@ impl Driver {
     /// Source: `dependent_keys`, `Progress.setup`.
     fn start_tracker(&self, tracker: &mut Tracker) {
         let (mut all, errors) = self.needed(&tracker.wish.keys, tracker.wish.complete);
-        tracker.remaining = if tracker.wish.complete {
-            self.needed(&tracker.wish.keys, false).0
-        } else {
-            all.clone()
-        };
+        tracker.remaining = if tracker.wish.complete { self.needed(&tracker.wish.keys, false).0 } else { all.clone() };
         all.extend(tracker.wish.keys.iter().cloned());
         tracker.all = all;
         tracker.started = true;
@@ -278,8 +273,7 @@ impl Tracker {
             false => Value::from(keys.len()),
             true => {
                 // Every group is there from the start, also when nothing of it is left.
-                let mut groups: SeededMap<String, usize> =
-                    self.all.iter().map(|key| (key_prefix(key), 0)).collect();
+                let mut groups: SeededMap<String, usize> = self.all.iter().map(|key| (key_prefix(key), 0)).collect();
                 for key in keys {
                     *groups.entry(key_prefix(key)).or_default() += 1;
                 }

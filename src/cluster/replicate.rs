@@ -132,14 +132,12 @@ pub(super) async fn run(desk: Desk, wish: Replicate) -> Outcome {
     Ok(Value::Nil)
 }
 
+/// Who fetches which keys, and from whom.
+type Fetches = SeededMap<Text, Vec<(Key, Vec<Text>)>>;
+
 /// Which worker fetches which keys from whom in the next round, and how many copies are lacking in all.
-fn plan(
-    now: &Situation,
-    copies: usize,
-    branching: usize,
-    rng: &mut Rng,
-) -> (SeededMap<Text, Vec<(Key, Vec<Text>)>>, usize) {
-    let mut rounds: SeededMap<Text, Vec<(Key, Vec<Text>)>> = SeededMap::default();
+fn plan(now: &Situation, copies: usize, branching: usize, rng: &mut Rng) -> (Fetches, usize) {
+    let mut rounds = Fetches::default();
     let mut lacking = 0;
     for (key, holders) in &now.holders {
         let Some(holders) = holders.as_ref().filter(|holders| !holders.is_empty()) else { continue };

@@ -93,8 +93,7 @@ impl Driver {
 
     /// Works through what a client said, up to a graph that must be read first.
     pub(super) fn run_client_stream(&mut self, conn: ConnId, client: ClientId) {
-        loop {
-            let Some(link) = self.clients.get_mut(&client).filter(|link| link.conn == conn) else { break };
+        while let Some(link) = self.clients.get_mut(&client).filter(|link| link.conn == conn) {
             if link.held.is_some() {
                 return;
             }

@@ -437,7 +437,13 @@ pub(super) fn seconds(value: &Value) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
     use super::*;
+    use crate::base::{Annotations, Limits, Opaque};
+    use crate::sched::Priority;
 
     /// Goal: time spans are read as Dask writes them.
     #[test]
@@ -449,6 +455,89 @@ mod tests {
         assert_eq!(seconds(&Value::Int(2)), Some(2.0));
         assert_eq!(seconds(&Value::str("soon")), None);
         assert_eq!(seconds(&Value::Nil), None);
+    }
+
+    fn sent(message: &ToWorker) -> Value {
+        let mut encoder = Encoder::new();
+        put_to_worker(&mut encoder, message, Stimulus { kind: "tick", number: 1_203 });
+        encoder.finish().to_value(&Limits::default()).expect("what we write can be read")
+    }
+
+    /// Goal: a `compute-task` has exactly the fields that a worker's constructor takes; one more or less kills it.
+    #[test]
+    fn a_compute_task_has_exactly_the_fields_that_workers_take() {
+        let inputs = Located {
+            keys: vec![(Key::text("a"), 28, 2), (Key::tuple(&[Key::text("b"), Key::int(1)]), -1, 1)],
+            holders: vec!["w1".into(), "w2".into(), "w3".into()],
+        };
+        let annotations = Annotations {
+            resources: vec![("GPU".into(), 1.0)],
+            wire: Value::map([("retries", Value::Int(2))]),
+            ..Annotations::default()
+        };
+        let compute = Compute {
+            key: Key::text("x"),
+            run_id: 7,
+            priority: Priority { user: 0.0, generation: 0.99, order: 3.0 },
+            inputs,
+            run_spec: Arc::new(Opaque { head: Bytes::from_static(b"\xc0"), frames: Vec::new() }),
+            annotations: Some(Arc::new(annotations)),
+            actor: false,
+        };
+        let value = sent(&ToWorker::Compute(Box::new(compute)));
+        let mut names: Vec<&str> =
+            value.fields().expect("a map").iter().filter_map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        let expected = [
+            "actor",
+            "annotations",
+            "key",
+            "nbytes",
+            "op",
+            "priority",
+            "resource_restrictions",
+            "run_id",
+            "run_spec",
+            "span_id",
+            "stimulus_id",
+            "who_has",
+        ];
+        assert_eq!(names, expected);
+        let priority = Value::Array(vec![Value::Int(0), Value::Float(0.99), Value::Int(3)]);
+        assert_eq!(value.get("priority"), Some(&priority));
+        assert_eq!(value.get("stimulus_id"), Some(&Value::str("tick-1203")));
+        let b = Key::tuple(&[Key::text("b"), Key::int(1)]).to_value();
+        let who_has = Value::Map(vec![
+            ("a".into(), Value::Array(vec!["w1".into(), "w2".into()])),
+            (b, Value::Array(vec!["w3".into()])),
+        ]);
+        assert_eq!(value.get("who_has"), Some(&who_has));
+        assert_eq!(value.get("resource_restrictions"), Some(&Value::map([("GPU", Value::Int(1))])));
+    }
+
+    /// Goal: the text that a thief asks with comes back to the scheduler as it was.
+    #[test]
+    fn a_steal_request_carries_the_schedulers_own_text() {
+        let value = sent(&ToWorker::StealRequest { key: Key::text("x"), stimulus: "steal-0".into() });
+        assert_eq!(value.get("stimulus_id"), Some(&Value::str("steal-0")));
+        assert_eq!(value.fields().map(<[_]>::len), Some(3));
+    }
+
+    /// Goal: nothing that is sent to a client's stream has a `status`, which would end its reader.
+    #[test]
+    fn an_erred_task_is_told_with_its_payload_untouched() {
+        let payload = Value::Serialized(Arc::new(Opaque { head: Bytes::from_static(b"\x80"), frames: Vec::new() }));
+        let failure = Failure::Remote {
+            exception: payload.clone(),
+            traceback: Value::Nil,
+            exception_text: "".into(),
+            traceback_text: "".into(),
+        };
+        let mut encoder = Encoder::new();
+        put_to_client(&mut encoder, &ToClient::TaskErred { key: Key::text("x"), failure: Arc::new(failure) });
+        let value = encoder.finish().to_value(&Limits::default()).expect("what we write can be read");
+        assert_eq!(value.get("exception"), Some(&payload));
+        assert_eq!(value.get("status"), None);
     }
 
     /// Goal: every failure has a text, because servers that don't unpickle have nothing else.

@@ -168,7 +168,7 @@ impl Driver {
         info!(worker = %address, name = %shown(view.name), threads = view.nthreads, "worker registered");
         self.hook("add_worker", vec![Value::Str(address.clone())], Value::Map(Vec::new()));
         let news = Value::Map(vec![(Value::Str(address), without_metrics(identity))]);
-        self.to_watchers(&Value::Array(vec!["add".into(), Value::map([("workers", news)])]));
+        self.tell_watchers(&Value::Array(vec!["add".into(), Value::map([("workers", news)])]));
     }
 
     // ---- leaving --------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ impl Driver {
         self.desk.forget(address);
         let stimulus = Value::map([("stimulus_id", self.stimulus.to_string().into())]);
         self.hook("remove_worker", vec![Value::Str(address.clone())], stimulus);
-        self.to_watchers(&Value::Array(vec!["remove".into(), Value::Str(address.clone())]));
+        self.tell_watchers(&Value::Array(vec!["remove".into(), Value::Str(address.clone())]));
         if let Some(link) = self.workers.remove(&worker) {
             link.outbox.kick();
             link.outbox.close();

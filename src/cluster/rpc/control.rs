@@ -1,12 +1,13 @@
 //! Requests that steer the cluster: restart, close, broadcast, scaling questions, restrictions.
 
+use std::future::Future;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tracing::{error, info, warn};
 
 use super::args;
-use super::{Done, retire};
+use super::{Done, python, retire};
 use crate::base::{Failure, Text, Value, WorkerId};
 use crate::cluster::broadcast::{OnError, Target, broadcast};
 use crate::cluster::desk::Desk;
@@ -25,7 +26,7 @@ pub(in crate::cluster) fn dispatch(driver: &mut Driver, op: &str, call: Call, bo
         "restart" => restart(driver, call, body),
         "restart_workers" => restart_workers(driver, call, body),
         "retire_workers" => retire::start(driver, call, body),
-        "workers_to_close" => workers_to_close(driver, body).into(),
+        "workers_to_close" => workers_to_close(driver, call, body),
         "adaptive_target" => adaptive_target(driver, body).into(),
         "terminate" => terminate(driver, call),
         "unregister" => unregister(driver, body).into(),
@@ -246,12 +247,28 @@ fn statuses(out: &[(Text, &'static str)]) -> Value {
 // ---- scaling --------------------------------------------------------------------------------------------------
 
 /// Which workers could be closed, by the attribute that was asked for.
-fn workers_to_close(driver: &Driver, body: &Value) -> Outcome {
-    let ids = closable(driver, body)?;
+fn workers_to_close(driver: &mut Driver, call: Call, body: &Value) -> Done {
     let attribute = args::optional_text(body, "attribute").unwrap_or_else(|| "address".into());
-    let value = |id: WorkerId| {
-        let view = driver.sched.worker(id)?;
-        Some(match &*attribute {
+    if body.field("key").is_none() {
+        let ids = driver.sched.workers_to_close(&close_wish(body));
+        return Done::Now(Ok(attributes(driver, &ids, &attribute)));
+    }
+    match closable_groups(driver, body) {
+        Ok(groups) => {
+            let desk = driver.desk.clone();
+            driver.job(call, async move {
+                let ids = groups.await?;
+                Ok(desk.ask(move |driver| attributes(driver, &ids, &attribute)).await.unwrap_or_default())
+            })
+        }
+        Err(failure) => Done::Now(Err(failure)),
+    }
+}
+
+fn attributes(driver: &Driver, ids: &[WorkerId], attribute: &str) -> Value {
+    let value = |id: &WorkerId| {
+        let view = driver.sched.worker(*id)?;
+        Some(match attribute {
             "name" => view.name.clone(),
             "host" => Value::Str(view.host.clone()),
             "nanny" => view.nanny.cloned().into(),
@@ -259,20 +276,51 @@ fn workers_to_close(driver: &Driver, body: &Value) -> Outcome {
             _ => Value::Str(view.address.clone()),
         })
     };
-    Ok(Value::Array(ids.into_iter().filter_map(value).collect()))
+    Value::Array(ids.iter().filter_map(value).collect())
 }
 
-/// What `workers_to_close` would close.
-pub(super) fn closable(driver: &Driver, body: &Value) -> Result<Vec<WorkerId>, Failure> {
-    if body.field("key").is_some() {
-        return Err(raise("NotImplementedError", "grouping workers by a Python callable is not supported here"));
-    }
-    Ok(driver.sched.workers_to_close(&CloseWish {
+/// The numbers of a wish to close workers.
+pub(super) fn close_wish(body: &Value) -> CloseWish {
+    CloseWish {
         n: args::count(body, "n"),
         minimum: args::count(body, "minimum"),
         target: args::count(body, "target"),
         memory_ratio: body.field("memory_ratio").and_then(Value::as_f64),
-    }))
+    }
+}
+
+/// Workers to close when a Python function says which belong together: only whole groups go.
+///
+/// Errors: no Python to run it in, or it raises.
+pub(super) fn closable_groups(
+    driver: &Driver,
+    body: &Value,
+) -> Result<impl Future<Output = Result<Vec<WorkerId>, Failure>> + Send + use<>, Failure> {
+    let pyhost = python::python(driver)?;
+    let wish = close_wish(body);
+    let request = Value::map([
+        ("function", body.get("key").cloned().unwrap_or_default()),
+        ("workers", Value::Array(driver.worker_addresses().into_iter().map(Value::Str).collect())),
+        ("snapshot", python::snapshot(driver)),
+    ]);
+    let desk = driver.desk.clone();
+    Ok(async move {
+        let answer = pyhost.call("keycall", request).await?;
+        let groups: Vec<Vec<Text>> = answer
+            .get("groups")
+            .and_then(Value::items)
+            .unwrap_or_default()
+            .iter()
+            .map(|group| args::texts(Some(group)))
+            .collect();
+        let closed = desk.ask(move |driver| {
+            let wanted = driver.sched.workers_to_close(&wish);
+            let addresses: Vec<Text> = wanted.iter().filter_map(|id| driver.address_of(*id)).collect();
+            let whole = groups.iter().filter(|group| group.iter().all(|address| addresses.contains(address)));
+            whole.flatten().filter_map(|address| driver.worker_at(address)).collect()
+        });
+        Ok(closed.await.unwrap_or_default())
+    })
 }
 
 fn adaptive_target(driver: &Driver, body: &Value) -> Outcome {

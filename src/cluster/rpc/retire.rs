@@ -33,14 +33,27 @@ struct Retiree {
 
 /// `retire_workers`: `{address: identity}` of those that could be retired.
 pub(super) fn start(driver: &mut Driver, call: Call, body: &Value) -> Done {
-    let workers = match chosen(driver, body) {
-        Ok(workers) => workers,
-        Err(failure) => return Done::Now(Err(failure)),
-    };
-    if workers.is_empty() {
-        return Done::Now(Ok(Value::Map(Vec::new())));
-    }
     let after = After { close: args::flag(body, "close_workers", false), remove: args::flag(body, "remove", true) };
+    let desk = driver.desk.clone();
+    match chosen(driver, body) {
+        Ok(Chosen::These(workers)) => {
+            let retirees = retire(driver, workers);
+            driver.job(call, run(desk, retirees, after))
+        }
+        Ok(Chosen::ByPython) => match control::closable_groups(driver, body) {
+            Ok(groups) => driver.job(call, async move {
+                let workers = groups.await?;
+                let retirees = desk.ask(move |driver| retire(driver, workers)).await.unwrap_or_default();
+                run(desk, retirees, after).await
+            }),
+            Err(failure) => Done::Now(Err(failure)),
+        },
+        Err(failure) => Done::Now(Err(failure)),
+    }
+}
+
+/// Tells the scheduler to empty these workers.
+fn retire(driver: &mut Driver, workers: Vec<WorkerId>) -> Vec<Retiree> {
     let mut retirees = Vec::with_capacity(workers.len());
     for worker in &workers {
         let Some(identity) = driver.worker_identity(*worker) else { continue };
@@ -49,34 +62,47 @@ pub(super) fn start(driver: &mut Driver, call: Call, body: &Value) -> Done {
         driver.retiring.entry(*worker).or_default().push(waiter);
         retirees.push(Retiree { worker: *worker, address, identity, moved });
     }
-    info!(workers = retirees.len(), "retiring workers");
-    driver.apply(Event::Retire { workers });
-    let desk = driver.desk.clone();
-    driver.job(call, run(desk, retirees, after))
+    if !workers.is_empty() {
+        info!(workers = retirees.len(), "retiring workers");
+        driver.apply(Event::Retire { workers });
+    }
+    retirees
 }
 
-fn chosen(driver: &Driver, body: &Value) -> Result<Vec<WorkerId>, Failure> {
+/// Which workers a request means.
+enum Chosen {
+    These(Vec<WorkerId>),
+    /// A function groups them, and it must run first.
+    ByPython,
+}
+
+fn chosen(driver: &Driver, body: &Value) -> Result<Chosen, Failure> {
     let (workers, names) = (body.field("workers"), body.field("names"));
     let by_rule = ["memory_ratio", "n", "key", "minimum", "target"].iter().any(|field| body.field(field).is_some());
-    match (workers, names) {
-        (Some(_), Some(_)) => Err(raise("TypeError", "names and workers are mutually exclusive")),
+    Ok(Chosen::These(match (workers, names) {
+        (Some(_), Some(_)) => return Err(raise("TypeError", "names and workers are mutually exclusive")),
         (Some(_), None) | (None, Some(_)) if by_rule => {
-            Err(raise("TypeError", "parameters for workers_to_close() are mutually exclusive with names and workers"))
+            let text = "parameters for workers_to_close() are mutually exclusive with names and workers";
+            return Err(raise("TypeError", text));
         }
         (Some(workers), None) => {
-            Ok(args::texts(Some(workers)).iter().filter_map(|address| driver.worker_at(address)).collect())
+            args::texts(Some(workers)).iter().filter_map(|address| driver.worker_at(address)).collect()
         }
         (None, Some(names)) => {
             // Names that went through a command line are texts, even when they were numbers.
             let wanted: Vec<String> = names.items().unwrap_or_default().iter().map(shown).collect();
             let views = driver.sched.workers();
-            Ok(views.iter().filter(|view| wanted.contains(&shown(view.name))).map(|view| view.id).collect())
+            views.iter().filter(|view| wanted.contains(&shown(view.name))).map(|view| view.id).collect()
         }
-        (None, None) => control::closable(driver, body),
-    }
+        (None, None) if body.field("key").is_some() => return Ok(Chosen::ByPython),
+        (None, None) => driver.sched.workers_to_close(&control::close_wish(body)),
+    }))
 }
 
 async fn run(desk: Desk, retirees: Vec<Retiree>, after: After) -> Outcome {
+    if retirees.is_empty() {
+        return Ok(Value::Map(Vec::new()));
+    }
     let results = join_all(retirees.into_iter().map(|retiree| track(&desk, retiree, after))).await;
     let (mut retired, mut kept) = (Vec::new(), Vec::new());
     for (address, identity) in results {
@@ -117,7 +143,7 @@ async fn track(desk: &Desk, retiree: Retiree, after: After) -> (Text, Option<Val
             if after.remove {
                 driver.remove_worker(worker, true, after.close, "retire-workers");
             } else if after.close
-                && let Some(outbox) = driver.to_worker(worker)
+                && let Some(outbox) = driver.worker_outbox(worker)
             {
                 let close = ToWorker::Close { reason: "scheduler-close-worker".into() };
                 outbox.push(|encoder| {
