@@ -1,0 +1,3 @@
+//! All tests that need nothing but the library: one program, because linking is what costs time.
+
+mod sim;
