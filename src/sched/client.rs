@@ -1,7 +1,5 @@
 //! What clients want: desires, releases, cancels, retries, reports, restart.
 
-use std::sync::Arc;
-
 use super::Scheduler;
 use super::effect::{Answer, Effect, ToClient, ToWorker};
 use super::event::PlacedData;
@@ -32,6 +30,7 @@ impl Scheduler {
         self.run_transitions();
         if let Some(client) = self.clients.remove(client) {
             self.client_by_name.remove(&client.name);
+            self.with_coord(|coord, _, wishes| coord.on_client_removed(&client.name, wishes));
         }
         self.fill_open_slots();
     }
@@ -207,7 +206,7 @@ impl Scheduler {
             for worker in holders {
                 self.add_replica(task, worker);
             }
-            self.wake_after_outside_data(task);
+            self.wake_dependents(task);
             if let Some(client) = client {
                 self.desire(client, task);
             }
@@ -234,10 +233,6 @@ impl Scheduler {
         }
     }
 
-    fn wake_after_outside_data(&mut self, task: TaskId) {
-        self.wake_dependents(task);
-    }
-
     /// Source: `restart`, the part that forgets.
     pub(super) fn on_restart(&mut self) {
         for client in self.clients.ids() {
@@ -256,8 +251,7 @@ impl Scheduler {
         }
         self.recs.clear();
         self.out.push(Effect::ToAllClients { message: ToClient::Restart });
-        let wishes = self.coord_restart();
-        self.grant(wishes);
+        self.with_coord(|coord, _, _| coord.on_restart());
     }
 
     fn force_forget(&mut self, task: TaskId) {
@@ -285,10 +279,5 @@ impl Scheduler {
         if !keys.is_empty() && self.is_registered(worker) {
             self.send_worker(worker, ToWorker::FreeKeys { keys });
         }
-    }
-
-    /// The failure of an erred key, for coordination.
-    pub(super) fn failure_by_key(&self, key: &Key) -> Option<&Arc<crate::base::Failure>> {
-        self.failure_of(self.find(key)?)
     }
 }

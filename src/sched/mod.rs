@@ -11,6 +11,7 @@ pub mod coord;
 mod cost;
 mod effect;
 mod event;
+mod glue;
 mod graph;
 mod place;
 mod queue;
@@ -18,8 +19,8 @@ mod replica;
 mod scale;
 mod shuffle;
 mod steal;
-mod story;
 mod stimulus;
+mod story;
 mod task;
 mod timeout;
 mod transition;
@@ -32,6 +33,7 @@ pub use event::{
     Action, Actors, AmmAction, Erred, Event, Finished, GraphOpen, Heartbeat, PlacedData, ShuffleRequest, StartStop,
     WorkerHello, WorkerStatus,
 };
+pub use timeout::heartbeat_interval_secs;
 pub use view::{CloseWish, Counts, MemoryView, PrefixView, STATE_NAMES, StoryLine, TaskView, WorkerView};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -108,7 +110,10 @@ pub struct Scheduler {
     idle_since: Option<Now>,
     idle_transitions: u64,
     idle_told: bool,
-    ttl_check_at: Option<Now>,
+    /// When silent workers were last looked for.
+    ttl_checked: Now,
+    /// Tasks that have seceded and still run.
+    long_running: usize,
     run_counted: bool,
 }
 
@@ -167,7 +172,8 @@ impl Scheduler {
             idle_since: Some(Now(0)),
             idle_transitions: 0,
             idle_told: false,
-            ttl_check_at: None,
+            ttl_checked: Now(0),
+            long_running: 0,
             run_counted: false,
             config,
         }

@@ -21,7 +21,8 @@ impl Scheduler {
             return true;
         }
         let group = &self.groups[entry.group as usize];
-        if u64::from(group.len) <= self.total_nthreads * 2 || group.dependencies.len() >= self.config.rootish_taskgroup {
+        if u64::from(group.len) <= self.total_nthreads * 2 || group.dependencies.len() >= self.config.rootish_taskgroup
+        {
             return false;
         }
         let inputs: usize = group
@@ -91,11 +92,10 @@ impl Scheduler {
         if holders.is_empty() {
             return self.least_valid(task, self.running.iter().copied(), valid.as_ref());
         }
-        let preferred = valid
-            .as_ref()
-            .map_or_else(|| self.least(task, holders.iter().copied()), |valid| {
-                self.least(task, holders.iter().copied().filter(|id| valid.contains(id)))
-            });
+        let preferred = valid.as_ref().map_or_else(
+            || self.least(task, holders.iter().copied()),
+            |valid| self.least(task, holders.iter().copied().filter(|id| valid.contains(id))),
+        );
         preferred.or_else(|| self.least_valid(task, holders.iter().copied(), valid.as_ref()))
     }
 

@@ -54,7 +54,9 @@ impl Scheduler {
         let mut runnable: Vec<_> = self
             .unrunnable
             .iter()
-            .filter(|&&(_, task)| self.valid_workers(task).is_none_or(|valid| valid.contains(&worker) || self.is_loose(task)))
+            .filter(|&&(_, task)| {
+                self.valid_workers(task).is_none_or(|valid| valid.contains(&worker) || self.is_loose(task))
+            })
             .map(|&(_, task)| (self.tasks[task].rank(), task))
             .collect();
         runnable.sort_unstable_by(|a, b| b.cmp(a));
@@ -82,8 +84,7 @@ impl Scheduler {
         let mean = self.total_occupancy() / self.total_nthreads.max(1) as f64;
         let idle = self.is_unoccupied(worker, occupancy, worker.processing.len() as i64);
         let pending = occupancy * (processing - nthreads) / (processing * nthreads).max(1.0);
-        let saturated =
-            !idle && processing > nthreads && pending > SATURATED_SECS && pending > SATURATED_FACTOR * mean;
+        let saturated = !idle && processing > nthreads && pending > SATURATED_SECS && pending > SATURATED_FACTOR * mean;
         let load = self.has_open_slot(worker).then(|| (processing / nthreads).to_bits());
         self.set_idle(id, idle);
         self.set_saturated(id, saturated);

@@ -107,7 +107,7 @@ impl Scheduler {
                     self.amm.next = None;
                 }
             }
-            AmmAction::RunOnce => self.run_amm(),
+            AmmAction::RunOnce => self.run_amm(true),
         }
     }
 
@@ -119,12 +119,12 @@ impl Scheduler {
         }
     }
 
-    /// One run of all policies. Source: `run_once`.
-    pub(super) fn run_amm(&mut self) {
+    /// One run of all policies; `reduce`: also when the manager is stopped. Source: `run_once`.
+    pub(super) fn run_amm(&mut self, reduce: bool) {
         self.amm.next = None;
         let mut plan =
             Plan { memory: self.by_address.values().map(|&id| (id, self.measure(id))).collect(), ..Plan::default() };
-        if self.config.amm_reduce_replicas {
+        if self.config.amm_reduce_replicas && (self.amm.running || reduce) {
             self.plan_reduction(&mut plan);
         }
         let settled: Vec<(WorkerId, bool)> = self
@@ -292,7 +292,7 @@ impl Scheduler {
                 self.send_worker(worker, ToWorker::Status { status: WorkerStatus::ClosingGracefully });
             }
         }
-        self.run_amm();
+        self.run_amm(false);
     }
 
     pub(super) fn on_retire_aborted(&mut self, worker: WorkerId) {
@@ -311,9 +311,9 @@ impl Scheduler {
             .iter()
             .copied()
             .filter(|&id| {
-                self.workers.get(id).is_none_or(|worker| {
-                    worker.has_what.iter().all(|&task| self.tasks[task].who_has.len() > 1)
-                })
+                self.workers
+                    .get(id)
+                    .is_none_or(|worker| worker.has_what.iter().all(|&task| self.tasks[task].who_has.len() > 1))
             })
             .collect();
         for worker in emptied {

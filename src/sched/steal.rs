@@ -112,11 +112,6 @@ impl Scheduler {
         Some(info)
     }
 
-    /// Requests that name a worker that is gone: tasks going to it stay, tasks coming from it were rescheduled.
-    pub(super) fn stealing_loses_worker(&mut self, _gone: WorkerId) {
-        // The victim's answer is still to come and finds the thief gone then: see `on_steal_response`.
-    }
-
     /// The victim's answer. Source: `move_task_confirm`.
     pub(super) fn on_steal_response(&mut self, worker: WorkerId, key: &Key, state: Option<&str>, stimulus: &str) {
         let Some(task) = self.find(key) else { return };
@@ -213,13 +208,7 @@ impl Scheduler {
         self.occupancy(worker) + worker.in_flight_secs
     }
 
-    fn steal_from(
-        &mut self,
-        victim: WorkerId,
-        level: usize,
-        thieves: &mut BTreeSet<WorkerId>,
-        moved: &mut Vec<Value>,
-    ) {
+    fn steal_from(&mut self, victim: WorkerId, level: usize, thieves: &mut BTreeSet<WorkerId>, moved: &mut Vec<Value>) {
         let mut tasks: Vec<TaskId> = self.workers[victim].stealable[level].iter().copied().collect();
         tasks.sort_unstable();
         for task in tasks {

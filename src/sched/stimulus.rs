@@ -127,7 +127,9 @@ impl Scheduler {
         self.run_transitions();
         self.refresh_no_workers_since();
         self.shuffles_lose_worker(&address);
-        self.stealing_loses_worker(id);
+        if self.amm.retiring.remove(&id) {
+            self.out.push(Effect::Retired { worker: id, moved: true });
+        }
         if let Some(gone) = self.workers.remove(id) {
             self.network_bytes = (self.network_bytes - gone.network_bytes).max(0);
         }
@@ -212,12 +214,16 @@ impl Scheduler {
         lost: Vec<Value>,
     ) {
         if !recompute.is_empty() {
-            self.warn(format!("Lost worker {address} and with it {} results, which are computed again", recompute.len()));
+            self.warn(format!(
+                "Lost worker {address} and with it {} results, which are computed again",
+                recompute.len()
+            ));
         }
         if !lost.is_empty() {
             self.warn(format!("Lost worker {address} and with it {} scattered keys for good", lost.len()));
         }
-        let running = processing.iter().filter_map(|&task| self.tasks.get(task)).map(|task| task.key.to_value()).collect();
+        let running =
+            processing.iter().filter_map(|&task| self.tasks.get(task)).map(|task| task.key.to_value()).collect();
         let message = Value::map([
             ("action", "remove-worker".into()),
             ("processing-tasks", Value::Array(running)),
@@ -287,11 +293,9 @@ impl Scheduler {
         let Some(task) = self.find(&done.key) else { return self.free_keys(worker, vec![done.key]) };
         let entry = &self.tasks[task];
         match entry.state {
-            TaskState::Released
-            | TaskState::Queued
-            | TaskState::NoWorker
-            | TaskState::Erred
-            | TaskState::Forgotten => return self.free_keys(worker, vec![done.key]),
+            TaskState::Released | TaskState::Queued | TaskState::NoWorker | TaskState::Erred | TaskState::Forgotten => {
+                return self.free_keys(worker, vec![done.key]);
+            }
             TaskState::Waiting | TaskState::Processing | TaskState::Memory => {}
         }
         if entry.run_id != done.run_id {
@@ -375,6 +379,9 @@ impl Scheduler {
         if !redundant.is_empty() {
             self.send_worker(worker, ToWorker::RemoveReplicas { keys: redundant });
         }
+        if !self.amm.retiring.is_empty() {
+            self.check_retired();
+        }
     }
 
     pub(super) fn on_long_running(&mut self, worker: WorkerId, key: &Key, run_id: RunId, compute_secs: Option<f64>) {
@@ -394,6 +401,7 @@ impl Scheduler {
         }
         self.uncount_processing(worker, prefix);
         self.workers[worker].long_running.insert(task);
+        self.long_running += 1;
         self.check_idle_saturated(worker);
         self.fill_open_slots();
     }

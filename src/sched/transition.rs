@@ -62,6 +62,9 @@ impl Scheduler {
         if self.transition_directly(task, start, target) {
             let finish = self.tasks.get(task).map_or(TaskState::Forgotten, |entry| entry.state);
             self.tell(key, start, finish);
+            if finish == TaskState::Released || finish == TaskState::Erred {
+                self.shuffle_barrier_moved(task);
+            }
             return;
         }
         // No direct way: through `released`, and on to what that recommends.
@@ -106,7 +109,14 @@ impl Scheduler {
             (S::Memory, S::Erred) => self.memory_erred(task),
             (S::Erred, S::Released) => self.erred_released(task),
             (
-                S::Released | S::Waiting | S::Queued | S::NoWorker | S::Processing | S::Memory | S::Erred | S::Forgotten,
+                S::Released
+                | S::Waiting
+                | S::Queued
+                | S::NoWorker
+                | S::Processing
+                | S::Memory
+                | S::Erred
+                | S::Forgotten,
                 _,
             ) => return false,
         }
@@ -219,7 +229,9 @@ impl Scheduler {
         let prefix = self.prefix_at(task);
         let Some(entry) = self.workers.get_mut(worker) else { return };
         entry.processing.remove(&task);
-        if !entry.long_running.remove(&task) {
+        if entry.long_running.remove(&task) {
+            self.long_running -= 1;
+        } else {
             self.uncount_processing(worker, prefix);
         }
         for at in 0..self.tasks[task].dependencies.len() {
@@ -348,7 +360,7 @@ impl Scheduler {
     }
 
     /// Dependents that waited for this result alone can run, the most urgent first.
-    fn wake_dependents(&mut self, task: TaskId) {
+    pub(super) fn wake_dependents(&mut self, task: TaskId) {
         let mut ready = Vec::new();
         let dependents = std::mem::take(&mut self.tasks[task].dependents);
         for dependent in dependents.iter() {
@@ -544,6 +556,7 @@ impl Scheduler {
         self.release_dependencies(task);
         self.report_erred(task);
         self.fire_and_forget_done(task);
+        self.shuffle_barrier_moved(task);
     }
 
     fn memory_erred(&mut self, task: TaskId) {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::Scheduler;
 use super::effect::Priority;
 use super::event::WorkerStatus;
-use crate::base::{ClientId, Failure, Key, Opaque, Text, Value, WorkerId};
+use super::task::TaskState;
+use crate::base::{ClientId, Failure, Key, Opaque, SeededSet, TaskId, Text, Value, WorkerId};
 
 /// A worker as seen from outside.
 #[derive(Clone, Debug)]
@@ -163,104 +164,261 @@ pub struct PrefixView<'a> {
 
 impl Scheduler {
     /// The client of that name.
-    pub fn client_id(&self, _name: &str) -> Option<ClientId> {
-        None
+    pub fn client_id(&self, name: &str) -> Option<ClientId> {
+        self.client_by_name.get(name).copied()
     }
+
+    /// The name of a client.
+    pub fn client_name(&self, client: ClientId) -> Option<&Text> {
+        self.clients.get(client).map(|client| &client.name)
+    }
+
     /// Every client, pseudo clients included.
     pub fn clients(&self) -> Vec<(ClientId, Text)> {
-        Vec::new()
+        self.clients.iter().map(|(id, client)| (id, client.name.clone())).collect()
     }
+
     /// Names of the clients that want this key.
-    pub fn who_wants(&self, _key: &Key) -> Vec<Text> {
-        Vec::new()
+    pub fn who_wants(&self, key: &Key) -> Vec<Text> {
+        let Some(task) = self.find(key) else { return Vec::new() };
+        self.tasks[task].who_wants.iter().map(|&id| self.clients[id].name.clone()).collect()
     }
+
     /// The worker at that address.
-    pub fn worker_by_address(&self, _address: &str) -> Option<WorkerId> {
-        None
+    pub fn worker_by_address(&self, address: &str) -> Option<WorkerId> {
+        self.by_address.get(address).copied()
     }
+
     /// The worker meant by an address, a name, or `host:port` without scheme.
-    pub fn worker_by_alias(&self, _alias: &Value) -> Option<WorkerId> {
-        None
+    pub fn worker_by_alias(&self, alias: &Value) -> Option<WorkerId> {
+        if let Some(&id) = alias.as_key().and_then(|name| self.by_name.get(&name)) {
+            return Some(id);
+        }
+        let address = alias.as_str()?;
+        self.worker_by_address(address).or_else(|| {
+            let ends = format!("://{address}");
+            self.by_address.iter().find(|(known, _)| known.ends_with(&ends)).map(|(_, &id)| id)
+        })
     }
+
     /// Workers meant by addresses, names or hosts; a host means all its workers. Source: `workers_list`.
-    pub fn workers_by_alias(&self, _aliases: &[Value]) -> Vec<WorkerId> {
-        Vec::new()
+    pub fn workers_by_alias(&self, aliases: &[Value]) -> Vec<WorkerId> {
+        let mut ids = Vec::new();
+        for alias in aliases {
+            if let Some(id) = self.worker_by_alias(alias) {
+                ids.push(id);
+            } else if let Some(host) = alias.as_str() {
+                ids.extend(self.by_address.values().filter(|&&id| *self.workers[id].hello.host == *host));
+            }
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        ids.retain(|&id| seen.insert(id));
+        ids
     }
+
     /// One worker.
-    pub fn worker(&self, _id: WorkerId) -> Option<WorkerView<'_>> {
-        None
+    pub fn worker(&self, id: WorkerId) -> Option<WorkerView<'_>> {
+        let worker = self.workers.get(id)?;
+        Some(WorkerView {
+            id,
+            address: &worker.hello.address,
+            name: &worker.hello.name,
+            host: &worker.hello.host,
+            nanny: worker.hello.nanny.as_ref(),
+            server_id: &worker.hello.server_id,
+            nthreads: worker.hello.nthreads,
+            memory_limit: worker.hello.memory_limit,
+            status: worker.status,
+            resources: &worker.hello.resources,
+            nbytes: worker.nbytes,
+            nkeys: worker.has_what.len(),
+            processing: worker.processing.len(),
+            long_running: worker.long_running.len(),
+            occupancy: self.occupancy(worker),
+            memory: MemoryView {
+                process: worker.memory.process,
+                managed: worker.managed(),
+                spilled: worker.memory.spilled_disk,
+                unmanaged_old: worker.memory.unmanaged_old,
+            },
+        })
     }
-    /// All workers, in the order they came.
+
+    /// All workers, by address.
     pub fn workers(&self) -> Vec<WorkerView<'_>> {
-        Vec::new()
+        self.by_address.values().filter_map(|&id| self.worker(id)).collect()
     }
-    /// Keys a worker holds, in the order it got them.
-    pub fn has_what(&self, _id: WorkerId) -> Vec<Key> {
-        Vec::new()
+
+    /// Keys a worker holds.
+    pub fn has_what(&self, id: WorkerId) -> Vec<Key> {
+        self.keys_of(self.workers.get(id).map(|worker| &worker.has_what))
     }
+
     /// Keys a worker was told to compute.
-    pub fn processing(&self, _id: WorkerId) -> Vec<Key> {
-        Vec::new()
+    pub fn processing(&self, id: WorkerId) -> Vec<Key> {
+        self.keys_of(self.workers.get(id).map(|worker| &worker.processing))
     }
+
+    fn keys_of(&self, tasks: Option<&SeededSet<TaskId>>) -> Vec<Key> {
+        let mut ids: Vec<TaskId> = tasks.into_iter().flatten().copied().collect();
+        ids.sort_unstable();
+        ids.into_iter().map(|id| self.tasks[id].key.clone()).collect()
+    }
+
     /// One task.
-    pub fn task(&self, _key: &Key) -> Option<TaskView<'_>> {
-        None
+    pub fn task(&self, key: &Key) -> Option<TaskView<'_>> {
+        self.find(key).map(|task| self.task_view(task))
     }
+
+    fn task_view(&self, id: TaskId) -> TaskView<'_> {
+        let task = &self.tasks[id];
+        let group = &self.groups[task.group as usize];
+        let blame = task.blame().and_then(|blame| self.tasks.get(blame));
+        TaskView {
+            key: &task.key,
+            state: task.state.name(),
+            nbytes: task.nbytes,
+            typename: task.typename.as_ref(),
+            holders: &task.who_has,
+            processing_on: task.processing_on,
+            priority: task.priority,
+            run_spec: task.run_spec.as_ref(),
+            failure: self.failure_of(id).map(|failure| &**failure),
+            blame: blame.map(|blame| &blame.key),
+            group: &group.name,
+            prefix: &self.prefixes[group.prefix as usize].name,
+            actor: task.actor,
+            metadata: task.rare.as_ref().map_or(&Value::Nil, |rare| &rare.metadata),
+        }
+    }
+
     /// All tasks, in no particular order.
     pub fn tasks(&self) -> Vec<TaskView<'_>> {
-        Vec::new()
+        self.tasks.iter().map(|(id, _)| self.task_view(id)).collect()
     }
+
     /// Keys a task needs and keys that need it.
-    pub fn edges(&self, _key: &Key) -> (Vec<Key>, Vec<Key>) {
-        (Vec::new(), Vec::new())
+    pub fn edges(&self, key: &Key) -> (Vec<Key>, Vec<Key>) {
+        let Some(task) = self.find(key).map(|id| &self.tasks[id]) else { return Default::default() };
+        let key_of = |id: TaskId| self.tasks[id].key.clone();
+        (task.dependencies.iter().map(|&id| key_of(id)).collect(), task.dependents.iter().map(key_of).collect())
     }
-    /// The keys this one waits for that are processing now, itself included (`get_call_stack`).
-    pub fn processing_below(&self, _keys: &[Key]) -> Vec<Key> {
-        Vec::new()
+
+    /// Of these keys and what they wait for, those that are processing now (`get_call_stack`).
+    pub fn processing_below(&self, keys: &[Key]) -> Vec<Key> {
+        let mut stack: Vec<TaskId> = keys.iter().filter_map(|key| self.find(key)).collect();
+        let mut seen = SeededSet::default();
+        let mut processing = Vec::new();
+        while let Some(id) = stack.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            let task = &self.tasks[id];
+            match task.state {
+                TaskState::Waiting => stack.extend(task.dependencies.iter()),
+                TaskState::Processing => processing.push(task.key.clone()),
+                TaskState::Released
+                | TaskState::Queued
+                | TaskState::NoWorker
+                | TaskState::Memory
+                | TaskState::Erred
+                | TaskState::Forgotten => {}
+            }
+        }
+        processing
     }
+
     /// Totals.
     pub fn counts(&self) -> Counts {
-        Counts::default()
+        let mut by_state = [0; STATE_NAMES.len()];
+        for prefix in &self.prefixes {
+            for (total, count) in by_state.iter_mut().zip(prefix.states) {
+                *total += count;
+            }
+        }
+        Counts {
+            tasks: self.tasks.len(),
+            by_state,
+            bytes: self.by_address.values().map(|&id| self.workers[id].nbytes).sum(),
+            clients: self.clients.len(),
+            workers: self.by_address.len(),
+            threads: self.total_nthreads,
+            idle: self.idle.len(),
+            saturated: self.saturated.len(),
+            transitions: self.transitions,
+        }
     }
+
     /// Totals by prefix.
     pub fn prefixes(&self) -> Vec<PrefixView<'_>> {
-        Vec::new()
+        let head = |states: &[u64]| std::array::from_fn(|at| states[at]);
+        self.prefixes
+            .iter()
+            .map(|prefix| PrefixView {
+                name: &prefix.name,
+                states: std::array::from_fn(|at| prefix.states[at]),
+                duration_secs: (prefix.duration >= 0.0).then_some(prefix.duration),
+                nbytes_total: prefix.nbytes_total,
+                spent_secs: prefix.spent,
+                suspicious: prefix.suspicious,
+                state_totals: head(&prefix.state_totals),
+            })
+            .collect()
     }
-    /// Transitions of tasks or stimuli that are named here, oldest first; all when empty.
-    pub fn story(&self, _keys: &[Key]) -> Vec<StoryLine> {
-        Vec::new()
+
+    /// How many tasks were forgotten since start.
+    pub fn forgotten_total(&self) -> u64 {
+        self.prefixes.iter().map(|prefix| prefix.state_totals[TaskState::Forgotten as usize]).sum()
     }
-    /// How many workers the present work wants. Source: `adaptive_target`.
-    pub fn adaptive_target(&self, _target_duration_secs: f64) -> usize {
-        0
+
+    /// Number of groups that have tasks.
+    pub fn group_count(&self) -> usize {
+        self.group_by_name.len()
     }
-    /// Workers that can go, best first. `ratio`: `memory_ratio`. Source: `workers_to_close`.
-    pub fn workers_to_close(&self, _wish: &CloseWish) -> Vec<WorkerId> {
-        Vec::new()
+
+    /// Transitions of the tasks named here, oldest first; all when empty.
+    pub fn story(&self, keys: &[Key]) -> Vec<StoryLine> {
+        self.story
+            .iter()
+            .filter(|entry| keys.is_empty() || keys.contains(&entry.key))
+            .map(|entry| StoryLine {
+                key: entry.key.clone(),
+                start: entry.start.name(),
+                finish: entry.finish.name(),
+                stimulus: (entry.stimulus, entry.step),
+                at_us: entry.at.0,
+            })
+            .collect()
     }
+
     /// Since when nothing happens; none when something does. Unit: microseconds since creation.
     pub fn idle_since_us(&self) -> Option<u64> {
-        None
+        self.idle_since.map(|at| at.0)
     }
+
     /// Is the active memory manager running?
-    pub fn amm_running(&self) -> bool {
-        false
+    pub const fn amm_running(&self) -> bool {
+        self.amm.running
     }
+
     /// Did the last [`super::Event::TaskFinished`] or [`super::Event::TaskErred`] count (rather than being old news)?
-    pub fn run_counted(&self) -> bool {
-        false
+    pub const fn run_counted(&self) -> bool {
+        self.run_counted
     }
+
     /// Semaphores: name, max leases, taken, waiting.
     pub fn semaphores(&self) -> Vec<(Key, i64, usize, usize)> {
-        Vec::new()
+        self.coord.semaphores()
     }
+
     /// Scheduler-wide bandwidth. Unit: bytes per second.
-    pub fn bandwidth(&self) -> f64 {
-        0.0
+    pub const fn bandwidth(&self) -> f64 {
+        self.bandwidth
     }
-    /// Active P2P shuffles: id, run number, participants.
-    pub fn shuffles(&self) -> Vec<(Text, i64, Vec<Text>)> {
-        Vec::new()
+
+    /// The settings it was made with.
+    pub const fn config(&self) -> &super::SchedConfig {
+        &self.config
     }
 }
 
