@@ -64,10 +64,20 @@ fn edges(shape: usize, at: usize, count: usize, rng: &mut Rng) -> Vec<usize> {
         2 => {
             let width = (count as f64).sqrt().ceil() as usize;
             let layer = at / width;
-            if layer == 0 { Vec::new() } else { (0..1 + rng.below(3)).map(|_| (layer - 1) * width + rng.below(width)).collect() }
+            if layer == 0 {
+                Vec::new()
+            } else {
+                (0..1 + rng.below(3)).map(|_| (layer - 1) * width + rng.below(width)).collect()
+            }
         }
         // Everything into one.
-        3 => if at + 1 == count { (0..at).collect() } else { Vec::new() },
+        3 => {
+            if at + 1 == count {
+                (0..at).collect()
+            } else {
+                Vec::new()
+            }
+        }
         // One into everything, and that into one.
         4 => match at {
             0 => Vec::new(),

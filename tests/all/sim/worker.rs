@@ -337,10 +337,6 @@ impl Machine {
 
     // ---- ends of runs and transfers ------------------------------------------------------------------------------
 
-    pub fn is_executing(&self, key: &Key) -> bool {
-        self.executing.contains(key)
-    }
-
     pub fn on_secede(&mut self, key: &Key, acts: &mut Vec<Act>) {
         if self.executing.contains(key) {
             self.run(vec![(key.clone(), To::LongRunning)], acts);
@@ -633,9 +629,7 @@ impl Machine {
                 self.set_state(key, State::Fetch);
                 Vec::new()
             }
-            (State::Flight, To::Memory(_)) => {
-                self.enter_memory(key, Some(Up::AddKeys { key: key.clone() }), acts)
-            }
+            (State::Flight, To::Memory(_)) => self.enter_memory(key, Some(Up::AddKeys { key: key.clone() }), acts),
             (State::Memory, To::Released) => {
                 acts.push(Act::Send(Up::Release { key: key.clone() }));
                 self.generic_released(key)
@@ -737,8 +731,14 @@ impl Machine {
             let Some(entry) = self.tasks.get(dependency) else { continue };
             let kept = matches!(
                 entry.state,
-                State::Ready | State::Waiting | State::Executing | State::LongRunning | State::Memory
-                    | State::Cancelled | State::Resumed | State::Released
+                State::Ready
+                    | State::Waiting
+                    | State::Executing
+                    | State::LongRunning
+                    | State::Memory
+                    | State::Cancelled
+                    | State::Resumed
+                    | State::Released
             );
             if entry.waiters.is_empty() && !kept {
                 recs.push((dependency.clone(), To::Released));
