@@ -62,3 +62,18 @@ pub enum ShuffleLayout {
     /// `ArrayRechunkSpec`: how many chunks the new array has along each axis.
     Rechunk { new_chunks: Vec<usize> },
 }
+
+/// A graph as pyhost hands it over: materialised and ordered, but its tasks still in one pickle.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BulkGraph {
+    /// A dict: key -> node.
+    pub nodes: PickledPart,
+    /// `dask.order` for each entry of `nodes`, in its order; empty when the client gave an order.
+    pub order: Vec<f64>,
+    /// Annotation maps that occur. The first is for all tasks that `annotated` does not list.
+    pub annotations: Vec<Value>,
+    /// (place in `nodes`, place in `annotations`).
+    pub annotated: Vec<(u32, u32)>,
+    /// The barrier tasks among them (place in `nodes`).
+    pub shuffles: Vec<(u32, ShuffleSpec)>,
+}

@@ -47,7 +47,11 @@ impl Scheduler {
     pub(super) fn client_desires(&mut self, client: ClientId, keys: &[Key]) {
         for key in keys {
             if let Some(task) = self.find(key) {
-                self.desire(client, task);
+                let at_rest = matches!(self.tasks[task].state, TaskState::Memory | TaskState::Erred);
+                // Nobody would ever release for `fire-and-forget` what is done already.
+                if client != self.fire_and_forget || !at_rest {
+                    self.desire(client, task);
+                }
                 self.report(client, task);
             }
         }

@@ -83,6 +83,9 @@ impl Scheduler {
 
     /// The first of a prefix is done: its siblings were filed by guess.
     pub(super) fn relevel_unknown(&mut self, prefix: PrefixAt) {
+        if self.prefixes[prefix as usize].duration < 0.0 {
+            return;
+        }
         for task in std::mem::take(&mut self.prefixes[prefix as usize].unknown) {
             let processing = self.tasks.get(task).and_then(|entry| entry.processing_on);
             if let Some(worker) = processing
@@ -147,6 +150,8 @@ impl Scheduler {
         self.log(vec!["stealing".into()], Value::Array(message));
         self.check_idle_saturated(info.thief);
         self.check_idle_saturated(info.victim);
+        // What was moved away left a slot.
+        self.fill_open_slots();
     }
 
     fn move_task(&mut self, task: TaskId, victim: WorkerId, thief: WorkerId) {

@@ -130,6 +130,12 @@ impl Scheduler {
             self.recommend(task, TaskState::Forgotten);
             return;
         }
+        if let Some(dependency) = self.failed_dependency(task) {
+            let blame = self.tasks[dependency].blame().unwrap_or(dependency);
+            self.inherit_blame(task, blame);
+            self.recommend(task, TaskState::Erred);
+            return;
+        }
         self.set_state(task, TaskState::Waiting);
         for at in 0..self.tasks[task].dependencies.len() {
             let dependency = self.tasks[task].dependencies[at];
@@ -150,6 +156,12 @@ impl Scheduler {
         if self.tasks[task].waiting_on.is_empty() {
             self.recommend(task, TaskState::Processing);
         }
+    }
+
+    /// An input that erred and is not about to be tried again: waiting for it would be for ever.
+    fn failed_dependency(&self, task: TaskId) -> Option<TaskId> {
+        let stays = |id: TaskId| matches!(self.recommended(id), None | Some(TaskState::Erred));
+        self.tasks[task].dependencies.iter().copied().find(|&id| self.tasks[id].state == TaskState::Erred && stays(id))
     }
 
     // ---- into processing -------------------------------------------------------------------------------------
@@ -457,7 +469,7 @@ impl Scheduler {
         let entry = &self.tasks[task];
         if entry.run_spec.is_none() || entry.lost_dependencies {
             self.recommend(task, TaskState::Forgotten);
-        } else if entry.is_needed() && !entry.dependencies.iter().any(|&id| self.tasks[id].state == TaskState::Erred) {
+        } else if entry.is_needed() {
             self.recommend(task, TaskState::Waiting);
         }
         let waiters = std::mem::take(&mut self.tasks[task].waiters);

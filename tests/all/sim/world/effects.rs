@@ -181,6 +181,7 @@ impl World<'_> {
         };
         if self.clients.get(client).is_some_and(|client| client.alive) {
             self.clients[client].futures.insert(key.clone(), belief);
+            self.excused.insert(key.clone());
         }
         Some(key)
     }

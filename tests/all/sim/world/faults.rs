@@ -54,7 +54,10 @@ impl World<'_> {
     }
 
     fn submit_new(&mut self, client: usize) {
-        let outside: Vec<Key> = self.clients[client].futures.keys().cloned().collect();
+        // `scatter` gives its futures out once the scheduler knows them.
+        let there = |key: &Key, belief: Belief| belief != Belief::Pending || !self.truths[key].scattered;
+        let held = self.clients[client].futures.iter().filter(|(key, belief)| there(key, **belief));
+        let outside: Vec<Key> = held.map(|(key, _)| key.clone()).collect();
         let name = self.graphs.len();
         let graph = graphs::make(&mut self.rng, name, &outside, &self.places, &mut self.truths);
         self.graphs.push(graph.clone());
@@ -158,6 +161,7 @@ impl World<'_> {
     fn borrow(&mut self, client: usize) {
         let other = self.rng.below(self.clients.len());
         let keys = self.some_futures(other);
+        self.excused.extend(keys.iter().cloned());
         for key in &keys {
             self.clients[client].futures.entry(key.clone()).or_insert(Belief::Pending);
         }
@@ -279,7 +283,9 @@ impl World<'_> {
         }
         if let Some(cancelled) = self.clients[client].hear(message) {
             self.report.cancelled += cancelled.keys.len() as u64;
-            if let Some(key) = cancelled.keys.iter().find(|key| !self.may_be_cancelled(key)) {
+            let lost = cancelled.reason.as_str() == Some("lost dependencies");
+            let excused = |key: &Key| self.may_be_cancelled(key) || (lost && self.may_lose_inputs(key));
+            if let Some(key) = cancelled.keys.iter().find(|key| !excused(key)) {
                 return Err(format!("{key} was cancelled for {:?}, but nothing calls for that", cancelled.reason));
             }
             self.push_stream(client, Send::Release(cancelled.keys));

@@ -146,6 +146,14 @@ impl World<'_> {
             })
     }
 
+    /// Was the key submitted in a graph whose inputs may be gone? Such a graph is given up as a whole.
+    pub(super) fn may_lose_inputs(&self, key: &Key) -> bool {
+        self.graphs
+            .iter()
+            .filter(|graph| graph.wanted.contains(key))
+            .any(|graph| graph.tasks.iter().any(|task| self.may_be_cancelled(&task.key)))
+    }
+
     /// May this task end in failure?
     fn may_err(&self, key: &Key) -> bool {
         self.report.deaths > 0

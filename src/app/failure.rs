@@ -1,0 +1,56 @@
+//! What a person reads when a command failed.
+
+use std::fmt;
+
+use crate::base::Blame;
+
+/// One line: what failed and why, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    what: String,
+    remedy: Option<String>,
+    code: u8,
+}
+
+impl Failure {
+    /// The machine, the network or another program failed us. Exit code 1.
+    pub fn world(what: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: None, code: 1 }
+    }
+
+    /// Wrong usage: a flag, a variable or a configuration file. Exit code 2.
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: None, code: 2 }
+    }
+
+    /// Exit code by who must act.
+    pub fn blame(blame: Blame, what: impl Into<String>) -> Self {
+        match blame {
+            Blame::Caller => Self::usage(what),
+            Blame::Peer | Blame::World | Blame::Ours => Self::world(what),
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// For the shell.
+    pub const fn exit_code(&self) -> u8 {
+        self.code
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.remedy {
+            Some(remedy) => write!(f, "{}; {remedy}", self.what),
+            None => f.write_str(&self.what),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,61 @@
+//! Composition roots, one per role: build in order, wire handles, stop in reverse order.
+
+mod appliance;
+mod failure;
+mod listen;
+mod logging;
+mod pyenv;
+mod run;
+mod scheduler;
+mod settings;
+mod state;
+mod status;
+mod worker;
+
+pub use appliance::{UpArgs, up};
+pub use failure::Failure;
+pub use logging::init as init_logging;
+pub use run::{RunArgs, run};
+pub use scheduler::{SchedulerArgs, scheduler};
+pub use settings::{Loaded, load as load_config};
+pub use state::{Running, state_dir};
+pub use status::{configure, env, status};
+pub use worker::{WorkerArgs, worker};
+
+use std::future::Future;
+use std::time::Duration;
+
+/// Left to tasks that run in the background when the role itself is done.
+const LEFTOVERS: Duration = Duration::from_millis(200);
+
+/// Runs a role on the main thread: children are bound to the thread that starts them (`supervise`).
+fn block_on<T>(role: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|why| Failure::world(format!("cannot start an event loop: {why}")))?;
+    let result = runtime.block_on(role);
+    runtime.shutdown_timeout(LEFTOVERS);
+    result
+}
+
+/// The next SIGINT or SIGTERM, any number of times.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| signal(kind).map_err(|why| Failure::world(format!("cannot listen for signals: {why}")));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

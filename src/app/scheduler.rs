@@ -1,0 +1,315 @@
+//! The role `rask scheduler`: one cluster's scheduler, with its pages and its control socket.
+
+use std::fs::{self, DirBuilder};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+
+use super::listen::{self, Where};
+use super::worker::PidFile;
+use super::{Failure, Loaded, Signals, block_on, pyenv, settings, state};
+use crate::cluster::{self, Ask, Control, Ready, RunError, SchedulerOpts, TlsFiles};
+use crate::config::{self, Config};
+use crate::http::{self, NoAnswer, Pages};
+use crate::link::{self, Inbound, Question};
+
+/// Requests waiting for the scheduler; askers beyond that wait.
+const CONTROL_QUEUE: usize = 64;
+
+/// For clients and workers to be told before we end anyway.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Flags of `rask scheduler`, as given.
+#[derive(Clone, Debug, Default)]
+pub struct SchedulerArgs {
+    /// `--host`
+    pub host: Option<String>,
+    /// `--port`
+    pub port: Option<String>,
+    /// `--interface`
+    pub interface: Option<String>,
+    /// `--protocol`
+    pub protocol: Option<String>,
+    /// `--tls-ca-file`
+    pub tls_ca_file: Option<PathBuf>,
+    /// `--tls-cert`
+    pub tls_cert: Option<PathBuf>,
+    /// `--tls-key`
+    pub tls_key: Option<PathBuf>,
+    /// `--dashboard-address`; None with `--no-dashboard`.
+    pub dashboard_address: Option<String>,
+    /// `--idle-timeout`
+    pub idle_timeout: Option<String>,
+    /// `--scheduler-file`
+    pub scheduler_file: Option<PathBuf>,
+    /// `--pid-file`
+    pub pid_file: Option<PathBuf>,
+    /// `--preload`
+    pub preload: Vec<String>,
+    /// `--contact-address`
+    pub contact_address: Option<String>,
+    /// `--python`
+    pub python: Option<String>,
+    /// `--state-dir`
+    pub state_dir: Option<PathBuf>,
+    /// Listen here for the appliance.
+    pub control_socket: Option<PathBuf>,
+    /// The appliance serves the pages of this scheduler, on this port.
+    pub served_dashboard_port: Option<u16>,
+    /// Refuse plain connections of other users.
+    pub same_user: bool,
+}
+
+/// Runs one scheduler until it ends or a signal comes.
+pub fn scheduler(args: &SchedulerArgs, loaded: &Loaded) -> Result<(), Failure> {
+    raise_open_files();
+    let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
+    let run_dir = RunDir::make()?;
+    let opts = options(args, &loaded.config, &run_dir.0)?;
+    block_on(run(args, opts))
+}
+
+async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let (control, inbox) = mpsc::channel(CONTROL_QUEUE);
+    let (ready, when_ready) = oneshot::channel();
+    opts.control = Some(inbox);
+    opts.ready = Some(ready);
+    let _link = args.control_socket.as_deref().map(|path| listen_for_appliance(path, &control)).transpose()?;
+    let dashboard = match &args.dashboard_address {
+        Some(address) => Some(serve_pages(address, &control).await?),
+        None => None,
+    };
+    opts.dashboard_port = dashboard.map(|at| at.port()).or(args.served_dashboard_port);
+    let (default_host, limits_goodbye) = (opts.listen.first().and_then(|spec| spec.host), GOODBYE);
+    tokio::spawn(announce(when_ready, dashboard, default_host));
+    let mut running = std::pin::pin!(cluster::run_scheduler(opts));
+    let ended = tokio::select! {
+        ended = &mut running => ended,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping");
+            drop(control.send(Control::Stop).await);
+            // A second signal, or a peer that cannot be told in time, does not keep us.
+            tokio::select! {
+                ended = &mut running => ended,
+                _ = signals.next() => Ok(()),
+                () = tokio::time::sleep(limits_goodbye) => Ok(()),
+            }
+        }
+    };
+    ended.map_err(explain)?;
+    tracing::info!("End scheduler");
+    Ok(())
+}
+
+/// The second of the lines that launchers look for on standard error; the first comes from the driver.
+async fn announce(when_ready: oneshot::Receiver<Ready>, dashboard: Option<SocketAddr>, host: Option<IpAddr>) {
+    let Ok(ready) = when_ready.await else { return };
+    if let Some(at) = dashboard {
+        let shown = if at.ip().is_unspecified() { host.or_else(|| host_of(&ready.address)) } else { Some(at.ip()) };
+        let shown = SocketAddr::new(shown.unwrap_or(at.ip()), at.port());
+        tracing::info!("  dashboard at:  http://{shown}/status");
+    }
+}
+
+fn host_of(address: &str) -> Option<IpAddr> {
+    let (_, rest) = address.split_once("://")?;
+    rest.parse::<SocketAddr>().ok().map(|address| address.ip())
+}
+
+fn explain(why: RunError) -> Failure {
+    let failure = Failure::blame(why.blame(), why.to_string());
+    match why {
+        // Not wrong usage, even though it takes another flag: exit code 1, as with `rask up`.
+        RunError::PortTaken { .. } => {
+            Failure::world(why.to_string()).remedy("stop that program, or choose another with --port (0: any free one)")
+        }
+        RunError::Tls { .. } => failure.remedy("check --tls-ca-file, --tls-cert and --tls-key"),
+        RunError::Listen { .. } => failure.remedy("check --host"),
+        RunError::File { .. } => failure,
+    }
+}
+
+fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<SchedulerOpts, Failure> {
+    let tls = tls_files(args, &config.comm.tls)?;
+    let by_flag = args.tls_ca_file.is_some() || args.tls_cert.is_some() || args.tls_key.is_some();
+    // As in Dask: certificates by flag and no address mean TLS.
+    let default_scheme = if by_flag && args.host.is_none() { "tls" } else { config.comm.default_scheme.as_str() };
+    let listen = listen::specs(Where {
+        host: args.host.as_deref(),
+        port: args.port.as_deref(),
+        interface: args.interface.as_deref(),
+        protocol: args.protocol.as_deref(),
+        default_scheme,
+    })?;
+    let encrypted = listen.iter().any(|spec| spec.scheme.is_encrypted());
+    if encrypted && tls.is_none() {
+        return Err(Failure::usage("TLS needs a certificate and its key")
+            .remedy("give --tls-cert, --tls-key and --tls-ca-file"));
+    }
+    if config.comm.require_encryption && listen.iter().any(|spec| !spec.scheme.is_encrypted()) {
+        return Err(
+            Failure::usage("encryption is required, and the address is not encrypted").remedy("use --protocol tls")
+        );
+    }
+    let mut sched = settings::sched_config(&config.scheduler);
+    if let Some(text) = &args.idle_timeout {
+        let secs = config::parse_secs(text).ok_or_else(|| {
+            Failure::usage(format!("--idle-timeout {text} is not a duration")).remedy("try \"5 minutes\" or 300")
+        })?;
+        sched.idle_timeout_secs = (secs > 0.0).then_some(secs);
+    }
+    let state = state::state_dir(args.state_dir.as_deref()).ok();
+    let contact = args.contact_address.clone().or_else(|| some_text(&config.scheduler.contact_address));
+    let mut preload = config.scheduler.preload.clone();
+    preload.extend(args.preload.iter().cloned());
+    Ok(SchedulerOpts {
+        listen,
+        contact_address: contact.map(Into::into),
+        tls,
+        require_encryption: config.comm.require_encryption,
+        same_user_only: args.same_user,
+        allow_users: config.security.allow_users.clone(),
+        scheduler_file: args.scheduler_file.clone(),
+        dashboard_port: None,
+        python: pyenv::likely(args.python.as_deref().or(Some(&config.up.python)), state.as_deref()),
+        run_dir: run_dir.to_path_buf(),
+        preload,
+        blocked_handlers: config.scheduler.blocked_handlers.iter().map(|name| name.as_str().into()).collect(),
+        sched,
+        limits: settings::limits(config),
+        control: None,
+        ready: None,
+    })
+}
+
+fn some_text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn tls_files(args: &SchedulerArgs, tls: &config::CommTls) -> Result<Option<TlsFiles>, Failure> {
+    let either = |flag: &Option<PathBuf>, set: &str| flag.clone().or_else(|| some_text(set).map(PathBuf::from));
+    let ca = either(&args.tls_ca_file, &tls.ca_file);
+    let pair = (either(&args.tls_cert, &tls.scheduler.cert), either(&args.tls_key, &tls.scheduler.key));
+    match pair {
+        (Some(cert), Some(key)) => Ok(Some(TlsFiles { ca, cert, key })),
+        // A certificate file may hold its key, as Python's ssl module allows.
+        (Some(cert), None) => Ok(Some(TlsFiles { ca, key: cert.clone(), cert })),
+        (None, Some(_)) => Err(Failure::usage("a TLS key without a certificate").remedy("give --tls-cert")),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Turns what comes over the link into what a scheduler understands.
+fn listen_for_appliance(path: &Path, control: &mpsc::Sender<Control>) -> Result<link::Served, Failure> {
+    let (sender, mut inbound) = mpsc::channel(CONTROL_QUEUE);
+    let served = link::serve(path, sender)
+        .map_err(|why| Failure::world(format!("cannot listen on the control socket {}: {why}", path.display())))?;
+    let control = control.clone();
+    tokio::spawn(async move {
+        while let Some(message) = inbound.recv().await {
+            let message = match message {
+                Inbound::Connection(stream) => Control::Connection(stream),
+                Inbound::Ask { what, reply } => match ask_of(what) {
+                    Some(what) => Control::Ask { what, reply },
+                    None => {
+                        drop(reply.send("stopping".to_owned()));
+                        Control::Stop
+                    }
+                },
+            };
+            if control.send(message).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(served)
+}
+
+/// `None`: not a question but the wish to stop.
+const fn ask_of(what: Question) -> Option<Ask> {
+    match what {
+        Question::Health | Question::Counts => Some(Ask::Counts),
+        Question::Identity => Some(Ask::Identity),
+        Question::Metrics => Some(Ask::Metrics),
+        Question::Workers => Some(Ask::Workers),
+        Question::Stop => None,
+    }
+}
+
+/// Serves the pages of a stand-alone scheduler; on another port if the wanted one is taken, as Dask does.
+async fn serve_pages(address: &str, control: &mpsc::Sender<Control>) -> Result<SocketAddr, Failure> {
+    let (host, port) = listen::dashboard(address)?;
+    let host = host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let failed =
+        |why: std::io::Error| Failure::world(format!("cannot listen for the dashboard on {host}:{port}: {why}"));
+    let listener = match TcpListener::bind((host, port)).await {
+        Err(why) if why.kind() == std::io::ErrorKind::AddrInUse => {
+            tracing::warn!("port {port} for the dashboard is in use; taking another");
+            TcpListener::bind((host, 0)).await.map_err(failed)?
+        }
+        other => other.map_err(failed)?,
+    };
+    let at = listener.local_addr().map_err(failed)?;
+    let control = control.clone();
+    let ask: http::AskCluster = Arc::new(move |what| {
+        let control = control.clone();
+        Box::pin(async move {
+            let gone = || NoAnswer("it is stopping".to_owned());
+            let (reply, answer) = oneshot::channel();
+            control.send(Control::Ask { what, reply }).await.map_err(|_| gone())?;
+            answer.await.map_err(|_| gone())
+        })
+    });
+    let facts = vec![("rask scheduler".to_owned(), env!("CARGO_PKG_VERSION").to_owned())];
+    let router = http::router(Pages { ask: Some(ask), facts: Arc::new(facts) });
+    tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(http::serve_stream(router.clone(), stream))),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    });
+    Ok(at)
+}
+
+/// Every worker and client needs a descriptor or more.
+///
+/// Source: `distributed/cli/dask_scheduler.py`, which asks for half of what is allowed.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(why) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::debug!(%why, "the limit of open files stays");
+    }
+}
+
+/// A private folder for this process, gone with it.
+struct RunDir(PathBuf);
+
+impl RunDir {
+    fn make() -> Result<Self, Failure> {
+        let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
+        let base = base.unwrap_or_else(std::env::temp_dir);
+        let path = base.join(format!("rask-scheduler-{}", std::process::id()));
+        // What a process with our id left behind: only if it was ours can it be removed.
+        let _may_not_exist = fs::remove_dir_all(&path);
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|why| Failure::world(format!("cannot make the folder {}: {why}", path.display())))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        let _may_be_gone = fs::remove_dir_all(&self.0);
+    }
+}

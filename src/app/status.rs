@@ -1,0 +1,102 @@
+//! `rask status`, `rask env`, `rask configure`: questions to a running appliance, and how to reach it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::settings::home;
+use super::{Failure, Running, state_dir};
+
+/// An appliance on this machine answers at once, or is in trouble.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Prints what runs.
+pub fn status(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
+    let running = find(state)?;
+    let counts = get(&running, "/json/counts.json")
+        .and_then(|body| serde_json::from_str::<Value>(&body).map_err(|why| Failure::world(why.to_string())));
+    if as_json {
+        let told = json!({ "running": running, "counts": counts.as_ref().ok() });
+        println!("{told:#}");
+        return Ok(());
+    }
+    println!("rask {} runs (process {}).", running.version, running.pid);
+    print!("{}", running.how_to());
+    match counts {
+        Ok(counts) => {
+            let number = |name: &str| counts.get(name).and_then(Value::as_i64).unwrap_or_default();
+            println!(
+                "Now: {} workers, {} cores, {} tasks ({} processing, {} in memory)",
+                number("workers"),
+                number("cores"),
+                number("tasks"),
+                number("processing"),
+                number("memory")
+            );
+        }
+        Err(why) if running.scheduler.is_some() => println!("Now: {why}"),
+        Err(_) => {}
+    }
+    Ok(())
+}
+
+/// Prints shell exports.
+pub fn env(state: Option<&Path>) -> Result<(), Failure> {
+    println!("export DASK_SCHEDULER_ADDRESS={}", scheduler(&find(state)?)?);
+    Ok(())
+}
+
+/// Writes Dask's YAML, so that `Client()` finds the appliance.
+pub fn configure(state: Option<&Path>) -> Result<(), Failure> {
+    let running = find(state)?;
+    let address = scheduler(&running)?;
+    let folder = std::env::var_os("DASK_CONFIG").map(std::path::PathBuf::from).filter(|path| path.is_dir());
+    // Dask does not look at $XDG_CONFIG_HOME.
+    let folder = folder.or_else(|| home("", ".config").map(|base| base.join("dask")));
+    let folder = folder.ok_or_else(|| Failure::usage("no folder for Dask's configuration: $HOME is not set"))?;
+    let path = folder.join("rask.yaml");
+    let text = format!(
+        "# Written by `rask configure`: Client() connects to the appliance. Remove to undo.\nscheduler-address: {address}\n"
+    );
+    let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, text));
+    written.map_err(|why| Failure::world(format!("cannot write {}: {why}", path.display())))?;
+    println!("Wrote {}: Client() now connects to {address}", path.display());
+    Ok(())
+}
+
+fn find(state: Option<&Path>) -> Result<Running, Failure> {
+    let state = state_dir(state)?;
+    Running::find(&state).ok_or_else(|| {
+        Failure::world(format!("no rask runs with the state folder {}", state.display())).remedy("start one: rask up")
+    })
+}
+
+fn scheduler(running: &Running) -> Result<&str, Failure> {
+    let address = running.scheduler.as_deref();
+    address.ok_or_else(|| {
+        Failure::world("the running appliance has no cluster").remedy("start it without --no-local-cluster")
+    })
+}
+
+/// One request, one answer. Errors: no answer, or another than 200.
+fn get(running: &Running, path: &str) -> Result<String, Failure> {
+    let address = running.http.trim_start_matches("http://");
+    let exchange = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = exchange().map_err(|why| Failure::world(format!("{} does not answer: {why}", running.http)))?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.to_owned()),
+        Some((_, body)) => Err(Failure::world(body.trim().to_owned())),
+        None => Err(Failure::world(format!("{} gave no HTTP answer", running.http))),
+    }
+}

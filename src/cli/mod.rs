@@ -1,0 +1,190 @@
+//! The command line: flags to a role and its configuration. Prints results, decides nothing.
+
+mod scheduler;
+mod up;
+mod worker;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use rustix::process::Signal;
+
+use crate::app::{self, Failure, Loaded};
+use crate::config::LogFormat;
+use crate::supervise::guard;
+
+/// Dask in one executable: a scheduler and right-sized workers for the machine in front of you
+#[derive(Debug, Parser)]
+#[command(name = "rask", version, propagate_version = true, max_term_width = 110)]
+#[command(
+    after_help = "Start here: rask up\n\nExit codes: 0 done, 1 failed (one line says what, why, what to do), 2 wrong usage."
+)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+struct Common {
+    /// Configuration file [default: ~/.config/rask/rask.toml, else /etc/rask/rask.toml]
+    #[arg(long, global = true, env = "RASK_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder for state, logs and environments [default: ~/.local/state/rask]
+    #[arg(long, global = true, env = "RASK_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// How log lines look [default: text]; $RASK_LOG filters them, like info or rask::net=debug
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<Format>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a cluster on this machine, in the foreground
+    Up(up::Up),
+    /// Run one scheduler, in the foreground; takes the flags of `dask scheduler`
+    Scheduler(scheduler::Scheduler),
+    /// Run workers for a Dask scheduler; takes the flags of `dask worker`
+    Worker(worker::Worker),
+    /// Run a Python script on the cluster of this machine; starts one for it if none runs
+    Run(up::Run),
+    /// Show what runs on this machine
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print shell exports that make Client() connect to the running cluster
+    #[command(after_help = "Example: eval \"$(rask env)\"")]
+    Env,
+    /// Write ~/.config/dask/rask.yaml, which makes Client() connect to the running cluster
+    Configure,
+    /// Print the commented configuration sample with all defaults
+    SampleConfig,
+    /// Become a program that ends with the process that started it
+    #[command(hide = true)]
+    ExecChild {
+        /// The process that starts it.
+        #[arg(long)]
+        parent: u32,
+        /// Sent at its death: KILL or TERM.
+        #[arg(long)]
+        signal: DeathSignal,
+        /// The program and its arguments.
+        #[arg(last = true, required = true)]
+        program: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "UPPER")]
+enum DeathSignal {
+    Kill,
+    Term,
+}
+
+/// Reads the command line and does what it says. Returns the exit code.
+pub fn main() -> Result<u8, Failure> {
+    let Cli { common, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(why) => {
+            // Help and version are no failures; for the rest clap says what is wrong and shows the usage.
+            let code = if why.use_stderr() { 2 } else { 0 };
+            drop(why.print());
+            return Ok(code);
+        }
+    };
+    let state = common.state_dir.as_deref();
+    match command {
+        Command::ExecChild { parent, signal, program } => exec_child(parent, signal, &program),
+        Command::SampleConfig => {
+            print!("{}", crate::config::SAMPLE);
+            Ok(0)
+        }
+        Command::Status { json } => app::status(state, json).map(|()| 0),
+        Command::Env => app::env(state).map(|()| 0),
+        Command::Configure => app::configure(state).map(|()| 0),
+        Command::Up(up) => app::up(&up.args(&common), &prepared(&common)?).map(|()| 0),
+        Command::Run(run) => app::run(&run.args(&common), &prepared(&common)?),
+        Command::Scheduler(scheduler) => app::scheduler(&scheduler.args(&common)?, &prepared(&common)?).map(|()| 0),
+        Command::Worker(worker) => {
+            prepared(&common)?;
+            app::worker(&worker.args(&common)?).map(|()| 0)
+        }
+    }
+}
+
+/// The configuration, with logging started as it says.
+fn prepared(common: &Common) -> Result<Loaded, Failure> {
+    let loaded = app::load_config(common.config.as_deref())?;
+    let format = common.log_format.map(|format| match format {
+        Format::Text => LogFormat::Text,
+        Format::Json => LogFormat::Json,
+    });
+    app::init_logging(&loaded.config.log, format)?;
+    Ok(loaded)
+}
+
+fn exec_child(parent: u32, signal: DeathSignal, program: &[OsString]) -> Result<u8, Failure> {
+    let signal = match signal {
+        DeathSignal::Kill => Signal::KILL,
+        DeathSignal::Term => Signal::TERM,
+    };
+    let Some((program, args)) = program.split_first() else {
+        return Err(Failure::usage("exec-child needs a program"));
+    };
+    let why = guard::become_child(parent, signal, program, args);
+    Err(Failure::world(format!("cannot start {}: {why}", program.to_string_lossy())))
+}
+
+/// Wrong usage that clap cannot see.
+fn unsupported(flag: &str, instead: &str) -> Failure {
+    Failure::usage(format!("{flag} is not supported")).remedy(instead)
+}
+
+/// The whole command line, for tests of its consistency.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_flag_has_help() {
+        command().debug_assert();
+        for sub in command().get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            assert!(sub.get_about().is_some(), "{}", sub.get_name());
+            for arg in sub.get_arguments() {
+                assert!(arg.get_help().is_some(), "{} {}", sub.get_name(), arg.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn lines_written_for_dask_are_understood() {
+        for line in [
+            "rask scheduler --host 127.0.0.1 --port 0 --no-dashboard --scheduler-file s.json --idle-timeout 60",
+            "rask scheduler --protocol tls --tls-ca-file c --tls-cert d --tls-key e --dashboard-address :0 --no-show",
+            "rask scheduler --interface lo --pid-file p --dashboard --preload a.py --preload b.py",
+            "rask worker tcp://127.0.0.1:8786 --nworkers 2 --nthreads 1 --memory-limit 1GiB --no-dashboard",
+            "rask worker --scheduler-file s.json --nworkers=-1 --name x --resources GPU=2 --death-timeout 60",
+            "rask worker tls://h:1 --no-nanny --lifetime 1h --lifetime-restart --local-directory /tmp --preload a.py -- x",
+            "rask up --port 0 --scheduler-port 0 --nworkers auto --nthreads 2 --memory-limit 4GiB",
+            "rask run script.py --flag-of-script -x",
+        ] {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.expect_err("an error"));
+        }
+    }
+}

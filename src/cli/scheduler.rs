@@ -1,0 +1,126 @@
+//! Flags of `rask scheduler`. Source: `distributed/cli/dask_scheduler.py`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Common, unsupported};
+use crate::app::{Failure, SchedulerArgs};
+
+/// Flags of `rask scheduler`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  rask scheduler --host 127.0.0.1 --port 0 --scheduler-file scheduler.json")]
+pub(super) struct Scheduler {
+    /// URI, IP or hostname to listen on [default: every interface]
+    #[arg(long)]
+    host: Option<String>,
+    /// Port; 0 for any free one; a list with a list of protocols [default: 8786]
+    #[arg(long)]
+    port: Option<String>,
+    /// Network interface like eth0
+    #[arg(long)]
+    interface: Option<String>,
+    /// tcp, tls, ws or wss; or a list [default: tcp]
+    #[arg(long)]
+    protocol: Option<String>,
+    /// Authorities' certificates for TLS (PEM)
+    #[arg(long, value_name = "PATH")]
+    tls_ca_file: Option<PathBuf>,
+    /// Certificate for TLS (PEM)
+    #[arg(long, value_name = "PATH")]
+    tls_cert: Option<PathBuf>,
+    /// Private key for TLS (PEM)
+    #[arg(long, value_name = "PATH")]
+    tls_key: Option<PathBuf>,
+    /// Where the pages are served; another port if this one is taken
+    #[arg(long, default_value = ":8787")]
+    dashboard_address: String,
+    /// Serve the pages [default]
+    #[arg(long, overrides_with = "no_dashboard")]
+    dashboard: bool,
+    /// Do not serve the pages
+    #[arg(long, overrides_with = "dashboard")]
+    no_dashboard: bool,
+    /// Ignored, as in Dask, where it is deprecated
+    #[arg(long, hide = true, overrides_with = "no_show")]
+    show: bool,
+    /// Ignored, as in Dask, where it is deprecated
+    #[arg(long, hide = true, overrides_with = "show")]
+    no_show: bool,
+    /// Not supported
+    #[arg(long, hide = true)]
+    jupyter: bool,
+    /// The default
+    #[arg(long, hide = true)]
+    no_jupyter: bool,
+    /// Not supported: use relative links behind a proxy
+    #[arg(long, hide = true)]
+    dashboard_prefix: Option<String>,
+    /// Ignored, as in Dask, where it is deprecated
+    #[arg(long, hide = true)]
+    use_xheaders: Option<String>,
+    /// File for the process id
+    #[arg(long, value_name = "PATH")]
+    pid_file: Option<PathBuf>,
+    /// File for connection information, as `dask worker --scheduler-file` reads it
+    #[arg(long, value_name = "PATH")]
+    scheduler_file: Option<PathBuf>,
+    /// Python module to load beside the scheduler; may be repeated
+    #[arg(long, value_name = "MODULE")]
+    preload: Vec<String>,
+    /// End after this long without work, like "5 minutes"
+    #[arg(long, value_name = "DURATION")]
+    idle_timeout: Option<String>,
+    /// Announce this address instead of the one listened on
+    #[arg(long, value_name = "ADDRESS")]
+    contact_address: Option<String>,
+    /// Python for what only Python can read [default: the active one, else python3]
+    #[arg(long, value_name = "PATH")]
+    python: Option<String>,
+    /// Refuse plain connections of other users of this machine
+    #[arg(long)]
+    same_user: bool,
+    /// Listen here for the appliance
+    #[arg(long, hide = true)]
+    control_socket: Option<PathBuf>,
+    /// The appliance serves the pages, on this port
+    #[arg(long, hide = true)]
+    served_dashboard_port: Option<u16>,
+    /// Arguments of preloaded modules
+    #[arg(hide = true)]
+    preload_argv: Vec<String>,
+}
+
+impl Scheduler {
+    pub(super) fn args(self, common: &Common) -> Result<SchedulerArgs, Failure> {
+        if self.jupyter {
+            return Err(unsupported("--jupyter", "start Jupyter on its own"));
+        }
+        if self.dashboard_prefix.is_some_and(|prefix| !prefix.is_empty()) {
+            return Err(unsupported("--dashboard-prefix", "the pages use relative links and work under any prefix"));
+        }
+        if !self.preload_argv.is_empty() {
+            return Err(unsupported("an argument for preloaded modules", "configure them by environment"));
+        }
+        Ok(SchedulerArgs {
+            host: self.host,
+            port: self.port,
+            interface: self.interface,
+            protocol: self.protocol,
+            tls_ca_file: self.tls_ca_file,
+            tls_cert: self.tls_cert,
+            tls_key: self.tls_key,
+            dashboard_address: (!self.no_dashboard).then_some(self.dashboard_address),
+            idle_timeout: self.idle_timeout,
+            scheduler_file: self.scheduler_file,
+            pid_file: self.pid_file,
+            preload: self.preload,
+            contact_address: self.contact_address,
+            python: self.python,
+            state_dir: common.state_dir.clone(),
+            control_socket: self.control_socket,
+            served_dashboard_port: self.served_dashboard_port,
+            same_user: self.same_user,
+        })
+    }
+}

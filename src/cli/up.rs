@@ -1,0 +1,111 @@
+//! Flags of `rask up` and `rask run`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+
+use super::Common;
+use crate::app::{RunArgs, UpArgs};
+use crate::config::{Auto, parse_size};
+
+/// Flags of `rask up`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Examples:\n  rask up\n  rask up --nworkers 2 --nthreads 4 --memory-limit 8GiB\n  rask up --port 0 --scheduler-port 0   (any free ports)\n\nThen, in Python:\n  from distributed import Client\n  client = Client(\"tcp://127.0.0.1:8786\")"
+)]
+pub(super) struct Up {
+    #[command(flatten)]
+    shared: Shared,
+    /// Open the status page in a browser
+    #[arg(long)]
+    open: bool,
+    /// Do not start the cluster `local`
+    #[arg(long)]
+    no_local_cluster: bool,
+}
+
+/// Flags of `rask run`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Example:\n  rask run analysis.py --year 2026\n\nClient() without arguments inside the script connects to the cluster. The exit code is the script's."
+)]
+pub(super) struct Run {
+    #[command(flatten)]
+    shared: Shared,
+    /// The Python script
+    script: PathBuf,
+    /// Its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Args)]
+struct Shared {
+    /// Address to listen on; loopback only [default: 127.0.0.1]
+    #[arg(long)]
+    host: Option<String>,
+    /// Port for HTTP: status, health, metrics [default: 8787]
+    #[arg(long)]
+    port: Option<u16>,
+    /// Port for Dask clients and workers [default: 8786]
+    #[arg(long)]
+    scheduler_port: Option<u16>,
+    /// Interpreter or environment of the workers [default: the active one, else python3, else one made here]
+    #[arg(long, value_name = "PATH")]
+    python: Option<String>,
+    /// Worker processes, or auto [default: auto: by the cores]
+    #[arg(long, value_name = "N", value_parser = auto::<i64>, allow_hyphen_values = true)]
+    nworkers: Option<Auto<i64>>,
+    /// Threads per worker, or auto [default: auto: cores divided by workers]
+    #[arg(long, value_name = "N", value_parser = auto::<u32>)]
+    nthreads: Option<Auto<u32>>,
+    /// Memory per worker like 4GiB, 0 for no limit, or auto [default: auto: memory divided by workers]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory_limit: Option<Auto<u64>>,
+}
+
+impl Up {
+    pub(super) fn args(self, common: &Common) -> UpArgs {
+        UpArgs { open: self.open, no_local_cluster: self.no_local_cluster, ..self.shared.args(common) }
+    }
+}
+
+impl Run {
+    pub(super) fn args(self, common: &Common) -> RunArgs {
+        RunArgs { script: self.script, args: self.args, up: self.shared.args(common) }
+    }
+}
+
+impl Shared {
+    fn args(self, common: &Common) -> UpArgs {
+        UpArgs {
+            host: self.host,
+            port: self.port,
+            scheduler_port: self.scheduler_port,
+            state_dir: common.state_dir.clone(),
+            config: common.config.clone(),
+            python: self.python,
+            nworkers: self.nworkers,
+            nthreads: self.nthreads,
+            memory_limit: self.memory_limit,
+            no_local_cluster: false,
+            open: false,
+        }
+    }
+}
+
+fn auto<T: FromStr + Clone + Send + Sync + 'static>(text: &str) -> Result<Auto<T>, String> {
+    if text == "auto" {
+        return Ok(Auto::Auto);
+    }
+    text.parse().map(Auto::Set).map_err(|_| "not a number, nor auto".to_owned())
+}
+
+fn size(text: &str) -> Result<Auto<u64>, String> {
+    if text == "auto" {
+        return Ok(Auto::Auto);
+    }
+    parse_size(text).map(Auto::Set).ok_or_else(|| "not a size like 4GiB, nor auto".to_owned())
+}

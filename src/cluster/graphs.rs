@@ -1,0 +1,237 @@
+//! Submitted graphs, from the client's message to the scheduler: read here if possible, in Python if not.
+//!
+//! The client's stream waits until its graph is in; nobody else does.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tracing::debug;
+
+use super::driver::Driver;
+use super::translate::{raise, seconds};
+use crate::base::{ClientId, Failure, GraphTask, Key, Opaque, SeededMap, Text, TicketId, Value};
+use crate::graph::{self, GraphInput, GraphRead};
+use crate::pyhost::{GraphRequest, Pyhost};
+use crate::sched::{Actors, Event, GraphOpen};
+use crate::wire::op::UpdateGraph;
+
+/// Up to this size a graph is read right away; reading a larger one would hold up everybody.
+///
+/// Unit: bytes. About a millisecond of reading.
+const INLINE_BYTES: usize = 256 << 10;
+
+/// Graphs under way.
+#[derive(Debug, Default)]
+pub(super) struct Graphs {
+    next_ticket: TicketId,
+    open: SeededMap<TicketId, Pending>,
+    /// Tasks that were read and enter the scheduler portion by portion.
+    parts: VecDeque<(TicketId, std::vec::IntoIter<GraphTask>)>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    client: ClientId,
+    /// None once it is being read.
+    source: Option<Source>,
+}
+
+/// What is needed to read a graph.
+#[derive(Clone, Debug)]
+struct Source {
+    expr: Arc<Opaque>,
+    keys: Vec<Key>,
+    priority: Option<Vec<(Key, f64)>>,
+    annotations: Option<Arc<Opaque>>,
+}
+
+impl Graphs {
+    /// Are there portions to hand over?
+    pub(super) fn has_parts(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    /// Graphs that are not in yet.
+    pub(super) fn open_count(&self) -> usize {
+        self.open.len()
+    }
+}
+
+impl Driver {
+    /// `update-graph`.
+    pub(super) fn open_graph(&mut self, client: ClientId, graph: UpdateGraph) {
+        let ticket = self.graphs.next_ticket;
+        self.graphs.next_ticket += 1;
+        let source = match &graph.expr_ser {
+            Value::Serialized(expr) | Value::Pickled(expr) => Some(Source {
+                expr: expr.clone(),
+                keys: graph.keys.clone(),
+                priority: graph.internal_priority.filter(|priority| !priority.is_empty()),
+                annotations: payload(&graph.annotations),
+            }),
+            _ => None,
+        };
+        self.task_notes.on_graph(&graph.keys);
+        let open = GraphOpen {
+            client,
+            keys: graph.keys,
+            submitting_task: graph.submitting_task,
+            fifo_timeout_secs: seconds(&graph.fifo_timeout).unwrap_or(0.0),
+            actors: actors(&graph.actors),
+        };
+        self.graphs.open.insert(ticket, Pending { client, source });
+        if let Some(link) = self.clients.get_mut(&client) {
+            link.held = Some(ticket);
+        }
+        self.apply(Event::GraphOpened { ticket, graph: Box::new(open) });
+    }
+
+    /// The scheduler wants the tasks of this graph.
+    pub(super) fn read_graph(&mut self, ticket: TicketId) {
+        let Some(pending) = self.graphs.open.get_mut(&ticket) else { return };
+        let Some(source) = pending.source.take() else {
+            return self.fail_graph(ticket, raise("TypeError", "update-graph needs a serialized expression"));
+        };
+        if source.expr.size_bytes() < INLINE_BYTES {
+            match source.read() {
+                Ok(GraphRead::Tasks(tasks)) => self.take_tasks(ticket, tasks),
+                Ok(GraphRead::NeedsPython(why)) => self.read_in_python(ticket, source, &why),
+                Err(error) => self.fail_graph(ticket, error.failure()),
+            }
+            return;
+        }
+        let desk = self.desk.clone();
+        tokio::spawn(async move {
+            let read = tokio::task::spawn_blocking(move || (source.read(), source)).await;
+            desk.tell(move |driver| match read {
+                Ok((Ok(GraphRead::Tasks(tasks)), _)) => driver.take_tasks(ticket, tasks),
+                Ok((Ok(GraphRead::NeedsPython(why)), source)) => driver.read_in_python(ticket, source, &why),
+                Ok((Err(error), _)) => driver.fail_graph(ticket, error.failure()),
+                Err(_) => driver.fail_graph(ticket, raise("RuntimeError", "reading the graph failed")),
+            })
+            .await;
+        });
+    }
+
+    fn read_in_python(&mut self, ticket: TicketId, source: Source, why: &Text) {
+        debug!(ticket, %why, "a graph goes to Python");
+        let Some(pyhost) = self.pyhost.clone() else {
+            let text = format!("this scheduler has no Python to read the graph with, and it is needed: {why}");
+            return self.fail_graph(ticket, raise("RuntimeError", text));
+        };
+        let desk = self.desk.clone();
+        tokio::spawn(async move {
+            let outcome = through_python(&pyhost, source).await;
+            desk.tell(move |driver| match outcome {
+                Ok(tasks) => driver.take_tasks(ticket, tasks),
+                Err(failure) => driver.fail_graph(ticket, failure),
+            })
+            .await;
+        });
+    }
+
+    fn take_tasks(&mut self, ticket: TicketId, tasks: Vec<GraphTask>) {
+        if !self.graphs.open.contains_key(&ticket) {
+            return;
+        }
+        if tasks.len() <= self.graph_part_tasks && self.graphs.parts.is_empty() {
+            self.graphs.open.remove(&ticket);
+            return self.apply(Event::GraphPart { ticket, tasks, last: true });
+        }
+        self.graphs.parts.push_back((ticket, tasks.into_iter()));
+    }
+
+    /// Hands one portion to the scheduler; graphs take turns.
+    pub(super) fn next_graph_part(&mut self) {
+        let Some((ticket, mut rest)) = self.graphs.parts.pop_front() else { return };
+        if !self.graphs.open.contains_key(&ticket) {
+            return;
+        }
+        let tasks: Vec<GraphTask> = rest.by_ref().take(self.graph_part_tasks).collect();
+        let last = rest.len() == 0;
+        if last {
+            self.graphs.open.remove(&ticket);
+        } else {
+            self.graphs.parts.push_back((ticket, rest));
+        }
+        self.apply(Event::GraphPart { ticket, tasks, last });
+    }
+
+    fn fail_graph(&mut self, ticket: TicketId, failure: Failure) {
+        if self.graphs.open.remove(&ticket).is_some() {
+            self.apply(Event::GraphFailed { ticket, failure });
+        }
+    }
+
+    /// The client is gone: what is still being read for it is of no use.
+    pub(super) fn abandon_graphs(&mut self, client: ClientId) {
+        let of_client = |(ticket, pending): (&TicketId, &Pending)| (pending.client == client).then_some(*ticket);
+        let tickets: Vec<TicketId> = self.graphs.open.iter().filter_map(of_client).collect();
+        for ticket in tickets {
+            self.fail_graph(ticket, raise("RuntimeError", "the client is gone"));
+        }
+    }
+
+    /// The graph is settled: its client's stream goes on after this step.
+    pub(super) fn on_graph_closed(&mut self, ticket: TicketId) {
+        self.graphs.open.remove(&ticket);
+        let held = self.clients.values_mut().find(|link| link.held == Some(ticket));
+        if let Some(link) = held {
+            link.held = None;
+            let (conn, name) = (link.conn, link.name.clone());
+            if let Some(client) = self.sched.client_id(&name) {
+                self.resume.push((conn, client));
+            }
+        }
+    }
+}
+
+impl Source {
+    fn read(&self) -> Result<GraphRead, graph::GraphError> {
+        graph::read(&GraphInput {
+            expr: &self.expr,
+            keys: &self.keys,
+            internal_priority: self.priority.as_deref(),
+            annotations: self.annotations.as_deref(),
+        })
+    }
+}
+
+async fn through_python(pyhost: &Pyhost, source: Source) -> Result<Vec<GraphTask>, Failure> {
+    let request = GraphRequest {
+        expr: source.expr,
+        keys: source.keys,
+        want_order: source.priority.is_none(),
+        annotations: source.annotations,
+    };
+    let bulk = pyhost.graph(request).await?;
+    let priority = source.priority;
+    let split = tokio::task::spawn_blocking(move || {
+        let mut tasks = graph::split_bulk(&bulk).map_err(|error| error.failure())?;
+        if let Some(priority) = priority {
+            let orders: SeededMap<Key, f64> = priority.into_iter().collect();
+            for task in &mut tasks {
+                task.order = orders.get(&task.key).copied().or(task.order);
+            }
+        }
+        Ok(tasks)
+    });
+    split.await.unwrap_or_else(|_| Err(raise("RuntimeError", "splitting the graph failed")))
+}
+
+fn payload(value: &Value) -> Option<Arc<Opaque>> {
+    match value {
+        Value::Pickled(opaque) | Value::Serialized(opaque) => Some(opaque.clone()),
+        _ => None,
+    }
+}
+
+fn actors(value: &Value) -> Actors {
+    match value {
+        Value::Bool(true) => Actors::All,
+        other => match other.as_keys() {
+            Some(keys) if !keys.is_empty() => Actors::Keys(keys),
+            _ => Actors::None,
+        },
+    }
+}

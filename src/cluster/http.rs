@@ -1,0 +1,260 @@
+//! What the HTTP pages show: JSON and Prometheus text. Serving them is `app`'s business.
+//!
+//! Source: `distributed/http/scheduler/json.py`, `prometheus/core.py`, `api.py`.
+
+use std::fmt::Write as _;
+
+use super::driver::Driver;
+use super::opts::{Answered, Ask};
+use super::rpc::control::DEFAULT_TARGET_SECS;
+use super::rpc::info;
+use crate::base::{Key, Value};
+use crate::sched::{STATE_NAMES, WorkerStatus};
+
+/// Answers one question.
+pub(super) fn answer(driver: &Driver, what: &Ask) -> Answered {
+    match what {
+        Ask::Identity => json(&info::identity(driver, None)).to_string(),
+        Ask::Counts => json(&counts(driver)).to_string(),
+        Ask::Metrics => metrics(driver),
+        Ask::Workers => {
+            let workers: Vec<Value> = driver
+                .sched
+                .workers()
+                .iter()
+                .map(|view| Value::map([("name", view.name.clone()), ("address", Value::Str(view.address.clone()))]))
+                .collect();
+            json(&Value::map([("num_workers", workers.len().into()), ("workers", Value::Array(workers))])).to_string()
+        }
+    }
+}
+
+/// The numbers of `/json/counts.json`.
+fn counts(driver: &Driver) -> Value {
+    let counts = driver.sched.counts();
+    let views = driver.sched.workers();
+    let hosts: std::collections::BTreeSet<&str> = views.iter().map(|view| &**view.host).collect();
+    let state = |name: &str| {
+        let at = STATE_NAMES.iter().position(|state| *state == name);
+        at.and_then(|at| counts.by_state.get(at)).copied().unwrap_or(0)
+    };
+    Value::map([
+        ("bytes", counts.bytes.into()),
+        ("clients", counts.clients.into()),
+        ("cores", counts.threads.into()),
+        ("erred", state("erred").into()),
+        ("hosts", hosts.len().into()),
+        ("idle", counts.idle.into()),
+        ("memory", views.iter().map(|view| view.nkeys).sum::<usize>().into()),
+        ("processing", views.iter().map(|view| view.processing).sum::<usize>().into()),
+        ("released", state("released").into()),
+        ("saturated", counts.saturated.into()),
+        ("tasks", counts.tasks.into()),
+        ("unrunnable", state("no-worker").into()),
+        ("waiting", state("waiting").into()),
+        ("waiting_data", Value::Int(0)),
+        ("workers", counts.workers.into()),
+        ("desired_workers", driver.sched.adaptive_target(DEFAULT_TARGET_SECS).into()),
+    ])
+}
+
+/// Any value as JSON. Payloads and bytes become nulls: there is nothing to read in them.
+pub(super) fn json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Nil | Value::Bin(_) | Value::Serialized(_) | Value::Pickled(_) => serde_json::Value::Null,
+        Value::Bool(b) => (*b).into(),
+        Value::Int(i) => (*i).into(),
+        Value::UInt(u) => (*u).into(),
+        Value::Float(f) => (*f).into(),
+        Value::Str(text) => text.to_string().into(),
+        Value::Array(items) => items.iter().map(json).collect::<Vec<_>>().into(),
+        Value::Map(fields) => {
+            let field = |(name, value): &(Value, Value)| {
+                let name = match name {
+                    Value::Str(text) => text.to_string(),
+                    other => other.as_key().map_or_else(String::new, |key: Key| key.to_string()),
+                };
+                (name, json(value))
+            };
+            serde_json::Value::Object(fields.iter().map(field).collect())
+        }
+    }
+}
+
+// ---- Prometheus -----------------------------------------------------------------------------------------------
+
+/// One family of samples: a name without prefix and suffix, its kind and help, and labelled numbers.
+struct Family<'a> {
+    name: &'a str,
+    kind: &'static str,
+    help: &'static str,
+    samples: Vec<(String, f64)>,
+}
+
+fn put(text: &mut String, family: &Family<'_>) {
+    // Counters are exported under `_total`, as the Python client library does.
+    let suffix = if family.kind == "counter" { "_total" } else { "" };
+    let name = format!("dask_{}{suffix}", family.name);
+    // Writing to a String can't fail.
+    let _ = writeln!(text, "# HELP {name} {}", family.help);
+    let _ = writeln!(text, "# TYPE {name} {}", family.kind);
+    for (labels, number) in &family.samples {
+        let _ = writeln!(text, "{name}{labels} {number:?}");
+    }
+}
+
+fn one(number: impl Into<Number>) -> Vec<(String, f64)> {
+    vec![(String::new(), number.into().0)]
+}
+
+/// Any count as a float.
+struct Number(f64);
+
+impl From<usize> for Number {
+    fn from(n: usize) -> Self {
+        Self(n as f64)
+    }
+}
+impl From<u64> for Number {
+    fn from(n: u64) -> Self {
+        Self(n as f64)
+    }
+}
+
+fn label(name: &str, value: &str) -> String {
+    format!("{{{name}=\"{}\"}}", label_text(value))
+}
+
+fn label_text(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn metrics(driver: &Driver) -> String {
+    let mut text = String::with_capacity(16 << 10);
+    put_cluster(&mut text, driver);
+    put_prefixes(&mut text, driver);
+    put_semaphores(&mut text, driver);
+    text
+}
+
+fn put_cluster(text: &mut String, driver: &Driver) {
+    let counts = driver.sched.counts();
+    let clients = driver.sched.clients().iter().filter(|(_, name)| &**name != "fire-and-forget").count();
+    let gauge = |name, help, samples| Family { name, kind: "gauge", help, samples };
+    let counter = |name, help, samples| Family { name, kind: "counter", help, samples };
+    put(text, &gauge("scheduler_clients", "Number of clients connected", one(clients)));
+    let totals = driver.totals;
+    put(
+        text,
+        &counter(
+            "scheduler_client_connections_added",
+            "Total number of client connections added",
+            one(totals.clients_added),
+        ),
+    );
+    put(
+        text,
+        &counter(
+            "scheduler_client_connections_removed",
+            "Total number of client connections removed",
+            one(totals.clients_removed),
+        ),
+    );
+    let desired = driver.sched.adaptive_target(DEFAULT_TARGET_SECS);
+    put(text, &gauge("scheduler_desired_workers", "Number of workers that the present work wants", one(desired)));
+    put(text, &gauge("scheduler_workers", "Number of workers known by scheduler", workers_by_state(driver)));
+    put(text, &counter("scheduler_workers_added", "Total number of workers added", one(totals.workers_added)));
+    put(text, &counter("scheduler_workers_removed", "Total number of workers removed", one(totals.workers_removed)));
+    let tasks = STATE_NAMES.iter().zip(counts.by_state).map(|(state, n)| (label("state", state), n as f64)).collect();
+    put(text, &gauge("scheduler_tasks", "Number of tasks known by scheduler", tasks));
+    let forgotten = driver.sched.forgotten_total();
+    put(text, &counter("scheduler_tasks_forgotten", "Total number of tasks that were forgotten", one(forgotten)));
+    let groups = driver.sched.group_count();
+    put(text, &gauge("scheduler_task_groups", "Number of task groups known by scheduler", one(groups)));
+}
+
+fn workers_by_state(driver: &Driver) -> Vec<(String, f64)> {
+    let counts = driver.sched.counts();
+    let views = driver.sched.workers();
+    let with = |status| views.iter().filter(|view| view.status == status).count();
+    let (running, paused) = (with(WorkerStatus::Running), with(WorkerStatus::Paused));
+    let partial = running.saturating_sub(counts.idle).saturating_sub(counts.saturated);
+    let retiring = views.len().saturating_sub(paused).saturating_sub(running);
+    [
+        ("idle", counts.idle),
+        ("partially_saturated", partial),
+        ("saturated", counts.saturated),
+        ("paused", paused),
+        ("retiring", retiring),
+    ]
+    .into_iter()
+    .map(|(state, n)| (label("state", state), n as f64))
+    .collect()
+}
+
+fn put_prefixes(text: &mut String, driver: &Driver) {
+    let prefixes = driver.sched.prefixes();
+    let by_prefix = |number: fn(&crate::sched::PrefixView<'_>) -> f64| -> Vec<(String, f64)> {
+        prefixes.iter().map(|prefix| (label("task_prefix_name", prefix.name), number(prefix))).collect()
+    };
+    let families = [
+        Family {
+            name: "scheduler_tasks_suspicious",
+            kind: "counter",
+            help: "Total number of times a task was running on a worker that died",
+            samples: by_prefix(|prefix| prefix.suspicious as f64),
+        },
+        Family {
+            name: "scheduler_tasks_compute_seconds",
+            kind: "counter",
+            help: "Total amount of compute time spent in each prefix",
+            samples: by_prefix(|prefix| prefix.spent_secs[0]),
+        },
+        Family {
+            name: "scheduler_tasks_transfer_seconds",
+            kind: "counter",
+            help: "Total amount of transfer time spent in each prefix",
+            samples: by_prefix(|prefix| prefix.spent_secs[1]),
+        },
+        Family {
+            name: "scheduler_tasks_output_bytes",
+            kind: "gauge",
+            help: "Bytes that the results of each prefix take",
+            samples: by_prefix(|prefix| prefix.nbytes_total as f64),
+        },
+        Family {
+            name: "scheduler_prefix_state_totals",
+            kind: "counter",
+            help: "How often tasks of each prefix came into each state",
+            samples: prefixes
+                .iter()
+                .flat_map(|prefix| {
+                    let name = label_text(prefix.name);
+                    STATE_NAMES
+                        .iter()
+                        .zip(prefix.state_totals)
+                        .map(move |(state, n)| (format!("{{task_prefix_name=\"{name}\",state=\"{state}\"}}"), n as f64))
+                })
+                .collect(),
+        },
+    ];
+    for family in &families {
+        put(text, family);
+    }
+}
+
+fn put_semaphores(text: &mut String, driver: &Driver) {
+    let semaphores = driver.sched.semaphores();
+    type Row = (Key, i64, usize, usize);
+    let column = |number: fn(&Row) -> f64| -> Vec<(String, f64)> {
+        semaphores.iter().map(|row| (label("name", &row.0.to_string()), number(row))).collect()
+    };
+    let families = [
+        ("semaphore_max_leases", "Most leases per semaphore", column(|row| row.1 as f64)),
+        ("semaphore_active_leases", "Leases taken per semaphore", column(|row| row.2 as f64)),
+        ("semaphore_pending_leases", "Leases waited for per semaphore", column(|row| row.3 as f64)),
+    ];
+    for (name, help, samples) in families {
+        put(text, &Family { name, kind: "gauge", help, samples });
+    }
+}

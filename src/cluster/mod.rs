@@ -1,0 +1,37 @@
+//! The driver: owns one scheduler, its inbox, its loop. The only place where `sched` meets the world.
+//!
+//! Messages become events (`translate`, `streams`), the scheduler is stepped (`driver`), its effects become messages
+//! (`effects`, `translate`). Requests are answered by family (`rpc`). What takes several turns is a job that reaches
+//! the driver through a `desk`. Nothing here decides where a task runs.
+
+mod benchmark;
+mod broadcast;
+mod clients;
+mod conn;
+mod desk;
+mod driver;
+mod dump;
+mod effects;
+mod gather;
+mod graphs;
+mod http;
+mod metadata;
+mod opts;
+mod profile;
+mod progress;
+mod publish;
+mod rebalance;
+mod replicate;
+mod ring;
+mod rpc;
+mod samples;
+mod scatter;
+mod serve;
+mod streams;
+mod topics;
+mod translate;
+mod versions;
+mod workers;
+
+pub use opts::{Answered, Ask, Control, ListenSpec, Ready, RunError, SchedulerOpts, Scheme, TlsFiles};
+pub use serve::run_scheduler;

@@ -1,0 +1,204 @@
+//! What one scheduler process is told at its start, and what others may ask of it while it runs.
+//!
+//! Data only: `app` fills this in from flags and configuration, [`super::run_scheduler`] carries it out.
+
+use std::fmt;
+use std::net::{IpAddr, TcpStream};
+use std::path::PathBuf;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::base::{Blame, Limits, Text};
+use crate::sched::SchedConfig;
+
+/// Everything a scheduler process needs. Nothing in here is read from the environment later.
+#[derive(Debug)]
+pub struct SchedulerOpts {
+    /// Where to accept Dask connections, at least one. The first is the one that is announced.
+    pub listen: Vec<ListenSpec>,
+    /// The address to announce instead of the first listener's (`scheme://host:port`).
+    pub contact_address: Option<Text>,
+    /// Certificates for `tls://` and `wss://` listeners and for calls to workers.
+    pub tls: Option<TlsFiles>,
+    /// Refuse plain connections (`distributed.comm.require-encryption`).
+    pub require_encryption: bool,
+    /// Plain TCP peers on loopback must belong to this user, root or [`SchedulerOpts::allow_users`].
+    pub same_user_only: bool,
+    /// User ids that count as this user.
+    pub allow_users: Vec<u32>,
+    /// Write `identity()` here once listening (write, then rename), remove it at the end.
+    pub scheduler_file: Option<PathBuf>,
+    /// Where the HTTP pages of this scheduler are served, for `identity.services.dashboard`. Served by `app`.
+    pub dashboard_port: Option<u16>,
+    /// The interpreter for pyhost. None: graphs that need Python are refused with a clear error.
+    pub python: Option<PathBuf>,
+    /// A private folder (0700) for pyhost's files. Made if missing, and removed by whoever chose it.
+    pub run_dir: PathBuf,
+    /// `--preload` modules, run in pyhost's Python; a scheduler in Rust cannot hand them itself.
+    pub preload: Vec<String>,
+    /// Operations that are refused (`distributed.scheduler.blocked-handlers`).
+    pub blocked_handlers: Vec<Text>,
+    /// What scheduling itself reads.
+    pub sched: SchedConfig,
+    /// Bounds on what peers may send or make us hold.
+    pub limits: Limits,
+    /// Requests and connections from the control socket or from this process's own HTTP server.
+    pub control: Option<mpsc::Receiver<Control>>,
+    /// Told once, when every listener accepts and the scheduler file is written.
+    pub ready: Option<oneshot::Sender<Ready>>,
+}
+
+/// One address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenSpec {
+    /// `tcp`, `tls`, `ws` or `wss`.
+    pub scheme: Scheme,
+    /// None: every interface (then the announced address is this machine's own).
+    pub host: Option<IpAddr>,
+    /// 0: one that is free.
+    pub port: u16,
+}
+
+/// The transports that Dask names in an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain TCP.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+    /// WebSocket.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
+}
+
+impl Scheme {
+    /// As it stands before `://`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+
+    /// Does it need certificates?
+    pub const fn is_encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// PEM files. Source: `distributed/security.py`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Who may connect: certificates of the authorities. None: anyone with any certificate is refused.
+    pub ca: Option<PathBuf>,
+    /// This scheduler's certificate (chain).
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// What others may want of a running scheduler. Arrives in [`SchedulerOpts::control`].
+#[derive(Debug)]
+pub enum Control {
+    /// A read, answered at once.
+    Ask {
+        /// What about.
+        what: Ask,
+        /// Takes the answer; may be gone when nobody waits any longer.
+        reply: oneshot::Sender<Answered>,
+    },
+    /// A connection that was accepted elsewhere. Nothing was read from it: look at its first bytes as a listener
+    /// that takes every scheme would. The peer's user was checked.
+    Connection(TcpStream),
+    /// Tell workers and clients, then end. The same as `SIGTERM`.
+    Stop,
+}
+
+/// The questions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// `identity()` with all workers, as JSON: the page `/json/identity.json`.
+    Identity,
+    /// The numbers of `/json/counts.json`, as JSON.
+    Counts,
+    /// The page `/metrics`, as Prometheus text.
+    Metrics,
+    /// `/api/v1/get_workers`, as JSON: `{"num_workers": n, "workers": [{"name", "address"}]}`.
+    Workers,
+}
+
+/// The body of an answer: JSON, or text for [`Ask::Metrics`].
+pub type Answered = String;
+
+/// A scheduler that accepts connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The announced address.
+    pub address: Text,
+    /// The addresses of all listeners, ports filled in.
+    pub listening: Vec<Text>,
+}
+
+/// Why a scheduler did not start, or ended in another way than asked.
+#[derive(Debug)]
+pub enum RunError {
+    /// Another program has the port.
+    PortTaken {
+        /// As asked for.
+        listen: ListenSpec,
+    },
+    /// The address could not be listened on.
+    Listen {
+        /// As asked for.
+        listen: ListenSpec,
+        /// The system's words.
+        why: std::io::Error,
+    },
+    /// An encrypted listener without a certificate, or certificates that cannot be used.
+    Tls {
+        /// What is wrong with which file.
+        why: String,
+    },
+    /// A file or folder could not be written.
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// The system's words.
+        why: std::io::Error,
+    },
+}
+
+impl RunError {
+    /// Who must act.
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::PortTaken { .. } | Self::Tls { .. } => Blame::Caller,
+            Self::Listen { .. } | Self::File { .. } => Blame::World,
+        }
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PortTaken { listen } => write!(f, "port {} is in use by another program", listen.port),
+            Self::Listen { listen, why } => {
+                let host = listen.host.map_or_else(|| "*".to_owned(), |ip| ip.to_string());
+                write!(f, "cannot listen on {}://{host}:{}: {why}", listen.scheme, listen.port)
+            }
+            Self::Tls { why } => write!(f, "TLS: {why}"),
+            Self::File { path, why } => write!(f, "cannot write {}: {why}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}

@@ -1,0 +1,115 @@
+//! The task stream: the last finished runs, for `get_task_stream` and performance reports.
+//!
+//! Data only. Source: `distributed/diagnostics/task_stream.py`.
+
+use std::collections::VecDeque;
+
+use crate::base::Value;
+
+/// Runs kept. Source: `distributed.scheduler.dashboard.tasks.task-stream-length`.
+pub const RUNS_MAX: usize = 100_000;
+
+/// One finished run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The map that clients are given.
+    pub record: Value,
+    /// Latest `stop` of its spans. Unit: seconds since the epoch.
+    pub stop_secs: f64,
+}
+
+/// Records runs once somebody asked for them: nothing is kept for nobody.
+#[derive(Debug, Default)]
+pub struct TaskStream {
+    recording: bool,
+    runs: VecDeque<Run>,
+    /// How many were recorded so far; never goes back.
+    index: usize,
+}
+
+/// What `get_task_stream` asks for. Times in seconds since the epoch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Span {
+    /// Runs that end at or after this.
+    pub start_secs: Option<f64>,
+    /// Runs that end before this.
+    pub stop_secs: Option<f64>,
+    /// At most so many.
+    pub count: Option<usize>,
+    /// Everything recorded since the recorder showed this index; then the others don't matter.
+    pub start_index: Option<usize>,
+}
+
+impl TaskStream {
+    /// Is anybody interested? Callers skip making the record when not.
+    pub const fn is_recording(&self) -> bool {
+        self.recording
+    }
+
+    /// From now on runs are kept.
+    pub const fn start(&mut self) {
+        self.recording = true;
+    }
+
+    /// How many runs were recorded so far.
+    pub const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Keeps a run, dropping the oldest when full.
+    pub fn push(&mut self, run: Run) {
+        if self.runs.len() >= RUNS_MAX {
+            self.runs.pop_front();
+        }
+        self.runs.push_back(run);
+        self.index = self.index.saturating_add(1);
+    }
+
+    /// The records that `span` names, oldest first.
+    pub fn collect(&self, span: Span) -> Value {
+        let len = self.runs.len();
+        if let Some(wanted) = span.start_index {
+            let gone = self.index.saturating_sub(len);
+            return self.slice(wanted.saturating_sub(gone).min(len), len);
+        }
+        let find = |secs: f64| self.runs.partition_point(|run| run.stop_secs < secs);
+        let (mut start, mut stop) = (span.start_secs.map(find), span.stop_secs.map(find));
+        if let Some(count) = span.count {
+            match (start, stop) {
+                (None, end) => {
+                    let end = end.unwrap_or(len);
+                    (start, stop) = (Some(end.saturating_sub(count)), Some(end));
+                }
+                (Some(from), None) => stop = Some(from.saturating_add(count)),
+                (Some(_), Some(_)) => {}
+            }
+        }
+        self.slice(start.unwrap_or(0), stop.unwrap_or(len).min(len))
+    }
+
+    fn slice(&self, start: usize, stop: usize) -> Value {
+        let records = self.runs.range(start.min(stop)..stop).map(|run| run.record.clone());
+        Value::Array(records.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: runs are found by time, by number and by index.
+    #[test]
+    fn runs_are_found_by_time_and_by_index() {
+        let mut stream = TaskStream::default();
+        for n in 0..10i64 {
+            stream.push(Run { record: Value::Int(n), stop_secs: n as f64 });
+        }
+        let numbers = |span| stream.collect(span).items().map(<[Value]>::len);
+        assert_eq!(numbers(Span::default()), Some(10));
+        assert_eq!(numbers(Span { start_secs: Some(7.0), ..Span::default() }), Some(3));
+        assert_eq!(numbers(Span { count: Some(4), ..Span::default() }), Some(4));
+        assert_eq!(numbers(Span { start_secs: Some(1.0), count: Some(2), ..Span::default() }), Some(2));
+        let since = stream.collect(Span { start_index: Some(8), ..Span::default() });
+        assert_eq!(since, Value::Array(vec![Value::Int(8), Value::Int(9)]));
+    }
+}

@@ -1,0 +1,128 @@
+//! The event broker: topics with a short memory, and the clients that listen to them.
+//!
+//! Data only. It does not send: [`Topics::publish`] says who is to be told.
+//!
+//! Source: `distributed/broker.py`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::base::{Text, Value};
+
+/// Events kept per topic. Source: `distributed.admin.low-level-log-length`.
+pub const TOPIC_EVENTS_MAX: usize = 1_000;
+
+/// Topics that exist at once. A peer can name topics freely; the quietest of its inventions must not pile up.
+pub const TOPICS_MAX: usize = 100_000;
+
+/// All topics of one scheduler.
+#[derive(Debug, Default)]
+pub struct Topics {
+    by_name: BTreeMap<Text, Topic>,
+}
+
+#[derive(Debug, Default)]
+struct Topic {
+    events: VecDeque<(f64, Value)>,
+    /// Names of clients. A client that reconnects subscribes anew.
+    subscribers: BTreeSet<Text>,
+}
+
+impl Topics {
+    /// Remembers `message` on `topic` and returns the names of the clients to tell.
+    pub fn publish(&mut self, topic: &Text, at_secs: f64, message: &Value) -> Vec<Text> {
+        let Some(entry) = self.entry(topic) else { return Vec::new() };
+        if entry.events.len() >= TOPIC_EVENTS_MAX {
+            entry.events.pop_front();
+        }
+        entry.events.push_back((at_secs, message.clone()));
+        entry.subscribers.iter().cloned().collect()
+    }
+
+    /// From now on `client` is told of events on `topic`.
+    pub fn subscribe(&mut self, topic: &Text, client: &Text) {
+        if let Some(entry) = self.entry(topic) {
+            entry.subscribers.insert(client.clone());
+        }
+    }
+
+    /// `client` is not told any more.
+    pub fn unsubscribe(&mut self, topic: &str, client: &str) {
+        if let Some(entry) = self.by_name.get_mut(topic) {
+            entry.subscribers.remove(client);
+            if entry.subscribers.is_empty() && entry.events.is_empty() {
+                self.by_name.remove(topic);
+            }
+        }
+    }
+
+    /// `client` is gone: nothing is pushed to it any more.
+    pub fn forget_client(&mut self, client: &str) {
+        self.by_name.retain(|_, topic| {
+            topic.subscribers.remove(client);
+            !topic.subscribers.is_empty() || !topic.events.is_empty()
+        });
+    }
+
+    /// Forgets what happened on `topic`, not who listens.
+    pub fn truncate(&mut self, topic: &str) {
+        if let Some(entry) = self.by_name.get_mut(topic) {
+            entry.events.clear();
+            if entry.subscribers.is_empty() {
+                self.by_name.remove(topic);
+            }
+        }
+    }
+
+    /// `[[time, message], ...]` of one topic, oldest first; empty for an unknown one.
+    pub fn events(&self, topic: &str) -> Value {
+        self.by_name.get(topic).map_or_else(|| Value::Array(Vec::new()), Topic::to_value)
+    }
+
+    /// `{topic: events}` of every topic that has events.
+    pub fn all_events(&self) -> Value {
+        let with_events = self.by_name.iter().filter(|(_, topic)| !topic.events.is_empty());
+        Value::Map(with_events.map(|(name, topic)| (Value::Str(name.clone()), topic.to_value())).collect())
+    }
+
+    fn entry(&mut self, topic: &Text) -> Option<&mut Topic> {
+        if !self.by_name.contains_key(topic) && self.by_name.len() >= TOPICS_MAX {
+            return None;
+        }
+        Some(self.by_name.entry(topic.clone()).or_default())
+    }
+}
+
+impl Topic {
+    fn to_value(&self) -> Value {
+        Value::Array(
+            self.events
+                .iter()
+                .map(|(at_secs, message)| Value::Array(vec![Value::Float(*at_secs), message.clone()]))
+                .collect(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: listeners are told, latecomers can read what happened, and memory is bounded.
+    #[test]
+    fn a_topic_keeps_the_last_thousand_events() {
+        let mut topics = Topics::default();
+        let (topic, client) = (Text::from("t"), Text::from("c"));
+        assert!(topics.publish(&topic, 0.0, &Value::Int(0)).is_empty());
+        topics.subscribe(&topic, &client);
+        for n in 1..=TOPIC_EVENTS_MAX {
+            assert_eq!(topics.publish(&topic, 1.0, &Value::from(n)), vec![client.clone()]);
+        }
+        let events = topics.events("t");
+        let events = events.items().expect("a list");
+        assert_eq!(events.len(), TOPIC_EVENTS_MAX);
+        assert_eq!(events.first(), Some(&Value::Array(vec![Value::Float(1.0), Value::Int(1)])));
+        topics.truncate("t");
+        topics.unsubscribe("t", "c");
+        assert_eq!(topics.all_events(), Value::Map(Vec::new()));
+    }
+}

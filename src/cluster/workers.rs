@@ -1,0 +1,454 @@
+//! Workers and nannies: how they register, beat, finish runs and leave, and what is kept of them besides scheduling.
+
+use std::net::IpAddr;
+
+use tracing::info;
+
+use super::desk::ConnId;
+use super::driver::{Call, Driver, Outcome, Role, Waiting};
+use super::ring::Run;
+use super::translate::{action_name, raise};
+use crate::base::{Text, Value, WorkerId};
+use crate::net::{Address, Outbox, Pace};
+use crate::sched::{Answer, Event, Finished, Heartbeat, StartStop, WorkerHello, WorkerStatus, heartbeat_interval_secs};
+
+/// A registered worker's connection, and what it said of itself.
+#[derive(Debug)]
+pub(super) struct WorkerLink {
+    pub conn: ConnId,
+    pub outbox: Outbox,
+    /// Something was pushed in this turn.
+    pub touched: bool,
+    pub facts: Facts,
+}
+
+/// What is shown of a worker and does not matter to scheduling.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    /// `metrics` of its last heartbeat.
+    pub metrics: Value,
+    pub services: Value,
+    pub local_directory: Value,
+    pub versions: Value,
+    /// More fields for its identity, by its own choice.
+    pub extra: Value,
+    /// Unit: seconds since the epoch.
+    pub last_seen: f64,
+    /// Its clock minus ours. Unit: seconds.
+    pub time_delay: f64,
+}
+
+/// A worker whose registration the scheduler is looking at.
+#[derive(Debug)]
+pub(super) struct Joining {
+    pub call: Call,
+    pub facts: Facts,
+    pub name: Text,
+}
+
+impl Driver {
+    // ---- registration ---------------------------------------------------------------------------------------
+
+    /// `register-worker`: resolves its address if need be, then asks the scheduler.
+    pub(super) fn register_worker(&mut self, call: Call, body: Value) {
+        let Some(sent) = body.get("address").and_then(Value::as_str) else {
+            return self.refuse_worker(call, "register-worker needs an address");
+        };
+        let address = match Address::parse(sent) {
+            Ok(address) => address,
+            Err(error) => return self.refuse_worker(call, &error.to_string()),
+        };
+        if address.host.parse::<IpAddr>().is_ok() {
+            let normal = Text::from(address.to_string());
+            return self.add_worker(call, normal, &body);
+        }
+        let desk = self.desk.clone();
+        let sent = Text::from(sent);
+        tokio::spawn(async move {
+            let resolved = address.resolved().await;
+            desk.tell(move |driver| match resolved {
+                Ok(resolved) => {
+                    let normal = Text::from(resolved.to_string());
+                    driver.resolved.insert(sent, normal.clone());
+                    driver.add_worker(call, normal, &body);
+                }
+                Err(error) => driver.refuse_worker(call, &error.to_string()),
+            })
+            .await;
+        });
+    }
+
+    fn add_worker(&mut self, call: Call, address: Text, body: &Value) {
+        let nil = Value::Nil;
+        let field = |name: &str| body.get(name).unwrap_or(&nil);
+        let text = |name: &str| field(name).as_str().map(Text::from);
+        let facts = Facts {
+            metrics: field("metrics").clone(),
+            services: field("services").clone(),
+            local_directory: field("local_directory").clone(),
+            versions: field("versions").clone(),
+            extra: field("extra").clone(),
+            last_seen: self.clock.wall(),
+            time_delay: field("now").as_f64().map_or(0.0, |theirs| self.clock.wall() - theirs),
+        };
+        let name = match field("name") {
+            Value::Nil => Value::Str(address.clone()),
+            name => name.clone(),
+        };
+        let hello = WorkerHello {
+            host: host_of(&address).into(),
+            name: name.clone(),
+            server_id: text("server_id").unwrap_or_default(),
+            nanny: text("nanny"),
+            nthreads: field("nthreads").as_i64().and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
+            memory_limit: field("memory_limit").as_i64().and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+            status: text("status").and_then(|name| WorkerStatus::from_name(&name)).unwrap_or_default(),
+            resources: amounts(field("resources")),
+            address,
+        };
+        let name = Text::from(shown(&name));
+        let joining = Joining { call, facts, name };
+        let id = self.open_call(Waiting::Registration(Box::new(joining)));
+        self.apply(Event::AddWorker { call: id, worker: Box::new(hello) });
+    }
+
+    /// The scheduler decided about a newcomer. The reply is a bare map; after it the connection is a stream.
+    pub(super) fn on_registered(&mut self, joining: Joining, answer: Answer) {
+        let worker = match answer {
+            Answer::Worker(worker) => worker,
+            Answer::Refused(why) => return self.refuse_worker(joining.call, &why),
+            other => {
+                let why = format!("registration failed: {other:?}");
+                return self.refuse_worker(joining.call, &why);
+            }
+        };
+        let conn = joining.call.conn;
+        let warning = self.version_warning(&joining.name, &joining.facts.versions);
+        let Some(found) = self.conns.get_mut(&conn) else {
+            // Gone while we were resolving its address.
+            return self.apply(Event::RemoveWorker {
+                worker,
+                expected: false,
+                close: false,
+                reason: "connection lost".into(),
+            });
+        };
+        let outbox = found.line.outbox.clone();
+        found.role = Role::Worker(worker);
+        let workers = self.sched.counts().workers.max(1);
+        let reply = Value::map([
+            ("status", "OK".into()),
+            ("time", self.clock.wall().into()),
+            ("heartbeat-interval", heartbeat_interval_secs(workers).into()),
+            ("worker-plugins", named(&self.worker_plugins)),
+            ("warning", warning.unwrap_or_default().into()),
+            ("error", "".into()),
+        ]);
+        outbox.send(crate::wire::Message::from_value(&reply));
+        outbox.set_pace(Pace::at_once());
+        self.workers.insert(worker, WorkerLink { conn, outbox, touched: false, facts: joining.facts });
+        self.totals.workers_added += 1;
+        self.give_permits(conn, 1);
+        self.take_metrics(worker, None, None);
+    }
+
+    fn refuse_worker(&mut self, call: Call, why: &str) {
+        self.warn(format!("a worker could not register: {why}"));
+        let reply =
+            Value::map([("status", "error".into()), ("message", why.into()), ("time", self.clock.wall().into())]);
+        // Answered although it says `reply: false`: a worker waits for this map.
+        self.finish(Call { reply: true, close: false, ..call }, Ok(reply));
+    }
+
+    /// The scheduler says that a worker is registered and known to everybody.
+    pub(super) fn on_worker_added(&mut self, worker: WorkerId) {
+        let Some(identity) = self.worker_identity(worker) else { return };
+        let Some(view) = self.sched.worker(worker) else { return };
+        let address = view.address.clone();
+        info!(worker = %address, name = %shown(view.name), threads = view.nthreads, "worker registered");
+        let news = Value::Map(vec![(Value::Str(address), without_metrics(identity))]);
+        self.to_watchers(&Value::Array(vec!["add".into(), Value::map([("workers", news)])]));
+    }
+
+    // ---- leaving --------------------------------------------------------------------------------------------
+
+    /// A worker is gone or must go.
+    pub(super) fn remove_worker(&mut self, worker: WorkerId, expected: bool, close: bool, reason: &str) {
+        self.apply(Event::RemoveWorker { worker, expected, close, reason: reason.into() });
+    }
+
+    /// The scheduler forgot a worker: its stream ends after what was sent.
+    pub(super) fn on_worker_removed(&mut self, worker: WorkerId, address: &Text, expected: bool) {
+        info!(worker = %address, expected, "worker removed");
+        self.totals.workers_removed += 1;
+        self.desk.forget(address);
+        self.to_watchers(&Value::Array(vec!["remove".into(), Value::Str(address.clone())]));
+        if let Some(link) = self.workers.remove(&worker) {
+            link.outbox.kick();
+            link.outbox.close();
+            if let Some(found) = self.conns.get_mut(&link.conn) {
+                found.role = Role::Quiet;
+            }
+        }
+        for waiter in self.retiring.remove(&worker).unwrap_or_default() {
+            // Whoever retires it need not wait any longer: there is nothing left to move.
+            let _ = waiter.send(true);
+        }
+        self.resolved.retain(|_, normal| normal != address);
+        self.forget_events_later(address.clone());
+    }
+
+    /// The worker at an address, as peers spell addresses.
+    pub(super) fn worker_at(&self, address: &str) -> Option<WorkerId> {
+        if let Some(worker) = self.sched.worker_by_address(address) {
+            return Some(worker);
+        }
+        if let Some(normal) = self.resolved.get(address) {
+            return self.sched.worker_by_address(normal);
+        }
+        let normal = Address::parse(address).ok()?.to_string();
+        self.sched.worker_by_address(&normal)
+    }
+
+    // ---- heartbeats -----------------------------------------------------------------------------------------
+
+    /// `heartbeat_worker`. `missing` makes a worker close itself, so only one that is truly unknown is told so.
+    pub(super) fn heartbeat_worker(&mut self, body: &Value) -> Outcome {
+        let address = body.get("address").and_then(Value::as_str).unwrap_or_default();
+        let Some(worker) = self.worker_at(address) else {
+            return Ok(Value::map([("status", "missing".into())]));
+        };
+        if let Some(resources) = body.field("resources").filter(|value| value.fields().is_some_and(|f| !f.is_empty())) {
+            self.apply(Event::SetResources { worker, resources: amounts(resources) });
+        }
+        let now = self.clock.wall();
+        if let Some(link) = self.workers.get_mut(&worker)
+            && let Some(theirs) = body.get("now").and_then(Value::as_f64)
+        {
+            link.facts.time_delay = now - theirs;
+        }
+        self.take_metrics(worker, body.get("metrics"), body.get("executing"));
+        let workers = self.sched.counts().workers.max(1);
+        Ok(Value::map([
+            ("status", "OK".into()),
+            ("time", now.into()),
+            ("heartbeat-interval", heartbeat_interval_secs(workers).into()),
+        ]))
+    }
+
+    /// Hands what a heartbeat measured to the scheduler and keeps it for those who look.
+    fn take_metrics(&mut self, worker: WorkerId, metrics: Option<&Value>, executing: Option<&Value>) {
+        let now = self.clock.wall();
+        let Some(link) = self.workers.get_mut(&worker) else { return };
+        link.facts.last_seen = now;
+        if let Some(metrics) = metrics {
+            link.facts.metrics = metrics.clone();
+        }
+        let metrics = &link.facts.metrics;
+        let size = |value: Option<&Value>| value.and_then(Value::as_f64).map_or(0, |bytes| bytes.max(0.0) as u64);
+        let spilled = |part: &str| size(metrics.get("spilled_bytes").and_then(|spilled| spilled.get(part)));
+        let beat = Heartbeat {
+            executing: executing
+                .and_then(Value::fields)
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|(key, secs)| Some((key.as_key()?, secs.as_f64()?)))
+                .collect(),
+            bandwidth: metrics.get("bandwidth").and_then(|all| all.get("total")).and_then(Value::as_f64),
+            memory: size(metrics.get("memory")),
+            spilled_memory: spilled("memory"),
+            spilled_disk: spilled("disk"),
+            managed: size(metrics.get("managed_bytes")),
+        };
+        self.apply(Event::Heartbeat { worker, beat: Box::new(beat) });
+    }
+
+    // ---- finished runs --------------------------------------------------------------------------------------
+
+    /// Steps the end of a run, and keeps a record of it for those who asked.
+    pub(super) fn apply_run(&mut self, worker: WorkerId, event: Event) {
+        let record = if self.task_stream.is_recording() { self.run_record(worker, &event) } else { None };
+        let noted = if self.task_notes.is_empty() { None } else { ended(&event) };
+        self.apply(event);
+        if !self.sched.run_counted() {
+            return;
+        }
+        if let Some(run) = record {
+            self.task_stream.push(run);
+        }
+        if let Some((key, metadata, state)) = noted {
+            self.task_notes.on_ended(&key, metadata, state);
+        }
+    }
+
+    fn run_record(&self, worker: WorkerId, event: &Event) -> Option<Run> {
+        let address = self.sched.worker(worker)?.address.clone();
+        match event {
+            Event::TaskFinished { done, .. } => Some(finished_record(address, done)),
+            Event::TaskErred { erred, .. } => {
+                let now = self.clock.wall();
+                let record = Value::map([
+                    ("key", erred.key.to_value()),
+                    ("worker", Value::Str(address)),
+                    ("status", "error".into()),
+                    ("startstops", spans_value(&[])),
+                    ("thread", Value::Int(0)),
+                ]);
+                Some(Run { record, stop_secs: now })
+            }
+            _ => None,
+        }
+    }
+
+    // ---- nannies --------------------------------------------------------------------------------------------
+
+    /// `register_nanny`: its connection stays with it until its worker is up.
+    pub(super) fn register_nanny(&mut self, call: Call, body: &Value) {
+        let reply = Value::map([("status", "OK".into()), ("nanny-plugins", named(&self.nanny_plugins))]);
+        let address = body.get("address").and_then(Value::as_str).unwrap_or_default().into();
+        let Some(found) = self.conns.get_mut(&call.conn) else { return };
+        found.line.outbox.send(crate::wire::Message::from_value(&reply));
+        found.role = Role::Nanny;
+        self.starting_nannies.insert(call.conn, address);
+        self.give_permits(call.conn, 1);
+    }
+
+    /// The nanny has its worker, or gave up.
+    pub(super) fn nanny_started(&mut self, conn: ConnId) {
+        self.starting_nannies.remove(&conn);
+        if self.starting_nannies.is_empty() {
+            for waiter in self.nannies_waiters.drain(..) {
+                let _ = waiter.send(());
+            }
+        }
+    }
+
+    // ---- what is shown --------------------------------------------------------------------------------------
+
+    /// The map that `identity` holds for a worker.
+    pub(super) fn worker_identity(&self, worker: WorkerId) -> Option<Value> {
+        let view = self.sched.worker(worker)?;
+        let facts = self.workers.get(&worker).map(|link| link.facts.clone()).unwrap_or_default();
+        let resources = view.resources.iter().map(|(name, amount)| (Value::Str(name.clone()), (*amount).into()));
+        let mut fields = vec![
+            ("type".into(), "Worker".into()),
+            ("id".into(), view.name.clone()),
+            ("host".into(), Value::Str(view.host.clone())),
+            ("resources".into(), Value::Map(resources.collect())),
+            ("local_directory".into(), facts.local_directory),
+            ("name".into(), view.name.clone()),
+            ("nthreads".into(), i64::from(view.nthreads).into()),
+            ("memory_limit".into(), view.memory_limit.into()),
+            ("last_seen".into(), facts.last_seen.into()),
+            ("services".into(), facts.services),
+            ("metrics".into(), facts.metrics),
+            ("status".into(), view.status.name().into()),
+            ("nanny".into(), view.nanny.cloned().into()),
+        ];
+        if let Value::Map(extra) = facts.extra {
+            fields.extend(extra);
+        }
+        Some(Value::Map(fields))
+    }
+
+    /// Addresses of all workers, in the order they came.
+    pub(super) fn worker_addresses(&self) -> Vec<Text> {
+        self.sched.workers().into_iter().map(|view| view.address.clone()).collect()
+    }
+
+    /// The workers that `workers` names (addresses, names, hosts); all of them when it is not given.
+    pub(super) fn workers_meant(&self, workers: Option<&Value>) -> Result<Vec<WorkerId>, crate::base::Failure> {
+        match workers {
+            None | Some(Value::Nil) => Ok(self.sched.workers().into_iter().map(|view| view.id).collect()),
+            Some(given @ (Value::Str(_) | Value::Int(_))) => {
+                Ok(self.sched.workers_by_alias(std::slice::from_ref(given)))
+            }
+            Some(given) => match given.items() {
+                Some(items) => Ok(self.sched.workers_by_alias(items)),
+                None => Err(raise("TypeError", "workers must be a list of addresses or names")),
+            },
+        }
+    }
+
+    /// Address of a worker.
+    pub(super) fn address_of(&self, worker: WorkerId) -> Option<Text> {
+        self.sched.worker(worker).map(|view| view.address.clone())
+    }
+}
+
+fn ended(event: &Event) -> Option<(crate::base::Key, Value, &'static str)> {
+    match event {
+        Event::TaskFinished { done, .. } => Some((done.key.clone(), done.metadata.clone(), "memory")),
+        Event::TaskErred { erred, .. } => Some((erred.key.clone(), Value::Nil, "erred")),
+        _ => None,
+    }
+}
+
+fn finished_record(address: Text, done: &Finished) -> Run {
+    let record = Value::map([
+        ("key", done.key.to_value()),
+        ("worker", Value::Str(address)),
+        ("startstops", spans_value(&done.startstops)),
+        ("type", Value::Bin(done.type_pickle.clone())),
+        ("typename", Value::Str(done.typename.clone())),
+        ("nbytes", done.nbytes.into()),
+        ("metadata", done.metadata.clone()),
+        ("status", "OK".into()),
+        ("thread", Value::Int(0)),
+    ]);
+    Run { record, stop_secs: done.startstops.iter().map(|span| span.stop).fold(0.0, f64::max) }
+}
+
+fn spans_value(spans: &[StartStop]) -> Value {
+    let span = |span: &StartStop| {
+        Value::map([
+            ("action", action_name(span.action).into()),
+            ("start", span.start.into()),
+            ("stop", span.stop.into()),
+        ])
+    };
+    Value::Array(spans.iter().map(span).collect())
+}
+
+/// `{name: number}` as pairs; what is no number is left out.
+pub(super) fn amounts(value: &Value) -> Vec<(Text, f64)> {
+    let fields = value.fields().unwrap_or_default();
+    fields
+        .iter()
+        .filter_map(|(name, amount)| match name {
+            Value::Str(name) => Some((name.clone(), amount.as_f64()?)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The identity that watchers get: without what changes all the time.
+pub(super) fn without_metrics(identity: Value) -> Value {
+    match identity {
+        Value::Map(mut fields) => {
+            fields.retain(|(name, _)| !matches!(name.as_str(), Some("metrics" | "last_seen")));
+            Value::Map(fields)
+        }
+        other => other,
+    }
+}
+
+/// `{name: bytes}` of plugins.
+pub(super) fn named(plugins: &[(Text, Value)]) -> Value {
+    Value::Map(plugins.iter().map(|(name, plugin)| (Value::Str(name.clone()), plugin.clone())).collect())
+}
+
+/// The host part of `scheme://host:port`.
+pub(super) fn host_of(address: &str) -> &str {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// A name as people read it.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::Str(text) => text.to_string(),
+        other => other.as_key().map_or_else(|| format!("{other:?}"), |key| key.to_string()),
+    }
+}

@@ -1,0 +1,386 @@
+//! The sections of `rask.toml` with their defaults. Names are a promise: add, don't rename.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::units::{Auto, MaybeSecs, Secs, Size, positive_or_inf};
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The appliance.
+    pub up: Up,
+    /// Its worker processes.
+    pub workers: Workers,
+    /// Who may talk to it.
+    pub security: Security,
+    /// Dask's `distributed.scheduler.*`.
+    pub scheduler: Scheduler,
+    /// Dask's `distributed.comm.*`.
+    pub comm: Comm,
+    /// Bounds on what others may send.
+    pub limits: Limits,
+    /// What is written about it all.
+    pub log: Log,
+}
+
+/// `[up]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Up {
+    /// Where both ports are opened.
+    pub host: String,
+    /// HTTP.
+    pub port: u16,
+    /// Dask's protocol.
+    pub scheduler_port: u16,
+    /// Start the cluster `local`.
+    pub local_cluster: bool,
+    /// Interpreter or environment of the workers, or `"auto"`.
+    pub python: String,
+}
+
+impl Default for Up {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 8787,
+            scheduler_port: 8786,
+            local_cluster: true,
+            python: "auto".to_owned(),
+        }
+    }
+}
+
+/// `[workers]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Workers {
+    /// Processes; a negative number counts down from the cores, as Dask's does.
+    pub nworkers: Auto<i64>,
+    /// Threads in each.
+    pub nthreads: Auto<u32>,
+    /// Memory of each; 0 for no limit.
+    pub memory_limit: Auto<Size>,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self { nworkers: Auto::Auto, nthreads: Auto::Auto, memory_limit: Auto::Auto }
+    }
+}
+
+/// `[security]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Security {
+    /// User ids that may connect besides this user and root.
+    pub allow_users: Vec<u32>,
+}
+
+/// `[scheduler]`: keys as in Dask.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Scheduler {
+    /// Workers that may die with a task before it is given up.
+    pub allowed_failures: u32,
+    /// First guess between workers. Unit: bytes per second.
+    pub bandwidth: Size,
+    /// Operations that are refused.
+    pub blocked_handlers: Vec<String>,
+    /// Announced instead of the listener's address; empty: not.
+    pub contact_address: String,
+    /// Size of a result that does not know its own.
+    pub default_data_size: Size,
+    /// Kept after a worker or client is gone.
+    pub events_cleanup_delay: Secs,
+    /// End after this long without work.
+    pub idle_timeout: MaybeSecs,
+    /// A task without a fitting worker fails after this long.
+    pub no_workers_timeout: MaybeSecs,
+    /// Move queued-up work to idle workers.
+    pub work_stealing: bool,
+    /// How often.
+    pub work_stealing_interval: Secs,
+    /// Tasks sent ahead, per thread.
+    #[serde(deserialize_with = "positive_or_inf")]
+    pub worker_saturation: f64,
+    /// Most dependency groups of a root-like group.
+    pub rootish_taskgroup: usize,
+    /// Most tasks in those groups.
+    pub rootish_taskgroup_dependencies: usize,
+    /// A worker silent for longer is gone.
+    pub worker_ttl: MaybeSecs,
+    /// Modules to load beside the scheduler.
+    pub preload: Vec<String>,
+    /// Assumed for tasks never seen.
+    pub unknown_task_duration: Secs,
+    /// Assumed for these prefixes.
+    pub default_task_durations: BTreeMap<String, Secs>,
+    /// Check every invariant after every step.
+    pub validate: bool,
+    /// Semaphores.
+    pub locks: Locks,
+    /// Modules that a scheduler's Python may load.
+    pub allowed_imports: Vec<String>,
+    /// Fewer copies of data.
+    pub active_memory_manager: ActiveMemoryManager,
+    /// `distributed.worker.memory.terminate` is a limit: tasks that cannot fit are refused.
+    pub worker_memory_terminate: bool,
+    /// `distributed.worker.memory.recent-to-old-time`.
+    pub recent_to_old_time: Secs,
+    /// `distributed.admin.low-level-log-length`.
+    pub low_level_log_length: usize,
+}
+
+impl Scheduler {
+    /// Is `key` one of ours? Others of Dask's are passed over in the environment.
+    pub(super) fn knows(key: &str) -> bool {
+        toml::Table::try_from(Self::default()).is_ok_and(|table| table.contains_key(key))
+    }
+}
+
+impl Default for Scheduler {
+    fn default() -> Self {
+        let quick = ["rechunk-split", "split-shuffle", "split-taskshuffle", "split-stage"];
+        Self {
+            allowed_failures: 3,
+            bandwidth: Size(100_000_000),
+            blocked_handlers: Vec::new(),
+            contact_address: String::new(),
+            default_data_size: Size(1024),
+            events_cleanup_delay: Secs(3600.0),
+            idle_timeout: MaybeSecs(None),
+            no_workers_timeout: MaybeSecs(None),
+            work_stealing: true,
+            work_stealing_interval: Secs(1.0),
+            worker_saturation: 1.1,
+            rootish_taskgroup: 5,
+            rootish_taskgroup_dependencies: 5,
+            worker_ttl: MaybeSecs(Some(300.0)),
+            preload: Vec::new(),
+            unknown_task_duration: Secs(0.5),
+            default_task_durations: quick.into_iter().map(|prefix| (prefix.to_owned(), Secs(1e-6))).collect(),
+            validate: false,
+            locks: Locks::default(),
+            allowed_imports: vec!["dask".to_owned(), "distributed".to_owned()],
+            active_memory_manager: ActiveMemoryManager::default(),
+            worker_memory_terminate: true,
+            recent_to_old_time: Secs(30.0),
+            low_level_log_length: 10_000,
+        }
+    }
+}
+
+/// `[scheduler.locks]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Locks {
+    /// How often leases are looked over.
+    pub lease_validation_interval: Secs,
+    /// How long an unrefreshed lease lives.
+    pub lease_timeout: Secs,
+}
+
+impl Default for Locks {
+    fn default() -> Self {
+        Self { lease_validation_interval: Secs(10.0), lease_timeout: Secs(30.0) }
+    }
+}
+
+/// `[scheduler.active-memory-manager]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ActiveMemoryManager {
+    /// Run it from the start.
+    pub start: bool,
+    /// How often.
+    pub interval: Secs,
+    /// Which memory counts.
+    pub measure: Measure,
+    /// What it does.
+    pub policies: Vec<AmmPolicy>,
+}
+
+impl Default for ActiveMemoryManager {
+    fn default() -> Self {
+        Self {
+            start: true,
+            interval: Secs(2.0),
+            measure: Measure::Optimistic,
+            policies: vec![AmmPolicy { class: AmmClass::ReduceReplicas }],
+        }
+    }
+}
+
+/// Source: `distributed/scheduler.py`, `MemoryState`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// The process's resident memory.
+    Process,
+    /// Managed data and long-standing unmanaged memory.
+    Optimistic,
+    /// Data of tasks.
+    Managed,
+    /// Data of tasks that is not spilled.
+    ManagedInMemory,
+}
+
+/// One policy of the active memory manager.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AmmPolicy {
+    /// Its class in Dask.
+    pub class: AmmClass,
+}
+
+/// The policies that are built in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AmmClass {
+    /// Drop copies that nobody needs.
+    #[serde(rename = "distributed.active_memory_manager.ReduceReplicas")]
+    ReduceReplicas,
+}
+
+/// `[comm]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Comm {
+    /// Scheme of addresses that name none.
+    pub default_scheme: String,
+    /// Refuse plain connections.
+    pub require_encryption: bool,
+    /// PEM files.
+    pub tls: CommTls,
+}
+
+impl Default for Comm {
+    fn default() -> Self {
+        Self { default_scheme: "tcp".to_owned(), require_encryption: false, tls: CommTls::default() }
+    }
+}
+
+/// `[comm.tls]`: files in PEM, empty for none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct CommTls {
+    /// Certificates of the authorities.
+    pub ca_file: String,
+    /// The scheduler's own.
+    pub scheduler: TlsPair,
+    /// The workers' own.
+    pub worker: TlsPair,
+    /// A client's own, as scripts started by `rask run` use it.
+    pub client: TlsPair,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsPair {
+    /// The certificate (chain).
+    pub cert: String,
+    /// Its key.
+    pub key: String,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Longest single frame.
+    pub frame: Size,
+    /// Longest message.
+    pub message: Size,
+    /// Longest first frame.
+    pub head: Size,
+    /// Most frames in a message.
+    pub frames: u64,
+    /// Deepest nesting.
+    pub depth: u32,
+    /// Longest a peer may take to say who it is.
+    pub handshake: Secs,
+    /// Most connections at once.
+    pub connections: u32,
+    /// Most that waits for a peer that does not read.
+    pub outbox: Size,
+    /// Messages read ahead from one connection.
+    pub inbox_messages: u32,
+    /// Tasks that enter the core in one step.
+    pub graph_part_tasks: u32,
+    /// Longest a pyhost may work on one request.
+    pub pyhost: Secs,
+    /// Longest HTTP request body.
+    pub request: Size,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let base = crate::base::Limits::default();
+        Self {
+            frame: Size(base.frame_bytes),
+            message: Size(base.message_bytes),
+            head: Size(base.head_bytes),
+            frames: base.frames,
+            depth: base.depth,
+            handshake: Secs(base.handshake_ms as f64 / 1e3),
+            connections: base.connections,
+            outbox: Size(base.outbox_bytes),
+            inbox_messages: base.inbox_messages,
+            graph_part_tasks: base.graph_part_tasks,
+            pyhost: Secs(base.pyhost_ms as f64 / 1e3),
+            request: Size(base.request_bytes),
+        }
+    }
+}
+
+impl From<&Limits> for crate::base::Limits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            frame_bytes: limits.frame.0,
+            message_bytes: limits.message.0,
+            head_bytes: limits.head.0,
+            frames: limits.frames,
+            depth: limits.depth,
+            handshake_ms: (limits.handshake.0 * 1e3) as u64,
+            connections: limits.connections,
+            outbox_bytes: limits.outbox.0,
+            inbox_messages: limits.inbox_messages,
+            graph_part_tasks: limits.graph_part_tasks,
+            pyhost_ms: (limits.pyhost.0 * 1e3) as u64,
+            request_bytes: limits.request.0,
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// A filter as in `RASK_LOG`.
+    pub level: String,
+    /// Folder for the logs of clusters; empty: beside each cluster's other files.
+    pub dir: String,
+    /// Old log files kept per process.
+    pub keep: u32,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned(), dir: String::new(), keep: 3 }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

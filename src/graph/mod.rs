@@ -1,0 +1,93 @@
+//! A submitted graph becomes tasks: submit and map are expanded here, a whole-graph pickle from pyhost is split here.
+//!
+//! Names `base` and `pickle` only. Never runs Python: what it can't read it hands back as "needs Python".
+
+mod annotations;
+mod bulk;
+mod error;
+mod known;
+mod low_level;
+mod map;
+mod order;
+#[cfg(test)]
+mod tests;
+
+use crate::base::GraphTask;
+use crate::base::Key;
+use crate::base::Opaque;
+use crate::base::Text;
+use crate::pickle;
+
+pub use bulk::split_bulk;
+pub use error::GraphError;
+pub use order::apply_priority;
+
+use error::Stop;
+use known::Reader;
+
+/// What `update-graph` carries, as far as reading the graph is concerned.
+#[derive(Clone, Copy, Debug)]
+pub struct GraphInput<'a> {
+    /// `expr_ser`.
+    pub expr: &'a Opaque,
+    /// The keys that the client wants.
+    pub keys: &'a [Key],
+    /// `internal_priority`; `None` when the client leaves the order to us.
+    pub internal_priority: Option<&'a [(Key, f64)]>,
+    /// `annotations`, a pickled dict; `None` when there are none.
+    pub annotations: Option<&'a Opaque>,
+}
+
+/// The outcome of reading a graph without Python.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GraphRead {
+    /// Its tasks, dependencies before dependents.
+    Tasks(Vec<GraphTask>),
+    /// Only Python can read it; says why, for the log.
+    NeedsPython(Text),
+}
+
+/// Reads a graph without Python, or says that it takes Python.
+///
+/// Errors: what even Python would refuse, such as `retries` that is no number.
+pub fn read(input: &GraphInput<'_>) -> Result<GraphRead, GraphError> {
+    match read_inert(input) {
+        Ok(tasks) => Ok(GraphRead::Tasks(tasks)),
+        Err(Stop::NeedsPython(why)) => Ok(GraphRead::NeedsPython(why)),
+        Err(Stop::Refused(error)) => Err(error),
+    }
+}
+
+fn read_inert(input: &GraphInput<'_>) -> Result<Vec<GraphTask>, Stop> {
+    let annotations = annotations::read(input.annotations)?;
+    // What `recreate_error_locally` sends: an empty collection, only for its keys. It has no payload at all.
+    if input.expr.frames.is_empty() {
+        return Ok(Vec::new());
+    }
+    let part = pickle::part_of(input.expr)?;
+    let nodes = pickle::read(&part.pickle, part.buffers.len())?;
+    let root = nodes.root();
+    let (function, args) = nodes.reduce(root).ok_or("the graph is no expression")?;
+    let operands = nodes.tuple(args).unwrap_or_default();
+    let class = operands.first().and_then(|&class| nodes.global(class));
+    if nodes.global(function) != Some(("dask._expr", "Expr._reconstruct")) || !nodes.is_plain(root) {
+        return Err("the graph is no expression".into());
+    }
+    let mut tasks = match (class, operands) {
+        (Some(("dask._expr", "LLGExpr")), &[_, graph, _, _]) => {
+            low_level::read(&mut Reader::new(&nodes), &part.buffers, graph, input)?
+        }
+        (Some(("distributed.client", "_MapExpr")), &[_, func, iterables, _, _, ref annotations, kwargs, keys, ..]) => {
+            if !nodes.is_plain(*annotations) {
+                return Err("annotations inside a map".into());
+            }
+            let call = map::MapCall { func, iterables, kwargs, keys };
+            map::read(&mut Reader::new(&nodes), &part.buffers, &call, input)?
+        }
+        _ => return Err(Stop::NeedsPython(format!("an expression of class {class:?}").into())),
+    };
+    if annotations.is_some() {
+        tasks.iter_mut().for_each(|task| task.annotations.clone_from(&annotations));
+    }
+    Ok(tasks)
+}

@@ -1,0 +1,175 @@
+//! Python interpreters: where they may be, and what a probe says about one.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::base::Blame;
+
+/// Oldest Python that `distributed` 2026.8 runs on.
+const OLDEST: (u32, u32) = (3, 10);
+
+/// Longest a probe may take; a cold start from a network disk is slow, a hung one must not hold us for ever.
+const PROBE_SECS: u64 = 30;
+
+/// Asks for versions without importing anything heavy: importing `distributed` takes over a second.
+const PROBE: &str = r#"
+import importlib.metadata as m, importlib.util as u, json, sys
+def version(name):
+    try:
+        return m.version(name)
+    except Exception:
+        return None
+found = u.find_spec("distributed") is not None
+print("rask-probe " + json.dumps({
+    "executable": sys.executable,
+    "version": list(sys.version_info[:3]),
+    "distributed": version("distributed") if found else None,
+    "dask": version("dask") if found else None,
+}))
+"#;
+
+/// A Python that can run workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interpreter {
+    /// Its absolute path, as it calls itself (so not a shim).
+    pub path: PathBuf,
+    /// `3.11.4`
+    pub version: String,
+    /// Version of `dask`.
+    pub dask: String,
+    /// Version of `distributed`.
+    pub distributed: String,
+}
+
+/// Why an interpreter cannot run workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeError {
+    /// It could not be started, or ended badly.
+    NotPython {
+        /// Which one.
+        path: PathBuf,
+        /// Last line that it said.
+        why: String,
+    },
+    /// Older than 3.10.
+    TooOld {
+        /// Which one.
+        path: PathBuf,
+        /// Its version.
+        version: String,
+    },
+    /// `distributed` is not installed there.
+    NoDistributed {
+        /// Which one.
+        path: PathBuf,
+    },
+}
+
+impl ProbeError {
+    /// Who must act.
+    pub const fn blame(&self) -> Blame {
+        Blame::Caller
+    }
+}
+
+impl fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPython { path, why } => write!(f, "{} cannot be used as Python: {why}", path.display()),
+            Self::TooOld { path, version } => {
+                write!(f, "{} is Python {version}; {}.{} or newer is needed", path.display(), OLDEST.0, OLDEST.1)
+            }
+            Self::NoDistributed { path } => write!(f, "{} has no package `distributed`", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for ProbeError {}
+
+/// The interpreter that a person means by a path: an interpreter, or the folder of an environment.
+pub fn interpreter_of(path: &Path) -> PathBuf {
+    let inside = path.join("bin").join("python");
+    if inside.exists() { inside } else { path.to_path_buf() }
+}
+
+/// Where to look when nothing was said: the active environment, then PATH. `var` reads a variable.
+pub fn candidates(var: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
+    let active = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(&var).filter(|path| !path.is_empty());
+    let mut found: Vec<PathBuf> =
+        active.map(|path| Path::new(&path).join("bin").join("python")).filter(|path| path.exists()).collect();
+    let path = var("PATH").unwrap_or_default();
+    let on_path = |name: &str| std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file());
+    found.extend(["python3", "python"].into_iter().filter_map(on_path));
+    found.dedup();
+    found
+}
+
+/// Starts an interpreter and asks what it is. Blocks for a few tens of milliseconds.
+pub fn probe(path: &Path) -> Result<Interpreter, ProbeError> {
+    let not_python = |why: String| ProbeError::NotPython { path: path.to_path_buf(), why };
+    let (out, err) = run(path).map_err(|why| not_python(why.to_string()))?;
+    let Some(answer) = out.lines().find_map(|line| line.strip_prefix("rask-probe ")) else {
+        return Err(not_python(err.trim().lines().last().unwrap_or("it did not answer").to_owned()));
+    };
+    let said: Said = serde_json::from_str(answer).map_err(|why| not_python(why.to_string()))?;
+    let [major, minor, micro] = said.version;
+    let version = format!("{major}.{minor}.{micro}");
+    if (major, minor) < OLDEST {
+        return Err(ProbeError::TooOld { path: path.to_path_buf(), version });
+    }
+    match (said.dask, said.distributed) {
+        (Some(dask), Some(distributed)) => {
+            Ok(Interpreter { path: PathBuf::from(said.executable), version, dask, distributed })
+        }
+        (_, _) => Err(ProbeError::NoDistributed { path: path.to_path_buf() }),
+    }
+}
+
+#[derive(Deserialize)]
+struct Said {
+    executable: String,
+    version: [u32; 3],
+    distributed: Option<String>,
+    dask: Option<String>,
+}
+
+/// Standard output and error of the probe.
+fn run(path: &Path) -> std::io::Result<(String, String)> {
+    let mut child = Command::new(path)
+        .args(["-c", PROBE])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut waited = Duration::ZERO;
+    let step = Duration::from_millis(5);
+    // The answer is far smaller than a pipe holds, so waiting before reading cannot lock up.
+    while child.try_wait()?.is_none() {
+        if waited.as_secs() >= PROBE_SECS {
+            child.kill()?;
+            child.wait()?;
+            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer in {PROBE_SECS} s")));
+        }
+        std::thread::sleep(step);
+        waited = waited.saturating_add(step);
+    }
+    let output = child.wait_with_output()?;
+    Ok((String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_python_is_said_to_be_not_python() {
+        let error = probe(Path::new("/bin/true")).expect_err("not Python");
+        assert!(matches!(error, ProbeError::NotPython { .. }), "{error}");
+        let error = probe(Path::new("/nonexistent/python")).expect_err("nothing there");
+        assert!(matches!(error, ProbeError::NotPython { .. }), "{error}");
+    }
+}

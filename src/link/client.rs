@@ -1,0 +1,111 @@
+//! The asking end.
+
+use std::fmt;
+use std::io;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::socket::{Channel, short_path};
+use super::{Message, Question};
+use crate::base::Blame;
+
+/// Longest wait for an answer: reads are answered between two steps of a scheduler.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum LinkError {
+    /// Nobody listens there, or the connection broke.
+    Gone(io::Error),
+    /// It said no.
+    Refused(String),
+    /// It did not answer within 10 s.
+    Slow,
+}
+
+impl LinkError {
+    /// Who must act.
+    pub const fn blame(&self) -> Blame {
+        Blame::World
+    }
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone(why) => write!(f, "the process is not there: {why}"),
+            Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::Slow => write!(f, "no answer within {} s", ANSWER.as_secs()),
+        }
+    }
+}
+
+impl std::error::Error for LinkError {}
+
+impl From<io::Error> for LinkError {
+    fn from(why: io::Error) -> Self {
+        Self::Gone(why)
+    }
+}
+
+/// A handle on another rask process. Cheap to clone; connects when needed, so the process may come back meanwhile.
+#[derive(Clone, Debug)]
+pub struct Link {
+    path: Arc<Path>,
+    /// Connections are handed over in order, on a connection of their own.
+    handing: Arc<Mutex<Option<Channel>>>,
+}
+
+impl Link {
+    /// A handle on the process that listens at `path`, now or later.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path: path.into(), handing: Arc::default() }
+    }
+
+    /// Asks, and waits for the answer's body.
+    pub async fn ask(&self, what: Question) -> Result<String, LinkError> {
+        timeout(ANSWER, self.ask_patiently(what)).await.map_err(|_| LinkError::Slow)?
+    }
+
+    async fn ask_patiently(&self, what: Question) -> Result<String, LinkError> {
+        let mut channel = self.connect().await?;
+        channel.send(&Message::Ask(what), None::<&TcpStream>).await?;
+        match channel.receive().await? {
+            Some((Message::Answer(body), _)) => Ok(body),
+            Some((Message::Refused(why), _)) => Err(LinkError::Refused(why)),
+            Some((Message::Ask(_) | Message::Connection, _)) => Err(LinkError::Refused("it asked back".to_owned())),
+            None => Err(LinkError::Gone(io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+
+    /// Hands a connection over. Our copy is closed by dropping it; the other end's stays open.
+    ///
+    /// Errors: the process is not there; the caller still has the connection.
+    pub async fn hand(&self, connection: &TcpStream) -> Result<(), LinkError> {
+        let mut slot = self.handing.lock().await;
+        for fresh in [false, true] {
+            // The process may have been started anew since the last time: then the old channel is broken.
+            if fresh || slot.is_none() {
+                *slot = Some(self.connect().await?);
+            }
+            let Some(channel) = slot.as_ref() else { continue };
+            match channel.send(&Message::Connection, Some(connection)).await {
+                Ok(()) => return Ok(()),
+                Err(why) if fresh => return Err(why.into()),
+                Err(_) => {}
+            }
+        }
+        Err(LinkError::Gone(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    async fn connect(&self) -> Result<Channel, LinkError> {
+        let (short, _open) = short_path(&self.path)?;
+        Ok(Channel::new(UnixStream::connect(&short).await?))
+    }
+}

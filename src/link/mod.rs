@@ -1,0 +1,51 @@
+//! The control socket between rask processes: small typed requests, and connections passed as descriptors.
+//!
+//! A Unix socket in a private folder. Each message is a length (u32, little endian) and JSON; a connection travels
+//! with its message's first bytes (`SCM_RIGHTS`). Knows neither tasks nor clusters: what a request means is the
+//! business of whoever is at the other end of the channel.
+
+mod client;
+mod server;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Link, LinkError};
+pub use server::{Inbound, Served, serve};
+
+use serde::{Deserialize, Serialize};
+
+/// Longest message. An identity with a thousand workers is a few MiB.
+pub(crate) const MESSAGE_MAX: usize = 256 << 20;
+
+/// What one process may ask of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Question {
+    /// Is it there? Answered by the link itself, with its process id.
+    Health,
+    /// The page `/json/identity.json`.
+    Identity,
+    /// The page `/json/counts.json`.
+    Counts,
+    /// The page `/metrics`.
+    Metrics,
+    /// Names and addresses of workers, as JSON.
+    Workers,
+    /// End.
+    Stop,
+}
+
+/// What travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Message {
+    /// A question; answered by [`Message::Answer`] or [`Message::Refused`].
+    Ask(Question),
+    /// A connection comes along. Not answered.
+    Connection,
+    /// The answer's body.
+    Answer(String),
+    /// No answer, and why.
+    Refused(String),
+}

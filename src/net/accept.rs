@@ -1,0 +1,219 @@
+//! Takes connections in: looks at their first bytes, shakes hands, hands them on.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{sleep, timeout};
+
+use super::address::{Address, Scheme};
+use super::conn::{Connection, Opened, PeerInfo, Stream, establish, ws_config};
+use super::error::NetError;
+use super::sniff::{self, Sniffed};
+use super::tls::Tls;
+use super::{owner, socket};
+use crate::base::Limits;
+
+/// Who may connect without TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlainRule {
+    /// Anybody, as with `dask scheduler`.
+    Anyone,
+    /// Only over loopback, and only our own user, root, and these.
+    LoopbackUsers(Vec<u32>),
+    /// Nobody: `require-encryption`.
+    Nobody,
+}
+
+/// Serves one connection of messages to its end.
+pub type CommHandler = Arc<dyn Fn(Connection) -> BoxFuture<'static, ()> + Send + Sync>;
+/// Serves one HTTP connection to its end.
+pub type HttpHandler = Arc<dyn Fn(TcpStream) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// What to do with an incoming connection. Shared by all of them.
+pub struct Acceptor {
+    /// Bounds for peers.
+    pub limits: Arc<Limits>,
+    /// None: TLS clients are turned away.
+    pub tls: Option<Tls>,
+    /// Who may connect without TLS.
+    pub plain: PlainRule,
+    /// Runs for every Dask connection after its handshake, in the task of that connection.
+    pub on_comm: CommHandler,
+    /// Runs for every plain HTTP connection that is no Dask WebSocket; nothing was read from it. None: turned away.
+    pub on_http: Option<HttpHandler>,
+}
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor").field("plain", &self.plain).field("tls", &self.tls).finish_non_exhaustive()
+    }
+}
+
+impl Acceptor {
+    /// Serves one accepted socket to its end. A peer that makes no sense is closed with a line in the log.
+    pub async fn serve_stream(self: Arc<Self>, stream: TcpStream) {
+        let Ok(peer) = stream.peer_addr() else { return };
+        socket::prepare(&stream);
+        match self.open(stream, peer).await {
+            Ok(Some(connection)) => (self.on_comm)(connection).await,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%peer, %error, "connection refused"),
+        }
+    }
+
+    /// A connection after its handshake. None: it was something else, and is served already.
+    async fn open(&self, stream: TcpStream, peer: SocketAddr) -> Result<Option<Connection>, NetError> {
+        let limit_ms = self.limits.handshake_ms;
+        let local = stream.local_addr()?;
+        let late = |_| NetError::Timeout { waited_ms: limit_ms };
+        let limit = Duration::from_millis(limit_ms);
+        let Some(first) = timeout(limit, sniff::look(&stream)).await.map_err(late)?? else {
+            // Port scans and health checks connect and leave.
+            return Ok(None);
+        };
+        let (scheme, opened) = match first {
+            Sniffed::Tls => timeout(limit, self.open_tls(stream)).await.map_err(late)??,
+            Sniffed::WebSocket => {
+                self.check_plain(peer, local)?;
+                let stream = self.open_ws(Box::new(socket::Prompt(stream)));
+                (Scheme::Ws, timeout(limit, stream).await.map_err(late)??)
+            }
+            Sniffed::Http => {
+                let Some(on_http) = &self.on_http else { return Err(NetError::WebSocket("plain HTTP".into())) };
+                on_http(stream).await;
+                return Ok(None);
+            }
+            Sniffed::Dask => {
+                self.check_plain(peer, local)?;
+                (Scheme::Tcp, Opened::Tcp(stream))
+            }
+        };
+        let peer = PeerInfo {
+            address: Address::of_socket(scheme, peer).to_string().into(),
+            local: Address::of_socket(scheme, local).to_string().into(),
+            tls: scheme.is_tls(),
+        };
+        establish(opened, peer, &self.limits).await.map(Some)
+    }
+
+    async fn open_tls(&self, stream: TcpStream) -> Result<(Scheme, Opened), NetError> {
+        let tls = self.tls.as_ref().ok_or(NetError::NoTls)?;
+        let stream =
+            tls.acceptor.accept(socket::Prompt(stream)).await.map_err(|error| NetError::Tls(error.to_string()))?;
+        let (is_http, stream) = sniff::look_inside(stream).await?;
+        if is_http {
+            Ok((Scheme::Wss, self.open_ws(Box::new(stream)).await?))
+        } else {
+            Ok((Scheme::Tls, Opened::Bytes(Box::new(stream))))
+        }
+    }
+
+    async fn open_ws(&self, stream: Box<dyn Stream>) -> Result<Opened, NetError> {
+        let config = Some(ws_config(&self.limits));
+        tokio_tungstenite::accept_hdr_async_with_config(stream, sniff::NoBrowser, config)
+            .await
+            .map(|stream| Opened::Ws(Box::new(stream)))
+            .map_err(|error| NetError::WebSocket(error.to_string()))
+    }
+
+    fn check_plain(&self, peer: SocketAddr, local: SocketAddr) -> Result<(), NetError> {
+        self.plain.admit(peer, local)
+    }
+}
+
+impl PlainRule {
+    /// May `peer` talk without TLS to our socket at `local`? The appliance's door asks too, before it looks.
+    ///
+    /// Errors: this peer must use TLS, or belongs to another user.
+    pub fn admit(&self, peer: SocketAddr, local: SocketAddr) -> Result<(), NetError> {
+        let allowed = match self {
+            Self::Anyone => return Ok(()),
+            Self::Nobody => return Err(NetError::PlainForbidden),
+            Self::LoopbackUsers(allowed) => allowed,
+        };
+        if !peer.ip().to_canonical().is_loopback() || !local.ip().to_canonical().is_loopback() {
+            return Err(NetError::PlainForbidden);
+        }
+        let uid = owner::uid_of_peer(peer, local)?;
+        let ours = rustix::process::geteuid().as_raw();
+        match uid {
+            Some(uid) if uid == ours || uid == 0 || allowed.contains(&uid) => Ok(()),
+            Some(_) | None => Err(NetError::OtherUser { uid }),
+        }
+    }
+}
+
+/// Connections that wait for `accept`. Source: `distributed.comm.socket-backlog`.
+const BACKLOG: u32 = 2048;
+
+/// A listening TCP socket that serves every scheme on one port.
+#[derive(Debug)]
+pub struct Listener {
+    listener: tokio::net::TcpListener,
+    local: SocketAddr,
+}
+
+impl Listener {
+    /// Listens. Port 0: any free one. Errors: address taken, not ours.
+    pub async fn bind(at: SocketAddr) -> Result<Self, NetError> {
+        let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(at)?;
+        let listener = socket.listen(BACKLOG)?;
+        let local = listener.local_addr()?;
+        Ok(Self { listener, local })
+    }
+
+    /// Where it listens.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Accepts until dropped; each connection is served in a task of its own, at most [`Limits::connections`] at
+    /// once.
+    pub async fn run(self, acceptor: Arc<Acceptor>) {
+        let open = Arc::new(AtomicU32::new(0));
+        loop {
+            let (stream, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, mostly: others must close first.
+                    tracing::warn!(%error, "accept failed");
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            if open.load(Ordering::Relaxed) >= acceptor.limits.connections {
+                tracing::warn!(%peer, limit = acceptor.limits.connections, "too many connections, one turned away");
+                continue;
+            }
+            let counted = Counted::new(&open);
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                acceptor.serve_stream(stream).await;
+                drop(counted);
+            });
+        }
+    }
+}
+
+/// Counts one open connection for as long as it lives, panics included.
+struct Counted(Arc<AtomicU32>);
+
+impl Counted {
+    fn new(open: &Arc<AtomicU32>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(open.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

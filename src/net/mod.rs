@@ -1,0 +1,29 @@
+//! Connections: listening, TLS, WebSockets, outboxes, outgoing calls.
+//!
+//! Knows messages and addresses, knows no tasks. Everything here must be called on a tokio runtime; it works on the
+//! single-threaded one.
+
+mod accept;
+mod address;
+mod conn;
+mod error;
+mod outbox;
+mod owner;
+mod pace;
+mod pool;
+mod sniff;
+mod socket;
+mod tls;
+mod writer;
+
+pub use accept::{Acceptor, CommHandler, HttpHandler, Listener, PlainRule};
+pub use address::{Address, Scheme};
+pub use conn::{Connection, PeerInfo, Reader};
+pub use error::NetError;
+pub use outbox::Outbox;
+pub use pace::Pace;
+pub use pool::Pool;
+pub use tls::{Tls, TlsPem};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,288 @@
+//! The writing half of a connection: a queue that never blocks its users, and what the writer task needs of it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::pace::Pace;
+use crate::base::{Limits, Text};
+use crate::wire::{Batch, Encoder, Message};
+
+/// Queues messages for one connection. Clones share it; dropping the last one closes the connection after what was
+/// queued. A peer that does not read is cut off at [`Limits::outbox_bytes`].
+///
+/// A connection can become a *stream*: [`Outbox::push`] appends operations to a batch, [`Outbox::kick`] says that
+/// the present turn is over and the batch may go. [`Pace`] says how long a busy stream gathers.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    handle: Arc<Handle>,
+}
+
+/// Closes when the last clone of the outbox is gone; the writer holds the queue, but not this.
+#[derive(Debug)]
+struct Handle {
+    queue: Arc<Queue>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.queue.end(End::Flush);
+    }
+}
+
+/// How a connection is to end, or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum End {
+    /// In use.
+    Open,
+    /// What is queued is still written.
+    Flush,
+    /// Nothing is written any more; the reading half ends too.
+    Gone,
+}
+
+/// What the writer task does next.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Write these; they count as queued until [`Queue::written`].
+    Write(Vec<Message>),
+    /// Everything was written: close.
+    Close,
+}
+
+/// The shared part of an outbox.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    wake: Notify,
+    end: watch::Sender<End>,
+    peer: Text,
+    limit_bytes: u64,
+    started: Instant,
+}
+
+#[derive(Debug)]
+struct State {
+    messages: VecDeque<Message>,
+    /// Messages that are queued or being written.
+    queued_bytes: u64,
+    batch: Batch,
+    /// The batch may go as soon as the pace allows.
+    kicked: bool,
+    /// The writer will look again by itself when the pace allows.
+    armed: bool,
+    pace: Pace,
+}
+
+impl Outbox {
+    /// An empty outbox, and the queue for its writer.
+    pub(super) fn new(peer: Text, limits: &Limits) -> (Self, Arc<Queue>) {
+        let queue = Arc::new(Queue {
+            state: Mutex::new(State {
+                messages: VecDeque::new(),
+                queued_bytes: 0,
+                batch: Batch::new(),
+                kicked: false,
+                armed: false,
+                pace: Pace::at_once(),
+            }),
+            wake: Notify::new(),
+            end: watch::Sender::new(End::Open),
+            peer,
+            limit_bytes: limits.outbox_bytes,
+            started: Instant::now(),
+        });
+        (Self { handle: Arc::new(Handle { queue: queue.clone() }) }, queue)
+    }
+
+    /// Queues one message. What was pushed before goes before it. Sent to a closed outbox, it is dropped.
+    pub fn send(&self, message: Message) {
+        let queue = &self.handle.queue;
+        if queue.end_now() != End::Open {
+            return;
+        }
+        let mut state = queue.lock();
+        state.close_batch();
+        state.enqueue(message);
+        let fits = state.fits(queue.limit_bytes);
+        drop(state);
+        queue.wake_or_cut(fits);
+    }
+
+    /// How long batches gather from now on; [`Pace::at_once`] until this is called.
+    pub fn set_pace(&self, pace: Pace) {
+        self.handle.queue.lock().pace = pace;
+    }
+
+    /// Appends one operation to the batch: `write` must write exactly one map, and may not use this outbox.
+    /// Nothing is written before a kick. On a closed outbox `write` is not called.
+    pub fn push(&self, write: impl FnOnce(&mut Encoder)) {
+        let queue = &self.handle.queue;
+        if queue.end_now() != End::Open {
+            return;
+        }
+        let mut state = queue.lock();
+        state.batch.push(write);
+        let fits = state.fits(queue.limit_bytes);
+        drop(state);
+        if !fits {
+            queue.wake_or_cut(false);
+        }
+    }
+
+    /// The batch may go, now or when the pace allows. Cheap when nothing was pushed.
+    pub fn kick(&self) {
+        let queue = &self.handle.queue;
+        let mut state = queue.lock();
+        if state.batch.is_empty() || state.kicked && state.armed {
+            return;
+        }
+        state.kicked = true;
+        drop(state);
+        queue.wake.notify_one();
+    }
+
+    /// Writes what is queued (batch included), then closes.
+    pub fn close(&self) {
+        self.handle.queue.end(End::Flush);
+    }
+
+    /// Closes without writing anything more; the reading half ends at once.
+    pub fn abort(&self) {
+        self.handle.queue.end(End::Gone);
+    }
+
+    /// Nothing more is accepted: closing, closed, aborted, or the connection broke.
+    pub fn is_closed(&self) -> bool {
+        self.handle.queue.end_now() != End::Open
+    }
+
+    /// Waits until the writing half is closed and its last bytes are handed to the operating system.
+    pub async fn closed(&self) {
+        self.handle.queue.gone().await;
+    }
+
+    /// What waits to be written. Unit: bytes.
+    pub fn queued_bytes(&self) -> u64 {
+        let state = self.handle.queue.lock();
+        state.queued_bytes + state.batch.len_bytes() as u64
+    }
+}
+
+impl State {
+    fn enqueue(&mut self, message: Message) {
+        self.queued_bytes += message.size_bytes() as u64;
+        self.messages.push_back(message);
+    }
+
+    fn close_batch(&mut self) -> usize {
+        let items = self.batch.len();
+        self.kicked = false;
+        if items > 0 {
+            let message = self.batch.finish();
+            self.enqueue(message);
+        }
+        items
+    }
+
+    /// One message may be larger than the limit (a gather of everything), a pile of them may not.
+    fn fits(&self, limit_bytes: u64) -> bool {
+        let pieces = self.messages.len() + usize::from(!self.batch.is_empty());
+        pieces <= 1 || self.queued_bytes + self.batch.len_bytes() as u64 <= limit_bytes
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic inside `push` leaves a broken batch at worst, which only its own peer sees.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn end_now(&self) -> End {
+        *self.end.borrow()
+    }
+
+    /// Waits until nothing is written any more.
+    pub(super) async fn gone(&self) {
+        let mut end = self.end.subscribe();
+        // The sender lives in `self`, so this can't fail.
+        let _ = end.wait_for(|end| *end == End::Gone).await;
+    }
+
+    /// Ends the connection; an end is never taken back.
+    pub(super) fn end(&self, to: End) {
+        let news = self.end.send_if_modified(|end| {
+            let later = to > *end;
+            *end = to.max(*end);
+            later
+        });
+        if !news {
+            return;
+        }
+        if to == End::Gone {
+            let mut state = self.lock();
+            state.messages = VecDeque::new();
+            state.batch = Batch::new();
+            state.queued_bytes = 0;
+        }
+        self.wake.notify_one();
+    }
+
+    fn wake_or_cut(&self, fits: bool) {
+        if fits {
+            self.wake.notify_one();
+        } else if self.end_now() != End::Gone {
+            tracing::warn!(peer = %self.peer, limit_bytes = self.limit_bytes, "peer does not read, connection cut");
+            self.end(End::Gone);
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Waits for something to write, or for the end.
+    pub(super) async fn work(&self) -> Work {
+        loop {
+            let due_us = {
+                let mut state = self.lock();
+                let end = self.end_now();
+                if end == End::Gone {
+                    return Work::Close;
+                }
+                let now_us = self.now_us();
+                let due_us = state.pace.due_us();
+                let batch_goes = end == End::Flush || state.kicked && due_us <= now_us;
+                if batch_goes {
+                    let items = state.close_batch();
+                    state.pace.wrote(now_us, items);
+                }
+                state.armed = false;
+                if !state.messages.is_empty() {
+                    return Work::Write(std::mem::take(&mut state.messages).into());
+                }
+                if end == End::Flush {
+                    return Work::Close;
+                }
+                state.armed = state.kicked;
+                state.kicked.then_some(due_us)
+            };
+            match due_us {
+                None => self.wake.notified().await,
+                Some(due_us) => {
+                    let due = self.started + Duration::from_micros(due_us);
+                    let _ = timeout_at(due, self.wake.notified()).await;
+                }
+            }
+        }
+    }
+
+    /// What [`Queue::work`] gave out is written.
+    pub(super) fn written(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.queued_bytes = state.queued_bytes.saturating_sub(bytes);
+    }
+}

@@ -1,0 +1,209 @@
+//! TLS as Dask does it: both sides show a certificate of the same authority, host names are not compared.
+//!
+//! Source: `distributed/security.py`, `_get_tls_context`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::error::NetError;
+
+/// Certificates and key as PEM text.
+#[derive(Clone)]
+pub struct TlsPem {
+    /// Authorities to trust.
+    pub ca: String,
+    /// Our certificate chain.
+    pub cert: String,
+    /// Our private key.
+    pub key: String,
+}
+
+/// What is needed to accept and to open TLS connections, 1.2 or newer. Cloning shares it.
+#[derive(Clone)]
+pub struct Tls {
+    pub(super) acceptor: TlsAcceptor,
+    pub(super) connector: TlsConnector,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl Tls {
+    /// Errors: PEM that holds no certificate or key, a key that does not fit.
+    pub fn new(pem: &TlsPem) -> Result<Self, NetError> {
+        let provider = Arc::new(ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        let authorities = certificates(&pem.ca, "authority")?;
+        for certificate in &authorities {
+            roots.add(certificate.clone()).map_err(|error| bad("authority", error))?;
+        }
+        let roots = Arc::new(roots);
+        let chain = certificates(&pem.cert, "certificate")?;
+        let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).map_err(|error| bad("key", error))?;
+
+        let trusted = Arc::new(Trusted(authorities));
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+            .build()
+            .map_err(|error| bad("authority", error))?;
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| bad("versions", error))?
+            .with_client_cert_verifier(Arc::new(Clients { inner: clients, trusted: trusted.clone() }))
+            .with_single_cert(chain.clone(), key.clone_key())
+            .map_err(|error| bad("certificate", error))?;
+        let client = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| bad("versions", error))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyName { roots, trusted, provider }))
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| bad("certificate", error))?;
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)), connector: TlsConnector::from(Arc::new(client)) })
+    }
+}
+
+fn bad(what: &str, error: impl fmt::Display) -> NetError {
+    NetError::BadPem(format!("{what}: {error}"))
+}
+
+fn certificates(pem: &str, what: &str) -> Result<Vec<CertificateDer<'static>>, NetError> {
+    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let list = list.map_err(|error| bad(what, error))?;
+    if list.is_empty() { Err(bad(what, "no certificate in it")) } else { Ok(list) }
+}
+
+/// The authorities' certificates themselves.
+///
+/// Small clusters use one self-signed certificate for everything, as their authority and as their own. `openssl req
+/// -x509` marks it as an authority's, which must not appear as anybody's own according to webpki; OpenSSL, and so
+/// Dask, takes it.
+#[derive(Debug)]
+struct Trusted(Vec<CertificateDer<'static>>);
+
+impl Trusted {
+    /// `verified`, unless all that was wrong with this certificate is that it is an authority's, and it is one of
+    /// ours. Its dates are checked before its kind, and what is wrong with them has another name.
+    fn forgive(
+        &self,
+        certificate: &CertificateDer<'_>,
+        verified: Result<(), rustls::Error>,
+    ) -> Result<(), rustls::Error> {
+        match verified {
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))) if self.0.contains(certificate) => {
+                Ok(())
+            }
+            verified => verified,
+        }
+    }
+}
+
+/// The usual check of clients' certificates, with [`Trusted`]'s exception.
+#[derive(Debug)]
+struct Clients {
+    inner: Arc<dyn ClientCertVerifier>,
+    trusted: Arc<Trusted>,
+}
+
+impl ClientCertVerifier for Clients {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verified = self.inner.verify_client_cert(end_entity, intermediates, now);
+        self.trusted.forgive(end_entity, verified.map(|_| ()))?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// Checks that the server's certificate comes from our authority, whatever name it bears: clusters use one
+/// certificate on many machines.
+#[derive(Debug)]
+struct AnyName {
+    roots: Arc<RootCertStore>,
+    trusted: Arc<Trusted>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        let verified =
+            verify_server_cert_signed_by_trust_anchor(&certificate, &self.roots, intermediates, now, algorithms);
+        self.trusted.forgive(end_entity, verified)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

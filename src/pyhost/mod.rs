@@ -1,0 +1,154 @@
+//! The Python side of a scheduler: processes, the queue of requests to them, and the files they run (`py/`).
+//!
+//! Knows pipes and processes, no tasks. Users' code runs only in those processes, never in this one. One process keeps
+//! what users leave behind (plugins, names, background work); others materialise graphs and are interchangeable.
+
+mod error;
+mod files;
+mod process;
+mod reply;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+
+use crate::base::BulkGraph;
+use crate::base::Failure;
+use crate::base::Key;
+use crate::base::Opaque;
+use crate::base::Value;
+
+pub use error::PyhostError;
+
+use slot::Command;
+use slot::Slot;
+
+/// How to run the Python side.
+#[derive(Clone, Debug)]
+pub struct PyhostConfig {
+    /// The interpreter; the workers' one, because graphs name the user's own modules.
+    pub python: PathBuf,
+    /// Working folder of the processes.
+    pub cwd: PathBuf,
+    /// Added to the environment that this process has.
+    pub env: Vec<(String, String)>,
+    /// Where the Python files are written (made with mode 0700).
+    pub run_dir: PathBuf,
+    /// Most processes at once; at least 1. With 1, graphs and functions share it and wait for each other.
+    pub max_processes: usize,
+    /// Longest one request may take, start of the process included; the process that exceeds it is killed.
+    pub deadline: Duration,
+}
+
+/// A graph for Python to read.
+#[derive(Clone, Debug)]
+pub struct GraphRequest {
+    /// `expr_ser` as it came.
+    pub expr: Arc<Opaque>,
+    /// The keys that the client wants.
+    pub keys: Vec<Key>,
+    /// Compute `dask.order`: the client gave no `internal_priority`.
+    pub want_order: bool,
+    /// `annotations` as they came.
+    pub annotations: Option<Arc<Opaque>>,
+}
+
+/// Requests that may wait for one process. Past it callers wait for room, which holds back the client that asks.
+const QUEUE_MAX: usize = 256;
+
+/// A handle on the Python side. Cloning it is cheap; all clones share the processes, which end with the last clone.
+#[derive(Clone, Debug)]
+pub struct Pyhost {
+    /// The first keeps state; the others, if any, do graphs.
+    slots: Arc<Vec<mpsc::Sender<Command>>>,
+    /// Says `true`, or is gone, when the processes shall end.
+    stop: Arc<watch::Sender<bool>>,
+}
+
+impl Pyhost {
+    /// A handle; no process starts before it is needed. Must be called inside a tokio runtime.
+    pub fn new(config: PyhostConfig) -> Self {
+        let count = config.max_processes.max(1);
+        let config = Arc::new(config);
+        let (stop, stopped) = watch::channel(false);
+        let slots = (0..count).map(|number| {
+            let (sender, inbox) = mpsc::channel(QUEUE_MAX);
+            tokio::spawn(Slot::new(number, Arc::clone(&config), stopped.clone()).run(inbox));
+            sender
+        });
+        Self { slots: Arc::new(slots.collect()), stop: Arc::new(stop) }
+    }
+
+    /// Starts a process for graphs ahead of the first request, without waiting for it.
+    pub fn warm(&self) {
+        if let Some(slot) = self.graph_slot() {
+            // A full queue means that it is running already.
+            let _ = slot.try_send(Command::Warm);
+        }
+    }
+
+    /// Materialises, culls and orders a graph.
+    pub async fn graph(&self, request: GraphRequest) -> Result<BulkGraph, Failure> {
+        let body = Value::map([
+            ("expr", Value::Serialized(request.expr)),
+            ("keys", Value::Array(request.keys.iter().map(Key::to_value).collect())),
+            ("want_order", Value::Bool(request.want_order)),
+            ("annotations", request.annotations.map_or(Value::Nil, Value::Serialized)),
+        ]);
+        let slot = self.graph_slot().ok_or(PyhostError::Closed)?;
+        let result = ask(slot, "graph", body).await?;
+        reply::bulk_graph(&result).map_err(|what| PyhostError::Reply { what }.into())
+    }
+
+    /// `distributed.versions.get_versions()` of the interpreter.
+    pub async fn versions(&self) -> Result<Value, Failure> {
+        let slot = self.graph_slot().ok_or(PyhostError::Closed)?;
+        ask(slot, "versions", Value::Map(Vec::new())).await
+    }
+
+    /// Any other request: `body` is a map, the answer is its `result`. Runs where the users' plugins live, and files
+    /// that were uploaded meanwhile reach the other processes too.
+    pub async fn call(&self, op: &str, body: Value) -> Result<Value, Failure> {
+        let slot = self.slots.first().ok_or(PyhostError::Closed)?;
+        let result = ask(slot, op, body).await?;
+        for file in result.field("files").and_then(Value::items).unwrap_or_default() {
+            self.share_file(file).await;
+        }
+        Ok(result)
+    }
+
+    /// Ends the processes, whatever they do, and waits until they are gone. Requests under way and later ones fail.
+    pub async fn shutdown(&self) {
+        self.stop.send_replace(true);
+        for slot in self.slots.iter() {
+            slot.closed().await;
+        }
+    }
+
+    async fn share_file(&self, file: &Value) {
+        for slot in self.slots.iter() {
+            // A slot that is gone needs no file.
+            let _ = slot.send(Command::File { body: file.clone() }).await;
+        }
+    }
+
+    /// The slot for graphs with the shortest queue.
+    fn graph_slot(&self) -> Option<&mpsc::Sender<Command>> {
+        let graphs = self.slots.get(1..).filter(|slots| !slots.is_empty()).unwrap_or(&self.slots);
+        graphs.iter().max_by_key(|slot| slot.capacity())
+    }
+}
+
+async fn ask(slot: &mpsc::Sender<Command>, op: &str, body: Value) -> Result<Value, Failure> {
+    let (reply, answer) = oneshot::channel();
+    let command = Command::Ask { op: op.into(), body, reply };
+    slot.send(command).await.map_err(|_| PyhostError::Closed)?;
+    answer.await.unwrap_or_else(|_| Err(PyhostError::Closed.into()))
+}

@@ -1,0 +1,621 @@
+"""The Python side of a rask scheduler.
+
+Reads requests on standard input and answers on standard output, one at a time, in Dask's own framing. What users
+send is only ever run here. Needs the standard library, dask and distributed; Python 3.10 or newer.
+
+A request is ``{"id", "op", "body"}``; an answer ``{"id", "ok": True, "result"}``, or ``{"id", "ok": False, "kind",
+"exception", "traceback", "exception_text", "traceback_text"}``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def take_pipes() -> tuple[int, int]:
+    """Move the pipes to the parent out of reach: user code prints and reads while it is being unpickled."""
+    requests, answers = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return requests, answers
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process when its parent is gone, even while it hangs. Linux only."""
+    parent = int(os.environ.pop("RASK_PYHOST_PARENT", "0"))
+    if not parent or not sys.platform.startswith("linux"):
+        return
+    try:
+        import ctypes
+        import signal
+
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal.SIGKILL), 0, 0, 0)
+    except Exception as error:  # a libc without prctl: the end of the pipe still ends us
+        print(f"rask pyhost: cannot follow its parent: {error}", file=sys.stderr)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    PIPES = take_pipes()
+    die_with_parent()
+    # Graphs name modules in the folder they were started from; ours holds nothing to import.
+    sys.path[0] = os.getcwd()
+
+import asyncio
+import inspect
+import io
+import signal
+import struct
+import textwrap
+import threading
+import traceback
+
+try:
+    import dask
+    import distributed
+    import msgpack
+    from dask._task_spec import Alias, convert_legacy_graph
+    from distributed.core import Status, error_message
+    from distributed.protocol import pickle
+    from distributed.protocol.core import dumps, loads
+    from distributed.protocol.compression import decompress
+    from distributed.protocol.serialize import Pickled, Serialized, ToPickle, merge_and_deserialize, to_serialize
+    from distributed.protocol.utils import msgpack_opts
+    from distributed.utils import ensure_memoryview
+except ImportError as error:
+    print(f"rask pyhost: {sys.executable} cannot import dask and distributed: {error}", file=sys.stderr)
+    if __name__ == "__main__":
+        sys.stderr.flush()
+        os._exit(3)
+    raise
+
+
+# ---------------------------------------------------------------------------------------------- frames
+
+
+def read_exactly(file, length: int) -> bytes:
+    data = file.read(length)
+    if len(data) != length:
+        raise EOFError
+    return data
+
+
+def read_frames(file) -> list[bytes]:
+    """One message. The total length that comes first says nothing we need."""
+    _, count = struct.unpack("<QQ", read_exactly(file, 16))
+    lengths = struct.unpack(f"<{count}Q", read_exactly(file, 8 * count))
+    return [read_exactly(file, length) for length in lengths]
+
+
+def write_frames(file, frames) -> None:
+    frames = [ensure_memoryview(frame) for frame in frames]
+    lengths = [frame.nbytes for frame in frames]
+    total = 8 + 8 * len(frames) + sum(lengths)
+    file.write(struct.pack(f"<QQ{len(frames)}Q", total, len(frames), *lengths))
+    for frame in frames:
+        file.write(frame)
+    file.flush()
+
+
+# ---------------------------------------------------------------------------------------------- values
+
+
+class Known(Exception):
+    """An error with a kind of its own; the cause is what the user is told."""
+
+    def __init__(self, kind: str, cause: BaseException):
+        super().__init__(kind)
+        self.kind = kind
+        self.cause = cause
+
+
+def pickled(value) -> Pickled:
+    """A payload whose pickle and buffers can be read without Python: never compressed."""
+    buffers: list = []
+    body = pickle.dumps(value, buffer_callback=lambda buffer: buffers.append(ensure_memoryview(buffer)))
+    return Pickled({"pickled-obj": body, "compression": [None] * len(buffers)}, buffers)
+
+
+def plain(value):
+    """The value if msgpack can say it, else its pickle."""
+    if isinstance(value, (set, frozenset)):
+        value = list(value)
+    try:
+        msgpack.packb(value, use_bin_type=True)
+        return value
+    except Exception:
+        return ToPickle(value)
+
+
+def payload(serialized: Serialized):
+    """What a payload holds, whatever way it was packed."""
+    header, frames = serialized.header, serialized.frames
+    if "compression" in header:
+        frames = decompress(header, frames)
+    if "pickled-obj" in header:
+        return pickle.loads(header["pickled-obj"], buffers=frames)
+    return merge_and_deserialize(header, frames)
+
+
+# ---------------------------------------------------------------------------------------------- graphs
+
+DESERIALIZING = """\
+    Error during deserialization of the task graph. This frequently
+    occurs if the Scheduler and Client have different environments.
+    For more information, see
+    https://docs.dask.org/en/stable/deployment-considerations.html#consistent-software-environments
+"""
+
+
+def op_graph(host, body):
+    """Materialise a graph. Source: ``distributed/scheduler.py``, ``update_graph``."""
+    try:
+        expr = payload(body["expr"])
+    except Exception as error:
+        told = RuntimeError(textwrap.dedent(DESERIALIZING))
+        told.__cause__ = error
+        raise Known("deserialize", told) from error
+    dsk, by_type = materialize(expr)
+    if type(expr).__name__ == "LLGExpr":
+        dsk = cull(dsk, body["keys"])
+    del expr
+    order = dask.order.order(dsk) if body.get("want_order") and dsk else {}
+    everywhere = payload(body["annotations"]) if body.get("annotations") is not None else {}
+    table, annotated = annotate(dsk, everywhere or {}, by_type)
+    return {
+        "nodes": pickled(dsk),
+        "order": [order[key] for key in dsk] if order else [],
+        "annotations": table,
+        "annotated": annotated,
+        "shuffles": shuffles(dsk),
+    }
+
+
+def materialize(expr):
+    if isinstance(expr, dict):
+        return convert_legacy_graph(expr), {}
+    dsk = expr.__dask_graph__()
+    by_type: dict = {}
+    for kind, values in expr.__dask_annotations__().items():
+        by_type.setdefault(kind, {}).update(values)
+    return convert_legacy_graph(dsk), by_type
+
+
+def cull(dsk, keys):
+    """What the keys need, and nothing else."""
+    wanted, seen = {}, set()
+    stack = list(keys)
+    while stack:
+        key = stack.pop()
+        if key in seen or key not in dsk:
+            continue
+        seen.add(key)
+        wanted[key] = dsk[key]
+        stack.extend(dsk[key].dependencies)
+    return wanted
+
+
+def annotate(dsk, everywhere, by_type):
+    """A table of the annotation maps that occur, and which task has which. The first is everybody's."""
+    common = {name: value for name, value in everywhere.items() if not callable(value)}
+    table = [{name: plain(value) for name, value in common.items()}]
+    calls = {name: value for name, value in everywhere.items() if callable(value)}
+    if not calls and not any(by_type.values()):
+        return table, []
+    places: dict = {}
+    annotated = []
+    for at, key in enumerate(dsk):
+        own = {name: call(key) for name, call in calls.items()}
+        own.update((name, values[key]) for name, values in by_type.items() if values.get(key) is not None)
+        if not own:
+            continue
+        merged = {name: plain(value) for name, value in {**common, **own}.items()}
+        try:
+            same = msgpack.packb(merged, use_bin_type=True)
+        except Exception:
+            same = object()
+        place = places.setdefault(same, len(table))
+        if place == len(table):
+            table.append(merged)
+        annotated.append((at, place))
+    return table, annotated
+
+
+def shuffles(dsk):
+    """The barriers of P2P shuffles. Where no such class was imported, there are none."""
+    core = sys.modules.get("distributed.shuffle._core")
+    if core is None or not hasattr(core, "P2PBarrierTask"):
+        return []
+    found = []
+    for at, node in enumerate(dsk.values()):
+        if not isinstance(node, core.P2PBarrierTask):
+            continue
+        spec = node.spec
+        told = {"id": str(spec.id), "spec": pickled(spec)}
+        if hasattr(spec, "npartitions"):
+            wanted = range(spec.parts_out) if isinstance(spec.parts_out, int) else spec.parts_out
+            told.update(npartitions=int(spec.npartitions), parts_out=[int(part) for part in wanted])
+        else:
+            told.update(new_chunks=[len(axis) for axis in spec.new])
+        found.append((at, told))
+    return found
+
+
+# ---------------------------------------------------------------------------------------------- the scheduler, seen from user code
+
+
+class View:
+    """Named values from a snapshot. What rask does not show is an AttributeError that says so."""
+
+    def __init__(self, what: str, fields: dict):
+        self.__dict__.update(fields)
+        self.__dict__["_what"] = what
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(f"rask does not offer {name!r} on the {self.__dict__['_what']} that functions see")
+
+    def __repr__(self):
+        return f"<{self._what} {getattr(self, 'address', None) or self.__dict__.get('key', '')!r}>"
+
+
+class WorkerView(View):
+    """As much of ``WorkerState`` as a snapshot tells."""
+
+    def __hash__(self):
+        return hash(self.address)
+
+    def __eq__(self, other):
+        return isinstance(other, WorkerView) and self.address == other.address
+
+    def identity(self):
+        return {name: value for name, value in self.__dict__.items() if name not in ("_what", "processing")}
+
+
+class TaskView(View):
+    """As much of ``TaskState`` as a snapshot tells."""
+
+    def __hash__(self):
+        return hash(self.key)
+
+    def __eq__(self, other):
+        return isinstance(other, TaskView) and self.key == other.key
+
+
+class Monitor:
+    """``Scheduler.monitor``: how many samples were taken."""
+
+    def __init__(self, fields):
+        self.count = fields.get("count", 0)
+
+
+class SchedulerView(View):
+    """What functions, key functions and plugins get as ``dask_scheduler``. It outlives calls, so users may keep
+    things on it; each call brings a fresh snapshot."""
+
+    def __init__(self):
+        super().__init__("scheduler", {})
+        self.__dict__.update(plugins={}, actions=[], files={}, workers={}, tasks={}, clients={}, status=Status.running)
+        self.__dict__.update(extensions={}, address=None, id=None, monitor=Monitor({}))
+        self.__dict__["loop"] = None
+
+    def refresh(self, snapshot):
+        if not snapshot:
+            return
+        fields = dict(snapshot)
+        workers = {address: worker_view(address, told) for address, told in (fields.pop("workers", None) or {}).items()}
+        tasks = {key: task_view(key, told) for key, told in (fields.pop("tasks", None) or {}).items()}
+        for worker in workers.values():
+            worker.processing = {tasks[key]: 0.0 for key in worker.processing if key in tasks}
+            worker.has_what = {tasks[key]: None for key in worker.has_what if key in tasks}
+        for task in tasks.values():
+            for name in ("dependencies", "dependents", "waiting_on", "waiters"):
+                setattr(task, name, {tasks[key] for key in task.__dict__.get(name) or () if key in tasks})
+            task.who_has = {workers[address] for address in task.__dict__.get("who_has") or () if address in workers}
+            task.processing_on = workers.get(task.__dict__.get("processing_on"))
+        self.__dict__["monitor"] = Monitor(fields.pop("monitor", None) or {})
+        status = fields.pop("status", None)
+        if status:
+            self.__dict__["status"] = Status[status]
+        fields.pop("plugins", None)
+        self.__dict__.update(fields, workers=workers, tasks=tasks)
+
+    def take_actions(self):
+        actions, self.__dict__["actions"] = self.actions, []
+        return actions
+
+    @property
+    def total_nthreads(self):
+        return sum(worker.nthreads for worker in self.workers.values())
+
+    @property
+    def total_occupancy(self):
+        return sum(worker.__dict__.get("occupancy", 0.0) for worker in self.workers.values())
+
+    @property
+    def task_count(self):
+        return len(self.tasks)
+
+    def log_event(self, topic, msg):
+        """Passed on to the real scheduler when the call ends."""
+        self.actions.append(["log_event", plain(topic), plain(msg)])
+
+    def add_plugin(self, plugin, *, idempotent=False, name=None, **kwargs):
+        name = name or plugin_name(plugin)
+        if not (idempotent and name in self.plugins):
+            self.plugins[name] = plugin
+
+    def remove_plugin(self, name):
+        try:
+            del self.plugins[name]
+        except KeyError:
+            raise ValueError(f"no plugin {name!r} is registered; there are {list(self.plugins)}") from None
+
+    async def upload_file(self, filename, data, load=True):
+        """Known to the other processes too, once the call ends."""
+        self.files[filename] = (data, load)
+        return import_file(filename, data, load)
+
+
+def worker_view(address, told) -> WorkerView:
+    fields = {"address": address, "name": address, "nthreads": 1, "resources": {}, "metrics": {}, "nbytes": 0}
+    fields.update(memory_limit=0, occupancy=0.0, host=None, processing=(), has_what=(), extra={}, status="running")
+    fields.update(told)
+    fields["status"] = Status[fields["status"]] if isinstance(fields["status"], str) else fields["status"]
+    return WorkerView("worker", fields)
+
+
+def task_view(key, told) -> TaskView:
+    fields = {"key": key, "state": "released", "nbytes": -1, "priority": None, "annotations": {}}
+    fields.update(told)
+    return TaskView("task", fields)
+
+
+def import_file(filename, data, load):
+    """Source: ``distributed/scheduler.py``, ``Scheduler.upload_file``."""
+    folder = os.path.join(os.environ.get("RASK_PYHOST_FILES") or os.getcwd(), "uploads")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    path = os.path.join(folder, os.path.basename(filename))
+    part = f"{path}.{os.getpid()}.part"
+    with open(part, "wb") as file:
+        file.write(data)
+    os.replace(part, path)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    if load:
+        distributed.utils.import_file(path)
+    return {"status": "OK", "nbytes": len(data)}
+
+
+async def settle(value):
+    return await value if inspect.isawaitable(value) else value
+
+
+def wants(function, name) -> bool:
+    """Does the function take an argument of this name? Source: ``distributed/utils.py``, ``has_arg``."""
+    return distributed.utils.has_arg(function, name)
+
+
+async def op_call(host, body):
+    """``Client.run_on_scheduler``. Source: ``distributed/worker.py``, ``run``."""
+    function = pickle.loads(body["function"])
+    args = pickle.loads(body["args"]) if body.get("args") else ()
+    kwargs = pickle.loads(body["kwargs"]) if body.get("kwargs") else {}
+    wait = body.get("wait", True)
+    host.scheduler.refresh(body.get("snapshot"))
+    if wants(function, "dask_scheduler"):
+        kwargs["dask_scheduler"] = host.scheduler
+    if wants(function, "dask_worker"):
+        kwargs["dask_worker"] = host.scheduler
+    coroutine = inspect.iscoroutinefunction(function)
+    if not wait and not coroutine:
+        raise ValueError("only a coroutine function can be run without waiting for it")
+    result = function(*args, **kwargs)
+    if wait:
+        result = await settle(result)
+    else:
+        host.keep(asyncio.ensure_future(result))
+        result = None
+    return host.told(result=to_serialize(result))
+
+
+async def op_keycall(host, body):
+    """Groups workers by a key function. Source: ``distributed/scheduler.py``, ``workers_to_close``."""
+    host.scheduler.refresh(body.get("snapshot"))
+    function = pickle.loads(body["function"])
+    workers = host.scheduler.workers
+    groups: dict = {}
+    for address in body.get("workers") or list(workers):
+        if address in workers:
+            groups.setdefault(function(workers[address]), []).append(address)
+    return host.told(groups=list(groups.values()))
+
+
+def op_versions(host, body):
+    return distributed.versions.get_versions(packages=body.get("packages"))
+
+
+def op_import_file(host, body):
+    return import_file(body["filename"], body["data"], body.get("load", True))
+
+
+def op_ping(host, body):
+    return {"pid": os.getpid(), "python": sys.executable}
+
+
+# ---------------------------------------------------------------------------------------------- plugins
+
+WITH_SCHEDULER = {"update_graph", "restart", "add_worker", "remove_worker", "add_client", "remove_client"}
+WITH_SCHEDULER.add("valid_workers_downscaling")
+HOOKS = WITH_SCHEDULER | {"start", "before_close", "close", "transition", "log_event"}
+
+
+def plugin_name(plugin) -> str:
+    """Source: ``distributed/diagnostics/plugin.py``, ``_get_plugin_name``."""
+    return getattr(plugin, "name", None) or f"{type(plugin).__name__}-{id(plugin):x}"
+
+
+def hooks_of(plugin) -> list[str]:
+    """The hooks that the class does more in than its base: only those are worth a message."""
+    base = distributed.diagnostics.plugin.SchedulerPlugin
+    return sorted(name for name in HOOKS if getattr(type(plugin), name, None) is not getattr(base, name, None))
+
+
+async def op_plugin_add(host, body):
+    """Source: ``distributed/scheduler.py``, ``register_scheduler_plugin``."""
+    plugin = pickle.loads(body["plugin"])
+    if not isinstance(plugin, distributed.diagnostics.plugin.SchedulerPlugin):
+        raise TypeError(f"a scheduler plugin must be a SchedulerPlugin, not {type(plugin).__name__}")
+    name = body.get("name") or plugin_name(plugin)
+    if body.get("idempotent") and name in host.scheduler.plugins:
+        return host.told(name=name, hooks=hooks_of(host.scheduler.plugins[name]), known=True)
+    host.scheduler.refresh(body.get("snapshot"))
+    await settle(plugin.start(host.scheduler))
+    host.scheduler.plugins[name] = plugin
+    return host.told(name=name, hooks=hooks_of(plugin), known=False)
+
+
+def op_plugin_remove(host, body):
+    host.scheduler.remove_plugin(body["name"])
+    return host.told(names=list(host.scheduler.plugins))
+
+
+async def op_plugin_event(host, body):
+    """Fans out ``events``: ``[hook, args, kwargs]`` each. A plugin that raises is logged and goes on being called."""
+    host.scheduler.refresh(body.get("snapshot"))
+    results = []
+    for hook, args, kwargs in body["events"]:
+        if hook not in HOOKS:
+            raise ValueError(f"no plugin hook is called {hook!r}")
+        first = (host.scheduler,) if hook in WITH_SCHEDULER else ()
+        for name, plugin in list(host.scheduler.plugins.items()):
+            if hook not in hooks_of(plugin):
+                continue
+            try:
+                result = await settle(getattr(plugin, hook)(*first, *args, **kwargs))
+                results.append([name, hook, plain(result)])
+            except Exception:
+                print(f"plugin {name!r} failed in {hook}:", file=sys.stderr)
+                traceback.print_exc()
+    return host.told(results=results)
+
+
+# ---------------------------------------------------------------------------------------------- feeds
+
+
+async def op_feed_open(host, body):
+    """``Scheduler.feed``: a function that is asked again and again."""
+    host.scheduler.refresh(body.get("snapshot"))
+    setup, function, teardown = (pickle.loads(body[name]) if body.get(name) else None for name in FEED)
+    state = await settle(setup(host.scheduler)) if setup else None
+    host.feed_count += 1
+    host.feeds[host.feed_count] = (function, teardown, state)
+    return host.told(feed=host.feed_count)
+
+
+FEED = ("setup", "function", "teardown")
+
+
+async def op_feed_poll(host, body):
+    host.scheduler.refresh(body.get("snapshot"))
+    function, _, state = host.feeds[body["feed"]]
+    result = function(host.scheduler) if state is None else function(host.scheduler, state)
+    return host.told(result=plain(await settle(result)))
+
+
+async def op_feed_close(host, body):
+    _, teardown, state = host.feeds.pop(body["feed"], (None, None, None))
+    if teardown:
+        await settle(teardown(host.scheduler, state))
+    return host.told()
+
+
+OPS = {name.removeprefix("op_"): value for name, value in list(globals().items()) if name.startswith("op_")}
+
+
+# ---------------------------------------------------------------------------------------------- the process
+
+
+class Host:
+    """One process: the scheduler as its users see it, and the answering of requests."""
+
+    def __init__(self):
+        self.scheduler = SchedulerView()
+        self.background: set = set()
+        self.feeds: dict = {}
+        self.feed_count = 0
+
+    def keep(self, task):
+        """A task nobody refers to may be collected before it ends."""
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+
+    def told(self, **result):
+        """A result, with what the call asked the real scheduler to do and the files it uploaded."""
+        files, self.scheduler.__dict__["files"] = self.scheduler.files, {}
+        result["actions"] = self.scheduler.take_actions()
+        result["files"] = [{"filename": name, "data": data, "load": load} for name, (data, load) in files.items()]
+        return result
+
+    async def answer(self, frames) -> list:
+        number = None
+        try:
+            request = loads(frames, deserialize=False)
+            number = request["id"]
+            op = OPS.get(request["op"])
+            if op is None:
+                raise NotImplementedError(f"pyhost has no operation {request['op']!r}")
+            result = await settle(op(self, request["body"]))
+            return dumps({"id": number, "ok": True, "result": result})
+        except Known as error:
+            return refusal(number, error.cause, error.kind)
+        except Exception as error:
+            return refusal(number, error, "raised")
+        except BaseException as error:
+            # Sent as it is, SystemExit would end the client.
+            return refusal(number, RuntimeError(f"code sent to the scheduler raised {error!r}"), "exit")
+
+
+def refusal(number, error, kind) -> list:
+    told = error_message(error)
+    told.pop("status", None)
+    return dumps({"id": number, "ok": False, "kind": kind, **told})
+
+
+async def serve(requests, answers) -> None:
+    """Answers until the parent closes the pipe. A thread reads, so that its end is noticed while user code hangs."""
+    loop = asyncio.get_running_loop()
+    inbox: asyncio.Queue = asyncio.Queue()
+    host = Host()
+    host.scheduler.__dict__["loop"] = loop
+
+    def read():
+        try:
+            while True:
+                loop.call_soon_threadsafe(inbox.put_nowait, read_frames(requests))
+        except BaseException:
+            sys.stderr.flush()
+            os._exit(0)
+
+    threading.Thread(target=read, name="rask-requests", daemon=True).start()
+    while True:
+        frames = await inbox.get()
+        write_frames(answers, await host.answer(frames))
+        del frames
+
+
+def main() -> None:
+    # An interrupt at the terminal reaches the whole group; our parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    requests, answers = PIPES
+    asyncio.run(serve(io.open(requests, "rb"), io.open(answers, "wb")))
+
+
+if __name__ == "__main__":
+    main()

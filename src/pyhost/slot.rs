@@ -1,0 +1,220 @@
+//! One place for a process: starts it when there is work, replaces it when it dies, sets up its successor alike.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio::time::sleep_until;
+use tokio::time::timeout;
+
+use crate::base::Failure;
+use crate::base::Text;
+use crate::base::Value;
+
+use super::PyhostConfig;
+use super::PyhostError;
+use super::process::Broken;
+use super::process::Process;
+use super::reply;
+
+/// What a slot can be told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A request and where its answer goes.
+    Ask { op: Text, body: Value, reply: oneshot::Sender<Result<Value, Failure>> },
+    /// A file that users uploaded: every process must have it.
+    File { body: Value },
+    /// Start now.
+    Warm,
+}
+
+/// Wait before a process is started again after deaths in a row: none at first, since one bad graph says nothing
+/// about the next, then twice as long each time.
+const BACKOFF_STEP: Duration = Duration::from_millis(250);
+/// Longest such wait: users fix their environment and try again.
+const BACKOFF_MAX: Duration = Duration::from_secs(15);
+
+pub(super) struct Slot {
+    number: usize,
+    config: Arc<PyhostConfig>,
+    stop: watch::Receiver<bool>,
+    process: Option<Process>,
+    next_id: u64,
+    deaths: u32,
+    start_after: Instant,
+    /// What a new process must be told first: uploads, then plugins.
+    files: Vec<Value>,
+    plugins: Vec<(Text, Value)>,
+}
+
+/// Ends when the processes shall end: told so, or the last handle is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that no handle is left.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+impl Slot {
+    pub(super) fn new(number: usize, config: Arc<PyhostConfig>, stop: watch::Receiver<bool>) -> Self {
+        Self {
+            number,
+            config,
+            stop,
+            process: None,
+            next_id: 0,
+            deaths: 0,
+            start_after: Instant::now(),
+            files: Vec::new(),
+            plugins: Vec::new(),
+        }
+    }
+
+    /// Serves until told to stop, or until no handle is left.
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+        let mut stop = self.stop.clone();
+        loop {
+            let command = tokio::select! {
+                biased;
+                () = stopped(&mut stop) => break,
+                command = inbox.recv() => command,
+            };
+            let Some(command) = command else { break };
+            match command {
+                Command::Ask { op, body, reply } => {
+                    // Whoever asked may have given up while it was queued.
+                    if !reply.is_closed() {
+                        let answer = self.ask(&op, body).await;
+                        let _ = reply.send(answer);
+                    }
+                }
+                Command::File { body } => self.add_file(body).await,
+                Command::Warm => {
+                    if let Err(error) = self.ensure().await {
+                        tracing::warn!(target: "pyhost", "{error}");
+                    }
+                }
+            }
+        }
+        // The inbox is dropped last: `shutdown` takes that as the sign that the process is gone.
+        if let Some(process) = self.process.take() {
+            process.bury().await;
+        }
+        drop(inbox);
+    }
+
+    async fn ask(&mut self, op: &Text, body: Value) -> Result<Value, Failure> {
+        self.ensure().await?;
+        let result = self.exchange(op, &body).await?;
+        self.note(op, body, &result);
+        Ok(result)
+    }
+
+    /// Remembers what a successor would have to be told.
+    fn note(&mut self, op: &str, body: Value, result: &Value) {
+        let name = || result.field("name").and_then(Value::as_str).map(Text::from);
+        match op {
+            "plugin_add" => {
+                if let Some(name) = name() {
+                    self.plugins.retain(|(known, _)| *known != name);
+                    self.plugins.push((name, body));
+                }
+            }
+            "plugin_remove" => {
+                let name = body.field("name").and_then(Value::as_str);
+                self.plugins.retain(|(known, _)| Some(&**known) != name);
+            }
+            _ => (),
+        }
+    }
+
+    async fn add_file(&mut self, body: Value) {
+        self.files.retain(|known| known.get("filename") != body.get("filename"));
+        if self.process.is_some() {
+            self.set_up("import_file", &body).await;
+        }
+        self.files.push(body);
+    }
+
+    /// Errors of a set-up were told to the user when it was asked for; here they are for the log.
+    async fn set_up(&mut self, op: &str, body: &Value) {
+        if let Err(failure) = self.exchange(&op.into(), body).await {
+            tracing::warn!(target: "pyhost", slot = self.number, op, ?failure, "a new process could not be set up");
+        }
+    }
+
+    async fn ensure(&mut self) -> Result<(), PyhostError> {
+        if self.process.is_some() {
+            return Ok(());
+        }
+        tokio::select! {
+            () = stopped(&mut self.stop) => return Err(PyhostError::Closed),
+            () = sleep_until(self.start_after) => (),
+        }
+        match Process::start(&self.config) {
+            Ok(process) => {
+                tracing::debug!(target: "pyhost", slot = self.number, pid = process.pid, "started");
+                self.process = Some(process);
+            }
+            Err(error) => {
+                self.count_death();
+                return Err(error);
+            }
+        }
+        for body in self.files.clone() {
+            self.set_up("import_file", &body).await;
+        }
+        for (_, body) in self.plugins.clone() {
+            self.set_up("plugin_add", &body).await;
+        }
+        Ok(())
+    }
+
+    fn count_death(&mut self) {
+        let doubled = BACKOFF_STEP.saturating_mul(1 << self.deaths.min(16));
+        let wait = if self.deaths == 0 { Duration::ZERO } else { doubled.min(BACKOFF_MAX) };
+        self.deaths = self.deaths.saturating_add(1);
+        self.start_after = Instant::now() + wait;
+    }
+
+    async fn exchange(&mut self, op: &Text, body: &Value) -> Result<Value, Failure> {
+        // Out of its place while it works: whatever ends this early leaves no half-read answer behind.
+        let Some(mut process) = self.process.take() else { return Err(PyhostError::Closed.into()) };
+        self.next_id += 1;
+        let request =
+            Value::map([("id", Value::from(self.next_id)), ("op", Value::Str(op.clone())), ("body", body.clone())]);
+        let outcome = tokio::select! {
+            () = stopped(&mut self.stop) => None,
+            outcome = timeout(self.config.deadline, process.exchange(&request)) => Some(outcome),
+        };
+        let Some(outcome) = outcome else {
+            process.kill().await;
+            return Err(PyhostError::Closed.into());
+        };
+        match outcome {
+            Ok(Ok(answer)) => {
+                self.process = Some(process);
+                self.deaths = 0;
+                reply::result(&answer, self.next_id)
+            }
+            Ok(Err(Broken::Wire(error))) => {
+                process.kill().await;
+                self.count_death();
+                tracing::warn!(target: "pyhost", %error, "an answer that is no message");
+                Err(PyhostError::Reply { what: "bytes that are no message" }.into())
+            }
+            Ok(Err(Broken::Gone)) => {
+                let pid = process.pid;
+                let (status, last_words) = process.bury().await;
+                self.count_death();
+                Err(PyhostError::Died { op: op.clone(), pid, status, last_words }.into())
+            }
+            Err(_) => {
+                let last_words = process.kill().await;
+                self.count_death();
+                Err(PyhostError::Deadline { op: op.clone(), limit: self.config.deadline, last_words }.into())
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Child processes on this machine: start, watch, log, restart, stop. Knows processes, not what they are for.
+//!
+//! No child outlives us by accident: children are started through `rask exec-child`, which asks the kernel for a
+//! signal at our death before it becomes the program (see [`guard`]). Start children from the main thread: the kernel
+//! binds that signal to the thread that forked.
+
+mod child;
+pub mod guard;
+mod output;
+pub mod policy;
+#[cfg(test)]
+mod tests;
+
+pub use child::{Cause, Child, ParentDeath, Report, Spec, Story, start};
+pub use output::Output;

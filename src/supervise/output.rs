@@ -1,0 +1,114 @@
+//! What children print: passed on line by line, or written to files by themselves; the last lines kept.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Lines kept per child: a Python traceback with its cause.
+const LINES_KEPT: usize = 20;
+/// Longest line that is passed on whole. Unit: bytes.
+const LINE_MAX: usize = 16 << 10;
+/// A log file larger than this is put aside before the next start. Unit: bytes.
+const ROTATE_BYTES: u64 = 16 << 20;
+/// Read from the end of a file for the last lines. Unit: bytes.
+const TAIL_BYTES: u64 = 8 << 10;
+
+/// Where a child's output goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// To our standard error, each line with this prefix.
+    Prefixed(String),
+    /// To a file that the child writes itself, so that it does not need us. `keep` older ones are kept.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// How many older ones.
+        keep: u32,
+    },
+}
+
+/// The last lines a child printed. Shared with the task that reads them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tail(Arc<Mutex<VecDeque<String>>>);
+
+impl Tail {
+    fn push(&self, line: &str) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == LINES_KEPT {
+            lines.pop_front();
+        }
+        lines.push_back(line.to_owned());
+    }
+
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// Passes lines on until the end of `pipe`.
+pub(super) async fn pass_on(mut pipe: impl AsyncRead + Unpin, prefix: String, tail: Tail) {
+    let mut line: Vec<u8> = Vec::new();
+    let mut buffer = [0u8; 4096];
+    // A read error is the end of the pipe for us: the child's death is noticed by its exit.
+    while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+        for byte in buffer.iter().take(count) {
+            if *byte == b'\n' || line.len() >= LINE_MAX {
+                emit(&prefix, &line, &tail);
+                line.clear();
+            }
+            if *byte != b'\n' {
+                line.push(*byte);
+            }
+        }
+    }
+    if !line.is_empty() {
+        emit(&prefix, &line, &tail);
+    }
+}
+
+fn emit(prefix: &str, line: &[u8], tail: &Tail) {
+    let text = String::from_utf8_lossy(line);
+    // Nobody to tell when standard error is gone.
+    let _written = writeln!(io::stderr().lock(), "{prefix}{text}");
+    tail.push(&text);
+}
+
+/// Opens a log file for a child, putting a long one aside first.
+pub(super) fn open_log(path: &Path, keep: u32) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    if fs::metadata(path).is_ok_and(|meta| meta.len() > ROTATE_BYTES) {
+        for age in (1..keep).rev() {
+            let _may_not_exist = fs::rename(aged(path, age), aged(path, age.saturating_add(1)));
+        }
+        if keep > 0 { fs::rename(path, aged(path, 1))? } else { fs::remove_file(path)? }
+    }
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+fn aged(path: &Path, age: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{age}"));
+    name.into()
+}
+
+/// The last lines of a log file, of what was written after `start`.
+pub(super) fn last_lines(path: &Path, start: u64) -> Vec<String> {
+    let read = || -> io::Result<String> {
+        let mut file = File::open(path)?;
+        let end = file.metadata()?.len();
+        file.seek(SeekFrom::Start(start.max(end.saturating_sub(TAIL_BYTES)).min(end)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines.iter().skip(lines.len().saturating_sub(LINES_KEPT)).map(|line| (*line).to_owned()).collect()
+}

@@ -1,0 +1,247 @@
+//! msgpack as Dask uses it: a borrowing reader that never recurses, and an appending writer.
+//!
+//! Source: the msgpack specification; `distributed/protocol/core.py`.
+
+use super::error::WireError;
+
+/// What stands at one place of a msgpack text. Lengths are as announced, nothing was reserved for them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Token<'a> {
+    /// `None`.
+    Nil,
+    /// `True` or `False`.
+    Bool(bool),
+    /// An integer up to `i64::MAX`.
+    Int(i64),
+    /// A larger integer.
+    UInt(u64),
+    /// A float.
+    Float(f64),
+    /// Text, not yet checked to be UTF-8.
+    Str(&'a [u8]),
+    /// Bytes.
+    Bin(&'a [u8]),
+    /// An array of so many values follows.
+    Array(usize),
+    /// A map of so many pairs follows.
+    Map(usize),
+}
+
+/// Reads msgpack from the front. Cloning it is a bookmark.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor<'a> {
+    raw: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// A cursor at the first byte.
+    pub const fn new(raw: &'a [u8]) -> Self {
+        Self { raw, at: 0 }
+    }
+
+    /// How many bytes were read.
+    pub const fn at(&self) -> usize {
+        self.at
+    }
+
+    /// How many bytes are left. No value is shorter than one byte, which bounds every announced count.
+    pub const fn left(&self) -> usize {
+        self.raw.len().saturating_sub(self.at)
+    }
+
+    /// Errors: bytes left over.
+    pub const fn finish(&self) -> Result<(), WireError> {
+        if self.left() == 0 { Ok(()) } else { Err(WireError::Trailing { bytes: self.left() }) }
+    }
+
+    /// The next token. Errors: cut short, or a marker that Dask never sends.
+    #[inline]
+    pub fn token(&mut self) -> Result<Token<'a>, WireError> {
+        let at_byte = self.at;
+        let marker = self.byte()?;
+        Ok(match marker {
+            0x00..=0x7f => Token::Int(i64::from(marker)),
+            0x80..=0x8f => Token::Map(usize::from(marker & 0x0f)),
+            0x90..=0x9f => Token::Array(usize::from(marker & 0x0f)),
+            0xa0..=0xbf => Token::Str(self.take(usize::from(marker & 0x1f))?),
+            0xc0 => Token::Nil,
+            0xc2 | 0xc3 => Token::Bool(marker == 0xc3),
+            0xc4 => Token::Bin(self.take_counted::<1>()?),
+            0xc5 => Token::Bin(self.take_counted::<2>()?),
+            0xc6 => Token::Bin(self.take_counted::<4>()?),
+            0xca => Token::Float(f64::from(f32::from_be_bytes(self.array()?))),
+            0xcb => Token::Float(f64::from_be_bytes(self.array()?)),
+            0xcc => Token::Int(i64::from(u8::from_be_bytes(self.array()?))),
+            0xcd => Token::Int(i64::from(u16::from_be_bytes(self.array()?))),
+            0xce => Token::Int(i64::from(u32::from_be_bytes(self.array()?))),
+            0xcf => {
+                let number = u64::from_be_bytes(self.array()?);
+                i64::try_from(number).map_or(Token::UInt(number), Token::Int)
+            }
+            0xd0 => Token::Int(i64::from(i8::from_be_bytes(self.array()?))),
+            0xd1 => Token::Int(i64::from(i16::from_be_bytes(self.array()?))),
+            0xd2 => Token::Int(i64::from(i32::from_be_bytes(self.array()?))),
+            0xd3 => Token::Int(i64::from_be_bytes(self.array()?)),
+            0xd9 => Token::Str(self.take_counted::<1>()?),
+            0xda => Token::Str(self.take_counted::<2>()?),
+            0xdb => Token::Str(self.take_counted::<4>()?),
+            0xdc => Token::Array(self.count::<2>()?),
+            0xdd => Token::Array(self.count::<4>()?),
+            0xde => Token::Map(self.count::<2>()?),
+            0xdf => Token::Map(self.count::<4>()?),
+            0xe0..=0xff => Token::Int(i64::from(marker as i8)),
+            0xc1 | 0xc7..=0xc9 | 0xd4..=0xd8 => return Err(WireError::BadMarker { marker, at_byte }),
+        })
+    }
+
+    /// Text of `bytes`, which were just read. Errors: not UTF-8.
+    pub fn text(&self, bytes: &'a [u8]) -> Result<&'a str, WireError> {
+        std::str::from_utf8(bytes).map_err(|_| WireError::Text { at_byte: self.at })
+    }
+
+    /// Passes over one value, however deep, and returns its bytes.
+    #[inline]
+    pub fn span(&mut self) -> Result<&'a [u8], WireError> {
+        let from = self.at;
+        let mut missing: u64 = 1;
+        while missing > 0 {
+            missing -= 1;
+            match self.token()? {
+                Token::Array(len) => missing = missing.saturating_add(len as u64),
+                Token::Map(len) => missing = missing.saturating_add(2 * len as u64),
+                Token::Nil
+                | Token::Bool(_)
+                | Token::Int(_)
+                | Token::UInt(_)
+                | Token::Float(_)
+                | Token::Str(_)
+                | Token::Bin(_) => {}
+            }
+        }
+        self.raw.get(from..self.at).ok_or(WireError::Cut { at_byte: self.at })
+    }
+
+    #[inline]
+    fn byte(&mut self) -> Result<u8, WireError> {
+        let byte = *self.raw.get(self.at).ok_or(WireError::Cut { at_byte: self.at })?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    #[inline]
+    fn take(&mut self, len: usize) -> Result<&'a [u8], WireError> {
+        let cut = WireError::Cut { at_byte: self.at };
+        let end = self.at.checked_add(len).ok_or(cut)?;
+        let bytes = self.raw.get(self.at..end).ok_or(cut)?;
+        self.at = end;
+        Ok(bytes)
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        let cut = WireError::Cut { at_byte: self.at };
+        self.take(N)?.try_into().map_err(|_| cut)
+    }
+
+    #[inline]
+    fn count<const N: usize>(&mut self) -> Result<usize, WireError> {
+        Ok(self.array::<N>()?.iter().fold(0, |count, &byte| count << 8 | usize::from(byte)))
+    }
+
+    #[inline]
+    fn take_counted<const N: usize>(&mut self) -> Result<&'a [u8], WireError> {
+        let len = self.count::<N>()?;
+        self.take(len)
+    }
+}
+
+// ---- writing ------------------------------------------------------------------------------------------------
+
+/// Appends nil.
+pub fn put_nil(out: &mut Vec<u8>) {
+    out.push(0xc0);
+}
+
+/// Appends a truth value.
+pub fn put_bool(out: &mut Vec<u8>, b: bool) {
+    out.push(if b { 0xc3 } else { 0xc2 });
+}
+
+/// Appends an integer in its shortest spelling.
+pub fn put_u64(out: &mut Vec<u8>, number: u64) {
+    match number {
+        0..=0x7f => out.push(number as u8),
+        0x80..=0xff => out.extend_from_slice(&[0xcc, number as u8]),
+        0x100..=0xffff => put_marked(out, 0xcd, (number as u16).to_be_bytes()),
+        0x1_0000..=0xffff_ffff => put_marked(out, 0xce, (number as u32).to_be_bytes()),
+        0x1_0000_0000.. => put_marked(out, 0xcf, number.to_be_bytes()),
+    }
+}
+
+/// Appends an integer in its shortest spelling.
+pub fn put_i64(out: &mut Vec<u8>, number: i64) {
+    match number {
+        0.. => put_u64(out, number as u64),
+        -32..=-1 => out.push(number as u8),
+        -0x80..=-33 => out.extend_from_slice(&[0xd0, number as u8]),
+        -0x8000..=-0x81 => put_marked(out, 0xd1, (number as i16).to_be_bytes()),
+        -0x8000_0000..=-0x8001 => put_marked(out, 0xd2, (number as i32).to_be_bytes()),
+        ..=-0x8000_0001 => put_marked(out, 0xd3, number.to_be_bytes()),
+    }
+}
+
+/// Appends a float, whole or not.
+pub fn put_f64(out: &mut Vec<u8>, number: f64) {
+    put_marked(out, 0xcb, number.to_be_bytes());
+}
+
+/// Appends text. Text over 4 GiB, which msgpack can't say, becomes nil.
+pub fn put_str(out: &mut Vec<u8>, text: &str) {
+    match u32::try_from(text.len()) {
+        Ok(len @ 0..=31) => out.push(0xa0 | len as u8),
+        Ok(len @ 32..=0xff) => out.extend_from_slice(&[0xd9, len as u8]),
+        Ok(len @ 0x100..=0xffff) => put_marked(out, 0xda, (len as u16).to_be_bytes()),
+        Ok(len) => put_marked(out, 0xdb, len.to_be_bytes()),
+        Err(_) => return put_nil(out),
+    }
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends bytes. Bytes over 4 GiB, which msgpack can't say, become nil.
+pub fn put_bin(out: &mut Vec<u8>, bytes: &[u8]) {
+    match u32::try_from(bytes.len()) {
+        Ok(len @ 0..=0xff) => out.extend_from_slice(&[0xc4, len as u8]),
+        Ok(len @ 0x100..=0xffff) => put_marked(out, 0xc5, (len as u16).to_be_bytes()),
+        Ok(len) => put_marked(out, 0xc6, len.to_be_bytes()),
+        Err(_) => return put_nil(out),
+    }
+    out.extend_from_slice(bytes);
+}
+
+/// Begins an array. Panics above 2^32 values, more than any message holds.
+pub fn put_array(out: &mut Vec<u8>, len: usize) {
+    match len_u32(len) {
+        len @ 0..=15 => out.push(0x90 | len as u8),
+        len @ 16..=0xffff => put_marked(out, 0xdc, (len as u16).to_be_bytes()),
+        len => put_marked(out, 0xdd, len.to_be_bytes()),
+    }
+}
+
+/// Begins a map. Panics above 2^32 pairs, more than any message holds.
+pub fn put_map(out: &mut Vec<u8>, len: usize) {
+    match len_u32(len) {
+        len @ 0..=15 => out.push(0x80 | len as u8),
+        len @ 16..=0xffff => put_marked(out, 0xde, (len as u16).to_be_bytes()),
+        len => put_marked(out, 0xdf, len.to_be_bytes()),
+    }
+}
+
+fn len_u32(len: usize) -> u32 {
+    u32::try_from(len).expect("a message of ours never counts 2^32 things")
+}
+
+fn put_marked<const N: usize>(out: &mut Vec<u8>, marker: u8, bytes: [u8; N]) {
+    out.push(marker);
+    out.extend_from_slice(&bytes);
+}

@@ -1,0 +1,90 @@
+//! Dask's WebSocket framing: one binary WebSocket message with the number of frames, then one per frame.
+//!
+//! Source: `distributed/comm/ws.py`.
+
+use bytes::Bytes;
+
+use super::error::WireError;
+use super::frame::within;
+use super::message::Message;
+use crate::base::Limits;
+
+/// The payloads of the binary WebSocket messages that carry `message`, in order.
+pub fn encode(message: &Message) -> impl Iterator<Item = Bytes> {
+    let count = (message.frames.len() as u64 + 1).to_le_bytes();
+    std::iter::once(Bytes::copy_from_slice(&count))
+        .chain(std::iter::once(message.head.clone()))
+        .chain(message.frames.iter().cloned())
+}
+
+/// Puts messages together from WebSocket payloads.
+#[derive(Debug)]
+pub struct Assembler {
+    frame_bytes: u64,
+    message_bytes: u64,
+    head_bytes: u64,
+    frames: u64,
+    /// Frames still to come; none between messages.
+    missing: Option<u64>,
+    arrived_bytes: u64,
+    done: Vec<Bytes>,
+}
+
+impl Assembler {
+    /// An assembler at the start of a connection.
+    pub const fn new(limits: &Limits) -> Self {
+        Self {
+            frame_bytes: limits.frame_bytes,
+            message_bytes: limits.message_bytes,
+            head_bytes: limits.head_bytes,
+            frames: limits.frames,
+            missing: None,
+            arrived_bytes: 0,
+            done: Vec::new(),
+        }
+    }
+
+    /// Other limits from now on: a peer that has shaken hands may say more.
+    pub const fn set_limits(&mut self, limits: &Limits) {
+        self.frame_bytes = limits.frame_bytes;
+        self.message_bytes = limits.message_bytes;
+        self.head_bytes = limits.head_bytes;
+        self.frames = limits.frames;
+    }
+
+    /// Nothing of a message has arrived.
+    pub const fn is_idle(&self) -> bool {
+        self.missing.is_none()
+    }
+
+    /// Takes the next payload; gives the message that it completes.
+    pub fn push(&mut self, payload: Bytes) -> Result<Option<Message>, WireError> {
+        let missing = match self.missing {
+            None => {
+                let count: [u8; 8] =
+                    payload.as_ref().try_into().map_err(|_| WireError::Unexpected { what: "a frame count" })?;
+                let count = u64::from_le_bytes(count);
+                within("frames in a message", count, self.frames)?;
+                count
+            }
+            Some(missing) => {
+                let len = payload.len() as u64;
+                let limit = if self.done.is_empty() { self.head_bytes } else { self.frame_bytes };
+                within("bytes in a frame", len, limit)?;
+                self.arrived_bytes = self.arrived_bytes.saturating_add(len);
+                within("bytes in a message", self.arrived_bytes, self.message_bytes)?;
+                self.done.push(payload);
+                missing.saturating_sub(1)
+            }
+        };
+        if missing > 0 {
+            self.missing = Some(missing);
+            return Ok(None);
+        }
+        self.missing = None;
+        self.arrived_bytes = 0;
+        let mut frames = std::mem::take(&mut self.done);
+        let head = if frames.is_empty() { Bytes::new() } else { frames.remove(0) };
+        Ok(Some(Message { head, frames }))
+    }
+}

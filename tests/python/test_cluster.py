@@ -1,0 +1,417 @@
+"""Workers that come, go, die and hang; schedulers that end; every pairing of stock and rask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from distributed import Client, Event, as_completed, get_worker, wait
+from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
+
+from harness import address_of, running_workers, scheduler_kind, wait_until
+
+pytestmark = pytest.mark.timeout(90)
+
+CFG = "DASK_DISTRIBUTED__SCHEDULER__"
+
+
+def inc(x):
+    return x + 1
+
+
+def slow_inc(x, delay=0.02):
+    time.sleep(delay)
+    return x + 1
+
+
+def where(_=None):
+    return get_worker().name
+
+
+def die(*_):
+    os._exit(7)
+
+
+def pid_of(client, name):
+    return client.run(os.getpid, workers=[address_of(client, name)]).popitem()[1]
+
+
+@pytest.fixture
+def connect(request):
+    """Clients of clusters that a test starts itself."""
+    mine = []
+
+    def connect(cluster, **options) -> Client:
+        client = Client(cluster.address, timeout=30, **options)
+        mine.append(client)
+        return client
+
+    yield connect
+    for client in mine:
+        client.close(timeout=5)
+
+
+# --- pairings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("worker", ["stock", "rask"])
+@pytest.mark.parametrize("scheduler", ["stock", "rask"])
+def test_every_pairing_computes(start_cluster, connect, scheduler, worker):
+    if scheduler_kind() == "stock" and "rask" in (scheduler, worker):
+        pytest.skip("no rask in this run")
+    cluster = start_cluster(scheduler=scheduler)
+    cluster.add_worker("w", "--resources", "GPU=2", nthreads=2, kind=worker, nanny=True)
+    client = connect(cluster)
+    client.wait_for_workers(1, timeout=40)
+    assert client.submit(sum, client.map(inc, range(50)), resources={"GPU": 1}).result() == sum(range(1, 51))
+    assert list(client.ncores().values()) == [2]
+    old = pid_of(client, running_workers(client)[0])
+    client.restart(timeout=40)
+    assert client.submit(inc, 1).result() == 2 and pid_of(client, running_workers(client)[0]) != old
+
+
+# --- joining and leaving -------------------------------------------------------------------------
+
+
+def test_work_that_waits_starts_when_a_worker_joins(start_cluster, connect):
+    cluster = start_cluster()
+    client = connect(cluster)
+    early = client.map(inc, range(20))
+    assert rpc_states(client, early) == {"queued"} or rpc_states(client, early) <= {"queued", "no-worker"}
+    cluster.add_worker("first")
+    assert client.gather(early) == list(range(1, 21))
+    pinned = client.submit(where, workers="second", pure=False)
+    cluster.add_worker("second")
+    assert pinned.result(timeout=40) == "second"
+    cluster.workers.pop("second").stop()
+    wait_until(lambda: running_workers(client) == ["first"], "the worker that left is gone")
+    assert client.submit(inc, 100).result() == 101
+
+
+def rpc_states(client, futures):
+    return set(client.sync(client.scheduler.get_task_status, keys=[f.key for f in futures]).values()) - {None}
+
+
+def test_retiring_a_worker_loses_nothing(start_cluster, connect):
+    cluster = start_cluster()
+    a, b = cluster.add_worker("a"), cluster.add_worker("b")
+    client = connect(cluster)
+    client.wait_for_workers(2, timeout=40)
+    data = [client.submit(np.arange, 1000 + i, workers="a", key=f"d-{i}") for i in range(20)]
+    scattered = client.scatter(b"not computable again", workers=["a"], hash=False)
+    wait([*data, scattered])
+    address = address_of(client, "a")
+    retired = client.retire_workers([address])
+    assert list(retired) == [address]
+    assert a.wait() == 0 and b.alive()
+    assert client.gather(scattered) == b"not computable again"
+    assert [len(x) for x in client.gather(data)] == [1000 + i for i in range(20)]
+    assert running_workers(client) == ["b"] and client.retire_workers([address]) == {}
+    story = client.story("d-3")
+    assert sum(line[2:4] == ("processing", "memory") for line in story if line[0] == "scheduler") == 1  # moved, not redone
+
+
+def test_retiring_under_load(start_cluster, connect):
+    cluster = start_cluster()
+    for name in "abc":
+        cluster.add_worker(name)
+    client = connect(cluster)
+    client.wait_for_workers(3, timeout=40)
+    xs = client.map(slow_inc, range(150), key="load")
+    ys = client.map(slow_inc, xs, delay=0)
+    total = client.submit(sum, ys)
+    wait(xs[:20])
+    assert len(client.retire_workers(names=["a", "b"])) == 2
+    assert total.result(timeout=60) == sum(range(2, 152))
+    assert running_workers(client) == ["c"]
+
+
+def test_a_name_that_is_taken_is_refused(start_cluster, connect):
+    cluster = start_cluster()
+    cluster.add_worker("same")
+    client = connect(cluster)
+    client.wait_for_workers(1, timeout=40)
+    again = cluster.add_worker("same-2", "--name", "same")
+    assert again.wait(40) != 0 and "name taken" in again.output()
+    assert running_workers(client) == ["same"] and client.submit(inc, 1).result() == 2
+
+
+# --- restart -------------------------------------------------------------------------------------
+
+
+def test_restart_gives_fresh_workers_and_cancels_everything(cluster, client, second):
+    held = client.map(inc, range(10))
+    wait(held)
+    blocked = client.submit(time.sleep, 60, pure=False)
+    other = second.submit(inc, 1, key="of-another")
+    wait(other)
+    before = client.run(os.getpid)
+    client.restart(timeout=40)
+    assert held[0].status == "cancelled" and blocked.status == "cancelled"
+    wait_until(other.cancelled, "the other client's futures are gone too")
+    after = client.run(os.getpid)
+    assert len(after) == 2 and not set(before.values()) & set(after.values())
+    assert client.gather(client.map(inc, range(10))) == list(range(1, 11))
+
+
+def test_restart_of_chosen_workers(cluster, client):
+    alice, bob = address_of(client, "alice"), address_of(client, "bob")
+    bobs = pid_of(client, "bob")
+    kept = client.submit(inc, 1, workers="bob")
+    wait(kept)
+    assert client.restart_workers([alice], timeout=40) == {alice: "OK"}
+    wait_until(lambda: running_workers(client) == ["alice", "bob"], "both run", 30)
+    assert pid_of(client, "bob") == bobs and kept.result() == 2 and address_of(client, "bob") == bob
+
+
+# --- death ---------------------------------------------------------------------------------------
+
+
+def test_a_killed_worker_costs_a_recompute_and_nothing_else(start_cluster, connect):
+    cluster = start_cluster()
+    a, _ = cluster.add_worker("a"), cluster.add_worker("b")
+    client = connect(cluster)
+    client.wait_for_workers(2, timeout=40)
+    x = client.submit(lambda: (get_worker().name, 5), workers="a", allow_other_workers=True, pure=False)
+    lost = client.scatter("only copy", workers=["a"], hash=False)
+    assert x.result() == ("a", 5)
+    a.kill()
+    wait_until(lambda: x.status == "finished" and running_workers(client) == ["b"], "recomputed", 30)
+    assert x.result(timeout=30) == ("b", 5)
+    wait_until(lambda: lost.cancelled(), "scattered data is lost with its only holder")
+
+
+def test_killed_worker_error_names_the_task(start_cluster, connect):
+    cluster = start_cluster(env={CFG + "ALLOWED_FAILURES": 0})
+    cluster.add_worker("w", nanny=True)
+    client = connect(cluster)
+    client.wait_for_workers(1, timeout=40)
+    deadly = client.submit(die, key="deadly")
+    after = client.submit(inc, deadly)
+    with pytest.raises(KilledWorker, match="deadly") as info:
+        deadly.result(timeout=40)
+    assert info.value.task == "deadly" and info.value.allowed_failures == 0 and info.value.last_worker.name == "w"
+    with pytest.raises(KilledWorker):
+        after.result(timeout=40)
+    assert client.submit(inc, 1).result(timeout=40) == 2  # the nanny brought it back
+
+
+def test_a_deadly_task_is_given_up_after_allowed_failures(start_cluster, connect):
+    cluster = start_cluster(env={CFG + "ALLOWED_FAILURES": 1})
+    cluster.add_worker("w", nanny=True)
+    client = connect(cluster)
+    client.wait_for_workers(1, timeout=40)
+    with Client(cluster.address, set_as_default=False) as other:
+        runs = []
+        other.subscribe_topic("ran", runs.append)
+
+        def note_and_die():
+            get_worker().log_event("ran", 1)
+            time.sleep(0.2)
+            os._exit(1)
+
+        with pytest.raises(KilledWorker):
+            client.submit(note_and_die).result(timeout=60)
+        assert len(other.get_events("ran")) == 2
+
+
+def reference(n):
+    """The graph of the load test, computed without Dask."""
+    level = [((i * 7919) % 1000) / 10 for i in range(n)]
+    layers = [level]
+    for depth in range(3):
+        level = [level[i] + 2 * level[(i + 1) % n] - level[(i * 3 + depth) % n] for i in range(n)]
+        layers.append(level)
+    return [sum(level) for level in layers]
+
+
+def test_kill_9_under_load_changes_no_result(start_cluster, connect):
+    cluster = start_cluster(env={CFG + "ALLOWED_FAILURES": 100})
+    for name in ("a", "b"):
+        cluster.add_worker(name, nanny=True, nthreads=2)
+    client = connect(cluster)
+    client.wait_for_workers(2, timeout=40)
+
+    def leaf(i):
+        time.sleep(0.004)
+        return ((i * 7919) % 1000) / 10
+
+    def mix(a, b, c):
+        time.sleep(0.004)
+        return a + 2 * b - c
+
+    n = 120
+    level = client.map(leaf, range(n), pure=False)
+    sums = [client.submit(sum, level)]
+    for depth in range(3):
+        level = [client.submit(mix, level[i], level[(i + 1) % n], level[(i * 3 + depth) % n], pure=False) for i in range(n)]
+        sums.append(client.submit(sum, level))
+    kills = 0
+    for future in as_completed(sums[:3]):
+        victim = running_workers(client)
+        if victim:
+            os.kill(pid_of(client, victim[kills % len(victim)]), signal.SIGKILL)
+            kills += 1
+    assert client.gather(sums) == reference(n)
+    assert kills >= 2
+
+
+def test_a_silent_worker_is_dropped_after_its_time_to_live(start_cluster, connect):
+    cluster = start_cluster(env={CFG + "WORKER_TTL": "1s"})  # at least ten heartbeats: 5 s
+    cluster.add_worker("quick")
+    stopped = cluster.add_worker("stopped")
+    client = connect(cluster)
+    client.wait_for_workers(2, timeout=40)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: running_workers(client) == ["quick"], "the silent worker is dropped", 25, 0.2)
+        assert client.gather(client.map(inc, range(10))) == list(range(1, 11))
+    finally:
+        os.kill(stopped.pid, signal.SIGCONT)
+
+
+# --- ends ----------------------------------------------------------------------------------------
+
+
+def test_idle_timeout_ends_the_scheduler_and_its_workers(start_cluster, connect):
+    cluster = start_cluster(args=("--idle-timeout", "1500 ms"))
+    worker = cluster.add_worker("w")
+    client = connect(cluster)
+    client.wait_for_workers(1, timeout=40)
+    assert client.submit(slow_inc, 1, delay=2.5).result() == 2  # busy is not idle
+    client.close()
+    assert cluster.proc.wait(20) == 0 and worker.wait(20) == 0
+    assert not cluster.file.exists()
+
+
+def test_shutdown_ends_the_scheduler_and_its_workers(start_cluster, connect):
+    cluster = start_cluster(args=("--pid-file", "sched.pid"))
+    worker = cluster.add_worker("w", nanny=True)
+    client = connect(cluster)
+    client.wait_for_workers(1, timeout=40)
+    assert (cluster.dir / "sched.pid").read_text().strip() == str(cluster.proc.pid)
+    client.shutdown()
+    assert cluster.proc.wait(20) == 0 and worker.wait(20) == 0
+    assert not (cluster.dir / "sched.pid").exists()
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_scheduler_cleanly(start_cluster, sig):
+    cluster = start_cluster(dashboard=True)
+    identity = json.loads(cluster.file.read_text())
+    assert identity["type"] == "Scheduler" and identity["workers"] == {} and identity["services"]["dashboard"] > 0
+    worker = cluster.add_worker("w")
+    wait_until(lambda: "Registered to" in worker.output(), "the worker has registered", 30)
+    cluster.proc.popen.send_signal(sig)
+    assert cluster.proc.wait(20) in (0, -sig, 128 + sig)
+    assert worker.wait(20) == 0
+    assert "Scheduler at:" in cluster.proc.output() and not cluster.file.exists()
+
+
+@pytest.mark.parametrize("name, error", [("nobody", NoValidWorkerError), (None, NoWorkerError)])
+def test_no_workers_timeout(start_cluster, connect, name, error):
+    cluster = start_cluster(env={CFG + "NO_WORKERS_TIMEOUT": "1s"})
+    client = connect(cluster)
+    if name:
+        cluster.add_worker("w")
+        client.wait_for_workers(1, timeout=40)
+    with pytest.raises(error):
+        client.submit(inc, 1, workers=name).result(timeout=30)
+
+
+# --- placing -------------------------------------------------------------------------------------
+
+
+def test_idle_workers_steal(cluster, client):
+    wait(client.submit(slow_inc, -1, delay=0.05))  # its duration is now known
+    futures = client.map(slow_inc, range(60), delay=0.05, workers="alice", allow_other_workers=True, pure=False)
+    wait(futures)
+    holders = {w for who in client.who_has(futures).values() for w in who}
+    assert len(holders) == 2
+
+
+def test_tasks_go_where_their_data_is(cluster, client):
+    big = {name: client.submit(bytes, 5_000_000, workers=name, pure=False) for name in ("alice", "bob")}
+    wait(list(big.values()))
+    for name, data in big.items():
+        assert client.submit(lambda b: get_worker().name, data, pure=False).result() == name
+
+
+def test_root_tasks_are_held_back(cluster, client):
+    """Worker saturation 1.1: a two-thread worker gets no more than three root tasks at once."""
+    gate = Event("rootish-gate")
+    futures = client.map(lambda _: Event("rootish-gate").wait(timeout=30), range(40), pure=False)
+    states = lambda: client.sync(client.scheduler.get_task_status, keys=[f.key for f in futures]).values()
+    wait_until(lambda: list(states()).count("queued") == 34, "34 of 40 are queued", 10)
+    assert list(states()).count("processing") == 6
+    gate.set()
+    wait(futures)
+    gate.clear()
+
+
+def test_adaptive_target_follows_the_load(cluster, client):
+    assert client.sync(client.scheduler.adaptive_target) <= 2
+    wait(client.submit(slow_inc, -2, delay=0.3, pure=False))
+    futures = client.map(slow_inc, range(400), delay=0.3, pure=False)
+    target = lambda: client.sync(client.scheduler.adaptive_target, target_duration="5s")
+    wait_until(lambda: target() >= 4, "more workers are wanted")
+    client.cancel(futures)
+
+
+@pytest.mark.timeout(45)
+def test_adaptive_scales_a_cluster_object(start_cluster):
+    """Adaptive drives a SpecCluster whose scheduler is the one under test."""
+    from distributed.deploy.spec import ProcessInterface, SpecCluster
+
+    cluster = start_cluster()
+
+    class Remote:
+        """The scheduler as a SpecCluster wants it: something with an address that it can await and close."""
+
+        address, external_address, status = cluster.address, None, None
+
+        def __init__(self, **kwargs):
+            from distributed.core import Status
+
+            self.status = Status.running
+
+        def __await__(self):
+            async def start():
+                return self
+
+            return start().__await__()
+
+        async def close(self):
+            pass
+
+    class Process(ProcessInterface):
+        def __init__(self, scheduler, name, **kwargs):
+            super().__init__(scheduler=scheduler, name=name)
+            self.name = name
+
+        async def start(self):
+            self.proc = cluster.add_worker(self.name)
+            await super().start()
+
+        async def close(self):
+            cluster.workers.pop(self.name, None)
+            await asyncio.to_thread(self.proc.stop)
+            await super().close()
+
+    class Cluster(SpecCluster):
+        def _new_worker_name(self, worker_number):
+            return f"adapted-{worker_number}"  # workers say their names as strings
+
+    with Cluster(scheduler={"cls": Remote}, worker={"cls": Process}, shutdown_scheduler=False) as spec:
+        with Client(spec, timeout=30) as client:
+            spec.adapt(minimum=0, maximum=2, interval="200 ms", wait_count=3, target_duration="500 ms")
+            futures = client.map(slow_inc, range(40), delay=0.05, pure=False)
+            assert client.gather(futures) == list(range(1, 41))
+            assert cluster.workers
+            del futures
+            wait_until(lambda: not cluster.workers, "idle workers are taken away", 30)

@@ -1,0 +1,219 @@
+//! Who may name whom, which words pure code may not contain, and module docs: as a text search.
+//!
+//! Standard library only: `rustc --test tests/tidy.rs` builds it in a second, so the gate runs it first. Run it from
+//! the root of the repository.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Module and what it may name with `crate::`. `*` is everything.
+const MAY_NAME: &[(&str, &str)] = &[
+    ("base", ""),
+    ("sched", "base"),
+    ("wire", "base"),
+    ("pickle", "base"),
+    ("config", "base"),
+    ("clock", "base"),
+    ("graph", "base pickle"),
+    ("host", "base clock"),
+    ("pki", "base clock"),
+    ("store", "base"),
+    ("net", "base clock wire pki"),
+    ("link", "base clock wire"),
+    ("door", "base clock link"),
+    ("supervise", "base clock host"),
+    ("pyhost", "base clock wire supervise"),
+    ("cluster", "base clock config sched wire pickle graph net pyhost"),
+    ("peer", "base clock wire pki net supervise"),
+    ("fleet", "base clock link supervise peer"),
+    ("feed", "base clock sched cluster fleet peer host"),
+    ("gateway", "base config link fleet pki store"),
+    ("http", "base config cluster feed gateway"),
+    ("app", "*"),
+    ("cli", "base config app supervise"),
+];
+
+/// Modules, and single files elsewhere, that hold data and rules only.
+const PURE: &[&str] = &[
+    "base",
+    "sched",
+    "wire",
+    "pickle",
+    "graph",
+    "config",
+    "supervise/policy.rs",
+    "peer/member.rs",
+    "fleet/plan.rs",
+    "feed/delta.rs",
+    "cluster/translate.rs",
+];
+
+/// Words that a pure module may not contain, comments and tests aside.
+const IMPURE: &[&str] = &[
+    "Instant",
+    "SystemTime",
+    "RandomState",
+    "thread_rng",
+    "tokio",
+    "async",
+    "tracing",
+    "println!",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::thread",
+    "std::process",
+    "std::time",
+];
+
+/// A Rust file below `src/`.
+struct Source {
+    path: String,
+    module: String,
+    text: String,
+}
+
+fn sources() -> Vec<Source> {
+    let mut files = Vec::new();
+    walk(Path::new("src"), &mut files);
+    files.sort();
+    assert!(!files.is_empty(), "run this from the root of the repository");
+    files.into_iter().map(read).collect()
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            walk(&path, files);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+fn read(path: PathBuf) -> Source {
+    let below = path.strip_prefix("src").expect("below src").to_string_lossy().into_owned();
+    let module = below.split('/').next().unwrap_or_default().trim_end_matches(".rs").to_owned();
+    Source { text: fs::read_to_string(&path).expect("UTF-8"), path: below, module }
+}
+
+impl Source {
+    fn is_root(&self) -> bool {
+        matches!(self.path.as_str(), "lib.rs" | "main.rs")
+    }
+
+    fn is_test(&self) -> bool {
+        self.path.ends_with("tests.rs") || self.path.contains("/tests/")
+    }
+
+    fn is_pure(&self) -> bool {
+        PURE.iter().any(|pure| self.module == *pure || self.path == *pure)
+    }
+
+    /// Lines without comments, with their numbers.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate().map(|(index, line)| (index + 1, line));
+        lines.map(|(number, line)| (number, line.split("//").next().unwrap_or_default()))
+    }
+
+    /// Number of the line where unit tests begin.
+    fn tests_begin(&self) -> usize {
+        let lines: Vec<&str> = self.text.lines().collect();
+        let begins = |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod tests {");
+        lines.windows(2).position(begins).map_or(usize::MAX, |index| index + 1)
+    }
+}
+
+/// The modules named with `crate::x` in a line.
+fn named(line: &str) -> impl Iterator<Item = &str> {
+    line.split("crate::").skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+fn holds_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        !part(line[..at].chars().next_back()) && !part(line[at + word.len()..].chars().next())
+    })
+}
+
+fn report(found: Vec<String>) {
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+#[test]
+fn modules_name_only_what_they_may() {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| !source.is_root()) {
+        let Some((_, may)) = MAY_NAME.iter().find(|(module, _)| *module == source.module) else {
+            found.push(format!("src/{}: module {} is not in the table", source.path, source.module));
+            continue;
+        };
+        for (number, line) in source.code() {
+            if line.contains("crate::{") {
+                found.push(format!("src/{}:{number}: one `use crate::` line per module, please", source.path));
+            }
+            for name in named(line) {
+                let allowed = *may == "*" || name == source.module || may.split(' ').any(|other| other == name);
+                if !allowed && !name.is_empty() {
+                    found.push(format!("src/{}:{number}: {} may not name {name}", source.path, source.module));
+                }
+            }
+        }
+    }
+    report(found);
+}
+
+#[test]
+fn pure_modules_touch_no_clock_no_files_no_network_and_no_runtime() {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| source.is_pure() && !source.is_test()) {
+        let end = source.tests_begin();
+        for (number, line) in source.code().filter(|(number, _)| *number < end) {
+            for word in IMPURE.iter().filter(|word| holds_word(line, word)) {
+                found.push(format!("src/{}:{number}: {word} in pure code", source.path));
+            }
+        }
+    }
+    report(found);
+}
+
+/// `tokio::time::Instant` is fine: it is for deadlines, and stands still in tests that say so.
+#[test]
+fn only_the_clock_reads_the_clock() {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| source.module != "clock" && !source.is_test()) {
+        let end = source.tests_begin();
+        for (number, line) in source.code().filter(|(number, _)| *number < end) {
+            let of_std = line.contains("std::time") && holds_word(line, "Instant");
+            if of_std || holds_word(line, "SystemTime") || line.contains("thread_rng") {
+                found.push(format!("src/{}:{number}: the clock is read in clock.rs only", source.path));
+            }
+        }
+    }
+    report(found);
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let without = sources().into_iter().filter(|source| !source.is_test() && !source.text.starts_with("//!"));
+    report(without.map(|source| format!("src/{}: does not open with //!", source.path)).collect());
+}
+
+#[test]
+fn no_unsafe_no_todo() {
+    let mut found = Vec::new();
+    for source in sources() {
+        for (number, line) in source.text.lines().enumerate() {
+            for word in
+                ["unsafe", "TODO", "FIXME", "todo!", "unimplemented!"].into_iter().filter(|w| holds_word(line, w))
+            {
+                found.push(format!("src/{}:{}: {word}", source.path, number + 1));
+            }
+        }
+    }
+    report(found);
+}
