@@ -130,6 +130,9 @@ impl Scheduler {
             self.recommend(task, TaskState::Forgotten);
             return;
         }
+        if !self.is_asked_for(task) {
+            return;
+        }
         if let Some(dependency) = self.failed_dependency(task) {
             let blame = self.tasks[dependency].blame().unwrap_or(dependency);
             self.inherit_blame(task, blame);
@@ -156,6 +159,14 @@ impl Scheduler {
         if self.tasks[task].waiting_on.is_empty() {
             self.recommend(task, TaskState::Processing);
         }
+    }
+
+    /// Does anyone still want it? Whoever asked may have erred between asking and now.
+    fn is_asked_for(&self, task: TaskId) -> bool {
+        let entry = &self.tasks[task];
+        let waits =
+            |id: TaskId| self.tasks[id].state == TaskState::Waiting || self.recommended(id) == Some(TaskState::Waiting);
+        entry.is_needed() || entry.dependents.iter().any(waits)
     }
 
     /// An input that erred and is not about to be tried again: waiting for it would be for ever.
@@ -535,6 +546,7 @@ impl Scheduler {
         self.tasks[task].dependents = dependents;
         self.set_state(task, TaskState::Erred);
         self.report_erred(task);
+        self.fire_and_forget_done(task);
     }
 
     /// From `processing`, `queued`, `no-worker` (and `memory`, for actors). Source: `_propagate_erred`.
