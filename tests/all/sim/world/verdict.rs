@@ -73,14 +73,14 @@ impl World<'_> {
                 let state = self.sched.task(key).map(|task| task.state);
                 let agrees = match belief {
                     Belief::Finished => state == Some("memory"),
-                    // A graph that could not be read fails keys that never became tasks.
-                    Belief::Erred => state == Some("erred") || state.is_none(),
+                    // A graph that could not be read fails keys that never became tasks, and others that did.
+                    Belief::Erred => state == Some("erred") || self.in_unreadable(key),
                     Belief::Pending => false,
                 };
                 if !agrees {
                     return Err(format!("{} thinks {key} {belief:?}, but it is {state:?}", client.name));
                 }
-                if *belief == Belief::Erred && state.is_some() && !self.may_err(key) {
+                if *belief == Belief::Erred && state == Some("erred") && !self.may_err(key) {
                     let failure = self.sched.task(key).and_then(|task| task.failure.cloned());
                     return Err(format!("{key} erred, but nothing calls for that: {failure:?}"));
                 }
@@ -146,12 +146,15 @@ impl World<'_> {
             })
     }
 
+    fn in_unreadable(&self, key: &Key) -> bool {
+        self.graphs.iter().any(|graph| graph.unreadable && graph.wanted.contains(key))
+    }
+
     /// Was the key submitted in a graph whose inputs may be gone? Such a graph is given up as a whole.
     pub(super) fn may_lose_inputs(&self, key: &Key) -> bool {
-        self.graphs
-            .iter()
-            .filter(|graph| graph.wanted.contains(key))
-            .any(|graph| graph.tasks.iter().any(|task| self.may_be_cancelled(&task.key)))
+        self.graphs.iter().filter(|graph| graph.wanted.contains(key)).any(|graph| {
+            graph.tasks.iter().map(|task| &task.key).chain(&graph.wanted).any(|key| self.may_be_cancelled(key))
+        })
     }
 
     /// May this task end in failure?
