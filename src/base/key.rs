@@ -320,7 +320,7 @@ fn put_int(out: &mut Vec<u8>, number: i64) {
 }
 
 fn put_float(out: &mut Vec<u8>, number: f64) {
-    if number.fract() == 0.0 && number >= -9_223_372_036_854_775_808.0 && number < 9_223_372_036_854_775_808.0 {
+    if number.fract() == 0.0 && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number) {
         return put_int(out, number as i64);
     }
     if number.fract() == 0.0 && number > 0.0 && number < 18_446_744_073_709_551_616.0 {

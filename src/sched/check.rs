@@ -66,7 +66,7 @@ impl Scheduler {
             let known = self.workers.get(worker).is_some_and(|worker| worker.has_what.contains(&id));
             ensure!(known, "a holder does not know it");
         }
-        ensure!((task.state == TaskState::Memory) == !task.who_has.is_empty(), "{} holders", task.who_has.len());
+        ensure!((task.state == TaskState::Memory) != task.who_has.is_empty(), "{} holders", task.who_has.len());
         ensure!((task.state == TaskState::Processing) == task.processing_on.is_some(), "processing_on is wrong");
         ensure!(self.replicated.contains(&id) == (task.who_has.len() > 1), "replicated is wrong");
         self.check_state(id, task)
