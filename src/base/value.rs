@@ -257,6 +257,8 @@ pub enum PyError {
         key: Key,
         /// Address of the worker that died last.
         worker: Text,
+        /// Its name.
+        name: Value,
         /// `allowed-failures`.
         allowed_failures: u32,
     },

@@ -389,7 +389,7 @@ pub(super) fn error_text(error: &PyError) -> String {
             Some(key) => format!("KeyError({})", key.part()),
             None => "KeyError()".to_owned(),
         },
-        PyError::KilledWorker { key, worker, allowed_failures } => {
+        PyError::KilledWorker { key, worker, allowed_failures, .. } => {
             format!("KilledWorker({}, {}, {allowed_failures})", key.part(), quoted(worker))
         }
         PyError::NoWorker { key, timeout_secs } => format!("NoWorkerError({}, {timeout_secs})", key.part()),

@@ -170,7 +170,12 @@ fn written() -> Vec<PickledPart> {
         PyError::builtin("ValueError", "bad"),
         PyError::builtin("TimeoutError", "t"),
         PyError::MissingKey("k".into()),
-        PyError::KilledWorker { key: key.clone(), worker: "tcp://a:1".into(), allowed_failures: 3 },
+        PyError::KilledWorker {
+            key: key.clone(),
+            worker: "tcp://a:1".into(),
+            name: "tcp://a:1".into(),
+            allowed_failures: 3,
+        },
         PyError::NoWorker { key: key.clone(), timeout_secs: 3.0 },
         PyError::NoValidWorker {
             key: key.clone(),

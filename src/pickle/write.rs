@@ -32,10 +32,10 @@ pub fn error(error: &PyError) -> Bytes {
             call(&mut out, module, class, |out| put_text(out, message.as_bytes()));
         }
         PyError::MissingKey(key) => call(&mut out, "builtins", "KeyError", |out| put_arg(out, key)),
-        PyError::KilledWorker { key, worker, allowed_failures } => {
+        PyError::KilledWorker { key, worker, name, allowed_failures } => {
             call(&mut out, "distributed.scheduler", "KilledWorker", |out| {
                 put_key(out, key);
-                namespace(out, &[("address", Value::Str(worker.clone())), ("name", Value::Str(worker.clone()))]);
+                namespace(out, &[("address", Value::Str(worker.clone())), ("name", name.clone())]);
                 put_int(out, i64::from(*allowed_failures));
             });
         }

@@ -9,6 +9,8 @@ use crate::base::{CallId, ClientId, Key, TaskId, Text, Value, WorkerId};
 
 impl Scheduler {
     pub(super) fn on_client_added(&mut self, name: Text) {
+        // Whoever comes is about to do something: the idle time starts over.
+        self.idle_since = None;
         self.client_named(&name);
     }
 

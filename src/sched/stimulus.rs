@@ -67,6 +67,7 @@ impl Scheduler {
             let text: Text = format!("name taken, {name}").into();
             return self.out.push(Effect::Answer { call, answer: Answer::Refused(text) });
         }
+        self.idle_since = None;
         let address = hello.address.clone();
         self.total_nthreads += u64::from(hello.nthreads);
         let status = hello.status;
@@ -170,6 +171,7 @@ impl Scheduler {
                 let failure = Failure::Raised(PyError::KilledWorker {
                     key: key.clone(),
                     worker: address.clone(),
+                    name: self.workers[worker].hello.name.clone(),
                     allowed_failures: self.config.allowed_failures,
                 });
                 self.transitions += 1;
