@@ -187,4 +187,17 @@ mod tests {
             assert!(parsed.is_ok(), "{line}: {}", parsed.expect_err("an error"));
         }
     }
+
+    /// Wrapper scripts append flags: the last one wins, as in Dask; what may be repeated is kept.
+    #[test]
+    fn the_last_of_a_repeated_flag_wins_and_lists_grow() {
+        let line = "rask worker a:1 --nworkers 1 --preload a --nworkers 2 --no-nanny --nanny --preload b";
+        let Command::Worker(worker) = Cli::try_parse_from(line.split(' ')).expect("valid").command else {
+            panic!("another command")
+        };
+        let common = Common { config: None, state_dir: None, log_format: None };
+        let args = worker.args(&common).expect("fits together");
+        assert_eq!((args.nworkers.as_deref(), args.no_nanny), (Some("2"), false));
+        assert_eq!(args.pass, ["--preload", "a", "--preload", "b"]);
+    }
 }

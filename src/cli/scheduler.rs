@@ -9,7 +9,10 @@ use crate::app::{Failure, SchedulerArgs};
 
 /// Flags of `rask scheduler`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Example:\n  rask scheduler --host 127.0.0.1 --port 0 --scheduler-file scheduler.json")]
+#[command(
+    args_override_self = true,
+    after_help = "Example:\n  rask scheduler --host 127.0.0.1 --port 0 --scheduler-file scheduler.json"
+)]
 pub(super) struct Scheduler {
     /// URI, IP or hostname to listen on [default: every interface]
     #[arg(long)]

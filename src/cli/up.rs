@@ -13,6 +13,7 @@ use crate::config::{Auto, parse_size};
 /// Flags of `rask up`.
 #[derive(Debug, Clone, Args)]
 #[command(
+    args_override_self = true,
     after_help = "Examples:\n  rask up\n  rask up --nworkers 2 --nthreads 4 --memory-limit 8GiB\n  rask up --port 0 --scheduler-port 0   (any free ports)\n\nThen, in Python:\n  from distributed import Client\n  client = Client(\"tcp://127.0.0.1:8786\")"
 )]
 pub(super) struct Up {
@@ -29,6 +30,7 @@ pub(super) struct Up {
 /// Flags of `rask run`.
 #[derive(Debug, Clone, Args)]
 #[command(
+    args_override_self = true,
     after_help = "Example:\n  rask run analysis.py --year 2026\n\nClient() without arguments inside the script connects to the cluster. The exit code is the script's."
 )]
 pub(super) struct Run {

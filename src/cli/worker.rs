@@ -11,6 +11,7 @@ use crate::app::{Failure, WorkerArgs};
 /// Flags of `rask worker`.
 #[derive(Debug, Clone, Args)]
 #[command(
+    args_override_self = true,
     after_help = "Examples:\n  rask worker tcp://127.0.0.1:8786 --nworkers auto\n  rask worker --scheduler-file scheduler.json --nthreads 2 --resources \"GPU=1\""
 )]
 pub(super) struct Worker {

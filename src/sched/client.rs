@@ -47,7 +47,11 @@ impl Scheduler {
     pub(super) fn client_desires(&mut self, client: ClientId, keys: &[Key]) {
         for key in keys {
             if let Some(task) = self.find(key) {
-                self.desire(client, task);
+                let at_rest = matches!(self.tasks[task].state, TaskState::Memory | TaskState::Erred);
+                // Nobody would ever release for `fire-and-forget` what is done already.
+                if client != self.fire_and_forget || !at_rest {
+                    self.desire(client, task);
+                }
                 self.report(client, task);
             }
         }
@@ -190,6 +194,12 @@ impl Scheduler {
         for placed in data {
             let holders: Vec<WorkerId> = placed.holders.into_iter().filter(|&id| self.is_registered(id)).collect();
             if holders.is_empty() {
+                // Lost before it was known: whoever waits for it would wait for ever.
+                if let (Some(client), None) = (client, self.find(&placed.key)) {
+                    let keys = vec![placed.key];
+                    let message = ToClient::CancelledKeys { keys, reason: "lost data".into(), msg: Value::Nil };
+                    self.out.push(Effect::ToClient { client, message });
+                }
                 continue;
             }
             let task = self.find(&placed.key).unwrap_or_else(|| {

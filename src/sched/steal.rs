@@ -150,6 +150,8 @@ impl Scheduler {
         self.log(vec!["stealing".into()], Value::Array(message));
         self.check_idle_saturated(info.thief);
         self.check_idle_saturated(info.victim);
+        // What was moved away left a slot.
+        self.fill_open_slots();
     }
 
     fn move_task(&mut self, task: TaskId, victim: WorkerId, thief: WorkerId) {

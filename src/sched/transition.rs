@@ -130,6 +130,15 @@ impl Scheduler {
             self.recommend(task, TaskState::Forgotten);
             return;
         }
+        if !self.is_asked_for(task) {
+            return;
+        }
+        if let Some(dependency) = self.failed_dependency(task) {
+            let blame = self.tasks[dependency].blame().unwrap_or(dependency);
+            self.inherit_blame(task, blame);
+            self.recommend(task, TaskState::Erred);
+            return;
+        }
         self.set_state(task, TaskState::Waiting);
         for at in 0..self.tasks[task].dependencies.len() {
             let dependency = self.tasks[task].dependencies[at];
@@ -150,6 +159,20 @@ impl Scheduler {
         if self.tasks[task].waiting_on.is_empty() {
             self.recommend(task, TaskState::Processing);
         }
+    }
+
+    /// Does anyone still want it? Whoever asked may have erred between asking and now.
+    fn is_asked_for(&self, task: TaskId) -> bool {
+        let entry = &self.tasks[task];
+        let waits =
+            |id: TaskId| self.tasks[id].state == TaskState::Waiting || self.recommended(id) == Some(TaskState::Waiting);
+        entry.is_needed() || entry.dependents.iter().any(waits)
+    }
+
+    /// An input that erred and is not about to be tried again: waiting for it would be for ever.
+    fn failed_dependency(&self, task: TaskId) -> Option<TaskId> {
+        let stays = |id: TaskId| matches!(self.recommended(id), None | Some(TaskState::Erred));
+        self.tasks[task].dependencies.iter().copied().find(|&id| self.tasks[id].state == TaskState::Erred && stays(id))
     }
 
     // ---- into processing -------------------------------------------------------------------------------------
@@ -457,7 +480,7 @@ impl Scheduler {
         let entry = &self.tasks[task];
         if entry.run_spec.is_none() || entry.lost_dependencies {
             self.recommend(task, TaskState::Forgotten);
-        } else if entry.is_needed() && !entry.dependencies.iter().any(|&id| self.tasks[id].state == TaskState::Erred) {
+        } else if entry.is_needed() {
             self.recommend(task, TaskState::Waiting);
         }
         let waiters = std::mem::take(&mut self.tasks[task].waiters);
@@ -523,6 +546,7 @@ impl Scheduler {
         self.tasks[task].dependents = dependents;
         self.set_state(task, TaskState::Erred);
         self.report_erred(task);
+        self.fire_and_forget_done(task);
     }
 
     /// From `processing`, `queued`, `no-worker` (and `memory`, for actors). Source: `_propagate_erred`.

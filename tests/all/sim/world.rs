@@ -1,0 +1,727 @@
+//! The world around one scheduler: worker processes, clients, connections between them, and what goes wrong.
+//!
+//! A heap of `(Now, sequence, thing)`. Order is kept within a connection and nowhere else.
+
+mod effects;
+mod faults;
+mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write;
+
+use rask::base::{CallId, GraphTask, Key, Now, Rng, Text, TicketId, Value, WorkerId};
+use rask::sched::{
+    Action, Erred, Event, Finished, GraphOpen, Heartbeat, SchedConfig, Scheduler, StartStop, ToClient, ToWorker,
+    WorkerHello, WorkerStatus,
+};
+
+use super::TRACE_LENGTH;
+use super::client::{Client, Send};
+use super::graphs::{Places, Truths};
+use super::worker::{Machine, Outcome, Transfer, Up};
+
+pub const MS: u64 = 1_000;
+pub const SEC: u64 = 1_000_000;
+
+/// What happened in a run, to see that enough did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub digest: u64,
+    pub steps: u64,
+    pub computes: u64,
+    pub steals: u64,
+    pub deaths: u64,
+    pub crashes: u64,
+    pub retired: u64,
+    pub restarts: u64,
+    pub erred: u64,
+    pub cancelled: u64,
+    pub finished: u64,
+    pub queued: u64,
+    pub seconds: u64,
+}
+
+impl Report {
+    pub fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.computes += other.computes;
+        self.steals += other.steals;
+        self.deaths += other.deaths;
+        self.crashes += other.crashes;
+        self.retired += other.retired;
+        self.restarts += other.restarts;
+        self.erred += other.erred;
+        self.cancelled += other.cancelled;
+        self.finished += other.finished;
+        self.queued += other.queued;
+        self.seconds += other.seconds;
+    }
+}
+
+/// A place where a worker process may run, with a name and perhaps an address that never change.
+pub struct Slot {
+    pub name: Value,
+    pub host: String,
+    /// Comes back under its old address.
+    pub sticky: bool,
+    pub nthreads: u32,
+    pub resources: Vec<(Text, f64)>,
+    /// How many processes ran here.
+    pub boots: usize,
+    pub proc: Option<usize>,
+    /// Starts again when its process is gone.
+    pub enabled: bool,
+}
+
+/// A worker process and its stream.
+pub struct Proc {
+    pub slot: usize,
+    pub alive: bool,
+    pub machine: Machine,
+    pub worker: Option<WorkerId>,
+    pub status: WorkerStatus,
+    /// News sent before this arrives only if it arrives before this.
+    pub cut_at: Option<Now>,
+    pub up_last: Now,
+    pub down_last: Now,
+    pub mute_until: Now,
+}
+
+/// What may happen next.
+pub enum Thing {
+    Boot(usize),
+    Register(usize),
+    Serving(usize),
+    Up(usize, Up),
+    StatusUp(usize, WorkerStatus),
+    EofUp(usize),
+    Unregister(WorkerId),
+    Down(usize, ToWorker),
+    EofDown(usize),
+    Executed(usize, Key, Outcome),
+    Secede(usize, Key),
+    Ask { asker: usize, from: Text, keys: Vec<Key> },
+    Gathered(usize, Text, Transfer),
+    RetryBusy(usize, Text),
+    FindMissing(usize),
+    Beat(usize),
+    Resume(usize),
+    Join(usize),
+    Act(usize),
+    Stream(usize, Send),
+    Pump(usize),
+    Tell(usize, ToClient),
+    Part(TicketId),
+    Rpc(usize, Event),
+    Driver(Event),
+    Fault,
+}
+
+/// A graph between `ReadGraph` and its last part.
+pub struct Reading {
+    pub client: usize,
+    pub parts: VecDeque<Vec<GraphTask>>,
+    pub unreadable: bool,
+}
+
+/// What a call is about, for its answer.
+pub enum Call {
+    Worker(usize),
+    Retry,
+    VariableGet(usize),
+    QueueGet(usize),
+    Other,
+}
+
+pub struct World<'t> {
+    pub rng: Rng,
+    pub sched: Scheduler,
+    pub now: Now,
+    sequence: u64,
+    heap: BTreeMap<(Now, u64), Thing>,
+    pub config: SchedConfig,
+    pub slots: Vec<Slot>,
+    pub procs: Vec<Proc>,
+    pub listening: BTreeMap<Text, usize>,
+    /// Workers as the effects so far say.
+    pub registered: BTreeMap<WorkerId, usize>,
+    pub clients: Vec<Client>,
+    pub truths: Truths,
+    pub places: Places,
+    pub graphs: Vec<super::graphs::Graph>,
+    pub readings: BTreeMap<TicketId, Reading>,
+    pub calls: BTreeMap<CallId, (Option<usize>, Call)>,
+    pub next_call: u64,
+    /// How slow the network is now: messages take up to this long. Unit: microseconds.
+    pub lag_us: u64,
+    pub faults: bool,
+    pub faults_until: Now,
+    pub excused: BTreeSet<Key>,
+    pub report: Report,
+    digesting: bool,
+    idle_ticks: u32,
+    trace: Option<&'t mut VecDeque<String>>,
+}
+
+struct Digest(u64);
+
+impl Write for Digest {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for byte in text.bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Ok(())
+    }
+}
+
+impl<'t> World<'t> {
+    pub fn new(seed: u64, trace: Option<&'t mut VecDeque<String>>) -> Self {
+        let mut rng = Rng::new(seed ^ 0x5EED);
+        let config = any_config(&mut rng);
+        let slots: Vec<Slot> = (0..1 + rng.below(6)).map(|at| any_slot(at, &mut rng)).collect();
+        let addresses: Vec<Text> =
+            slots.iter().filter(|slot| slot.sticky).map(|slot| format!("tcp://{}:4000", slot.host).into()).collect();
+        let faults_until = Now((2 + rng.below(40) as u64) * SEC);
+        let sched = Scheduler::new(config.clone(), seed);
+        let mut world = Self {
+            sched,
+            now: Now(0),
+            sequence: 0,
+            heap: BTreeMap::new(),
+            config,
+            procs: Vec::new(),
+            listening: BTreeMap::new(),
+            registered: BTreeMap::new(),
+            clients: Vec::new(),
+            truths: Truths::new(),
+            places: Places { addresses },
+            graphs: Vec::new(),
+            readings: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            next_call: 0,
+            lag_us: 2 * MS,
+            faults: true,
+            faults_until,
+            excused: BTreeSet::new(),
+            report: Report { digest: 0xcbf2_9ce4_8422_2325, ..Report::default() },
+            digesting: seed % 8 == 0,
+            idle_ticks: 0,
+            trace,
+            slots,
+            rng,
+        };
+        for slot in 0..world.slots.len() {
+            let at = world.rng.below(2_000_000) as u64;
+            world.push(at, Thing::Boot(slot));
+        }
+        for _ in 0..1 + world.rng.below(3) {
+            world.add_client();
+        }
+        let rate = [0, 2, 6, 15][world.rng.below(4)];
+        for _ in 0..rate {
+            let at = world.rng.below(faults_until.0 as usize) as u64;
+            world.push(at, Thing::Fault);
+        }
+        world
+    }
+
+    /// Faults and work, then only work until everything wanted is settled, then the end of all clients.
+    pub fn run(mut self) -> Result<Report, String> {
+        self.run_until(self.faults_until)?;
+        self.heal()?;
+        let patience = self.now.plus_us(1_500 * SEC);
+        while !self.settled() {
+            if self.now > patience {
+                return Err(self.stuck());
+            }
+            self.run_until(self.now.plus_us(SEC))?;
+        }
+        self.run_until(self.now.plus_us(15 * SEC))?;
+        self.check_rest()?;
+        self.everyone_leaves()?;
+        self.run_until(self.now.plus_us(20 * SEC))?;
+        self.check_empty()?;
+        self.report.seconds = self.now.0 / SEC;
+        Ok(self.report)
+    }
+
+    pub fn push(&mut self, delay_us: u64, thing: Thing) {
+        self.push_at(self.now.plus_us(delay_us), thing);
+    }
+
+    pub fn push_at(&mut self, at: Now, thing: Thing) {
+        self.sequence += 1;
+        self.heap.insert((at, self.sequence), thing);
+    }
+
+    /// How long a message takes.
+    pub fn lag(&mut self) -> u64 {
+        50 + self.rng.below(self.lag_us as usize) as u64
+    }
+
+    /// Sends to the scheduler on a worker's stream.
+    pub fn push_up(&mut self, proc: usize, thing: Thing) {
+        let at = self.procs[proc].up_last.max(self.now.plus_us(self.rng_lag()));
+        self.procs[proc].up_last = at;
+        self.push_at(at, thing);
+    }
+
+    /// Sends to a worker on its stream.
+    pub fn push_down(&mut self, proc: usize, thing: Thing) {
+        let at = self.procs[proc].down_last.max(self.now.plus_us(self.rng_lag()));
+        self.procs[proc].down_last = at;
+        self.push_at(at, thing);
+    }
+
+    fn rng_lag(&mut self) -> u64 {
+        self.lag()
+    }
+
+    /// Sends to the scheduler on a client's stream.
+    pub fn push_stream(&mut self, client: usize, send: Send) {
+        let at = self.clients[client].up_last.max(self.now.plus_us(self.rng_lag()));
+        self.clients[client].up_last = at;
+        self.push_at(at, Thing::Stream(client, send));
+    }
+
+    pub fn run_until(&mut self, until: Now) -> Result<(), String> {
+        loop {
+            let next = self.heap.first_key_value().map(|((at, _), _)| *at);
+            let deadline = self.sched.next_deadline();
+            if let Some(deadline) = deadline
+                && deadline <= until.max(self.now)
+                && next.is_none_or(|next| deadline <= next)
+            {
+                self.idle_ticks = if deadline <= self.now { self.idle_ticks + 1 } else { 0 };
+                if self.idle_ticks > 1000 {
+                    return Err(format!("ticks at {:?} without end: the deadline stays {deadline:?}", self.now));
+                }
+                self.now = self.now.max(deadline);
+                self.step(Event::Tick)?;
+                continue;
+            }
+            if next.is_none_or(|next| next > until) {
+                self.now = self.now.max(until);
+                return Ok(());
+            }
+            if let Some(((at, _), thing)) = self.heap.pop_first() {
+                if at > self.now {
+                    self.idle_ticks = 0;
+                }
+                self.now = self.now.max(at);
+                self.happen(thing)?;
+            }
+        }
+    }
+
+    /// One step of the scheduler, its check, and what it asks for.
+    pub fn step(&mut self, event: Event) -> Result<(), String> {
+        self.report.steps += 1;
+        let quiet = matches!(event, Event::Heartbeat { .. } | Event::Tick);
+        let told = (self.trace.is_some()).then(|| format!("{:>12.6} {event:?}", self.now.0 as f64 / 1e6));
+        let mut out = Vec::new();
+        self.sched.step(self.now, event, &mut out);
+        if self.digesting {
+            let mut digest = Digest(self.report.digest);
+            for effect in &out {
+                let _ = write!(digest, "{effect:?}");
+            }
+            self.report.digest = digest.0;
+        }
+        if let Some(told) = told.filter(|_| !quiet || !out.is_empty()) {
+            self.note(told);
+            for effect in &out {
+                let text = format!("                 -> {effect:?}");
+                self.note(text);
+            }
+        }
+        self.sched.check().map_err(|broken| format!("check: {broken}"))?;
+        for effect in out {
+            self.carry_out(effect)?;
+        }
+        Ok(())
+    }
+
+    pub fn note(&mut self, mut text: String) {
+        if let Some(trace) = &mut self.trace {
+            if std::env::var("RASK_SIM_GREP").is_ok_and(|wanted| !text.contains(&wanted)) {
+                return;
+            }
+            if trace.len() >= TRACE_LENGTH {
+                trace.pop_front();
+            }
+            if text.len() > 2000 {
+                let cut = (0..2000).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+                text.truncate(cut);
+            }
+            trace.push_back(text);
+        }
+    }
+
+    pub fn call(&mut self, client: Option<usize>, about: Call) -> CallId {
+        self.next_call += 1;
+        self.calls.insert(self.next_call, (client, about));
+        self.next_call
+    }
+
+    pub fn add_client(&mut self) {
+        let acts = 2 + self.rng.below(10);
+        self.clients.push(Client::new(format!("Client-{}", self.clients.len()).into(), acts));
+        let at = self.rng.below(1_000_000) as u64;
+        self.push(at, Thing::Join(self.clients.len() - 1));
+    }
+
+    fn happen(&mut self, thing: Thing) -> Result<(), String> {
+        match thing {
+            Thing::Boot(slot) => self.boot(slot),
+            Thing::Register(proc) => self.register(proc)?,
+            Thing::Serving(proc) => self.start_serving(proc),
+            Thing::Up(proc, up) => self.hear_worker(proc, up)?,
+            Thing::StatusUp(proc, status) => {
+                if let Some(worker) = self.procs[proc].worker.filter(|_| !self.is_cut(proc)) {
+                    self.step(Event::WorkerStatus { worker, status })?;
+                }
+            }
+            Thing::EofUp(proc) => {
+                if let Some(worker) = self.procs[proc].worker {
+                    let reason = "stream ended".into();
+                    self.step(Event::RemoveWorker { worker, expected: false, close: false, reason })?;
+                }
+            }
+            Thing::Unregister(worker) => {
+                let reason = "unregister".into();
+                self.step(Event::RemoveWorker { worker, expected: false, close: false, reason })?;
+            }
+            Thing::Down(proc, message) => self.tell_worker(proc, message)?,
+            Thing::EofDown(proc) => self.kill(proc, false),
+            Thing::Executed(proc, key, outcome) => {
+                if self.procs[proc].alive {
+                    let mut acts = Vec::new();
+                    self.procs[proc].machine.on_executed(&key, outcome, &mut acts);
+                    self.worker_acts(proc, acts);
+                }
+            }
+            Thing::Secede(proc, key) => {
+                if self.procs[proc].alive {
+                    let mut acts = Vec::new();
+                    self.procs[proc].machine.on_secede(&key, &mut acts);
+                    self.worker_acts(proc, acts);
+                }
+            }
+            Thing::Ask { asker, from, keys } => self.serve_data(asker, from, &keys),
+            Thing::Gathered(proc, from, transfer) => {
+                if self.procs[proc].alive {
+                    let mut acts = Vec::new();
+                    self.procs[proc].machine.on_gathered(&from, &transfer, &mut acts);
+                    self.worker_acts(proc, acts);
+                }
+            }
+            Thing::RetryBusy(proc, from) => {
+                if self.procs[proc].alive {
+                    let mut acts = Vec::new();
+                    self.procs[proc].machine.on_retry_busy(&from, &mut acts);
+                    self.worker_acts(proc, acts);
+                }
+            }
+            Thing::FindMissing(proc) => {
+                if self.procs[proc].alive {
+                    let mut acts = Vec::new();
+                    self.procs[proc].machine.find_missing(&mut acts);
+                    self.worker_acts(proc, acts);
+                    self.push(SEC, Thing::FindMissing(proc));
+                }
+            }
+            Thing::Beat(proc) => self.beat(proc)?,
+            Thing::Resume(proc) => self.set_status(proc, WorkerStatus::Running),
+            Thing::Join(client) => {
+                let name = self.clients[client].name.clone();
+                self.step(Event::ClientAdded { name: name.clone() })?;
+                self.clients[client].id = self.sched.client_id(&name);
+                self.push(0, Thing::Act(client));
+            }
+            Thing::Act(client) => self.act(client)?,
+            Thing::Stream(client, send) => {
+                self.clients[client].held_back.push_back(send);
+                self.pump(client)?;
+            }
+            Thing::Pump(client) => self.pump(client)?,
+            Thing::Tell(client, message) => self.tell_client(client, &message)?,
+            Thing::Part(ticket) => self.read_part(ticket)?,
+            Thing::Rpc(client, event) => {
+                if self.clients[client].alive {
+                    self.step(event)?;
+                } else if let Event::Coord { call, .. } | Event::Retry { call, .. } = event {
+                    self.calls.remove(&call);
+                }
+            }
+            Thing::Driver(event) => self.step(event)?,
+            Thing::Fault => {
+                if self.faults {
+                    self.go_wrong()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // ---- life of a worker --------------------------------------------------------------------------------------
+
+    fn boot(&mut self, at: usize) {
+        let slot = &mut self.slots[at];
+        if !slot.enabled || slot.proc.is_some() {
+            return;
+        }
+        let port = 4000 + if slot.sticky { 0 } else { slot.boots };
+        slot.boots += 1;
+        slot.proc = Some(self.procs.len());
+        let address: Text = format!("tcp://{}:{port}", slot.host).into();
+        let machine = Machine::new(address.clone(), slot.nthreads as usize);
+        self.listening.insert(address, self.procs.len());
+        self.procs.push(Proc {
+            slot: at,
+            alive: true,
+            machine,
+            worker: None,
+            status: WorkerStatus::Init,
+            cut_at: None,
+            up_last: self.now,
+            down_last: self.now,
+            mute_until: Now(0),
+        });
+        self.push_up(self.procs.len() - 1, Thing::Register(self.procs.len() - 1));
+    }
+
+    fn register(&mut self, proc: usize) -> Result<(), String> {
+        let status = if self.rng.below(4) == 0 { WorkerStatus::Running } else { WorkerStatus::Init };
+        let entry = &mut self.procs[proc];
+        entry.status = status;
+        let slot = &self.slots[entry.slot];
+        let hello = WorkerHello {
+            address: entry.machine.address.clone(),
+            name: slot.name.clone(),
+            server_id: format!("Worker-{proc}").into(),
+            host: slot.host.as_str().into(),
+            nanny: Some(format!("tcp://{}:9000", slot.host).into()),
+            nthreads: slot.nthreads,
+            memory_limit: 0,
+            status,
+            resources: slot.resources.clone(),
+        };
+        let call = self.call(None, Call::Worker(proc));
+        self.step(Event::AddWorker { call, worker: Box::new(hello) })
+    }
+
+    fn start_serving(&mut self, proc: usize) {
+        if !self.procs[proc].alive {
+            return;
+        }
+        if self.procs[proc].status == WorkerStatus::Init {
+            self.set_status(proc, WorkerStatus::Running);
+        }
+        self.push(SEC, Thing::FindMissing(proc));
+        self.push(100 * MS, Thing::Beat(proc));
+    }
+
+    pub fn set_status(&mut self, proc: usize, status: WorkerStatus) {
+        if !self.procs[proc].alive || self.procs[proc].status == status {
+            return;
+        }
+        self.procs[proc].status = status;
+        self.push_up(proc, Thing::StatusUp(proc, status));
+        let mut acts = Vec::new();
+        self.procs[proc].machine.set_running(status == WorkerStatus::Running, &mut acts);
+        self.worker_acts(proc, acts);
+    }
+
+    /// The process ends. With `cut`, news on its way is lost.
+    pub fn kill(&mut self, proc: usize, cut: bool) {
+        let entry = &mut self.procs[proc];
+        if !entry.alive {
+            return;
+        }
+        entry.alive = false;
+        if cut {
+            entry.cut_at = Some(self.now);
+        }
+        let (at, address) = (entry.slot, entry.machine.address.clone());
+        if self.listening.get(&address) == Some(&proc) {
+            self.listening.remove(&address);
+        }
+        self.report.deaths += 1;
+        let text = format!("                 worker {address} (process {proc}) dies, news cut: {cut}");
+        self.note(text);
+        self.push_up(proc, Thing::EofUp(proc));
+        if let Some(worker) = self.procs[proc].worker
+            && self.rng.below(4) == 0
+        {
+            let delay = self.lag();
+            self.push(delay, Thing::Unregister(worker));
+        }
+        self.slots[at].proc = None;
+        let delay = 10 * MS + self.rng.below(3_000_000) as u64;
+        self.push(delay, Thing::Boot(at));
+    }
+
+    fn is_cut(&self, proc: usize) -> bool {
+        self.procs[proc].cut_at.is_some()
+    }
+
+    fn hear_worker(&mut self, proc: usize, up: Up) -> Result<(), String> {
+        let Some(worker) = self.procs[proc].worker else { return Ok(()) };
+        if self.is_cut(proc) {
+            return Ok(());
+        }
+        let truth = |key: &Key| self.truths.get(key);
+        let event = match up {
+            Up::Finished { key, run } => {
+                let (run_us, nbytes) = truth(&key).map_or((1, 1), |truth| (truth.run_us, truth.nbytes));
+                let stop = self.now.0 as f64 / 1e6;
+                let startstops = vec![StartStop { action: Action::Compute, start: stop - run_us as f64 / 1e6, stop }];
+                let done = Finished {
+                    key,
+                    run_id: run,
+                    nbytes: Some(nbytes),
+                    type_pickle: bytes::Bytes::new(),
+                    typename: "int".into(),
+                    metadata: Value::Nil,
+                    startstops,
+                };
+                Event::TaskFinished { worker, done }
+            }
+            Up::Erred { key, run } => {
+                let failure = rask::base::Failure::Remote {
+                    exception: Value::Nil,
+                    traceback: Value::Nil,
+                    exception_text: "ValueError()".into(),
+                    traceback_text: "".into(),
+                };
+                Event::TaskErred { worker, erred: Box::new(Erred { key, run_id: run, failure }) }
+            }
+            Up::Release { key } => Event::ReleaseWorkerData { worker, key },
+            Up::AddKeys { key } => Event::AddKeys { worker, keys: vec![key] },
+            Up::LongRunning { key, run } => Event::LongRunning { worker, key, run_id: run, compute_secs: Some(0.01) },
+            Up::Reschedule { key } => Event::Reschedule { worker, key },
+            Up::StealResponse { key, state, stimulus } => {
+                Event::StealResponse { worker, key, state: state.map(Into::into), stimulus }
+            }
+            Up::Refresh { keys } => Event::RefreshWhoHas { worker, keys },
+        };
+        self.step(event)
+    }
+
+    fn tell_worker(&mut self, proc: usize, message: ToWorker) -> Result<(), String> {
+        if !self.procs[proc].alive {
+            return Ok(());
+        }
+        let mut acts = Vec::new();
+        let machine = &mut self.procs[proc].machine;
+        match message {
+            ToWorker::Compute(compute) => machine.on_compute(&compute, &mut acts),
+            ToWorker::FreeKeys { keys } => machine.on_free_keys(&keys, &mut acts),
+            ToWorker::RemoveReplicas { keys } => machine.on_remove_replicas(&keys, &mut acts),
+            ToWorker::AcquireReplicas { data } => machine.on_acquire_replicas(&data, &mut acts),
+            ToWorker::StealRequest { key, stimulus } => machine.on_steal_request(&key, &stimulus, &mut acts),
+            ToWorker::RefreshWhoHas { data } => machine.on_refresh_who_has(&data, &mut acts),
+            ToWorker::RemoveWorker { address } => machine.on_remove_worker(&address, &mut acts),
+            ToWorker::Status { status } => {
+                let able = matches!(self.procs[proc].status, WorkerStatus::Running | WorkerStatus::Paused);
+                if status == WorkerStatus::ClosingGracefully && !able {
+                    let status = self.procs[proc].status;
+                    self.push_up(proc, Thing::StatusUp(proc, status));
+                } else {
+                    self.set_status(proc, status);
+                }
+            }
+            ToWorker::Close { .. } => self.kill(proc, false),
+            ToWorker::ShuffleFail { .. } => {}
+        }
+        self.worker_acts(proc, acts);
+        Ok(())
+    }
+
+    fn beat(&mut self, proc: usize) -> Result<(), String> {
+        if !self.procs[proc].alive {
+            return Ok(());
+        }
+        let pause = 300 * MS + self.rng.below(400_000) as u64;
+        self.push(pause, Thing::Beat(proc));
+        if self.procs[proc].mute_until > self.now {
+            return Ok(());
+        }
+        let Some(worker) = self.procs[proc].worker else { return Ok(()) };
+        if !self.registered.contains_key(&worker) {
+            // Answered with `missing`: the worker closes.
+            self.kill(proc, false);
+            return Ok(());
+        }
+        let machine = &self.procs[proc].machine;
+        let nbytes: i64 = machine.held().iter().filter_map(|key| self.truths.get(key)).map(|truth| truth.nbytes).sum();
+        let executing = machine.executing().into_iter().map(|key| (key, 0.01)).collect();
+        let beat = Heartbeat {
+            executing,
+            bandwidth: Some(1e8),
+            memory: 100_000_000 + nbytes as u64,
+            managed: nbytes as u64,
+            ..Heartbeat::default()
+        };
+        self.step(Event::Heartbeat { worker, beat: Box::new(beat) })
+    }
+
+    fn serve_data(&mut self, asker: usize, from: Text, keys: &[Key]) {
+        let transfer = match self.listening.get(&from).map(|&proc| &self.procs[proc]) {
+            None => Transfer::Broken,
+            Some(peer) => {
+                let busy = if peer.status == WorkerStatus::Running { 30 } else { 3 };
+                let held = keys.iter().filter(|key| peer.machine.has(key)).cloned().collect();
+                if self.rng.below(busy) == 0 { Transfer::Busy } else { Transfer::Data(held) }
+            }
+        };
+        let delay = self.lag() + self.rng.below(50_000) as u64;
+        self.push(delay, Thing::Gathered(asker, from, transfer));
+    }
+}
+
+fn any_config(rng: &mut Rng) -> SchedConfig {
+    SchedConfig {
+        allowed_failures: rng.below(4) as u32,
+        idle_timeout_secs: [None, Some(1.0), Some(60.0)][rng.below(3)],
+        no_workers_timeout_secs: [None, None, None, Some(5.0)][rng.below(4)],
+        work_stealing: rng.below(3) > 0,
+        work_stealing_interval_secs: [0.1, 1.0][rng.below(2)],
+        worker_saturation: [1.1, 1.1, f64::INFINITY, 0.5, 2.0][rng.below(5)],
+        worker_ttl_secs: [None, Some(5.0), Some(300.0)][rng.below(3)],
+        unknown_task_duration_secs: [0.5, 0.01][rng.below(2)],
+        validate: false,
+        amm_start: rng.below(4) > 0,
+        amm_interval_secs: [0.2, 2.0][rng.below(2)],
+        amm_reduce_replicas: rng.below(4) > 0,
+        story_length: 100,
+        ..SchedConfig::default()
+    }
+}
+
+fn any_slot(at: usize, rng: &mut Rng) -> Slot {
+    // The first always comes back, and has everything, so that nothing waits for ever once faults end.
+    let resources = if at == 0 || rng.below(3) == 0 { vec![("GPU".into(), 2.0)] } else { Vec::new() };
+    Slot {
+        name: if rng.below(2) == 0 { Value::Int(at as i64) } else { Value::from(format!("w{at}")) },
+        host: format!("10.0.0.{}", at + 1),
+        sticky: at == 0 || rng.below(3) == 0,
+        nthreads: 1 + rng.below(4) as u32,
+        resources,
+        boots: 0,
+        proc: None,
+        enabled: true,
+    }
+}
+
+/// The request that opens a graph.
+pub fn opening(client: rask::base::ClientId, graph: &super::graphs::Graph) -> Box<GraphOpen> {
+    Box::new(GraphOpen {
+        client,
+        keys: graph.wanted.clone(),
+        submitting_task: None,
+        fifo_timeout_secs: 0.1,
+        actors: graph.actors.clone(),
+    })
+}
