@@ -480,7 +480,7 @@ mod tests {
             run_id: 7,
             priority: Priority { user: 0.0, generation: 0.99, order: 3.0 },
             inputs,
-            run_spec: Arc::new(Opaque { head: Bytes::from_static(b"\xc0"), frames: Vec::new() }),
+            run_spec: Arc::new(Opaque { head: Bytes::from_static(b"\x81\xaenum-sub-frames\x00"), frames: Vec::new() }),
             annotations: Some(Arc::new(annotations)),
             actor: false,
         };
