@@ -285,7 +285,8 @@ impl Scheduler {
                 && matches!(self.tasks[task].state, TaskState::Released)
             {
                 let blame = self.tasks[dependency].blame().filter(|&id| self.tasks.get(id).is_some());
-                self.inherit_blame(task, blame.unwrap_or(dependency));
+                self.inherit_blame(task, dependency);
+                self.tasks[task].rare_mut().blame = Some(blame.unwrap_or(dependency));
                 self.recommend(task, TaskState::Erred);
             }
         }
@@ -297,7 +298,10 @@ impl Scheduler {
         made.sort_unstable();
         for task in made {
             let unused = self.tasks.get(task).is_some_and(|entry| {
-                entry.state == TaskState::Released && entry.dependents.is_empty() && entry.who_wants.is_empty()
+                // An input may have erred while the graph was open, and taken this one along.
+                matches!(entry.state, TaskState::Released | TaskState::Erred)
+                    && entry.dependents.is_empty()
+                    && entry.who_wants.is_empty()
             });
             if unused {
                 self.recommend(task, TaskState::Forgotten);

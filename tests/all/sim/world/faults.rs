@@ -250,16 +250,18 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Cuts a graph in parts. Tasks may come before what they need.
+    /// Cuts a graph in parts. Within one part tasks may come before what they need; later parts need earlier ones.
     fn cut(&mut self, tasks: &[GraphTask]) -> std::collections::VecDeque<Vec<GraphTask>> {
-        let mut tasks = tasks.to_vec();
-        if self.rng.below(3) == 0 {
-            for at in (1..tasks.len()).rev() {
-                tasks.swap(at, self.rng.below(at + 1));
+        let size = tasks.len().div_ceil(1 + self.rng.below(4)).max(1);
+        let mut parts: std::collections::VecDeque<_> = tasks.chunks(size).map(<[GraphTask]>::to_vec).collect();
+        for part in &mut parts {
+            let disorder = self.rng.below(3) == 0;
+            for at in (1..part.len()).rev().filter(|_| disorder) {
+                let other = self.rng.below(at + 1);
+                part.swap(at, other);
             }
         }
-        let size = tasks.len().div_ceil(1 + self.rng.below(4)).max(1);
-        tasks.chunks(size).map(<[GraphTask]>::to_vec).collect()
+        parts
     }
 
     pub(super) fn read_part(&mut self, ticket: u64) -> Result<(), String> {

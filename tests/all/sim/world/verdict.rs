@@ -105,7 +105,9 @@ impl World<'_> {
             if let Some(key) = said.difference(&held).next() {
                 return Err(format!("{key} is said to be at {}, but is not", entry.machine.address));
             }
-            if let Some(key) = held.difference(&said).next() {
+            // Data that was scattered for a client that left before it could say so is not the scheduler's to know.
+            let unsaid = |key: &&Key| self.sched.task(key).is_some() || !self.truths[*key].scattered;
+            if let Some(key) = held.difference(&said).find(unsaid) {
                 let state = self.sched.task(key).map(|task| task.state);
                 return Err(format!("{} holds {key} ({state:?}) and nobody knows", entry.machine.address));
             }
@@ -152,9 +154,18 @@ impl World<'_> {
 
     /// Was the key submitted in a graph whose inputs may be gone? Such a graph is given up as a whole.
     pub(super) fn may_lose_inputs(&self, key: &Key) -> bool {
-        self.graphs.iter().filter(|graph| graph.wanted.contains(key)).any(|graph| {
-            graph.tasks.iter().map(|task| &task.key).chain(&graph.wanted).any(|key| self.may_be_cancelled(key))
-        })
+        let mut seen = BTreeSet::from([key]);
+        let mut stack = vec![key];
+        while let Some(key) = stack.pop() {
+            if self.may_be_cancelled(key) {
+                return true;
+            }
+            for graph in self.graphs.iter().filter(|graph| graph.wanted.contains(key)) {
+                let inputs = graph.tasks.iter().flat_map(|task| &task.dependencies);
+                stack.extend(inputs.chain(&graph.wanted).filter(|key| seen.insert(*key)));
+            }
+        }
+        false
     }
 
     /// May this task end in failure?
