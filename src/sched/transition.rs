@@ -131,6 +131,10 @@ impl Scheduler {
             return;
         }
         if !self.is_asked_for(task) {
+            return self.stop_dependencies(task);
+        }
+        // Promised by a graph that is still open: its end makes it runnable or forgets it.
+        if self.tasks[task].run_spec.is_none() && !self.graphs.is_empty() {
             return;
         }
         if let Some(dependency) = self.failed_dependency(task) {
@@ -169,6 +173,20 @@ impl Scheduler {
         let waits =
             |id: TaskId| self.tasks[id].state == TaskState::Waiting || self.recommended(id) == Some(TaskState::Waiting);
         entry.is_needed() || entry.dependents.iter().any(waits)
+    }
+
+    /// Inputs that were started for a task that nobody asks for any more.
+    fn stop_dependencies(&mut self, task: TaskId) {
+        for at in 0..self.tasks[task].dependencies.len() {
+            let dependency = self.tasks[task].dependencies[at];
+            let started = match self.tasks[dependency].state {
+                TaskState::Waiting | TaskState::Queued | TaskState::NoWorker | TaskState::Processing => true,
+                TaskState::Released | TaskState::Memory | TaskState::Erred | TaskState::Forgotten => false,
+            };
+            if started && !self.is_asked_for(dependency) {
+                self.recommend(dependency, TaskState::Released);
+            }
+        }
     }
 
     /// An input that erred and is not about to be tried again: waiting for it would be for ever.
