@@ -104,7 +104,7 @@ impl Scheduler {
                 ensure!(task.rare.as_ref().is_some_and(|rare| rare.failure.is_some()), "has no failure");
             }
             TaskState::Released => {
-                let wanted = task.is_needed() && self.graphs.is_empty() && !task.lost_dependencies;
+                let wanted = task.is_needed() && !task.lost_dependencies;
                 ensure!(!wanted, "is needed and nothing starts it");
             }
             TaskState::Forgotten => ensure!(false, "is still known"),

@@ -89,6 +89,9 @@ impl Scheduler {
 
     /// Moves a task's count between states; nothing else may write `Task::state`.
     pub(super) fn set_state(&mut self, task: TaskId, state: TaskState) {
+        if state == TaskState::Released {
+            self.loose_ends.push(task);
+        }
         let entry = &mut self.tasks[task];
         let old = std::mem::replace(&mut entry.state, state);
         let group = &mut self.groups[entry.group as usize];

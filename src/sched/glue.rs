@@ -31,6 +31,11 @@ impl Scheduler {
         self.settle_releases();
     }
 
+    /// Does anybody wait for a key to exist?
+    pub(super) fn coord_awaits_keys(&self) -> bool {
+        self.coord.awaits_keys()
+    }
+
     /// A task with that key has just been made.
     pub(super) fn key_is_known(&mut self, key: &Key) {
         if self.coord.awaits_keys() {

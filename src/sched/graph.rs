@@ -1,6 +1,6 @@
-//! Graphs come in: parts become tasks and edges, the last part sets them going.
+//! Graphs come in: parts are collected, the last part turns them into tasks and edges and sets them going.
 //!
-//! While a graph is open its tasks exist in `released` and nobody wants them yet, so nothing moves them.
+//! Nothing of a graph exists before it is complete, so no other event can meet half of it.
 //! Source: `update_graph`, `_create_taskstate_from_graph`, `_generate_taskstates`, `_apply_annotations`, `_set_priorities`.
 
 use super::Scheduler;
@@ -17,14 +17,21 @@ pub(super) struct OpenGraph {
     open: GraphOpen,
     /// When it was submitted: decides its generation.
     at: Now,
+    tasks: Vec<GraphTask>,
+}
+
+/// A graph on its way into the scheduler.
+struct Intake {
+    open: GraphOpen,
+    at: Now,
     /// Tasks of the graph, with their place in its order.
     touched: Vec<(TaskId, Option<f64>)>,
     /// Tasks that did not exist before.
     made: SeededSet<TaskId>,
     /// Dependencies named before their own task came; none may be left at the end.
     promised: SeededMap<Key, TaskId>,
-    /// Groups that were warned about already.
-    collided: u64,
+    /// A key of it is taken by another computation, and that was said.
+    collided: bool,
 }
 
 /// What part of [`Annotations::workers`] names: workers or hosts.
@@ -36,14 +43,7 @@ struct Restrictions {
 
 impl Scheduler {
     pub(super) fn on_graph_opened(&mut self, ticket: TicketId, open: GraphOpen) {
-        let graph = OpenGraph {
-            open,
-            at: self.now,
-            touched: Vec::new(),
-            made: SeededSet::default(),
-            promised: SeededMap::default(),
-            collided: 0,
-        };
+        let graph = OpenGraph { open, at: self.now, tasks: Vec::new() };
         self.graphs.insert(ticket, graph);
         self.out.push(Effect::ReadGraph { ticket });
     }
@@ -56,33 +56,30 @@ impl Scheduler {
             let message = ToClient::TaskErred { key, failure: failure.clone() };
             self.out.push(Effect::ToClient { client: graph.open.client, message });
         }
-        self.give_up(graph.made.into_iter().collect());
         self.out.push(Effect::GraphClosed { ticket });
     }
 
     pub(super) fn on_graph_part(&mut self, ticket: TicketId, tasks: Vec<GraphTask>, last: bool) {
-        let Some(mut graph) = self.graphs.remove(&ticket) else { return };
-        graph.touched.reserve(tasks.len());
-        for task in tasks {
-            self.take_in(&mut graph, task);
+        let Some(graph) = self.graphs.get_mut(&ticket) else { return };
+        if graph.tasks.is_empty() {
+            graph.tasks = tasks;
+        } else {
+            graph.tasks.extend(tasks);
         }
-        if last {
+        if last && let Some(graph) = self.graphs.remove(&ticket) {
             self.close_graph(graph);
             self.out.push(Effect::GraphClosed { ticket });
-        } else {
-            self.graphs.insert(ticket, graph);
         }
     }
 
     /// Makes one task of a graph, or finds it, and draws its edges.
-    fn take_in(&mut self, graph: &mut OpenGraph, new: GraphTask) {
+    fn take_in(&mut self, graph: &mut Intake, new: GraphTask) {
         let promised = graph.promised.remove(&new.key);
         let (task, is_new) = match promised.or_else(|| self.find(&new.key)) {
             Some(task) => (task, promised.is_some() && graph.made.contains(&task)),
             None => {
                 let task = self.new_task(new.key.clone());
                 graph.made.insert(task);
-                self.key_is_known(&new.key);
                 (task, true)
             }
         };
@@ -103,16 +100,13 @@ impl Scheduler {
         if !is_new && self.tasks[task].run_spec.is_some() {
             let mut old = self.tasks[task].dependencies.clone();
             old.sort_unstable();
-            if old != dependencies {
-                graph.collided += 1;
-                if graph.collided == 1 {
-                    let text = format!(
-                        "Detected different dependencies for {}: the key is taken by another computation, \
-                         which is kept. Was a name used twice?",
-                        new.key
-                    );
-                    self.warn(text);
-                }
+            if old != dependencies && !std::mem::replace(&mut graph.collided, true) {
+                let text = format!(
+                    "Detected different dependencies for {}: the key is taken by another computation, \
+                     which is kept. Was a name used twice?",
+                    new.key
+                );
+                self.warn(text);
             }
             return;
         }
@@ -176,16 +170,27 @@ impl Scheduler {
 
     fn close_graph(&mut self, graph: OpenGraph) {
         let client = graph.open.client;
-        let lost = self.lost_dependencies(&graph);
-        let gone = self.clients.get(client).is_none();
-        if gone || lost {
-            if lost {
-                let keys = graph.open.keys.clone();
-                let message = ToClient::CancelledKeys { keys, reason: "lost dependencies".into(), msg: Value::Nil };
-                self.out.push(Effect::ToClient { client, message });
-                self.log_graph(client, "cancelled", graph.touched.len());
-                self.on_client_releases(client, &graph.open.keys);
-            }
+        if self.clients.get(client).is_none() {
+            return;
+        }
+        let OpenGraph { open, at, tasks } = graph;
+        let mut graph = Intake {
+            open,
+            at,
+            touched: Vec::with_capacity(tasks.len()),
+            made: SeededSet::default(),
+            promised: SeededMap::default(),
+            collided: false,
+        };
+        for task in tasks {
+            self.take_in(&mut graph, task);
+        }
+        if self.lost_dependencies(&graph) {
+            let keys = graph.open.keys.clone();
+            let message = ToClient::CancelledKeys { keys, reason: "lost dependencies".into(), msg: Value::Nil };
+            self.out.push(Effect::ToClient { client, message });
+            self.log_graph(client, "cancelled", graph.touched.len());
+            self.on_client_releases(client, &graph.open.keys);
             return self.give_up(graph.made.into_iter().collect());
         }
         self.set_priorities(&graph);
@@ -195,6 +200,7 @@ impl Scheduler {
             }
         }
         self.set_actors(&graph.open);
+        self.announce(&graph);
         self.start_graph(&graph);
         self.run_transitions();
         for &(task, _) in &graph.touched {
@@ -208,8 +214,21 @@ impl Scheduler {
         self.fill_open_slots();
     }
 
+    /// Queues and variables may wait for a key to exist.
+    fn announce(&mut self, graph: &Intake) {
+        for &(task, _) in &graph.touched {
+            if !self.coord_awaits_keys() {
+                return;
+            }
+            if graph.made.contains(&task) {
+                let key = self.tasks[task].key.clone();
+                self.key_is_known(&key);
+            }
+        }
+    }
+
     /// Wanted keys that the graph did not contain, and that exist already.
-    fn report_external(&mut self, graph: &OpenGraph) {
+    fn report_external(&mut self, graph: &Intake) {
         let touched: SeededSet<TaskId> = graph.touched.iter().map(|(task, _)| *task).collect();
         for key in &graph.open.keys {
             if let Some(task) = self.find(key).filter(|task| !touched.contains(task)) {
@@ -219,7 +238,7 @@ impl Scheduler {
     }
 
     /// A dependency that nobody can deliver: promised and never sent, or a wanted key that does not exist.
-    fn lost_dependencies(&self, graph: &OpenGraph) -> bool {
+    fn lost_dependencies(&self, graph: &Intake) -> bool {
         graph.open.keys.iter().any(|key| self.find(key).is_none())
             || graph.promised.values().any(|&task| {
                 self.tasks.get(task).is_none_or(|entry| entry.run_spec.is_none() && entry.who_has.is_empty())
@@ -227,7 +246,7 @@ impl Scheduler {
             || graph.touched.iter().any(|&(task, _)| self.tasks.get(task).is_none_or(|entry| entry.lost_dependencies))
     }
 
-    fn set_priorities(&mut self, graph: &OpenGraph) {
+    fn set_priorities(&mut self, graph: &Intake) {
         let parent = graph.open.submitting_task.as_ref();
         let generation = match parent.map(|key| self.find(key).and_then(|task| self.tasks[task].priority)) {
             // Sub-tasks run before anything else of equal user priority.
@@ -244,7 +263,7 @@ impl Scheduler {
         }
     }
 
-    fn next_generation(&mut self, graph: &OpenGraph) -> f64 {
+    fn next_generation(&mut self, graph: &Intake) -> f64 {
         let fresh = self.generation_at.is_none_or(|last| last.plus_secs(graph.open.fifo_timeout_secs) < graph.at);
         if fresh {
             self.generation += 1.0;
@@ -266,7 +285,7 @@ impl Scheduler {
         }
     }
 
-    fn start_graph(&mut self, graph: &OpenGraph) {
+    fn start_graph(&mut self, graph: &Intake) {
         let mut roots: Vec<_> = graph
             .open
             .keys
@@ -292,25 +311,23 @@ impl Scheduler {
         }
     }
 
-    /// What a graph made that came to nothing. Somebody may want such a task already, through a queue or a variable:
-    /// nothing will ever start it, so it goes all the same.
+    /// What a graph made that came to nothing.
     fn give_up(&mut self, made: Vec<TaskId>) {
-        for &task in &made {
+        for task in made {
             if self.tasks.get(task).is_some_and(|entry| entry.state == TaskState::Released) {
                 self.recommend(task, TaskState::Forgotten);
             }
         }
         self.run_transitions();
-        self.forget_unused(made);
     }
 
-    /// Tasks that were made and that nothing needs: parts of a graph that was given up, or never reachable.
+    /// Tasks that were made and that nothing needs: parts of a graph that no wanted key reaches.
     fn forget_unused(&mut self, made: Vec<TaskId>) {
         let mut made = made;
         made.sort_unstable();
         for task in made {
             let unused = self.tasks.get(task).is_some_and(|entry| {
-                // An input may have erred while the graph was open, and taken this one along.
+                // An input may have erred before, and taken this one along.
                 matches!(entry.state, TaskState::Released | TaskState::Erred)
                     && entry.dependents.is_empty()
                     && entry.who_wants.is_empty()

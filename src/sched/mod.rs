@@ -87,6 +87,8 @@ pub struct Scheduler {
 
     /// Recommendations, last one first.
     recs: Vec<(TaskId, TaskState)>,
+    /// Tasks that came to `released` since the last recommendation ran.
+    loose_ends: Vec<TaskId>,
     /// Tasks held back, best first.
     queued: BTreeSet<(Rank, u64, TaskId)>,
     queue_seq: u64,
@@ -153,6 +155,7 @@ impl Scheduler {
             client_by_name,
             fire_and_forget,
             recs: Vec::new(),
+            loose_ends: Vec::new(),
             queued: BTreeSet::new(),
             queue_seq: 0,
             unrunnable: BTreeSet::new(),

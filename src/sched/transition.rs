@@ -40,12 +40,43 @@ impl Scheduler {
         self.recs.get(self.tasks.get(task)?.rec_at as usize).map(|rec| rec.1)
     }
 
-    /// Runs recommendations until none is left.
+    /// Runs recommendations until none is left, and no task that somebody needs is left in `released`.
     pub(super) fn run_transitions(&mut self) {
-        while let Some((task, target)) = self.recs.pop() {
-            if let Some(entry) = self.tasks.get_mut(task) {
-                entry.rec_at = NO_REC;
-                self.transition(task, target);
+        let mut picked_up = Vec::new();
+        loop {
+            while let Some((task, target)) = self.recs.pop() {
+                if let Some(entry) = self.tasks.get_mut(task) {
+                    entry.rec_at = NO_REC;
+                    self.transition(task, target);
+                }
+            }
+            self.pick_up_loose_ends(&mut picked_up);
+            if self.recs.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// A cascade that crosses itself (a retry below several failures) can take back what it had asked for: tasks that
+    /// came to rest in `released` while somebody needs them are asked for again, those that wait for nobody are let go.
+    fn pick_up_loose_ends(&mut self, picked_up: &mut Vec<(TaskId, TaskState)>) {
+        for task in std::mem::take(&mut self.loose_ends) {
+            let Some(entry) = self.tasks.get(task) else { continue };
+            let better = match entry.state {
+                TaskState::Released if entry.is_needed() && !entry.lost_dependencies => TaskState::Waiting,
+                TaskState::Waiting if !entry.is_needed() => TaskState::Released,
+                TaskState::Released
+                | TaskState::Waiting
+                | TaskState::Queued
+                | TaskState::NoWorker
+                | TaskState::Processing
+                | TaskState::Memory
+                | TaskState::Erred
+                | TaskState::Forgotten => continue,
+            };
+            if !picked_up.contains(&(task, better)) {
+                picked_up.push((task, better));
+                self.recommend(task, better);
             }
         }
     }
@@ -126,17 +157,13 @@ impl Scheduler {
     // ---- into waiting ----------------------------------------------------------------------------------------
 
     fn released_waiting(&mut self, task: TaskId) {
-        if self.tasks[task].lost_dependencies {
+        if self.tasks[task].lost_dependencies || self.tasks[task].run_spec.is_none() {
             self.recommend(task, TaskState::Forgotten);
             return;
         }
         if !self.is_asked_for(task) {
+            self.loose_ends.push(task);
             return self.stop_dependencies(task);
-        }
-        // Promised by a graph that is still open: its end makes it runnable or forgets it.
-        if self.tasks[task].run_spec.is_none() && !self.graphs.is_empty() {
-            self.tasks[task].waiters = self.waiting_dependents(task);
-            return;
         }
         if let Some(dependency) = self.failed_dependency(task) {
             // The failure comes from the input: the task that it blames may be gone, or tried again by now.
@@ -147,6 +174,7 @@ impl Scheduler {
             return self.stop_dependencies(task);
         }
         self.set_state(task, TaskState::Waiting);
+        self.loose_ends.push(task);
         for at in 0..self.tasks[task].dependencies.len() {
             let dependency = self.tasks[task].dependencies[at];
             let entry = &mut self.tasks[dependency];
@@ -558,6 +586,11 @@ impl Scheduler {
     // ---- into erred ------------------------------------------------------------------------------------------
 
     fn released_erred(&mut self, task: TaskId) {
+        if self.failure_of(task).is_none() {
+            // What it was to fail for is being tried again by now.
+            self.loose_ends.push(task);
+            return;
+        }
         let blame = self.tasks[task].blame().unwrap_or(task);
         let dependents = std::mem::take(&mut self.tasks[task].dependents);
         for dependent in dependents.iter() {
@@ -568,6 +601,15 @@ impl Scheduler {
         }
         self.tasks[task].dependents = dependents;
         self.set_state(task, TaskState::Erred);
+        self.tasks[task].waiters.clear();
+        for at in 0..self.tasks[task].dependencies.len() {
+            let dependency = self.tasks[task].dependencies[at];
+            let entry = &mut self.tasks[dependency];
+            // An input that erred keeps its failure until somebody retries it.
+            if entry.waiters.remove(task) && !entry.is_needed() && entry.state != TaskState::Erred {
+                self.recommend(dependency, TaskState::Released);
+            }
+        }
         self.report_erred(task);
         self.fire_and_forget_done(task);
     }
