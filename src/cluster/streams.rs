@@ -207,18 +207,17 @@ impl Driver {
             StreamOp::UpdateData { who_has, nbytes } => self.update_data(client, who_has, &nbytes),
             StreamOp::QueueFutureRelease { name, key } => {
                 self.desire(client, &key);
-                self.coord_silently(client, CoordRequest::QueueFutureRelease { name: Key::text(&name), key });
+                self.coord_silently(client, CoordRequest::QueueFutureRelease { name, key });
             }
             StreamOp::QueueRelease { name } => {
-                self.coord_silently(client, CoordRequest::QueueRelease { name: Key::text(&name) });
+                self.coord_silently(client, CoordRequest::QueueRelease { name });
             }
             StreamOp::VariableFutureConfirm { name, key, token } => {
                 self.desire(client, &key);
-                let name = Key::text(&name);
                 self.coord_silently(client, CoordRequest::VariableConfirm { name, key, token });
             }
             StreamOp::VariableDelete { name } => {
-                self.coord_silently(client, CoordRequest::VariableDelete { name: Key::text(&name) });
+                self.coord_silently(client, CoordRequest::VariableDelete { name });
             }
             StreamOp::LogEvent { topic, msg } => {
                 let topics = topic_names(&topic);

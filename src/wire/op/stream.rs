@@ -110,15 +110,15 @@ impl<'a> ItemReader<'a> {
                 StreamOp::PublishFlush { uid: fields.need("uid").and_then(|raw| self.resolver.value_of(raw))? }
             }
             "queue-future-release" => {
-                StreamOp::QueueFutureRelease { name: fields.text("name")?, key: fields.key("key")? }
+                StreamOp::QueueFutureRelease { name: fields.key("name")?, key: fields.key("key")? }
             }
-            "queue_release" => StreamOp::QueueRelease { name: fields.text("name")? },
+            "queue_release" => StreamOp::QueueRelease { name: fields.key("name")? },
             "variable-future-received-confirm" => StreamOp::VariableFutureConfirm {
-                name: fields.text("name")?,
+                name: fields.key("name")?,
                 key: fields.key("key")?,
                 token: fields.text("token")?,
             },
-            "variable_delete" => StreamOp::VariableDelete { name: fields.text("name")? },
+            "variable_delete" => StreamOp::VariableDelete { name: fields.key("name")? },
             _ => StreamOp::Unknown { op: name.into() },
         })
     }

@@ -68,14 +68,14 @@ pub enum StreamOp {
     UnsubscribeTopic { topic: Text },
     /// `publish_flush_batched_send`.
     PublishFlush { uid: Value },
-    /// `queue-future-release`.
-    QueueFutureRelease { name: Text, key: Key },
+    /// `queue-future-release`. Any key can be a name here and below.
+    QueueFutureRelease { name: Key, key: Key },
     /// `queue_release`.
-    QueueRelease { name: Text },
+    QueueRelease { name: Key },
     /// `variable-future-received-confirm`.
-    VariableFutureConfirm { name: Text, key: Key, token: Text },
+    VariableFutureConfirm { name: Key, key: Key, token: Text },
     /// `variable_delete`.
-    VariableDelete { name: Text },
+    VariableDelete { name: Key },
     // ---- neither
     /// No operation that we know.
     Unknown { op: Text },
