@@ -7,7 +7,7 @@ use tracing::{debug, warn};
 
 use super::desk::ConnId;
 use super::driver::{Driver, Role, RpcLine};
-use super::translate::{client_event, worker_event};
+use super::translate::{RunFacts, client_event, worker_event};
 use super::workers::host_of;
 use crate::base::{ClientId, Key, Text, Value, WorkerId};
 use crate::sched::coord::CoordRequest;
@@ -146,8 +146,9 @@ impl Driver {
             Some(address) => self.worker_at(address).unwrap_or(worker),
             None => worker,
         };
+        let facts = if self.task_stream.is_recording() { Some(RunFacts::of(&item.op)) } else { None };
         match worker_event(worker, item.op) {
-            Ok(event @ (Event::TaskFinished { .. } | Event::TaskErred { .. })) => self.apply_run(worker, event),
+            Ok(event @ (Event::TaskFinished { .. } | Event::TaskErred { .. })) => self.apply_run(worker, event, facts),
             Ok(event) => self.apply(event),
             Err(StreamOp::KeepAlive) => {}
             Err(StreamOp::LogEvent { topic, msg }) => self.on_worker_log(worker, &topic, msg),

@@ -134,6 +134,7 @@ impl<'a> ItemReader<'a> {
             typename: self.recent.text(typename),
             metadata: fields.value("metadata", &self.resolver)?,
             startstops: fields.get("startstops").and_then(start_stops).unwrap_or_default(),
+            thread: fields.maybe_i64("thread").unwrap_or_default(),
         })))
     }
 
@@ -146,6 +147,8 @@ impl<'a> ItemReader<'a> {
             traceback: fields.value("traceback", &self.resolver)?,
             exception_text: fields.maybe_text("exception_text").unwrap_or_default(),
             traceback_text: fields.maybe_text("traceback_text").unwrap_or_default(),
+            startstops: fields.get("startstops").and_then(start_stops).unwrap_or_default(),
+            thread: fields.maybe_i64("thread").unwrap_or_default(),
         })))
     }
 

@@ -100,6 +100,8 @@ pub struct TaskFinished {
     pub metadata: Value,
     /// What it spent its time on.
     pub startstops: Vec<StartStop>,
+    /// The thread that ran it, as the worker names it; 0 when it did not say.
+    pub thread: i64,
 }
 
 /// One span of a task's run. Unit: seconds since the epoch.
@@ -145,6 +147,10 @@ pub struct TaskErred {
     pub exception_text: Text,
     /// The formatted traceback.
     pub traceback_text: Text,
+    /// What it spent its time on.
+    pub startstops: Vec<StartStop>,
+    /// The thread that ran it, as the worker names it; 0 when it did not say.
+    pub thread: i64,
 }
 
 /// `update-graph`.
