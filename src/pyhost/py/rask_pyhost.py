@@ -445,6 +445,18 @@ def op_import_file(host, body):
     return import_file(body["filename"], body["data"], body.get("load", True))
 
 
+async def op_write_state(host, body):
+    """``Client.dump_cluster_state`` to a URL. Source: ``distributed/scheduler.py``, ``dump_cluster_state_to_url``."""
+
+    from distributed import cluster_dump  # takes a while, and is hardly ever needed
+
+    async def state():
+        return body["state"]
+
+    options = body.get("storage_options") or {}
+    await cluster_dump.write_state(state, body["url"], body["format"], **options)
+
+
 def op_ping(host, body):
     return {"pid": os.getpid(), "python": sys.executable}
 
