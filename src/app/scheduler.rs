@@ -181,6 +181,7 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         run_dir: run_dir.to_path_buf(),
         preload,
         blocked_handlers: config.scheduler.blocked_handlers.iter().map(|name| name.as_str().into()).collect(),
+        keep: settings::keep(&config.scheduler),
         sched,
         limits: settings::limits(config),
         control: None,

@@ -38,6 +38,8 @@ pub struct SchedulerOpts {
     pub preload: Vec<String>,
     /// Operations that are refused (`distributed.scheduler.blocked-handlers`).
     pub blocked_handlers: Vec<Text>,
+    /// How much is kept for people to read later.
+    pub keep: Keep,
     /// What scheduling itself reads.
     pub sched: SchedConfig,
     /// Bounds on what peers may send or make us hold.
@@ -46,6 +48,25 @@ pub struct SchedulerOpts {
     pub control: Option<mpsc::Receiver<Control>>,
     /// Told once, when every listener accepts and the scheduler file is written.
     pub ready: Option<oneshot::Sender<Ready>>,
+}
+
+/// What a scheduler remembers of the past, besides its stories.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Keep {
+    /// Events per topic (`distributed.admin.low-level-log-length`).
+    pub topic_events: usize,
+    /// Lines of its own log, for `get_scheduler_logs` (`distributed.admin.log-length`).
+    pub log_lines: usize,
+    /// Runs of the task stream (`distributed.scheduler.dashboard.tasks.task-stream-length`).
+    pub runs: usize,
+    /// How long events of a client or worker outlive it (`distributed.scheduler.events-cleanup-delay`). Unit: seconds.
+    pub events_cleanup_secs: f64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { topic_events: 1_000, log_lines: 10_000, runs: 100_000, events_cleanup_secs: 3_600.0 }
+    }
 }
 
 /// One address to listen on.

@@ -71,6 +71,7 @@ pub async fn run_scheduler(mut opts: SchedulerOpts) -> Result<(), RunError> {
         },
         pyhost: start_pyhost(&opts, &limits),
         blocked: opts.blocked_handlers.clone(),
+        keep: opts.keep.clone(),
     });
     let file = match &opts.scheduler_file {
         Some(path) => Some(SchedulerFile::write(path, &info::identity(&driver, None))?),
