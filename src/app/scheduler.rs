@@ -130,6 +130,10 @@ fn explain(why: RunError) -> Failure {
             Failure::world(why.to_string()).remedy("stop that program, or choose another with --port (0: any free one)")
         }
         RunError::Tls { .. } => failure.remedy("check --tls-ca-file, --tls-cert and --tls-key"),
+        RunError::Preload { .. } => failure.remedy(
+            "check --preload, scheduler.preload in rask.toml and --python; a module sees the scheduler's address, workers, \
+             tasks, log_event and add_plugin. For anything else, use client.register_plugin or a scheduler in Python",
+        ),
         RunError::Listen { .. } => failure.remedy("check --host"),
         RunError::File { .. } => failure,
     }

@@ -34,7 +34,7 @@ pub struct SchedulerOpts {
     pub python: Option<PathBuf>,
     /// A private folder (0700) for pyhost's files. Made if missing, and removed by whoever chose it.
     pub run_dir: PathBuf,
-    /// `--preload` modules, run in pyhost's Python; a scheduler in Rust cannot hand them itself.
+    /// `--preload` modules, run in pyhost's Python, which shows them a picture of this scheduler.
     pub preload: Vec<String>,
     /// Operations that are refused (`distributed.scheduler.blocked-handlers`).
     pub blocked_handlers: Vec<Text>,
@@ -189,6 +189,11 @@ pub enum RunError {
         /// What is wrong with which file.
         why: String,
     },
+    /// A module to preload could not be loaded, or needs what only a scheduler in Python has.
+    Preload {
+        /// What went wrong.
+        why: String,
+    },
     /// A file or folder could not be written.
     File {
         /// Which one.
@@ -202,7 +207,7 @@ impl RunError {
     /// Who must act.
     pub const fn blame(&self) -> Blame {
         match self {
-            Self::PortTaken { .. } | Self::Tls { .. } => Blame::Caller,
+            Self::PortTaken { .. } | Self::Tls { .. } | Self::Preload { .. } => Blame::Caller,
             Self::Listen { .. } | Self::File { .. } => Blame::World,
         }
     }
@@ -217,6 +222,7 @@ impl fmt::Display for RunError {
                 write!(f, "cannot listen on {}://{host}:{}: {why}", listen.scheme, listen.port)
             }
             Self::Tls { why } => write!(f, "TLS: {why}"),
+            Self::Preload { why } => write!(f, "cannot preload: {why}"),
             Self::File { path, why } => write!(f, "cannot write {}: {why}", path.display()),
         }
     }
