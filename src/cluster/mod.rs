@@ -23,6 +23,7 @@ mod progress;
 mod publish;
 mod rebalance;
 mod replicate;
+mod report;
 mod ring;
 mod rpc;
 mod samples;
