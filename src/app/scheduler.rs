@@ -182,6 +182,7 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         scheduler_file: args.scheduler_file.clone(),
         dashboard_port: None,
         python: pyenv::likely(args.python.as_deref().or(Some(&config.up.python)), state.as_deref()),
+        python_env: settings::python_env(&config.scheduler),
         run_dir: run_dir.to_path_buf(),
         preload,
         blocked_handlers: config.scheduler.blocked_handlers.iter().map(|name| name.as_str().into()).collect(),

@@ -108,6 +108,16 @@ pub(super) fn keep(scheduler: &config::Scheduler) -> Keep {
     }
 }
 
+/// Settings that only the scheduler's Python reads, by Dask's names. What is not set is left to Python's own files.
+pub(super) fn python_env(scheduler: &config::Scheduler) -> Vec<(String, String)> {
+    if scheduler.allowed_imports == config::Scheduler::default().allowed_imports {
+        return Vec::new();
+    }
+    // A list of texts in Rust's spelling is one in Python's too.
+    let modules = format!("{:?}", scheduler.allowed_imports);
+    vec![("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_IMPORTS".to_owned(), modules)]
+}
+
 /// Bounds for peers.
 pub(super) fn limits(config: &Config) -> Limits {
     Limits::from(&config.limits)

@@ -32,6 +32,8 @@ pub struct SchedulerOpts {
     pub dashboard_port: Option<u16>,
     /// The interpreter for pyhost. None: graphs that need Python are refused with a clear error.
     pub python: Option<PathBuf>,
+    /// Added to the environment of that interpreter.
+    pub python_env: Vec<(String, String)>,
     /// A private folder (0700) for pyhost's files. Made if missing, and removed by whoever chose it.
     pub run_dir: PathBuf,
     /// `--preload` modules, run in pyhost's Python, which shows them a picture of this scheduler.

@@ -258,7 +258,7 @@ fn start_pyhost(opts: &SchedulerOpts, limits: &Limits) -> Option<Pyhost> {
     Some(Pyhost::new(PyhostConfig {
         python,
         cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
-        env: Vec::new(),
+        env: opts.python_env.clone(),
         run_dir: opts.run_dir.clone(),
         max_processes: PYHOSTS,
         deadline: Duration::from_millis(limits.pyhost_ms),
