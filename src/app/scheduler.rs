@@ -130,6 +130,10 @@ fn explain(why: RunError) -> Failure {
             Failure::world(why.to_string()).remedy("stop that program, or choose another with --port (0: any free one)")
         }
         RunError::Tls { .. } => failure.remedy("check --tls-ca-file, --tls-cert and --tls-key"),
+        RunError::Preload { .. } => failure.remedy(
+            "check --preload, scheduler.preload in rask.toml and --python; a module sees the scheduler's address, workers, \
+             tasks, log_event and add_plugin. For anything else, use client.register_plugin or a scheduler in Python",
+        ),
         RunError::Listen { .. } => failure.remedy("check --host"),
         RunError::File { .. } => failure,
     }
@@ -178,9 +182,11 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         scheduler_file: args.scheduler_file.clone(),
         dashboard_port: None,
         python: pyenv::likely(args.python.as_deref().or(Some(&config.up.python)), state.as_deref()),
+        python_env: settings::python_env(&config.scheduler),
         run_dir: run_dir.to_path_buf(),
         preload,
         blocked_handlers: config.scheduler.blocked_handlers.iter().map(|name| name.as_str().into()).collect(),
+        keep: settings::keep(&config.scheduler),
         sched,
         limits: settings::limits(config),
         control: None,

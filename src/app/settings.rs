@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 use crate::base::Limits;
+use crate::cluster::Keep;
 use crate::config::{self, AmmClass, Config, Measure};
 use crate::sched::{MemoryMeasure, SchedConfig};
 
@@ -90,8 +91,31 @@ pub(super) fn sched_config(scheduler: &config::Scheduler) -> SchedConfig {
         },
         memory_guard: scheduler.worker_memory_terminate,
         recent_to_old_secs: scheduler.recent_to_old_time.0,
-        story_length: scheduler.low_level_log_length,
+        story_length: scheduler.low_level_log_length.max(STORY_LENGTH_MIN),
     }
+}
+
+/// Plugins are told of transitions from the story, so it has to span what happens between two looks at it.
+const STORY_LENGTH_MIN: usize = 10_000;
+
+/// What is kept for people to read later.
+pub(super) fn keep(scheduler: &config::Scheduler) -> Keep {
+    Keep {
+        topic_events: scheduler.low_level_log_length,
+        log_lines: scheduler.log_length,
+        events_cleanup_secs: scheduler.events_cleanup_delay.0,
+        ..Keep::default()
+    }
+}
+
+/// Settings that only the scheduler's Python reads, by Dask's names. What is not set is left to Python's own files.
+pub(super) fn python_env(scheduler: &config::Scheduler) -> Vec<(String, String)> {
+    if scheduler.allowed_imports == config::Scheduler::default().allowed_imports {
+        return Vec::new();
+    }
+    // A list of texts in Rust's spelling is one in Python's too.
+    let modules = format!("{:?}", scheduler.allowed_imports);
+    vec![("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_IMPORTS".to_owned(), modules)]
 }
 
 /// Bounds for peers.
@@ -112,5 +136,6 @@ mod tests {
         cores.default_task_durations.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!(ours, cores);
         assert_eq!(limits(&Config::default()), Limits::default());
+        assert_eq!(keep(&config::Scheduler::default()), Keep::default());
     }
 }

@@ -130,7 +130,8 @@ pub(super) fn unreachable(address: &str, error: &NetError) -> Failure {
     }
 }
 
-fn failure_text(failure: &Failure) -> String {
+/// What people read of it.
+pub(super) fn failure_text(failure: &Failure) -> String {
     match failure {
         Failure::Remote { exception_text, .. } => exception_text.to_string(),
         Failure::Raised(error) => error_text(error),

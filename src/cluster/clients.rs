@@ -13,11 +13,6 @@ use crate::base::{ClientId, Text, Value};
 use crate::net::Pace;
 use crate::sched::{Event, heartbeat_interval_secs};
 
-/// How long the events of a peer that left can still be read.
-///
-/// Unit: seconds. Source: `distributed.scheduler.events-cleanup-delay`.
-pub(super) const EVENTS_CLEANUP_SECS: u64 = 3_600;
-
 impl Driver {
     /// `register-client`: from here on the connection is a stream. Its first message is a list.
     pub(super) fn register_client(&mut self, call: Call, body: &Value) {
@@ -137,8 +132,10 @@ impl Driver {
     /// Drops the events of a client or worker that left, some time from now, unless it is back.
     pub(super) fn forget_events_later(&self, topic: Text) {
         let desk = self.desk.clone();
+        // A wish for ever (or for nonsense) is a year: longer than any scheduler.
+        let delay = Duration::try_from_secs_f64(self.keep.events_cleanup_secs.clamp(0.0, 31_536_000.0));
         tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_secs(EVENTS_CLEANUP_SECS)).await;
+            tokio::time::sleep(delay.unwrap_or_default()).await;
             desk.tell(move |driver| {
                 if driver.client_link(&topic).is_none() && driver.sched.worker_by_address(&topic).is_none() {
                     driver.topics.truncate(&topic);

@@ -14,6 +14,7 @@ use super::desk::{ConnId, Desk, Inbound, Line};
 use super::graphs::Graphs;
 use super::hooks::Hooks;
 use super::metadata::Metadata;
+use super::opts::Keep;
 use super::progress::Tracker;
 use super::publish::Barriers;
 use super::ring::TaskStream;
@@ -137,6 +138,8 @@ pub(super) struct Driver {
     pub pyhost: Option<Pyhost>,
     pub blocked: SeededSet<Text>,
     pub graph_part_tasks: usize,
+    /// How much is remembered of the past.
+    pub keep: Keep,
 
     pub conns: SeededMap<ConnId, Conn>,
     pub clients: SeededMap<ClientId, ClientLink>,
@@ -205,14 +208,13 @@ pub(super) struct Parts {
     pub identity: Identity,
     pub pyhost: Option<Pyhost>,
     pub blocked: Vec<Text>,
+    pub keep: Keep,
 }
-
-/// Most lines of log that `get_logs` remembers. Source: `distributed.admin.log-length`.
-const LOG_LINES_MAX: usize = 10_000;
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
         let limits = parts.desk.limits();
+        let (topic_events, runs) = (parts.keep.topic_events, parts.keep.runs);
         Self {
             graph_part_tasks: usize::try_from(limits.graph_part_tasks).unwrap_or(usize::MAX).max(1),
             sched: parts.sched,
@@ -221,6 +223,7 @@ impl Driver {
             identity: parts.identity,
             pyhost: parts.pyhost,
             blocked: parts.blocked.into_iter().collect(),
+            keep: parts.keep,
             conns: SeededMap::default(),
             clients: SeededMap::default(),
             workers: SeededMap::default(),
@@ -229,9 +232,9 @@ impl Driver {
             nannies_waiters: Vec::new(),
             resolved: SeededMap::default(),
             graphs: Graphs::default(),
-            topics: Topics::default(),
+            topics: Topics::new(topic_events),
             metadata: Metadata::default(),
-            task_stream: TaskStream::default(),
+            task_stream: TaskStream::new(runs),
             task_notes: TaskNotes::default(),
             worker_plugins: vec![("shuffle".into(), Value::Bin(crate::pickle::shuffle_worker_plugin()))],
             nanny_plugins: Vec::new(),
@@ -435,10 +438,12 @@ impl Driver {
     pub(super) fn warn(&mut self, text: impl Into<Text>) {
         let text = text.into();
         warn!("{text}");
-        if self.logs.len() >= LOG_LINES_MAX {
+        if self.logs.len() >= self.keep.log_lines {
             self.logs.pop_front();
         }
-        self.logs.push_back(("WARNING".into(), text));
+        if self.keep.log_lines > 0 {
+            self.logs.push_back(("WARNING".into(), text));
+        }
     }
 
     /// The request/reply side of a connection, if that is what it is.

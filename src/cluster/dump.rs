@@ -1,16 +1,41 @@
-//! `get_cluster_state`: everything about the scheduler and its workers as plain data, for people to read.
+//! `get_cluster_state` and `dump_cluster_state_to_url`: everything about the scheduler and its workers as plain data, for people to read.
 //!
-//! Source: `distributed/scheduler.py`, `get_cluster_state`, `_to_dict`.
+//! Source: `distributed/scheduler.py`, `get_cluster_state`, `dump_cluster_state_to_url`, `_to_dict`.
+
+use std::future::Future;
 
 use super::broadcast::{OnError, broadcast};
-use super::driver::{Call, Driver};
+use super::driver::{Call, Driver, Outcome};
 use super::rpc::Done;
-use super::rpc::info;
-use crate::base::{Key, Text, Value};
+use super::rpc::{args, info, python};
+use crate::base::{Failure, Key, Text, Value};
 use crate::sched::TaskView;
 
-/// The state of the scheduler now, and of each worker when it answers.
+/// Answers with the state.
 pub(super) fn start(driver: &mut Driver, call: Call, body: &Value) -> Done {
+    let state = state(driver, body);
+    driver.job(call, state)
+}
+
+/// Has Python write the state to a file or to anything else that it has a file system for.
+pub(super) fn start_to_url(driver: &mut Driver, call: Call, body: &Value) -> Result<Done, Failure> {
+    let pyhost = python::python(driver)?;
+    let url = Value::Str(args::text(body, "url")?);
+    let format = body.field("format").cloned().unwrap_or_else(|| "msgpack".into());
+    let fields = body.fields().unwrap_or_default();
+    let ours = ["op", "url", "exclude", "format", "reply", "close"];
+    let options = fields.iter().filter(|(name, _)| name.as_str().is_none_or(|name| !ours.contains(&name))).cloned();
+    let options = Value::Map(options.collect());
+    let state = state(driver, body);
+    Ok(driver.job(call, async move {
+        let state = state.await?;
+        let request = Value::map([("url", url), ("format", format), ("storage_options", options), ("state", state)]);
+        pyhost.call("write_state", request).await.map(|_| Value::Nil)
+    }))
+}
+
+/// The state of the scheduler now, and of each worker when it answers.
+fn state(driver: &Driver, body: &Value) -> impl Future<Output = Outcome> + Send + use<> {
     let exclude = body.get("exclude").cloned().unwrap_or_else(|| Value::Array(Vec::new()));
     let left_out: Vec<String> =
         exclude.items().unwrap_or_default().iter().filter_map(|item| item.as_str().map(str::to_owned)).collect();
@@ -18,14 +43,14 @@ pub(super) fn start(driver: &mut Driver, call: Call, body: &Value) -> Done {
     let versions = driver.any_versions();
     let targets = driver.every_worker();
     let desk = driver.desk.clone();
-    driver.job(call, async move {
+    async move {
         let dump = Value::map([("op", "dump_state".into()), ("exclude", exclude)]);
         let asked = Value::map([("op", "versions".into())]);
         let workers = broadcast(desk.clone(), targets.clone(), dump, OnError::Return).await?;
         let worker_versions = broadcast(desk, targets, asked, OnError::Ignore).await?;
         let versions = Value::map([("scheduler", versions), ("workers", worker_versions)]);
         Ok(Value::map([("scheduler", scheduler), ("workers", workers), ("versions", versions)]))
-    })
+    }
 }
 
 fn scheduler_state(driver: &Driver, exclude: &[String]) -> Value {
@@ -50,7 +75,37 @@ fn scheduler_state(driver: &Driver, exclude: &[String]) -> Value {
     state.push(("transition_log".into(), story));
     state.push(("transition_counter".into(), driver.sched.counts().transitions.into()));
     state.retain(|(name, _)| name.as_str().is_none_or(|name| !exclude.iter().any(|out| out == name)));
-    Value::Map(state)
+    named_by_text(Value::Map(state))
+}
+
+/// Names that are lists (of a worker's counters, for one) become text: readers of YAML and JSON know no others.
+///
+/// Source: `distributed/utils.py`, `recursive_to_dict`.
+fn named_by_text(value: Value) -> Value {
+    let name = |name: Value| match &name {
+        Value::Array(_) | Value::Map(_) => python_text(&name).into(),
+        _ => name,
+    };
+    match value {
+        Value::Array(items) => Value::Array(items.into_iter().map(named_by_text).collect()),
+        Value::Map(fields) => {
+            Value::Map(fields.into_iter().map(|(field, value)| (name(field), named_by_text(value))).collect())
+        }
+        other => other,
+    }
+}
+
+/// As Python prints it; unlike keys, such names hold nothings too.
+fn python_text(value: &Value) -> String {
+    match value {
+        Value::Nil => "None".to_owned(),
+        Value::Array(items) => format!("[{}]", items.iter().map(python_text).collect::<Vec<_>>().join(", ")),
+        // Inside a tuple text is quoted; the tuple's own marks are taken off again.
+        other => other.as_key().map_or_else(
+            || format!("{other:?}"),
+            |key| Key::tuple(&[key]).to_string().trim_start_matches('(').trim_end_matches(",)").to_owned(),
+        ),
+    }
 }
 
 fn task_state(driver: &Driver, task: &TaskView<'_>) -> Value {
@@ -89,4 +144,19 @@ fn workers_state(driver: &Driver) -> Value {
         Some((Value::Str(address), Value::Map(fields)))
     };
     Value::Map(driver.worker_addresses().into_iter().filter_map(entry).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what a worker counts under tuples can be written as YAML that any reader takes.
+    #[test]
+    fn lists_as_names_become_text() {
+        let counter = Value::Array(vec!["execute".into(), Value::Nil, "inc".into(), Value::Int(1)]);
+        let metrics = Value::Map(vec![(counter, Value::Int(1))]);
+        let dumped = named_by_text(Value::Array(vec![Value::map([("metrics", metrics)])]));
+        let expected = Value::map([("['execute', None, 'inc', 1]", Value::Int(1))]);
+        assert_eq!(dumped, Value::Array(vec![Value::map([("metrics", expected)])]));
+    }
 }

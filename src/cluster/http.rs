@@ -9,7 +9,8 @@ use super::opts::{Answered, Ask};
 use super::rpc::control::DEFAULT_TARGET_SECS;
 use super::rpc::info;
 use crate::base::{Key, Value};
-use crate::sched::{STATE_NAMES, WorkerStatus};
+use crate::sched::coord::SemaphoreView;
+use crate::sched::{STATE_NAMES, StealTotal, WorkerStatus};
 
 /// Answers one question.
 pub(super) fn answer(driver: &Driver, what: &Ask) -> Answered {
@@ -52,7 +53,7 @@ fn counts(driver: &Driver) -> Value {
         ("tasks", counts.tasks.into()),
         ("unrunnable", state("no-worker").into()),
         ("waiting", state("waiting").into()),
-        ("waiting_data", Value::Int(0)),
+        ("waiting_data", driver.sched.waited_for().into()),
         ("workers", counts.workers.into()),
         ("desired_workers", driver.sched.adaptive_target(DEFAULT_TARGET_SECS).into()),
     ])
@@ -134,6 +135,9 @@ fn metrics(driver: &Driver) -> String {
     put_cluster(&mut text, driver);
     put_prefixes(&mut text, driver);
     put_semaphores(&mut text, driver);
+    if driver.sched.config().work_stealing {
+        put_stealing(&mut text, driver);
+    }
     text
 }
 
@@ -245,16 +249,32 @@ fn put_prefixes(text: &mut String, driver: &Driver) {
 
 fn put_semaphores(text: &mut String, driver: &Driver) {
     let semaphores = driver.sched.semaphores();
-    type Row = (Key, i64, usize, usize);
-    let column = |number: fn(&Row) -> f64| -> Vec<(String, f64)> {
-        semaphores.iter().map(|row| (label("name", &row.0.to_string()), number(row))).collect()
+    let column = |number: fn(&SemaphoreView) -> f64| -> Vec<(String, f64)> {
+        semaphores.iter().map(|view| (label("name", &view.name.to_string()), number(view))).collect()
+    };
+    let (gauge, counter) = ("gauge", "counter");
+    let families = [
+        (gauge, "semaphore_max_leases", "Most leases per semaphore", column(|view| view.max_leases as f64)),
+        (gauge, "semaphore_active_leases", "Leases taken per semaphore", column(|view| view.active as f64)),
+        (gauge, "semaphore_pending_leases", "Leases waited for per semaphore", column(|view| view.pending as f64)),
+        (counter, "semaphore_acquire", "Leases given so far per semaphore", column(|view| view.acquired as f64)),
+        (counter, "semaphore_release", "Leases given back so far per semaphore", column(|view| view.released as f64)),
+    ];
+    for (kind, name, help, samples) in families {
+        put(text, &Family { name, kind, help, samples });
+    }
+}
+
+fn put_stealing(text: &mut String, driver: &Driver) {
+    let column = |number: fn(StealTotal) -> f64| -> Vec<(String, f64)> {
+        let totals = driver.sched.steal_totals();
+        totals.map(|total| (label("cost_multiplier", &format!("{:?}", total.multiplier)), number(total))).collect()
     };
     let families = [
-        ("semaphore_max_leases", "Most leases per semaphore", column(|row| row.1 as f64)),
-        ("semaphore_active_leases", "Leases taken per semaphore", column(|row| row.2 as f64)),
-        ("semaphore_pending_leases", "Leases waited for per semaphore", column(|row| row.3 as f64)),
+        ("stealing_request_count", "Requests to give a task away, by cost multiplier", column(|of| of.count as f64)),
+        ("stealing_request_cost", "Seconds that these tasks would take, by cost multiplier", column(|of| of.cost_secs)),
     ];
     for (name, help, samples) in families {
-        put(text, &Family { name, kind: "gauge", help, samples });
+        put(text, &Family { name, kind: "counter", help, samples });
     }
 }

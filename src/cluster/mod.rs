@@ -23,6 +23,7 @@ mod progress;
 mod publish;
 mod rebalance;
 mod replicate;
+mod report;
 mod ring;
 mod rpc;
 mod samples;
@@ -34,5 +35,5 @@ mod translate;
 mod versions;
 mod workers;
 
-pub use opts::{Answered, Ask, Control, ListenSpec, Ready, RunError, SchedulerOpts, Scheme, TlsFiles};
+pub use opts::{Answered, Ask, Control, Keep, ListenSpec, Ready, RunError, SchedulerOpts, Scheme, TlsFiles};
 pub use serve::run_scheduler;

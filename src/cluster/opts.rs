@@ -32,12 +32,16 @@ pub struct SchedulerOpts {
     pub dashboard_port: Option<u16>,
     /// The interpreter for pyhost. None: graphs that need Python are refused with a clear error.
     pub python: Option<PathBuf>,
+    /// Added to the environment of that interpreter.
+    pub python_env: Vec<(String, String)>,
     /// A private folder (0700) for pyhost's files. Made if missing, and removed by whoever chose it.
     pub run_dir: PathBuf,
-    /// `--preload` modules, run in pyhost's Python; a scheduler in Rust cannot hand them itself.
+    /// `--preload` modules, run in pyhost's Python, which shows them a picture of this scheduler.
     pub preload: Vec<String>,
     /// Operations that are refused (`distributed.scheduler.blocked-handlers`).
     pub blocked_handlers: Vec<Text>,
+    /// How much is kept for people to read later.
+    pub keep: Keep,
     /// What scheduling itself reads.
     pub sched: SchedConfig,
     /// Bounds on what peers may send or make us hold.
@@ -46,6 +50,25 @@ pub struct SchedulerOpts {
     pub control: Option<mpsc::Receiver<Control>>,
     /// Told once, when every listener accepts and the scheduler file is written.
     pub ready: Option<oneshot::Sender<Ready>>,
+}
+
+/// What a scheduler remembers of the past, besides its stories.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Keep {
+    /// Events per topic (`distributed.admin.low-level-log-length`).
+    pub topic_events: usize,
+    /// Lines of its own log, for `get_scheduler_logs` (`distributed.admin.log-length`).
+    pub log_lines: usize,
+    /// Runs of the task stream (`distributed.scheduler.dashboard.tasks.task-stream-length`).
+    pub runs: usize,
+    /// How long events of a client or worker outlive it (`distributed.scheduler.events-cleanup-delay`). Unit: seconds.
+    pub events_cleanup_secs: f64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { topic_events: 1_000, log_lines: 10_000, runs: 100_000, events_cleanup_secs: 3_600.0 }
+    }
 }
 
 /// One address to listen on.
@@ -168,6 +191,11 @@ pub enum RunError {
         /// What is wrong with which file.
         why: String,
     },
+    /// A module to preload could not be loaded, or needs what only a scheduler in Python has.
+    Preload {
+        /// What went wrong.
+        why: String,
+    },
     /// A file or folder could not be written.
     File {
         /// Which one.
@@ -181,7 +209,7 @@ impl RunError {
     /// Who must act.
     pub const fn blame(&self) -> Blame {
         match self {
-            Self::PortTaken { .. } | Self::Tls { .. } => Blame::Caller,
+            Self::PortTaken { .. } | Self::Tls { .. } | Self::Preload { .. } => Blame::Caller,
             Self::Listen { .. } | Self::File { .. } => Blame::World,
         }
     }
@@ -196,6 +224,7 @@ impl fmt::Display for RunError {
                 write!(f, "cannot listen on {}://{host}:{}: {why}", listen.scheme, listen.port)
             }
             Self::Tls { why } => write!(f, "TLS: {why}"),
+            Self::Preload { why } => write!(f, "cannot preload: {why}"),
             Self::File { path, why } => write!(f, "cannot write {}: {why}", path.display()),
         }
     }

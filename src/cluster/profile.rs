@@ -1,18 +1,15 @@
-//! Statistical profiles and call stacks: asked of the workers, merged here. And the performance report.
+//! Statistical profiles and call stacks: asked of the workers, merged here.
 //!
-//! Source: `distributed/scheduler.py`, `get_profile`, `get_call_stack`, `performance_report`; `distributed/profile.py`.
+//! Source: `distributed/scheduler.py`, `get_profile`, `get_call_stack`; `distributed/profile.py`.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
 use super::desk::Desk;
-use super::driver::{Call, Driver, Outcome};
+use super::driver::{Call, Driver};
 use super::rpc::{Done, args};
-use super::translate::raise;
 use crate::base::{Key, SeededMap, Text, Value};
-use crate::sched::WorkerStatus;
 
 /// Longest a worker may take to answer a question about itself.
 const LOOK_DEADLINE: Duration = Duration::from_secs(60);
@@ -142,60 +139,6 @@ fn merge(trees: Vec<Value>, depth: u32) -> Value {
         ("count", count.into()),
         ("identifier", identifier),
     ])
-}
-
-// ---- performance report ---------------------------------------------------------------------------------------
-
-/// `performance_report`: a page that stands alone, with totals of the time since `start`.
-pub(super) fn report(driver: &mut Driver, _call: Call, body: &Value) -> Done {
-    let Some(start) = body.get("start").and_then(Value::as_f64) else {
-        return Done::Now(Err(raise("TypeError", "performance_report needs a start time")));
-    };
-    let code = body.get("code").and_then(Value::as_str).unwrap_or_default();
-    Done::Now(page(driver, start, code))
-}
-
-fn page(driver: &Driver, start: f64, code: &str) -> Outcome {
-    let records = driver.task_stream.collect(super::ring::Span { start_secs: Some(start), ..Default::default() });
-    let records = records.items().unwrap_or_default();
-    let mut spent: SeededMap<String, f64> = SeededMap::default();
-    for span in records.iter().filter_map(|record| record.get("startstops")?.items()).flatten() {
-        let time = |name: &str| span.get(name).and_then(Value::as_f64).unwrap_or(0.0);
-        let action = span.get("action").and_then(Value::as_str).unwrap_or("other");
-        *spent.entry(action.to_owned()).or_default() += time("stop") - time("start");
-    }
-    let mut spent: Vec<(String, f64)> = spent.into_iter().collect();
-    spent.sort_by(|left, right| left.0.cmp(&right.0));
-    let views = driver.sched.workers();
-    let threads: u64 = views.iter().map(|view| u64::from(view.nthreads)).sum();
-    let memory: u64 = views.iter().map(|view| view.memory_limit).sum();
-    let running = views.iter().filter(|view| view.status == WorkerStatus::Running).count();
-    let mut html = String::from(
-        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Dask Performance Report</title>\
-         <style>body{font:15px sans-serif;margin:2em;max-width:60em}pre{background:#f4f4f4;padding:1em}</style>\
-         </head><body><h1>Dask Performance Report</h1>",
-    );
-    // Writing to a String can't fail.
-    let _ = write!(html, "<h2>Duration: {:.2} s</h2><h2>Tasks Information</h2><ul>", driver.clock.wall() - start);
-    let _ = write!(html, "<li>number of tasks: {}</li>", records.len());
-    for (action, secs) in spent {
-        let _ = write!(html, "<li>{} time: {secs:.3} s</li>", escaped(&action));
-    }
-    let _ = write!(
-        html,
-        "</ul><h2>Scheduler Information</h2><ul><li>Address: {}</li><li>Workers: {} ({running} running)</li>\
-         <li>Threads: {threads}</li><li>Memory: {:.2} GiB</li></ul><h2>Calling Code</h2><pre>{}</pre></body></html>",
-        escaped(&driver.identity.address),
-        views.len(),
-        memory as f64 / f64::from(1u32 << 30),
-        escaped(code)
-    );
-    Ok(html.into())
-}
-
-/// Text that can't break out of the page.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -6,9 +6,6 @@ use std::collections::VecDeque;
 
 use crate::base::Value;
 
-/// Runs kept. Source: `distributed.scheduler.dashboard.tasks.task-stream-length`.
-pub const RUNS_MAX: usize = 100_000;
-
 /// One finished run.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -19,9 +16,10 @@ pub struct Run {
 }
 
 /// Records runs once somebody asked for them: nothing is kept for nobody.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TaskStream {
     recording: bool,
+    runs_max: usize,
     runs: VecDeque<Run>,
     /// How many were recorded so far; never goes back.
     index: usize,
@@ -41,6 +39,11 @@ pub struct Span {
 }
 
 impl TaskStream {
+    /// Will keep the last `runs_max` runs.
+    pub const fn new(runs_max: usize) -> Self {
+        Self { recording: false, runs_max, runs: VecDeque::new(), index: 0 }
+    }
+
     /// Is anybody interested? Callers skip making the record when not.
     pub const fn is_recording(&self) -> bool {
         self.recording
@@ -58,10 +61,12 @@ impl TaskStream {
 
     /// Keeps a run, dropping the oldest when full.
     pub fn push(&mut self, run: Run) {
-        if self.runs.len() >= RUNS_MAX {
+        if self.runs.len() >= self.runs_max {
             self.runs.pop_front();
         }
-        self.runs.push_back(run);
+        if self.runs_max > 0 {
+            self.runs.push_back(run);
+        }
         self.index = self.index.saturating_add(1);
     }
 
@@ -100,7 +105,7 @@ mod tests {
     /// Goal: runs are found by time, by number and by index.
     #[test]
     fn runs_are_found_by_time_and_by_index() {
-        let mut stream = TaskStream::default();
+        let mut stream = TaskStream::new(100);
         for n in 0..10i64 {
             stream.push(Run { record: Value::Int(n), stop_secs: n as f64 });
         }

@@ -14,12 +14,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::broadcast::failure_text;
 use super::conn;
 use super::desk::{Desk, INBOX_MAX, Inbound};
 use super::driver::{Driver, Identity, Parts};
 use super::http;
 use super::opts::{Control, ListenSpec, Ready, RunError, SchedulerOpts, TlsFiles};
-use super::rpc::info;
+use super::rpc::{args, info, python};
 use crate::base::{Limits, Text, Value};
 use crate::clock::{Clock, random_u64, uuid_v4_text};
 use crate::net::{Acceptor, Listener, NetError, PlainRule, Pool, Tls, TlsPem};
@@ -71,7 +72,14 @@ pub async fn run_scheduler(mut opts: SchedulerOpts) -> Result<(), RunError> {
         },
         pyhost: start_pyhost(&opts, &limits),
         blocked: opts.blocked_handlers.clone(),
+        keep: opts.keep.clone(),
     });
+    if !opts.preload.is_empty() {
+        tokio::select! {
+            loaded = preload(&mut driver, &opts.preload) => loaded?,
+            name = signals.next() => driver.close_because(format!("signal-{name}")),
+        }
+    }
     let file = match &opts.scheduler_file {
         Some(path) => Some(SchedulerFile::write(path, &info::identity(&driver, None))?),
         None => None,
@@ -89,7 +97,7 @@ pub async fn run_scheduler(mut opts: SchedulerOpts) -> Result<(), RunError> {
     for task in accepting {
         task.abort();
     }
-    close(driver).await;
+    close(driver, !opts.preload.is_empty()).await;
     Ok(())
 }
 
@@ -250,11 +258,31 @@ fn start_pyhost(opts: &SchedulerOpts, limits: &Limits) -> Option<Pyhost> {
     Some(Pyhost::new(PyhostConfig {
         python,
         cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
-        env: Vec::new(),
+        env: opts.python_env.clone(),
         run_dir: opts.run_dir.clone(),
         max_processes: PYHOSTS,
         deadline: Duration::from_millis(limits.pyhost_ms),
     }))
+}
+
+/// Runs `dask_setup` of the modules; plugins that they add hear of what happens from now on.
+async fn preload(driver: &mut Driver, modules: &[String]) -> Result<(), RunError> {
+    let refused = |why: String| RunError::Preload { why };
+    let Some(pyhost) = driver.pyhost.clone() else {
+        return Err(refused(format!("{} needs a Python interpreter, and none was found", modules.join(", "))));
+    };
+    let names = modules.iter().map(|name| name.as_str().into()).collect();
+    let request = Value::map([("modules", Value::Array(names)), ("snapshot", python::snapshot(driver))]);
+    let answer = pyhost.call("preload", request).await.map_err(|failure| refused(failure_text(&failure)))?;
+    for plugin in answer.get("plugins").and_then(Value::items).unwrap_or_default() {
+        if let Some([Value::Str(name), hooks]) = plugin.items() {
+            driver.add_hooks(&pyhost, name.clone(), args::texts(Some(hooks)));
+        }
+    }
+    // The loop has not begun: nobody would take this from the inbox yet.
+    let desk = driver.desk.clone();
+    tokio::spawn(async move { python::carry_out(&desk, &answer).await });
+    Ok(())
 }
 
 /// The scheduler file: complete from the moment it appears, removed at the end.
@@ -287,7 +315,7 @@ impl Drop for SchedulerFile {
 // ---- the end --------------------------------------------------------------------------------------------------
 
 /// Tells workers to close, drops clients, ends Python. Bounded in time: a peer that does not read holds up nobody.
-async fn close(driver: Driver) {
+async fn close(driver: Driver, preloaded: bool) {
     let reason = driver.closing.as_ref().map_or("unknown".into(), |closing| closing.0.clone());
     info!(%reason, "closing scheduler");
     let close = Value::map([("op", "close".into()), ("reason", "scheduler-close".into())]);
@@ -314,6 +342,10 @@ async fn close(driver: Driver) {
     };
     let python = async {
         if let Some(pyhost) = pyhost {
+            if preloaded {
+                // What its modules say to this is of no use any more.
+                drop(pyhost.call("preload_end", Value::Map(Vec::new())).await);
+            }
             pyhost.shutdown().await;
         }
     };

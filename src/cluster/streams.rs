@@ -7,7 +7,7 @@ use tracing::{debug, warn};
 
 use super::desk::ConnId;
 use super::driver::{Driver, Role, RpcLine};
-use super::translate::{client_event, worker_event};
+use super::translate::{RunFacts, client_event, worker_event};
 use super::workers::host_of;
 use crate::base::{ClientId, Key, Text, Value, WorkerId};
 use crate::sched::coord::CoordRequest;
@@ -146,8 +146,9 @@ impl Driver {
             Some(address) => self.worker_at(address).unwrap_or(worker),
             None => worker,
         };
+        let facts = if self.task_stream.is_recording() { Some(RunFacts::of(&item.op)) } else { None };
         match worker_event(worker, item.op) {
-            Ok(event @ (Event::TaskFinished { .. } | Event::TaskErred { .. })) => self.apply_run(worker, event),
+            Ok(event @ (Event::TaskFinished { .. } | Event::TaskErred { .. })) => self.apply_run(worker, event, facts),
             Ok(event) => self.apply(event),
             Err(StreamOp::KeepAlive) => {}
             Err(StreamOp::LogEvent { topic, msg }) => self.on_worker_log(worker, &topic, msg),
@@ -207,18 +208,17 @@ impl Driver {
             StreamOp::UpdateData { who_has, nbytes } => self.update_data(client, who_has, &nbytes),
             StreamOp::QueueFutureRelease { name, key } => {
                 self.desire(client, &key);
-                self.coord_silently(client, CoordRequest::QueueFutureRelease { name: Key::text(&name), key });
+                self.coord_silently(client, CoordRequest::QueueFutureRelease { name, key });
             }
             StreamOp::QueueRelease { name } => {
-                self.coord_silently(client, CoordRequest::QueueRelease { name: Key::text(&name) });
+                self.coord_silently(client, CoordRequest::QueueRelease { name });
             }
             StreamOp::VariableFutureConfirm { name, key, token } => {
                 self.desire(client, &key);
-                let name = Key::text(&name);
                 self.coord_silently(client, CoordRequest::VariableConfirm { name, key, token });
             }
             StreamOp::VariableDelete { name } => {
-                self.coord_silently(client, CoordRequest::VariableDelete { name: Key::text(&name) });
+                self.coord_silently(client, CoordRequest::VariableDelete { name });
             }
             StreamOp::LogEvent { topic, msg } => {
                 let topics = topic_names(&topic);

@@ -8,16 +8,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::{Text, Value};
 
-/// Events kept per topic. Source: `distributed.admin.low-level-log-length`.
-pub const TOPIC_EVENTS_MAX: usize = 1_000;
-
 /// Topics that exist at once. A peer can name topics freely; the quietest of its inventions must not pile up.
 pub const TOPICS_MAX: usize = 100_000;
 
 /// All topics of one scheduler.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Topics {
     by_name: BTreeMap<Text, Topic>,
+    /// Events kept per topic.
+    events_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -28,13 +27,21 @@ struct Topic {
 }
 
 impl Topics {
+    /// No topics yet; each will keep its last `events_max` events.
+    pub const fn new(events_max: usize) -> Self {
+        Self { by_name: BTreeMap::new(), events_max }
+    }
+
     /// Remembers `message` on `topic` and returns the names of the clients to tell.
     pub fn publish(&mut self, topic: &Text, at_secs: f64, message: &Value) -> Vec<Text> {
+        let kept = self.events_max;
         let Some(entry) = self.entry(topic) else { return Vec::new() };
-        if entry.events.len() >= TOPIC_EVENTS_MAX {
+        if entry.events.len() >= kept {
             entry.events.pop_front();
         }
-        entry.events.push_back((at_secs, message.clone()));
+        if kept > 0 {
+            entry.events.push_back((at_secs, message.clone()));
+        }
         entry.subscribers.iter().cloned().collect()
     }
 
@@ -109,17 +116,18 @@ mod tests {
 
     /// Goal: listeners are told, latecomers can read what happened, and memory is bounded.
     #[test]
-    fn a_topic_keeps_the_last_thousand_events() {
-        let mut topics = Topics::default();
+    fn a_topic_keeps_its_last_events() {
+        const KEPT: usize = 10;
+        let mut topics = Topics::new(KEPT);
         let (topic, client) = (Text::from("t"), Text::from("c"));
         assert!(topics.publish(&topic, 0.0, &Value::Int(0)).is_empty());
         topics.subscribe(&topic, &client);
-        for n in 1..=TOPIC_EVENTS_MAX {
+        for n in 1..=KEPT {
             assert_eq!(topics.publish(&topic, 1.0, &Value::from(n)), vec![client.clone()]);
         }
         let events = topics.events("t");
         let events = events.items().expect("a list");
-        assert_eq!(events.len(), TOPIC_EVENTS_MAX);
+        assert_eq!(events.len(), KEPT);
         assert_eq!(events.first(), Some(&Value::Array(vec![Value::Float(1.0), Value::Int(1)])));
         topics.truncate("t");
         topics.unsubscribe("t", "c");

@@ -108,6 +108,28 @@ fn failed(erred: op::TaskErred) -> Erred {
     }
 }
 
+/// What a worker tells of a run that only people want to know.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RunFacts {
+    /// The thread that ran it, as the worker names it.
+    pub thread: i64,
+    /// What a failed run spent its time on; of others the scheduler's event tells.
+    pub spans: Vec<StartStop>,
+}
+
+impl RunFacts {
+    /// Of a finished or failed run, before it becomes an event.
+    pub(super) fn of(said: &StreamOp) -> Self {
+        match said {
+            StreamOp::TaskFinished(done) => Self { thread: done.thread, spans: Vec::new() },
+            StreamOp::TaskErred(erred) => {
+                Self { thread: erred.thread, spans: erred.startstops.iter().copied().map(start_stop).collect() }
+            }
+            _ => Self::default(),
+        }
+    }
+}
+
 const fn start_stop(span: op::StartStop) -> StartStop {
     let action = match span.action {
         op::Action::Compute => Action::Compute,

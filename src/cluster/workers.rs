@@ -7,7 +7,7 @@ use tracing::info;
 use super::desk::ConnId;
 use super::driver::{Call, Driver, Outcome, Role, Waiting};
 use super::ring::Run;
-use super::translate::{action_name, raise};
+use super::translate::{RunFacts, action_name, raise};
 use crate::base::{Text, Value, WorkerId};
 use crate::net::{Address, Outbox, Pace};
 use crate::sched::{Answer, Event, Finished, Heartbeat, StartStop, WorkerHello, WorkerStatus, heartbeat_interval_secs};
@@ -269,8 +269,8 @@ impl Driver {
     // ---- finished runs --------------------------------------------------------------------------------------
 
     /// Steps the end of a run, and keeps a record of it for those who asked.
-    pub(super) fn apply_run(&mut self, worker: WorkerId, event: Event) {
-        let record = if self.task_stream.is_recording() { self.run_record(worker, &event) } else { None };
+    pub(super) fn apply_run(&mut self, worker: WorkerId, event: Event, facts: Option<RunFacts>) {
+        let record = facts.and_then(|facts| self.run_record(worker, &event, &facts));
         let noted = if self.task_notes.is_empty() && self.progress.is_empty() { None } else { ended(&event) };
         self.apply(event);
         if !self.sched.run_counted() {
@@ -287,20 +287,20 @@ impl Driver {
         }
     }
 
-    fn run_record(&self, worker: WorkerId, event: &Event) -> Option<Run> {
+    fn run_record(&self, worker: WorkerId, event: &Event, facts: &RunFacts) -> Option<Run> {
         let address = self.sched.worker(worker)?.address.clone();
         match event {
-            Event::TaskFinished { done, .. } => Some(finished_record(address, done)),
+            Event::TaskFinished { done, .. } => Some(finished_record(address, done, facts.thread)),
             Event::TaskErred { erred, .. } => {
-                let now = self.clock.wall();
+                let ended = facts.spans.iter().map(|span| span.stop).reduce(f64::max);
                 let record = Value::map([
                     ("key", erred.key.to_value()),
                     ("worker", Value::Str(address)),
                     ("status", "error".into()),
-                    ("startstops", spans_value(&[])),
-                    ("thread", Value::Int(0)),
+                    ("startstops", spans_value(&facts.spans)),
+                    ("thread", Value::Int(facts.thread)),
                 ]);
-                Some(Run { record, stop_secs: now })
+                Some(Run { record, stop_secs: ended.unwrap_or_else(|| self.clock.wall()) })
             }
             _ => None,
         }
@@ -390,7 +390,7 @@ fn ended(event: &Event) -> Option<(crate::base::Key, Value, &'static str)> {
     }
 }
 
-fn finished_record(address: Text, done: &Finished) -> Run {
+fn finished_record(address: Text, done: &Finished, thread: i64) -> Run {
     let record = Value::map([
         ("key", done.key.to_value()),
         ("worker", Value::Str(address)),
@@ -400,7 +400,7 @@ fn finished_record(address: Text, done: &Finished) -> Run {
         ("nbytes", done.nbytes.into()),
         ("metadata", done.metadata.clone()),
         ("status", "OK".into()),
-        ("thread", Value::Int(0)),
+        ("thread", Value::Int(thread)),
     ]);
     Run { record, stop_secs: done.startstops.iter().map(|span| span.stop).fold(0.0, f64::max) }
 }

@@ -7,10 +7,11 @@ use toml::Value;
 use super::pyliteral;
 
 /// Settings outside `distributed.scheduler` that a scheduler reads, and where we keep them.
-const ELSEWHERE: [(&str, &str); 12] = [
+const ELSEWHERE: [(&str, &str); 13] = [
     ("distributed.worker.memory.terminate", "scheduler.worker-memory-terminate"),
     ("distributed.worker.memory.recent-to-old-time", "scheduler.recent-to-old-time"),
     ("distributed.admin.low-level-log-length", "scheduler.low-level-log-length"),
+    ("distributed.admin.log-length", "scheduler.log-length"),
     ("distributed.comm.require-encryption", "comm.require-encryption"),
     ("distributed.comm.tls.ca-file", "comm.tls.ca-file"),
     ("distributed.comm.tls.scheduler.cert", "comm.tls.scheduler.cert"),

@@ -132,6 +132,8 @@ pub struct Scheduler {
     pub recent_to_old_time: Secs,
     /// `distributed.admin.low-level-log-length`.
     pub low_level_log_length: usize,
+    /// `distributed.admin.log-length`.
+    pub log_length: usize,
 }
 
 impl Scheduler {
@@ -168,7 +170,8 @@ impl Default for Scheduler {
             active_memory_manager: ActiveMemoryManager::default(),
             worker_memory_terminate: true,
             recent_to_old_time: Secs(30.0),
-            low_level_log_length: 10_000,
+            low_level_log_length: 1_000,
+            log_length: 10_000,
         }
     }
 }

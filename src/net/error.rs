@@ -52,8 +52,8 @@ impl fmt::Display for NetError {
             Self::Io(error) => write!(f, "{error}"),
             Self::Wire(error) => write!(f, "{error}"),
             Self::WebSocket(text) => write!(f, "websocket: {text}"),
-            Self::Tls(text) => write!(f, "tls: {text}"),
-            Self::BadPem(text) => write!(f, "certificates: {text}"),
+            Self::Tls(text) => write!(f, "tls: {text}{}", remedy(text)),
+            Self::BadPem(text) => write!(f, "certificates: {text}{}", remedy(text)),
             Self::Closed => f.write_str("the connection was closed"),
             Self::Timeout { waited_ms } => write!(f, "nothing came for {waited_ms} ms"),
             Self::BadAddress(text) => write!(f, "{text:?} is no address"),
@@ -62,6 +62,17 @@ impl fmt::Display for NetError {
             Self::OtherUser { uid: Some(uid) } => write!(f, "the peer runs as user {uid}, which is not allowed"),
             Self::OtherUser { uid: None } => f.write_str("the peer's user could not be told"),
         }
+    }
+}
+
+/// What to do about certificates without extensions: OpenSSL, and so Dask, takes them, webpki does not.
+fn remedy(text: &str) -> &'static str {
+    if text.contains("UnsupportedCertVersion") {
+        "; it is an X.509 v1 certificate, which `openssl x509 -req` makes when it is given no extensions. Make it v3: \
+         write `basicConstraints = critical, CA:FALSE` into a file v3.ext, sign again with \
+         `openssl x509 -req ... -extfile v3.ext`, and restart whoever uses it"
+    } else {
+        ""
     }
 }
 

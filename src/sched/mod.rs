@@ -33,6 +33,7 @@ pub use event::{
     Action, Actors, AmmAction, Erred, Event, Finished, GraphOpen, Heartbeat, PlacedData, ShuffleRequest, StartStop,
     WorkerHello, WorkerStatus,
 };
+pub use steal::StealTotal;
 pub use timeout::heartbeat_interval_secs;
 pub use view::{CloseWish, Counts, MemoryView, PrefixView, STATE_NAMES, StoryLine, TaskView, WorkerView};
 

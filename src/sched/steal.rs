@@ -22,8 +22,21 @@ const VICTIM_SECS: f64 = 0.2;
 pub(super) struct Stealing {
     in_flight: SeededMap<TaskId, InFlight>,
     requests: u64,
+    /// By level: how many requests, and what their tasks cost where they are. Unit: seconds.
+    asked: [(u64, f64); STEAL_LEVELS],
     /// When to look again; none while there is nothing to look at.
     pub(super) next: Option<Now>,
+}
+
+/// Steal requests of one level, since the start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StealTotal {
+    /// What a steal costs compared to computing in place, roughly.
+    pub multiplier: f64,
+    /// How many.
+    pub count: u64,
+    /// Expected run time and transfers of their tasks had they stayed. Unit: seconds.
+    pub cost_secs: f64,
 }
 
 /// A request that the victim has not answered.
@@ -228,6 +241,8 @@ impl Scheduler {
                 continue;
             }
             self.request_steal(task, victim, thief, (compute + cost_victim, compute + cost_thief));
+            self.stealing.asked[level].0 += 1;
+            self.stealing.asked[level].1 += compute + cost_victim;
             moved.push(Value::Array(vec![
                 self.tasks[task].key.to_value(),
                 level.into(),
@@ -276,6 +291,15 @@ impl Scheduler {
         self.workers[thief].in_flight_secs += thief_secs;
         self.workers[thief].in_flight_tasks += 1;
         self.stealing.in_flight.insert(task, InFlight { victim, thief, victim_secs, thief_secs, stimulus });
+    }
+
+    /// Requests so far by what moving costs compared to computing, cheapest first. Source: `cost_multipliers`.
+    pub fn steal_totals(&self) -> impl Iterator<Item = StealTotal> {
+        self.stealing.asked.iter().enumerate().map(|(level, &(count, cost_secs))| StealTotal {
+            multiplier: if level == 0 { 1.0 } else { 1.0 + 2f64.powi(level as i32 - 6) },
+            count,
+            cost_secs,
+        })
     }
 
     /// Tasks that are on their way to another worker.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Scheduler;
+use super::coord::SemaphoreView;
 use super::effect::Priority;
 use super::event::WorkerStatus;
 use super::task::TaskState;
@@ -406,8 +407,13 @@ impl Scheduler {
         self.run_counted
     }
 
-    /// Semaphores: name, max leases, taken, waiting.
-    pub fn semaphores(&self) -> Vec<(Key, i64, usize, usize)> {
+    /// How many tasks others wait for. Looks at every task.
+    pub fn waited_for(&self) -> usize {
+        self.tasks.iter().filter(|(_, task)| !task.waiters.is_empty()).count()
+    }
+
+    /// Semaphores, for metrics.
+    pub fn semaphores(&self) -> Vec<SemaphoreView> {
         self.coord.semaphores()
     }
 

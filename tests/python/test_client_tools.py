@@ -224,6 +224,11 @@ def test_task_stream(client):
         assert record["status"] == "OK" and record["worker"] in client.ncores() and record["typename"] == "int"
         assert any(s["action"] == "compute" and s["stop"] >= s["start"] for s in record["startstops"])
     assert client.get_task_stream(count=1)
+    with get_task_stream(client=client) as stream:
+        wait(client.submit(lambda: 1 / 0, pure=False))
+    (failed,) = stream.data
+    assert failed["status"] == "error" and failed["startstops"]
+    assert failed["thread"] and all(record["thread"] for record in records)
 
 
 def test_performance_report(client, tmp_path):
@@ -283,6 +288,13 @@ def test_dump_of_the_cluster_state(client, tmp_path):
     assert set(state) >= {"scheduler", "workers", "versions"}
     assert "dumped" in state["scheduler"]["tasks"] and len(state["workers"]) == 2
     assert state["scheduler"]["tasks"]["dumped"]["state"] == "memory"
+
+
+def test_dump_to_a_url_is_written_by_the_scheduler(client, tmp_path):
+    from distributed.cluster_dump import load_cluster_dump
+
+    client.dump_cluster_state(f"file://{tmp_path}/by-scheduler")
+    assert set(load_cluster_dump(f"{tmp_path}/by-scheduler.msgpack.gz")) == {"scheduler", "workers", "versions"}
 
 
 def test_recreate_locally(client):

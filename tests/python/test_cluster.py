@@ -13,7 +13,7 @@ import pytest
 from distributed import Client, Event, as_completed, get_worker, wait
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
-from harness import address_of, running_workers, scheduler_kind, wait_until
+from harness import Proc, address_of, clean_env, rask_bin, running_workers, scheduler_kind, wait_until
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -415,3 +415,35 @@ def test_adaptive_scales_a_cluster_object(start_cluster):
             assert cluster.workers
             del futures
             wait_until(lambda: not cluster.workers, "idle workers are taken away", 30)
+
+
+def test_preloaded_modules_see_the_scheduler(start_cluster, work_dir):
+    module = work_dir / "preloaded_by_test.py"
+    module.write_text(
+        "from distributed.diagnostics.plugin import SchedulerPlugin\n"
+        "class Count(SchedulerPlugin):\n"
+        "    name = 'count'\n"
+        "    seen = 0\n"
+        "    def add_client(self, scheduler=None, client=None):\n"
+        "        self.seen += 1\n"
+        "def dask_setup(scheduler):\n"
+        "    scheduler.log_event('preloaded', {'at': scheduler.address})\n"
+        "    scheduler.add_plugin(Count())\n"
+    )
+    cluster = start_cluster(args=("--preload", str(module)))
+    with Client(cluster.address, timeout=30) as client:
+        assert [msg for _, msg in client.get_events("preloaded")] == [{"at": cluster.address}]
+        seen = lambda: client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.plugins["count"].seen)
+        wait_until(lambda: seen() == 1, "the plugin heard of the client")
+
+
+@pytest.mark.parametrize("setup", ["import no_such_module_at_all", "def dask_setup(scheduler):\n    scheduler.handlers"])
+def test_a_preload_that_cannot_work_is_refused_at_the_start(work_dir, setup):
+    if scheduler_kind() != "rask":
+        pytest.skip("a scheduler in Python has everything")
+    module = work_dir / "refused_by_test.py"
+    module.write_text(setup + "\n")
+    argv = [rask_bin(), "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--preload", str(module)]
+    proc = Proc("refused", argv, clean_env(work_dir), work_dir)
+    assert proc.wait(30) == 2
+    assert "cannot preload" in proc.output() and "--preload" in proc.output()

@@ -223,3 +223,13 @@ def test_a_variable_set_by_a_task(client):
     wait(client.submit(publish, workers="bob", pure=False))
     assert v.get(timeout=10) == "bob"
     v.delete()
+
+
+def test_names_may_be_tuples(client):
+    queue, variable = Queue(("queue", 1)), Variable(("variable", 2))
+    queue.put(client.submit(inc, 1, pure=False))
+    assert queue.get(timeout=10).result() == 2
+    variable.set(client.submit(inc, 2, pure=False))
+    assert variable.get(timeout=10).result() == 3
+    queue.close()  # what these hold is only released when the scheduler understands their names
+    variable.delete()

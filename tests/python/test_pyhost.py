@@ -321,6 +321,18 @@ def test_uploaded_files_can_be_imported_and_are_told(pyhost, tmp_path):
     assert pyhost.call(value)["result"]["result"] == 43
 
 
+def test_a_dump_is_written_where_the_url_says(pyhost, tmp_path):
+    from distributed.cluster_dump import load_cluster_dump
+
+    state = {"scheduler": {"tasks": {"x": {"state": "memory"}}}, "workers": {}, "versions": {}}
+    for format, suffix in (("msgpack", ".msgpack.gz"), ("yaml", ".yaml")):
+        answer = pyhost.ask("write_state", url=f"file://{tmp_path}/dump", format=format, state=state, storage_options={})
+        assert answer["ok"], answer
+        assert load_cluster_dump(f"{tmp_path}/dump{suffix}") == state
+    answer = pyhost.ask("write_state", url="nowhere://dump", format="yaml", state=state)
+    assert not answer["ok"] and "nowhere" in answer["exception_text"]
+
+
 def test_versions_are_the_interpreters(pyhost):
     told = pyhost.result("versions")
     assert told["packages"]["dask"] == dask.__version__

@@ -7,7 +7,7 @@ use crate::cluster::driver::{Call, Driver, Outcome};
 use crate::cluster::ring::Span;
 use crate::cluster::streams::topic_names;
 use crate::cluster::translate::{raise, seconds};
-use crate::cluster::{dump, profile};
+use crate::cluster::{dump, profile, report};
 use crate::sched::{STATE_NAMES, WorkerStatus};
 
 /// The operations of this family.
@@ -31,7 +31,7 @@ pub(in crate::cluster) fn dispatch(driver: &mut Driver, op: &str, call: Call, bo
         "set_metadata" => set_metadata(driver, body).into(),
         "call_stack" => profile::call_stack(driver, call, body),
         "profile" => profile::start(driver, call, body),
-        "performance_report" => profile::report(driver, call, body),
+        "performance_report" => report::report(driver, body),
         "get_task_stream" => task_stream(driver, body).into(),
         "get_task_stream_index" => {
             driver.task_stream.start();

@@ -6,9 +6,9 @@ use super::{Done, args};
 use crate::base::{Failure, Key, Value};
 use crate::cluster::desk::Desk;
 use crate::cluster::driver::{Call, Driver};
-use crate::cluster::progress;
 use crate::cluster::streams::topic_names;
 use crate::cluster::translate::{failure_reply, raise};
+use crate::cluster::{dump, progress};
 use crate::pyhost::Pyhost;
 use crate::sched::{TaskView, WorkerView};
 
@@ -19,9 +19,7 @@ pub(in crate::cluster) fn dispatch(driver: &mut Driver, op: &str, call: Call, bo
         "register_scheduler_plugin" => register_plugin(driver, call, body),
         "unregister_scheduler_plugin" => unregister_plugin(driver, call, body),
         "feed" => progress::start(driver, call, body),
-        "dump_cluster_state_to_url" => {
-            Err(raise("NotImplementedError", "dump the state to a local file instead: client.dump_cluster_state(path)"))
-        }
+        "dump_cluster_state_to_url" => dump::start_to_url(driver, call, body),
         _ => return None,
     };
     Some(done.unwrap_or_else(|failure| Done::Now(Err(failure))))

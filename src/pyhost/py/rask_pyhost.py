@@ -249,6 +249,10 @@ def shuffles(dsk):
 # ---------------------------------------------------------------------------------------------- the scheduler, seen from user code
 
 
+class NotOffered(AttributeError):
+    """User code wants more of the scheduler than rask shows."""
+
+
 class View:
     """Named values from a snapshot. What rask does not show is an AttributeError that says so."""
 
@@ -259,7 +263,7 @@ class View:
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
-        raise AttributeError(f"rask does not offer {name!r} on the {self.__dict__['_what']} that functions see")
+        raise NotOffered(f"rask does not offer {name!r} on the {self.__dict__['_what']} that functions see")
 
     def __repr__(self):
         return f"<{self._what} {getattr(self, 'address', None) or self.__dict__.get('key', '')!r}>"
@@ -445,6 +449,18 @@ def op_import_file(host, body):
     return import_file(body["filename"], body["data"], body.get("load", True))
 
 
+async def op_write_state(host, body):
+    """``Client.dump_cluster_state`` to a URL. Source: ``distributed/scheduler.py``, ``dump_cluster_state_to_url``."""
+
+    from distributed import cluster_dump  # takes a while, and is hardly ever needed
+
+    async def state():
+        return body["state"]
+
+    options = body.get("storage_options") or {}
+    await cluster_dump.write_state(state, body["url"], body["format"], **options)
+
+
 def op_ping(host, body):
     return {"pid": os.getpid(), "python": sys.executable}
 
@@ -484,6 +500,34 @@ async def op_plugin_add(host, body):
 def op_plugin_remove(host, body):
     host.scheduler.remove_plugin(body["name"])
     return host.told(names=list(host.scheduler.plugins))
+
+
+async def op_preload(host, body):
+    """``--preload``: ``dask_setup`` of each module. As in Dask, a module that can't be imported is an error, and one
+    whose setup fails is only logged; but one that needs what is missing here must not seem to work.
+
+    Source: ``distributed/preloading.py``."""
+    from distributed import preloading
+
+    host.scheduler.refresh(body.get("snapshot"))
+    host.preloads = preloading.process_preloads(host.scheduler, list(body["modules"]), [])
+    for preload in host.preloads:
+        try:
+            await preload.start()
+        except NotOffered:
+            raise
+        except Exception:
+            print(f"dask_setup of {preload.name!r} failed:", file=sys.stderr)
+            traceback.print_exc()
+    plugins = [[name, hooks_of(plugin)] for name, plugin in host.scheduler.plugins.items()]
+    return host.told(plugins=plugins)
+
+
+async def op_preload_end(host, body):
+    """``dask_teardown`` of what was preloaded."""
+    if host.preloads is not None:
+        await host.preloads.teardown()
+    return host.told()
 
 
 async def op_plugin_event(host, body):
@@ -550,6 +594,7 @@ class Host:
         self.background: set = set()
         self.feeds: dict = {}
         self.feed_count = 0
+        self.preloads = None
 
     def keep(self, task):
         """A task nobody refers to may be collected before it ends."""

@@ -16,6 +16,8 @@ mod variable;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{CallId, Failure, Key, Now, PyError, SeededMap, Text, Value};
+pub use semaphore::SemaphoreView;
+
 use desk::{Desk, Place, Step, Target, Timer, timed_out};
 
 /// A request; names are keys (a list name is a tuple). Source: `client-ops.md` 5 and 6. Timeouts in seconds.
@@ -336,8 +338,8 @@ impl Coord {
         self.variables.forget_wants();
     }
 
-    /// Name, most leases, leases taken and calls in line of each semaphore, for metrics.
-    pub fn semaphores(&self) -> Vec<(Key, i64, usize, usize)> {
+    /// How each semaphore stands, for metrics.
+    pub fn semaphores(&self) -> Vec<SemaphoreView> {
         self.semaphores.list()
     }
 

@@ -18,6 +18,27 @@ struct Semaphore {
     pending: VecDeque<(CallId, Key)>,
     /// When leases are looked over next.
     looked_over: Option<Now>,
+    /// Leases given so far, also those that were asked for again.
+    acquired: u64,
+    /// Leases given back so far.
+    released: u64,
+}
+
+/// A semaphore as metrics show it. Source: `distributed/semaphore.py`, `SemaphoreExtension.metrics`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SemaphoreView {
+    /// Its name.
+    pub name: Key,
+    /// Most leases at once.
+    pub max_leases: i64,
+    /// Leases taken.
+    pub active: usize,
+    /// Calls in line.
+    pub pending: usize,
+    /// Leases given since it was made.
+    pub acquired: u64,
+    /// Leases given back since it was made.
+    pub released: u64,
 }
 
 impl Semaphore {
@@ -31,6 +52,7 @@ impl Semaphore {
         while self.has_room() {
             let Some((call, lease)) = self.pending.pop_front() else { return };
             self.leases.insert(lease, step.now);
+            self.acquired = self.acquired.saturating_add(1);
             step.answer(call, true);
             self.serve_twins(step);
         }
@@ -80,6 +102,8 @@ impl Semaphores {
             leases: BTreeMap::new(),
             pending: VecDeque::new(),
             looked_over: None,
+            acquired: 0,
+            released: 0,
         });
         if semaphore.max_leases == max_leases {
             return step.answer(call, Value::Nil);
@@ -94,6 +118,7 @@ impl Semaphores {
         };
         if semaphore.leases.contains_key(&lease) || semaphore.has_room() {
             semaphore.leases.insert(lease, step.now);
+            semaphore.acquired = semaphore.acquired.saturating_add(1);
             step.answer(call, true);
             return self.arm(step, &name);
         }
@@ -108,7 +133,9 @@ impl Semaphores {
     /// Releasing what is not held is only worth a warning, and the caller is told nothing either way.
     pub fn release(&mut self, step: &mut Step<'_>, call: CallId, name: &Key, lease: &Key) {
         if let Some(semaphore) = self.by_name.get_mut(name) {
-            semaphore.leases.remove(lease);
+            if semaphore.leases.remove(lease).is_some() {
+                semaphore.released = semaphore.released.saturating_add(1);
+            }
             semaphore.serve(step);
         }
         self.arm(step, name);
@@ -185,12 +212,17 @@ impl Semaphores {
         step.desk.arm(at, Timer::Leases(name.clone()));
     }
 
-    /// Name, most leases, leases taken, calls in line.
-    pub fn list(&self) -> Vec<(Key, i64, usize, usize)> {
-        self.by_name
-            .iter()
-            .map(|(name, one)| (name.clone(), one.max_leases, one.leases.len(), one.pending.len()))
-            .collect()
+    /// How each of them stands.
+    pub fn list(&self) -> Vec<SemaphoreView> {
+        let view = |(name, one): (&Key, &Semaphore)| SemaphoreView {
+            name: name.clone(),
+            max_leases: one.max_leases,
+            active: one.leases.len(),
+            pending: one.pending.len(),
+            acquired: one.acquired,
+            released: one.released,
+        };
+        self.by_name.iter().map(view).collect()
     }
 
     /// Lists who waits where; returns the first broken rule.

@@ -110,15 +110,15 @@ impl<'a> ItemReader<'a> {
                 StreamOp::PublishFlush { uid: fields.need("uid").and_then(|raw| self.resolver.value_of(raw))? }
             }
             "queue-future-release" => {
-                StreamOp::QueueFutureRelease { name: fields.text("name")?, key: fields.key("key")? }
+                StreamOp::QueueFutureRelease { name: fields.key("name")?, key: fields.key("key")? }
             }
-            "queue_release" => StreamOp::QueueRelease { name: fields.text("name")? },
+            "queue_release" => StreamOp::QueueRelease { name: fields.key("name")? },
             "variable-future-received-confirm" => StreamOp::VariableFutureConfirm {
-                name: fields.text("name")?,
+                name: fields.key("name")?,
                 key: fields.key("key")?,
                 token: fields.text("token")?,
             },
-            "variable_delete" => StreamOp::VariableDelete { name: fields.text("name")? },
+            "variable_delete" => StreamOp::VariableDelete { name: fields.key("name")? },
             _ => StreamOp::Unknown { op: name.into() },
         })
     }
@@ -134,6 +134,7 @@ impl<'a> ItemReader<'a> {
             typename: self.recent.text(typename),
             metadata: fields.value("metadata", &self.resolver)?,
             startstops: fields.get("startstops").and_then(start_stops).unwrap_or_default(),
+            thread: fields.maybe_i64("thread").unwrap_or_default(),
         })))
     }
 
@@ -146,6 +147,8 @@ impl<'a> ItemReader<'a> {
             traceback: fields.value("traceback", &self.resolver)?,
             exception_text: fields.maybe_text("exception_text").unwrap_or_default(),
             traceback_text: fields.maybe_text("traceback_text").unwrap_or_default(),
+            startstops: fields.get("startstops").and_then(start_stops).unwrap_or_default(),
+            thread: fields.maybe_i64("thread").unwrap_or_default(),
         })))
     }
 

@@ -169,3 +169,21 @@ fn long_batches_share_what_repeats() {
     assert_eq!(items.len(), 1000);
     assert!(Text::ptr_eq(&typename(&items[0]), &typename(&items[999])));
 }
+
+/// Goal: queues and variables may be named by anything that is a key; a list means the tuple.
+#[test]
+fn queues_and_variables_are_named_by_keys() {
+    let list = Value::Array(vec!["q".into(), Value::Int(1)]);
+    let said =
+        |op: &str| Value::map([("op", op.into()), ("name", list.clone()), ("key", "x".into()), ("token", "t".into())]);
+    let names = ["queue_release", "queue-future-release", "variable_delete", "variable-future-received-confirm"];
+    let name = Key::tuple(&[Key::text("q"), Key::int(1)]);
+    let key = Key::text("x");
+    let expected = vec![
+        StreamOp::QueueRelease { name: name.clone() },
+        StreamOp::QueueFutureRelease { name: name.clone(), key: key.clone() },
+        StreamOp::VariableDelete { name: name.clone() },
+        StreamOp::VariableFutureConfirm { name, key, token: "t".into() },
+    ];
+    assert_eq!(ops(&Value::Array(names.map(said).into())), expected);
+}

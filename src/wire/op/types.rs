@@ -68,14 +68,14 @@ pub enum StreamOp {
     UnsubscribeTopic { topic: Text },
     /// `publish_flush_batched_send`.
     PublishFlush { uid: Value },
-    /// `queue-future-release`.
-    QueueFutureRelease { name: Text, key: Key },
+    /// `queue-future-release`. Any key can be a name here and below.
+    QueueFutureRelease { name: Key, key: Key },
     /// `queue_release`.
-    QueueRelease { name: Text },
+    QueueRelease { name: Key },
     /// `variable-future-received-confirm`.
-    VariableFutureConfirm { name: Text, key: Key, token: Text },
+    VariableFutureConfirm { name: Key, key: Key, token: Text },
     /// `variable_delete`.
-    VariableDelete { name: Text },
+    VariableDelete { name: Key },
     // ---- neither
     /// No operation that we know.
     Unknown { op: Text },
@@ -100,6 +100,8 @@ pub struct TaskFinished {
     pub metadata: Value,
     /// What it spent its time on.
     pub startstops: Vec<StartStop>,
+    /// The thread that ran it, as the worker names it; 0 when it did not say.
+    pub thread: i64,
 }
 
 /// One span of a task's run. Unit: seconds since the epoch.
@@ -145,6 +147,10 @@ pub struct TaskErred {
     pub exception_text: Text,
     /// The formatted traceback.
     pub traceback_text: Text,
+    /// What it spent its time on.
+    pub startstops: Vec<StartStop>,
+    /// The thread that ran it, as the worker names it; 0 when it did not say.
+    pub thread: i64,
 }
 
 /// `update-graph`.
