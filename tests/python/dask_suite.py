@@ -101,18 +101,19 @@ class Both:
             return True
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         passed = {}
-        for i, target in enumerate(self.targets):
-            last = i + 1 == len(self.targets)
-            outcome, why = self.run_on(target, item, nextitem if last else item)
+        for target in self.targets:
+            # Tear down as if a sibling came next: what belongs to the item goes, its module's fixtures stay.
+            outcome, why = self.run_on(target, item, item.parent)
             if outcome == "failed" and passed.get("stock") == "passed":
                 # Once more: a timing-dependent test proves nothing either way.
-                outcome, why = self.run_on(target, item, nextitem)
+                outcome, why = self.run_on(target, item, item.parent)
                 if outcome == "passed":
                     self.flaky.append(item.nodeid)
                 else:
                     self.reasons[item.nodeid] = why
             passed[target.kind] = outcome
         self.outcomes[item.nodeid] = passed
+        item.session._setupstate.teardown_exact(nextitem)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
