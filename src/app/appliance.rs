@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -160,7 +161,7 @@ impl Appliance {
         let dask = bind(&plan, plan.scheduler_port, "--scheduler-port", "up.scheduler_port").await?;
         let (http_at, dask_at) = (local(&http)?, local(&dask)?);
         let python = match plan.local_cluster {
-            true => Some(pyenv::choose(plan.python.as_deref(), &plan.state)?),
+            true => Some(signals.during(pyenv::choose(plan.python.as_deref(), &plan.state)).await?),
             false => None,
         };
         let running = Running {
@@ -172,16 +173,13 @@ impl Appliance {
             workers: describe(plan.group, python.as_ref()),
         };
         let mut cluster = match &python {
-            Some(python) => Some(LocalCluster::start(&plan, loaded, python, http_at, dask_at).await?),
+            Some(python) => Some(LocalCluster::start(&plan, loaded, python, (http_at, dask_at), signals).await?),
             None => None,
         };
         let link = cluster.as_ref().map(|cluster| Link::new(cluster.socket.clone()));
         let door = Arc::new(door(&plan, &running, link));
         let doors = [http, dask].map(|listener| tokio::spawn(Arc::clone(&door).accept(listener))).into();
-        let came = tokio::select! {
-            came = first_worker(cluster.as_mut(), &plan) => came,
-            signal = signals.next() => Err(Failure::world(format!("stopped by {signal} while starting"))),
-        };
+        let came = signals.during(first_worker(cluster.as_mut(), &plan)).await;
         let appliance = Self { running, cluster, doors, seat };
         if let Err(why) = came {
             appliance.stop().await;
@@ -300,8 +298,8 @@ impl LocalCluster {
         plan: &Plan,
         loaded: &Loaded,
         python: &Interpreter,
-        http_at: SocketAddr,
-        dask_at: SocketAddr,
+        (http_at, dask_at): (SocketAddr, SocketAddr),
+        signals: &mut Signals,
     ) -> Result<Self, Failure> {
         private_folder(&plan.folder())?;
         let socket = plan.folder().join("control.sock");
@@ -315,7 +313,7 @@ impl LocalCluster {
         );
         let link = Link::new(socket.clone());
         let mut teller = Teller::start(inbox);
-        if let Err(why) = teller.until(wait_for_scheduler(&link, plan)).await {
+        if let Err(why) = signals.during(teller.until(wait_for_scheduler(&link, plan))).await {
             scheduler.stop().await;
             return Err(why);
         }
@@ -460,16 +458,15 @@ fn door(plan: &Plan, running: &Running, link: Option<Link>) -> Door {
         ("logs".to_owned(), plan.logs.display().to_string()),
     ];
     let router = http::router(Pages { ask: link.clone().map(ask_through), facts: Arc::new(facts) });
-    Door {
-        limits: plan.limits.clone(),
-        scheduler: link,
-        http: Arc::new(move |stream| Box::pin(http::serve_stream(router.clone(), stream))),
-        admit: Arc::new(move |stream| {
-            let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
-            let (peer, local) = ends.map_err(|why| why.to_string())?;
-            rule.admit(peer, local).map_err(|why| why.to_string())
-        }),
-    }
+    let admit = move |stream: &TcpStream| {
+        let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
+        let (peer, local) = ends.map_err(|why| why.to_string())?;
+        rule.admit(peer, local).map_err(|why| why.to_string())
+    };
+    let serve = move |stream| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(http::serve_stream(router.clone(), stream))
+    };
+    Door::new(plan.limits.clone(), link, Arc::new(serve), Arc::new(admit))
 }
 
 fn ask_through(link: Link) -> http::AskCluster {

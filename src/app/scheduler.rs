@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::listen::{self, Where};
 use super::worker::PidFile;
 use super::{Failure, Loaded, Signals, block_on, pyenv, settings, state};
-use crate::cluster::{self, Ask, Control, Ready, RunError, SchedulerOpts, TlsFiles};
+use crate::cluster::{self, Ask, Control, NO_PYTHON, Ready, RunError, SchedulerOpts, TlsFiles};
 use crate::config::{self, Config};
 use crate::http::{self, NoAnswer, Pages};
 use crate::link::{self, Inbound, Question};
@@ -71,11 +71,16 @@ pub fn scheduler(args: &SchedulerArgs, loaded: &Loaded) -> Result<(), Failure> {
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     let run_dir = RunDir::make()?;
     let opts = options(args, &loaded.config, &run_dir.0)?;
-    block_on(run(args, opts))
+    block_on(run(args, opts, args.python.as_deref().unwrap_or(&loaded.config.up.python)))
 }
 
-async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts) -> Result<(), Failure> {
+async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
+    let state = state::state_dir(args.state_dir.as_deref()).ok();
+    opts.python = signals.during(pyenv::find(Some(python), state.as_deref())).await?;
+    if opts.python.is_none() {
+        tracing::warn!("{NO_PYTHON}");
+    }
     let (control, inbox) = mpsc::channel(CONTROL_QUEUE);
     let (ready, when_ready) = oneshot::channel();
     opts.control = Some(inbox);
@@ -164,7 +169,6 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         })?;
         sched.idle_timeout_secs = (secs > 0.0).then_some(secs);
     }
-    let state = state::state_dir(args.state_dir.as_deref()).ok();
     let contact = args.contact_address.clone().or_else(|| some_text(&config.scheduler.contact_address));
     let mut preload = config.scheduler.preload.clone();
     preload.extend(args.preload.iter().cloned());
@@ -177,7 +181,7 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         allow_users: config.security.allow_users.clone(),
         scheduler_file: args.scheduler_file.clone(),
         dashboard_port: None,
-        python: pyenv::likely(args.python.as_deref().or(Some(&config.up.python)), state.as_deref()),
+        python: None,
         run_dir: run_dir.to_path_buf(),
         preload,
         blocked_handlers: config.scheduler.blocked_handlers.iter().map(|name| name.as_str().into()).collect(),

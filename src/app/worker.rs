@@ -62,14 +62,19 @@ pub fn worker(args: &WorkerArgs) -> Result<(), Failure> {
     if args.no_nanny && group.nworkers > 1 {
         return Err(Failure::usage("--no-nanny works with one worker only").remedy("leave out --nworkers"));
     }
-    let python = pyenv::choose(args.python.as_deref(), &state::state_dir(args.state_dir.as_deref())?)?;
+    let state = state::state_dir(args.state_dir.as_deref())?;
+    block_on(run(args, group, &state))
+}
+
+async fn run(args: &WorkerArgs, group: Group, state: &Path) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let python = signals.during(pyenv::choose(args.python.as_deref(), state)).await?;
     tracing::info!(
         python = %python.path.display(), version = python.version, distributed = python.distributed,
         workers = group.nworkers, threads = group.nthreads, memory = config::show_size(group.memory_bytes), "starting"
     );
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
-    let specs = specs(args, group, &python.path)?;
-    block_on(watch(specs))
+    watch(specs(args, group, &python.path)?, &mut signals).await
 }
 
 fn size(args: &WorkerArgs, machine: Machine) -> Result<Group, Failure> {
@@ -179,8 +184,7 @@ fn ports(flag: &str, asked: Option<&str>, count: u32) -> Result<Vec<Option<Strin
         .collect())
 }
 
-async fn watch(specs: Vec<Spec>) -> Result<(), Failure> {
-    let mut signals = Signals::listen()?;
+async fn watch(specs: Vec<Spec>, signals: &mut Signals) -> Result<(), Failure> {
     let (reports, mut inbox) = mpsc::unbounded_channel();
     let children: Vec<Child> = specs.into_iter().map(|spec| supervise::start(spec, reports.clone())).collect();
     drop(reports);

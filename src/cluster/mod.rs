@@ -34,5 +34,5 @@ mod translate;
 mod versions;
 mod workers;
 
-pub use opts::{Answered, Ask, Control, ListenSpec, Ready, RunError, SchedulerOpts, Scheme, TlsFiles};
+pub use opts::{Answered, Ask, Control, ListenSpec, NO_PYTHON, Ready, RunError, SchedulerOpts, Scheme, TlsFiles};
 pub use serve::run_scheduler;

@@ -213,7 +213,7 @@ async fn one_life(spec: &Spec, told: &mut watch::Receiver<bool>, started: impl F
         let _drained = timeout(DRAIN, reader).await;
     }
     let last_lines = match &spec.output {
-        Output::Prefixed(_) => tail.lines(),
+        Output::Prefixed(_) | Output::Lines(_) => tail.lines(),
         Output::File { path, .. } => last_lines(path, log_start),
     };
     match status {
@@ -267,7 +267,7 @@ fn spawn(spec: &Spec) -> io::Result<(tokio::process::Child, u64)> {
     }
     let mut log_start = 0;
     match &spec.output {
-        Output::Prefixed(_) => {
+        Output::Prefixed(_) | Output::Lines(_) => {
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
         }
         Output::File { path, keep } => {
@@ -288,13 +288,12 @@ fn guarded(program: &Path, signal: &str) -> Command {
 }
 
 fn readers(child: &mut tokio::process::Child, output: &Output, tail: &Tail) -> Vec<JoinHandle<()>> {
-    let Output::Prefixed(prefix) = output else { return Vec::new() };
     let mut readers = Vec::new();
     if let Some(pipe) = child.stdout.take() {
-        readers.push(tokio::spawn(pass_on(pipe, prefix.clone(), tail.clone())));
+        readers.push(tokio::spawn(pass_on(pipe, output.clone(), tail.clone())));
     }
     if let Some(pipe) = child.stderr.take() {
-        readers.push(tokio::spawn(pass_on(pipe, prefix.clone(), tail.clone())));
+        readers.push(tokio::spawn(pass_on(pipe, output.clone(), tail.clone())));
     }
     readers
 }
