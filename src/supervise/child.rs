@@ -256,7 +256,7 @@ fn spawn(spec: &Spec) -> io::Result<(tokio::process::Child, u64)> {
     let mut command = match spec.parent_death {
         ParentDeath::Nothing => Command::new(&spec.program),
         ParentDeath::Kill => guarded(&spec.program, "KILL"),
-        ParentDeath::Term => guarded(&spec.program, "TERM"),
+        ParentDeath::Term => tied(&spec.program),
     };
     command.args(&spec.args).stdin(Stdio::null()).process_group(0);
     for (name, value) in &spec.env {
@@ -277,6 +277,12 @@ fn spawn(spec: &Spec) -> io::Result<(tokio::process::Child, u64)> {
         }
     }
     Ok((command.spawn()?, log_start))
+}
+
+/// A command for `program` that gets `SIGTERM` when we die, for children that are watched elsewhere. Must be started
+/// from the main thread.
+pub fn tied(program: &Path) -> Command {
+    guarded(program, "TERM")
 }
 
 /// `rask exec-child`: this very binary, even if its file was replaced meanwhile.
