@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::state::{Running, Seat, private_folder};
 use super::{Failure, Loaded, Signals, block_on, pyenv, settings, state, worker};
 use crate::cluster::Ask;
-use crate::config::{Auto, show_size};
+use crate::config::{Auto, LogFormat, show_size};
 use crate::door::Door;
 use crate::host::{Asked, Group, Interpreter, Machine, size_group};
 use crate::http::{self, NoAnswer, Pages};
@@ -80,18 +80,23 @@ pub fn up(args: &UpArgs, loaded: &Loaded) -> Result<(), Failure> {
     };
     block_on(async {
         let mut signals = Signals::listen()?;
-        let appliance = Appliance::start(args, loaded, seat, &mut signals).await?;
+        let mut appliance = Appliance::start(args, loaded, seat, &mut signals).await?;
         println!("{}Stop: Ctrl-C", appliance.running.how_to());
         if args.open {
             open_browser(&appliance.running.http);
         }
-        let signal = signals.next().await;
-        eprintln!("{signal}: stopping workers and scheduler ...");
+        let ended = tokio::select! {
+            signal = signals.next() => {
+                eprintln!("{signal}: stopping workers and scheduler ...");
+                Ok(())
+            }
+            why = appliance.given_up() => Err(why),
+        };
         tokio::select! {
             () = appliance.stop() => {}
             _ = signals.next() => eprintln!("second signal: stopping at once"),
         }
-        Ok(())
+        ended
     })
 }
 
@@ -125,8 +130,10 @@ impl Running {
 fn open_browser(url: &str) {
     let opened =
         Command::new("xdg-open").arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    if let Err(why) = opened {
-        tracing::warn!(%why, "no browser could be opened; the address is {url}");
+    match opened {
+        // Some openers stay as long as the browser does; an ended one must not stay a zombie.
+        Ok(mut opener) => drop(std::thread::spawn(move || opener.wait())),
+        Err(why) => tracing::warn!(%why, "xdg-open could not be started, no browser opens; the address is {url}"),
     }
 }
 
@@ -187,6 +194,18 @@ impl Appliance {
         }
         appliance.seat.announce(&appliance.running)?;
         Ok(appliance)
+    }
+
+    /// Returns when the scheduler or the workers failed too often to be started once more.
+    pub(super) async fn given_up(&mut self) -> Failure {
+        let why = match &mut self.cluster {
+            Some(cluster) => cluster.teller.given_up.recv().await,
+            None => None,
+        };
+        match why {
+            Some(why) => Failure::world(why).remedy("see clusters/local/logs in the state folder"),
+            None => std::future::pending().await,
+        }
     }
 
     /// Stops in reverse order: nothing new comes in, then workers, then their scheduler.
@@ -326,11 +345,13 @@ impl LocalCluster {
 struct Teller {
     task: JoinHandle<()>,
     lost: mpsc::UnboundedReceiver<String>,
+    given_up: mpsc::UnboundedReceiver<String>,
 }
 
 impl Teller {
     fn start(mut inbox: mpsc::UnboundedReceiver<Report>) -> Self {
         let (losses, lost) = mpsc::unbounded_channel();
+        let (ends, given_up) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             while let Some(report) = inbox.recv().await {
                 let first_death = match &report.story {
@@ -340,12 +361,13 @@ impl Teller {
                     }
                     Story::Started { .. } | Story::Stopped { .. } => None,
                 };
-                let _given_up = worker::tell(&report);
+                // Nobody listens when all stops anyway.
+                worker::tell(&report, FAILURES_MAX).into_iter().for_each(|why| drop(ends.send(why)));
                 // Only the start listens.
                 first_death.into_iter().for_each(|why| drop(losses.send(why)));
             }
         });
-        Self { task, lost }
+        Self { task, lost, given_up }
     }
 
     /// Waits for `done`, or for the first death of a child.
@@ -365,6 +387,11 @@ async fn free_port(host: IpAddr) -> Result<u16, Failure> {
 
 fn common_args(plan: &Plan, loaded: &Loaded, command: &str) -> Vec<OsString> {
     let mut args: Vec<OsString> = vec![command.into(), "--state-dir".into(), plan.state.clone().into()];
+    let format = match loaded.config.log.format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    args.extend(["--log-format".into(), format.into()]);
     if let Some(file) = &loaded.file {
         args.extend(["--config".into(), file.clone().into()]);
     }

@@ -31,7 +31,7 @@ pub fn run(args: &RunArgs, loaded: &Loaded) -> Result<u8, Failure> {
     let state = state::state_dir(args.up.state_dir.as_deref())?;
     if let Some(running) = Running::find(&state) {
         // Nothing is left to do here: becoming the script gives it our terminal, signals and exit code.
-        let why = script(args, &running, Command::new)?.exec();
+        let why = script(args, &running, |python| Command::new(python))?.exec();
         return Err(Failure::world(format!("cannot start Python: {why}")));
     }
     let Some(seat) = Seat::take(&state)? else {

@@ -69,7 +69,8 @@ pub struct SchedulerArgs {
 pub fn scheduler(args: &SchedulerArgs, loaded: &Loaded) -> Result<(), Failure> {
     raise_open_files();
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
-    let run_dir = RunDir::make()?;
+    // Beside the socket if there is one: there the next of us finds what a killed one left.
+    let run_dir = RunDir::make(args.control_socket.as_deref().and_then(Path::parent))?;
     let opts = options(args, &loaded.config, &run_dir.0)?;
     block_on(run(args, opts, args.python.as_deref().unwrap_or(&loaded.config.up.python)))
 }
@@ -300,10 +301,12 @@ fn raise_open_files() {
 struct RunDir(PathBuf);
 
 impl RunDir {
-    fn make() -> Result<Self, Failure> {
-        let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
-        let base = base.unwrap_or_else(std::env::temp_dir);
-        let path = base.join(format!("rask-scheduler-{}", std::process::id()));
+    fn make(place: Option<&Path>) -> Result<Self, Failure> {
+        let path = place.map(|place| place.join("scheduler")).unwrap_or_else(|| {
+            let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
+            let name = format!("rask-scheduler-{}", std::process::id());
+            base.unwrap_or_else(std::env::temp_dir).join(name)
+        });
         // What a process with our id left behind: only if it was ours can it be removed.
         let _may_not_exist = fs::remove_dir_all(&path);
         let made = DirBuilder::new().mode(0o700).create(&path);

@@ -193,7 +193,7 @@ async fn watch(specs: Vec<Spec>, signals: &mut Signals) -> Result<(), Failure> {
         tokio::select! {
             // All tasks have ended when the last sender is gone.
             report = inbox.recv() => match report {
-                Some(report) => failed = tell(&report).or(failed),
+                Some(report) => failed = tell(&report, FAILURES_MAX).or(failed),
                 None => break,
             },
             signal = signals.next() => {
@@ -215,7 +215,9 @@ async fn stop_all(children: Vec<Child>) {
 }
 
 /// One line per event; a worker that will not come back is returned as a failure.
-pub(super) fn tell(report: &Report) -> Option<String> {
+///
+/// `failures_max`: how many were allowed.
+pub(super) fn tell(report: &Report, failures_max: u32) -> Option<String> {
     let name = &report.name;
     match &report.story {
         Story::Started { pid } => tracing::debug!(name, pid, "started"),
@@ -227,15 +229,15 @@ pub(super) fn tell(report: &Report) -> Option<String> {
             let skip = last_lines.len().saturating_sub(LAST_LINES);
             let last: String = last_lines.iter().skip(skip).map(|line| format!("\n    {}", line.trim())).collect();
             match next {
-                Next::After(ms) => tracing::warn!(name, "{name}: {cause}; starts again in {ms} ms; last lines: {last}"),
+                Next::After(ms) => tracing::warn!(name, "{name}: {cause}; starts again in {ms} ms; last lines:{last}"),
                 Next::Done => {
-                    tracing::warn!(name, "{name}: {cause}; last lines: {last}");
+                    tracing::warn!(name, "{name}: {cause}; last lines:{last}");
                     return Some(format!("{name}: {cause}"));
                 }
                 Next::GaveUp => {
-                    tracing::error!(name, "{name}: {cause}; given up after {FAILURES_MAX} tries; last lines: {last}");
+                    tracing::error!(name, "{name}: {cause}; given up after {failures_max} tries; last lines:{last}");
                     let last = last_lines.last().map_or("", |line| line.trim());
-                    return Some(format!("{name}: {cause}, {FAILURES_MAX} times in a row: {last}"));
+                    return Some(format!("{name}: {cause}, {failures_max} times in a row: {last}"));
                 }
             }
         }
