@@ -181,9 +181,9 @@ impl Scheduler {
             }
             visited.push(self.tasks[task].key.clone());
             let entry = &self.tasks[task];
-            let before = stack.len();
             stack.extend(entry.dependencies.iter().filter(|&&id| self.tasks[id].state == TaskState::Erred));
-            if stack.len() == before && entry.state == TaskState::Erred {
+            // All of them, roots last and so first to go: what waits for several must know that each is tried again.
+            if entry.state == TaskState::Erred {
                 self.recommend(task, TaskState::Waiting);
             }
         }

@@ -56,7 +56,7 @@ impl Scheduler {
             let message = ToClient::TaskErred { key, failure: failure.clone() };
             self.out.push(Effect::ToClient { client: graph.open.client, message });
         }
-        self.forget_unused(graph.made.into_iter().collect());
+        self.give_up(graph.made.into_iter().collect());
         self.out.push(Effect::GraphClosed { ticket });
     }
 
@@ -186,7 +186,7 @@ impl Scheduler {
                 self.log_graph(client, "cancelled", graph.touched.len());
                 self.on_client_releases(client, &graph.open.keys);
             }
-            return self.forget_unused(graph.made.into_iter().collect());
+            return self.give_up(graph.made.into_iter().collect());
         }
         self.set_priorities(&graph);
         for key in &graph.open.keys {
@@ -290,6 +290,18 @@ impl Scheduler {
                 self.recommend(task, TaskState::Erred);
             }
         }
+    }
+
+    /// What a graph made that came to nothing. Somebody may want such a task already, through a queue or a variable:
+    /// nothing will ever start it, so it goes all the same.
+    fn give_up(&mut self, made: Vec<TaskId>) {
+        for &task in &made {
+            if self.tasks.get(task).is_some_and(|entry| entry.state == TaskState::Released) {
+                self.recommend(task, TaskState::Forgotten);
+            }
+        }
+        self.run_transitions();
+        self.forget_unused(made);
     }
 
     /// Tasks that were made and that nothing needs: parts of a graph that was given up, or never reachable.

@@ -188,6 +188,8 @@ impl Scheduler {
         std::mem::swap(&mut self.out, out);
         self.on_event(event);
         self.run_transitions();
+        // Whatever ended a run may have opened a slot.
+        self.fill_open_slots();
         self.refresh_idle_since();
         std::mem::swap(&mut self.out, out);
         if self.config.validate

@@ -131,6 +131,11 @@ impl Scheduler {
             return;
         }
         if !self.is_asked_for(task) {
+            return self.stop_dependencies(task);
+        }
+        // Promised by a graph that is still open: its end makes it runnable or forgets it.
+        if self.tasks[task].run_spec.is_none() && !self.graphs.is_empty() {
+            self.tasks[task].waiters = self.waiting_dependents(task);
             return;
         }
         if let Some(dependency) = self.failed_dependency(task) {
@@ -139,7 +144,7 @@ impl Scheduler {
             self.inherit_blame(task, dependency);
             self.tasks[task].rare_mut().blame = Some(blame.unwrap_or(dependency));
             self.recommend(task, TaskState::Erred);
-            return;
+            return self.stop_dependencies(task);
         }
         self.set_state(task, TaskState::Waiting);
         for at in 0..self.tasks[task].dependencies.len() {
@@ -155,9 +160,7 @@ impl Scheduler {
                 self.tasks[task].waiting_on.insert(dependency);
             }
         }
-        let waiters: IdSet =
-            self.tasks[task].dependents.iter().filter(|&id| self.tasks[id].state == TaskState::Waiting).collect();
-        self.tasks[task].waiters = waiters;
+        self.tasks[task].waiters = self.waiting_dependents(task);
         if self.tasks[task].waiting_on.is_empty() {
             self.recommend(task, TaskState::Processing);
         }
@@ -169,6 +172,24 @@ impl Scheduler {
         let waits =
             |id: TaskId| self.tasks[id].state == TaskState::Waiting || self.recommended(id) == Some(TaskState::Waiting);
         entry.is_needed() || entry.dependents.iter().any(waits)
+    }
+
+    fn waiting_dependents(&self, task: TaskId) -> IdSet {
+        self.tasks[task].dependents.iter().filter(|&id| self.tasks[id].state == TaskState::Waiting).collect()
+    }
+
+    /// Inputs that were started for a task that nobody asks for any more.
+    fn stop_dependencies(&mut self, task: TaskId) {
+        for at in 0..self.tasks[task].dependencies.len() {
+            let dependency = self.tasks[task].dependencies[at];
+            let started = match self.tasks[dependency].state {
+                TaskState::Waiting | TaskState::Queued | TaskState::NoWorker | TaskState::Processing => true,
+                TaskState::Released | TaskState::Memory | TaskState::Erred | TaskState::Forgotten => false,
+            };
+            if started && !self.is_asked_for(dependency) {
+                self.recommend(dependency, TaskState::Released);
+            }
+        }
     }
 
     /// An input that erred and is not about to be tried again: waiting for it would be for ever.

@@ -231,7 +231,7 @@ def test_performance_report(client, tmp_path):
     with performance_report(filename=path):
         wait(client.map(inc, range(5), pure=False))
     html = path.read_text()
-    assert "<html" in html.lower() and len(html) > 2000
+    assert "<html" in html.lower() and "performance_report(filename=path)" in html  # the code that ran
 
 
 def test_progress_bar(client, capsys):

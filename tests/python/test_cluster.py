@@ -280,10 +280,10 @@ def test_a_silent_worker_is_dropped_after_its_time_to_live(start_cluster, connec
 
 def test_idle_timeout_ends_the_scheduler_and_its_workers(start_cluster, connect):
     cluster = start_cluster(args=("--idle-timeout", "1500 ms"))
-    worker = cluster.add_worker("w")
     client = connect(cluster)
-    client.wait_for_workers(1, timeout=40)
-    assert client.submit(slow_inc, 1, delay=2.5).result() == 2  # busy is not idle
+    waiting = client.submit(slow_inc, 1, delay=2.5)  # work that waits or runs is not idleness
+    worker = cluster.add_worker("w")
+    assert waiting.result(timeout=40) == 2
     client.close()
     assert cluster.proc.wait(20) == 0 and worker.wait(20) == 0
     assert not cluster.file.exists()

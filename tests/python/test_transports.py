@@ -54,6 +54,9 @@ def pki(tmp_path_factory):
         pytest.skip("no openssl on PATH to make certificates with")
     where = tmp_path_factory.mktemp("pki")
 
+    # Without extensions openssl makes X.509 version 1, which TLS libraries other than OpenSSL refuse.
+    (where / "v3.ext").write_text("basicConstraints=CA:FALSE\nsubjectAltName=IP:127.0.0.1\n")
+
     def openssl(*args):
         subprocess.run(["openssl", *args], cwd=where, check=True, capture_output=True)
 
@@ -62,7 +65,7 @@ def pki(tmp_path_factory):
         openssl("req", "-x509", *curve, "-keyout", f"{ca}.key", "-out", f"{ca}.pem", "-subj", f"/CN={ca}", "-days", "2")
         openssl("req", *curve, "-keyout", f"{leaf}.key", "-out", f"{leaf}.csr", "-subj", "/CN=node")
         openssl("x509", "-req", "-in", f"{leaf}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial",
-                "-out", f"{leaf}.pem", "-days", "2")
+                "-out", f"{leaf}.pem", "-days", "2", "-extfile", "v3.ext")
     return where
 
 

@@ -264,12 +264,18 @@ def test_settings_that_make_no_sense_stop_the_start(work_dir, setting):
         Cluster(work_dir, env={"DASK_DISTRIBUTED__SCHEDULER__" + name: value}).close()
 
 
+def test_a_flag_given_twice_counts_as_the_last_one(home):
+    """As with dask's own commands: launchers append to what users gave."""
+    failed = home.run("scheduler", "--port", "1", "--port", "no-port")
+    assert failed.returncode == 2 and "no-port" in failed.stderr
+
+
 # --- rask worker ---------------------------------------------------------------------------------
 
 
 def test_rask_worker_leaves_no_orphan_when_killed(start_cluster):
     cluster = start_cluster()
-    group = cluster.add_worker("g", "--nworkers", "2", kind="rask", nanny=True)
+    group = cluster.add_worker("g", nworkers=2, kind="rask", nanny=True)
     with Client(cluster.address, timeout=30) as client:
         client.wait_for_workers(2, timeout=40)
         family = group.children()

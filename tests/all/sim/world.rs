@@ -230,13 +230,19 @@ impl<'t> World<'t> {
         self.run_until(self.faults_until)?;
         self.heal()?;
         let patience = self.now.plus_us(1_500 * SEC);
-        while !self.settled() {
-            if self.now > patience {
-                return Err(self.stuck());
+        loop {
+            while !self.settled() {
+                if self.now > patience {
+                    return Err(self.stuck());
+                }
+                self.run_until(self.now.plus_us(SEC))?;
             }
-            self.run_until(self.now.plus_us(SEC))?;
+            // A worker may still go, and take results along.
+            self.run_until(self.now.plus_us(15 * SEC))?;
+            if self.settled() {
+                break;
+            }
         }
-        self.run_until(self.now.plus_us(15 * SEC))?;
         self.check_rest()?;
         self.everyone_leaves()?;
         self.run_until(self.now.plus_us(20 * SEC))?;
