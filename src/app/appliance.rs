@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -17,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::state::{Running, Seat, private_folder};
 use super::{Failure, Loaded, Signals, block_on, pyenv, settings, state, worker};
 use crate::cluster::Ask;
-use crate::config::{Auto, show_size};
+use crate::config::{Auto, LogFormat, show_size};
 use crate::door::Door;
 use crate::host::{Asked, Group, Interpreter, Machine, size_group};
 use crate::http::{self, NoAnswer, Pages};
@@ -79,18 +80,23 @@ pub fn up(args: &UpArgs, loaded: &Loaded) -> Result<(), Failure> {
     };
     block_on(async {
         let mut signals = Signals::listen()?;
-        let appliance = Appliance::start(args, loaded, seat, &mut signals).await?;
+        let mut appliance = Appliance::start(args, loaded, seat, &mut signals).await?;
         println!("{}Stop: Ctrl-C", appliance.running.how_to());
         if args.open {
             open_browser(&appliance.running.http);
         }
-        let signal = signals.next().await;
-        eprintln!("{signal}: stopping workers and scheduler ...");
+        let ended = tokio::select! {
+            signal = signals.next() => {
+                eprintln!("{signal}: stopping workers and scheduler ...");
+                Ok(())
+            }
+            why = appliance.given_up() => Err(why),
+        };
         tokio::select! {
             () = appliance.stop() => {}
             _ = signals.next() => eprintln!("second signal: stopping at once"),
         }
-        Ok(())
+        ended
     })
 }
 
@@ -124,8 +130,10 @@ impl Running {
 fn open_browser(url: &str) {
     let opened =
         Command::new("xdg-open").arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    if let Err(why) = opened {
-        tracing::warn!(%why, "no browser could be opened; the address is {url}");
+    match opened {
+        // Some openers stay as long as the browser does; an ended one must not stay a zombie.
+        Ok(mut opener) => drop(std::thread::spawn(move || opener.wait())),
+        Err(why) => tracing::warn!(%why, "xdg-open could not be started, no browser opens; the address is {url}"),
     }
 }
 
@@ -160,7 +168,7 @@ impl Appliance {
         let dask = bind(&plan, plan.scheduler_port, "--scheduler-port", "up.scheduler_port").await?;
         let (http_at, dask_at) = (local(&http)?, local(&dask)?);
         let python = match plan.local_cluster {
-            true => Some(pyenv::choose(plan.python.as_deref(), &plan.state)?),
+            true => Some(signals.during(pyenv::choose(plan.python.as_deref(), &plan.state)).await?),
             false => None,
         };
         let running = Running {
@@ -172,16 +180,13 @@ impl Appliance {
             workers: describe(plan.group, python.as_ref()),
         };
         let mut cluster = match &python {
-            Some(python) => Some(LocalCluster::start(&plan, loaded, python, http_at, dask_at).await?),
+            Some(python) => Some(LocalCluster::start(&plan, loaded, python, (http_at, dask_at), signals).await?),
             None => None,
         };
         let link = cluster.as_ref().map(|cluster| Link::new(cluster.socket.clone()));
         let door = Arc::new(door(&plan, &running, link));
         let doors = [http, dask].map(|listener| tokio::spawn(Arc::clone(&door).accept(listener))).into();
-        let came = tokio::select! {
-            came = first_worker(cluster.as_mut(), &plan) => came,
-            signal = signals.next() => Err(Failure::world(format!("stopped by {signal} while starting"))),
-        };
+        let came = signals.during(first_worker(cluster.as_mut(), &plan)).await;
         let appliance = Self { running, cluster, doors, seat };
         if let Err(why) = came {
             appliance.stop().await;
@@ -189,6 +194,18 @@ impl Appliance {
         }
         appliance.seat.announce(&appliance.running)?;
         Ok(appliance)
+    }
+
+    /// Returns when the scheduler or the workers failed too often to be started once more.
+    pub(super) async fn given_up(&mut self) -> Failure {
+        let why = match &mut self.cluster {
+            Some(cluster) => cluster.teller.given_up.recv().await,
+            None => None,
+        };
+        match why {
+            Some(why) => Failure::world(why).remedy("see clusters/local/logs in the state folder"),
+            None => std::future::pending().await,
+        }
     }
 
     /// Stops in reverse order: nothing new comes in, then workers, then their scheduler.
@@ -300,8 +317,8 @@ impl LocalCluster {
         plan: &Plan,
         loaded: &Loaded,
         python: &Interpreter,
-        http_at: SocketAddr,
-        dask_at: SocketAddr,
+        (http_at, dask_at): (SocketAddr, SocketAddr),
+        signals: &mut Signals,
     ) -> Result<Self, Failure> {
         private_folder(&plan.folder())?;
         let socket = plan.folder().join("control.sock");
@@ -315,7 +332,7 @@ impl LocalCluster {
         );
         let link = Link::new(socket.clone());
         let mut teller = Teller::start(inbox);
-        if let Err(why) = teller.until(wait_for_scheduler(&link, plan)).await {
+        if let Err(why) = signals.during(teller.until(wait_for_scheduler(&link, plan))).await {
             scheduler.stop().await;
             return Err(why);
         }
@@ -328,11 +345,13 @@ impl LocalCluster {
 struct Teller {
     task: JoinHandle<()>,
     lost: mpsc::UnboundedReceiver<String>,
+    given_up: mpsc::UnboundedReceiver<String>,
 }
 
 impl Teller {
     fn start(mut inbox: mpsc::UnboundedReceiver<Report>) -> Self {
         let (losses, lost) = mpsc::unbounded_channel();
+        let (ends, given_up) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             while let Some(report) = inbox.recv().await {
                 let first_death = match &report.story {
@@ -342,12 +361,13 @@ impl Teller {
                     }
                     Story::Started { .. } | Story::Stopped { .. } => None,
                 };
-                let _given_up = worker::tell(&report);
+                // Nobody listens when all stops anyway.
+                worker::tell(&report, FAILURES_MAX).into_iter().for_each(|why| drop(ends.send(why)));
                 // Only the start listens.
                 first_death.into_iter().for_each(|why| drop(losses.send(why)));
             }
         });
-        Self { task, lost }
+        Self { task, lost, given_up }
     }
 
     /// Waits for `done`, or for the first death of a child.
@@ -367,6 +387,11 @@ async fn free_port(host: IpAddr) -> Result<u16, Failure> {
 
 fn common_args(plan: &Plan, loaded: &Loaded, command: &str) -> Vec<OsString> {
     let mut args: Vec<OsString> = vec![command.into(), "--state-dir".into(), plan.state.clone().into()];
+    let format = match loaded.config.log.format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    args.extend(["--log-format".into(), format.into()]);
     if let Some(file) = &loaded.file {
         args.extend(["--config".into(), file.clone().into()]);
     }
@@ -460,16 +485,15 @@ fn door(plan: &Plan, running: &Running, link: Option<Link>) -> Door {
         ("logs".to_owned(), plan.logs.display().to_string()),
     ];
     let router = http::router(Pages { ask: link.clone().map(ask_through), facts: Arc::new(facts) });
-    Door {
-        limits: plan.limits.clone(),
-        scheduler: link,
-        http: Arc::new(move |stream| Box::pin(http::serve_stream(router.clone(), stream))),
-        admit: Arc::new(move |stream| {
-            let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
-            let (peer, local) = ends.map_err(|why| why.to_string())?;
-            rule.admit(peer, local).map_err(|why| why.to_string())
-        }),
-    }
+    let admit = move |stream: &TcpStream| {
+        let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
+        let (peer, local) = ends.map_err(|why| why.to_string())?;
+        rule.admit(peer, local).map_err(|why| why.to_string())
+    };
+    let serve = move |stream| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(http::serve_stream(router.clone(), stream))
+    };
+    Door::new(plan.limits.clone(), link, Arc::new(serve), Arc::new(admit))
 }
 
 fn ask_through(link: Link) -> http::AskCluster {

@@ -7,8 +7,8 @@ use tracing_subscriber::EnvFilter;
 use super::Failure;
 use crate::config::{Log, LogFormat};
 
-/// Starts logging. `format` wins over the configuration, `$RASK_LOG` over its level.
-pub fn init(log: &Log, format: Option<LogFormat>) -> Result<(), Failure> {
+/// Starts logging. `$RASK_LOG` wins over the configuration's level.
+pub fn init(log: &Log) -> Result<(), Failure> {
     let (source, text) = match std::env::var("RASK_LOG") {
         Ok(text) if !text.is_empty() => ("$RASK_LOG", text),
         Ok(_) | Err(_) => ("log.level", log.level.clone()),
@@ -20,7 +20,7 @@ pub fn init(log: &Log, format: Option<LogFormat>) -> Result<(), Failure> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    match format.unwrap_or(log.format) {
+    match log.format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }

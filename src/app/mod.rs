@@ -5,6 +5,7 @@ mod failure;
 mod listen;
 mod logging;
 mod pyenv;
+mod pymake;
 mod run;
 mod scheduler;
 mod settings;
@@ -50,6 +51,14 @@ impl Signals {
         use tokio::signal::unix::{SignalKind, signal};
         let listen = |kind| signal(kind).map_err(|why| Failure::world(format!("cannot listen for signals: {why}")));
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Does something that a signal ends by dropping it.
+    async fn during<T>(&mut self, doing: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::select! {
+            done = doing => done,
+            signal = self.next() => Err(Failure::world(format!("stopped by {signal} while starting"))),
+        }
     }
 
     async fn next(&mut self) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::appliance::{Appliance, UpArgs};
 use super::state::{Running, Seat};
 use super::{Failure, Loaded, Signals, block_on, state};
+use crate::supervise;
 
 /// `rask run SCRIPT [ARGS]`
 #[derive(Clone, Debug, Default)]
@@ -30,7 +31,7 @@ pub fn run(args: &RunArgs, loaded: &Loaded) -> Result<u8, Failure> {
     let state = state::state_dir(args.up.state_dir.as_deref())?;
     if let Some(running) = Running::find(&state) {
         // Nothing is left to do here: becoming the script gives it our terminal, signals and exit code.
-        let why = script(args, &running)?.exec();
+        let why = script(args, &running, |python| Command::new(python))?.exec();
         return Err(Failure::world(format!("cannot start Python: {why}")));
     }
     let Some(seat) = Seat::take(&state)? else {
@@ -49,7 +50,9 @@ async fn with_own_appliance(args: &RunArgs, loaded: &Loaded, seat: Seat) -> Resu
     };
     let appliance = Appliance::start(&up, loaded, seat, &mut signals).await?;
     eprintln!("rask: started for this script, status at {}", appliance.running.http);
-    let code = watch_script(script(args, &appliance.running)?, &mut signals).await;
+    // Without us there is no cluster for it.
+    let command = script(args, &appliance.running, |python| supervise::tied(python).into_std())?;
+    let code = watch_script(command, &mut signals).await;
     appliance.stop().await;
     code
 }
@@ -75,13 +78,13 @@ async fn watch_script(command: Command, signals: &mut Signals) -> Result<u8, Fai
     Ok(u8::try_from(code).unwrap_or(1))
 }
 
-fn script(args: &RunArgs, running: &Running) -> Result<Command, Failure> {
+fn script(args: &RunArgs, running: &Running, start: impl FnOnce(&Path) -> Command) -> Result<Command, Failure> {
     let (Some(python), Some(address)) = (&running.python, &running.scheduler) else {
         return Err(
             Failure::world("the running appliance has no cluster").remedy("start it without --no-local-cluster")
         );
     };
-    let mut command = Command::new(python);
+    let mut command = start(python);
     command.arg(&args.script).args(&args.args).env("DASK_SCHEDULER_ADDRESS", address);
     Ok(command)
 }

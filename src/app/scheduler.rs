@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::listen::{self, Where};
 use super::worker::PidFile;
 use super::{Failure, Loaded, Signals, block_on, pyenv, settings, state};
-use crate::cluster::{self, Ask, Control, Ready, RunError, SchedulerOpts, TlsFiles};
+use crate::cluster::{self, Ask, Control, NO_PYTHON, Ready, RunError, SchedulerOpts, TlsFiles};
 use crate::config::{self, Config};
 use crate::http::{self, NoAnswer, Pages};
 use crate::link::{self, Inbound, Question};
@@ -69,13 +69,19 @@ pub struct SchedulerArgs {
 pub fn scheduler(args: &SchedulerArgs, loaded: &Loaded) -> Result<(), Failure> {
     raise_open_files();
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
-    let run_dir = RunDir::make()?;
+    // Beside the socket if there is one: there the next of us finds what a killed one left.
+    let run_dir = RunDir::make(args.control_socket.as_deref().and_then(Path::parent))?;
     let opts = options(args, &loaded.config, &run_dir.0)?;
-    block_on(run(args, opts))
+    block_on(run(args, opts, args.python.as_deref().unwrap_or(&loaded.config.up.python)))
 }
 
-async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts) -> Result<(), Failure> {
+async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
+    let state = state::state_dir(args.state_dir.as_deref()).ok();
+    opts.python = signals.during(pyenv::find(Some(python), state.as_deref())).await?;
+    if opts.python.is_none() {
+        tracing::warn!("{NO_PYTHON}");
+    }
     let (control, inbox) = mpsc::channel(CONTROL_QUEUE);
     let (ready, when_ready) = oneshot::channel();
     opts.control = Some(inbox);
@@ -168,7 +174,6 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         })?;
         sched.idle_timeout_secs = (secs > 0.0).then_some(secs);
     }
-    let state = state::state_dir(args.state_dir.as_deref()).ok();
     let contact = args.contact_address.clone().or_else(|| some_text(&config.scheduler.contact_address));
     let mut preload = config.scheduler.preload.clone();
     preload.extend(args.preload.iter().cloned());
@@ -181,7 +186,7 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         allow_users: config.security.allow_users.clone(),
         scheduler_file: args.scheduler_file.clone(),
         dashboard_port: None,
-        python: pyenv::likely(args.python.as_deref().or(Some(&config.up.python)), state.as_deref()),
+        python: None,
         python_env: settings::python_env(&config.scheduler),
         run_dir: run_dir.to_path_buf(),
         preload,
@@ -302,10 +307,12 @@ fn raise_open_files() {
 struct RunDir(PathBuf);
 
 impl RunDir {
-    fn make() -> Result<Self, Failure> {
-        let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
-        let base = base.unwrap_or_else(std::env::temp_dir);
-        let path = base.join(format!("rask-scheduler-{}", std::process::id()));
+    fn make(place: Option<&Path>) -> Result<Self, Failure> {
+        let path = place.map(|place| place.join("scheduler")).unwrap_or_else(|| {
+            let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
+            let name = format!("rask-scheduler-{}", std::process::id());
+            base.unwrap_or_else(std::env::temp_dir).join(name)
+        });
         // What a process with our id left behind: only if it was ours can it be removed.
         let _may_not_exist = fs::remove_dir_all(&path);
         let made = DirBuilder::new().mode(0o700).create(&path);

@@ -62,14 +62,19 @@ pub fn worker(args: &WorkerArgs) -> Result<(), Failure> {
     if args.no_nanny && group.nworkers > 1 {
         return Err(Failure::usage("--no-nanny works with one worker only").remedy("leave out --nworkers"));
     }
-    let python = pyenv::choose(args.python.as_deref(), &state::state_dir(args.state_dir.as_deref())?)?;
+    let state = state::state_dir(args.state_dir.as_deref())?;
+    block_on(run(args, group, &state))
+}
+
+async fn run(args: &WorkerArgs, group: Group, state: &Path) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let python = signals.during(pyenv::choose(args.python.as_deref(), state)).await?;
     tracing::info!(
         python = %python.path.display(), version = python.version, distributed = python.distributed,
         workers = group.nworkers, threads = group.nthreads, memory = config::show_size(group.memory_bytes), "starting"
     );
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
-    let specs = specs(args, group, &python.path)?;
-    block_on(watch(specs))
+    watch(specs(args, group, &python.path)?, &mut signals).await
 }
 
 fn size(args: &WorkerArgs, machine: Machine) -> Result<Group, Failure> {
@@ -179,8 +184,7 @@ fn ports(flag: &str, asked: Option<&str>, count: u32) -> Result<Vec<Option<Strin
         .collect())
 }
 
-async fn watch(specs: Vec<Spec>) -> Result<(), Failure> {
-    let mut signals = Signals::listen()?;
+async fn watch(specs: Vec<Spec>, signals: &mut Signals) -> Result<(), Failure> {
     let (reports, mut inbox) = mpsc::unbounded_channel();
     let children: Vec<Child> = specs.into_iter().map(|spec| supervise::start(spec, reports.clone())).collect();
     drop(reports);
@@ -189,7 +193,7 @@ async fn watch(specs: Vec<Spec>) -> Result<(), Failure> {
         tokio::select! {
             // All tasks have ended when the last sender is gone.
             report = inbox.recv() => match report {
-                Some(report) => failed = tell(&report).or(failed),
+                Some(report) => failed = tell(&report, FAILURES_MAX).or(failed),
                 None => break,
             },
             signal = signals.next() => {
@@ -211,7 +215,9 @@ async fn stop_all(children: Vec<Child>) {
 }
 
 /// One line per event; a worker that will not come back is returned as a failure.
-pub(super) fn tell(report: &Report) -> Option<String> {
+///
+/// `failures_max`: how many were allowed.
+pub(super) fn tell(report: &Report, failures_max: u32) -> Option<String> {
     let name = &report.name;
     match &report.story {
         Story::Started { pid } => tracing::debug!(name, pid, "started"),
@@ -223,15 +229,15 @@ pub(super) fn tell(report: &Report) -> Option<String> {
             let skip = last_lines.len().saturating_sub(LAST_LINES);
             let last: String = last_lines.iter().skip(skip).map(|line| format!("\n    {}", line.trim())).collect();
             match next {
-                Next::After(ms) => tracing::warn!(name, "{name}: {cause}; starts again in {ms} ms; last lines: {last}"),
+                Next::After(ms) => tracing::warn!(name, "{name}: {cause}; starts again in {ms} ms; last lines:{last}"),
                 Next::Done => {
-                    tracing::warn!(name, "{name}: {cause}; last lines: {last}");
+                    tracing::warn!(name, "{name}: {cause}; last lines:{last}");
                     return Some(format!("{name}: {cause}"));
                 }
                 Next::GaveUp => {
-                    tracing::error!(name, "{name}: {cause}; given up after {FAILURES_MAX} tries; last lines: {last}");
+                    tracing::error!(name, "{name}: {cause}; given up after {failures_max} tries; last lines:{last}");
                     let last = last_lines.last().map_or("", |line| line.trim());
-                    return Some(format!("{name}: {cause}, {FAILURES_MAX} times in a row: {last}"));
+                    return Some(format!("{name}: {cause}, {failures_max} times in a row: {last}"));
                 }
             }
         }

@@ -70,6 +70,12 @@ enum Command {
     Configure,
     /// Print the commented configuration sample with all defaults
     SampleConfig,
+    /// Print the completion script of a shell
+    #[command(after_help = "Example: rask completions bash > ~/.local/share/bash-completion/completions/rask")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
     /// Become a program that ends with the process that started it
     #[command(hide = true)]
     ExecChild {
@@ -110,6 +116,12 @@ pub fn main() -> Result<u8, Failure> {
             print!("{}", crate::config::SAMPLE);
             Ok(0)
         }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut self::command(), "rask", &mut script);
+            print!("{}", String::from_utf8_lossy(&script));
+            Ok(0)
+        }
         Command::Status { json } => app::status(state, json).map(|()| 0),
         Command::Env => app::env(state).map(|()| 0),
         Command::Configure => app::configure(state).map(|()| 0),
@@ -125,12 +137,13 @@ pub fn main() -> Result<u8, Failure> {
 
 /// The configuration, with logging started as it says.
 fn prepared(common: &Common) -> Result<Loaded, Failure> {
-    let loaded = app::load_config(common.config.as_deref())?;
-    let format = common.log_format.map(|format| match format {
-        Format::Text => LogFormat::Text,
-        Format::Json => LogFormat::Json,
-    });
-    app::init_logging(&loaded.config.log, format)?;
+    let mut loaded = app::load_config(common.config.as_deref())?;
+    match common.log_format {
+        Some(Format::Text) => loaded.config.log.format = LogFormat::Text,
+        Some(Format::Json) => loaded.config.log.format = LogFormat::Json,
+        None => {}
+    }
+    app::init_logging(&loaded.config.log)?;
     Ok(loaded)
 }
 

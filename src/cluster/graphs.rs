@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tracing::debug;
 
 use super::driver::Driver;
+use super::opts::NO_PYTHON;
 use super::translate::{raise, seconds};
 use crate::base::{ClientId, Failure, GraphTask, Key, Opaque, SeededMap, Text, TicketId, Value};
 use crate::graph::{self, GraphInput, GraphRead};
@@ -122,7 +123,7 @@ impl Driver {
     fn read_in_python(&mut self, ticket: TicketId, source: Source, why: &Text) {
         debug!(ticket, %why, "a graph goes to Python");
         let Some(pyhost) = self.pyhost.clone() else {
-            let text = format!("this scheduler has no Python to read the graph with, and it is needed: {why}");
+            let text = format!("this graph cannot be read without Python ({why}); {NO_PYTHON}");
             return self.fail_graph(ticket, raise("RuntimeError", text));
         };
         let desk = self.desk.clone();

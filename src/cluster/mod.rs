@@ -35,5 +35,5 @@ mod translate;
 mod versions;
 mod workers;
 
-pub use opts::{Answered, Ask, Control, Keep, ListenSpec, Ready, RunError, SchedulerOpts, Scheme, TlsFiles};
+pub use opts::{Answered, Ask, Control, Keep, ListenSpec, NO_PYTHON, Ready, RunError, SchedulerOpts, Scheme, TlsFiles};
 pub use serve::run_scheduler;

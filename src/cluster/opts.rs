@@ -11,6 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 use crate::base::{Blame, Limits, Text};
 use crate::sched::SchedConfig;
 
+/// What is said, at the start and to whoever needs it, when no interpreter was found.
+pub const NO_PYTHON: &str = "no Python with dask and distributed was found for this scheduler: collections, HighLevelGraphs, \
+    plugins and run_on_scheduler will fail (submit and map work); start it in an environment that has both, or name \
+    one with --python";
+
 /// Everything a scheduler process needs. Nothing in here is read from the environment later.
 #[derive(Debug)]
 pub struct SchedulerOpts {
@@ -30,7 +35,7 @@ pub struct SchedulerOpts {
     pub scheduler_file: Option<PathBuf>,
     /// Where the HTTP pages of this scheduler are served, for `identity.services.dashboard`. Served by `app`.
     pub dashboard_port: Option<u16>,
-    /// The interpreter for pyhost. None: graphs that need Python are refused with a clear error.
+    /// The interpreter for pyhost. None: what needs Python is refused with [`NO_PYTHON`].
     pub python: Option<PathBuf>,
     /// Added to the environment of that interpreter.
     pub python_env: Vec<(String, String)>,

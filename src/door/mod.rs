@@ -22,10 +22,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::base::Limits;
-use crate::link::Link;
+use crate::link::{Link, LinkError};
 
 /// After a failed accept (too many open files): pause instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection may wait for a scheduler that is being started again.
+const RESTART_WAIT: Duration = Duration::from_secs(2);
+/// Between tries meanwhile.
+const RESTART_LOOK: Duration = Duration::from_millis(50);
+/// Most connections that wait so; the others are closed, and their programs connect again.
+const WAITING_MAX: usize = 64;
 
 /// Serves one HTTP connection to its end.
 pub type ServeHttp = Arc<dyn Fn(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -43,9 +50,15 @@ pub struct Door {
     pub http: ServeHttp,
     /// Who may come in.
     pub admit: Admit,
+    waiting: Semaphore,
 }
 
 impl Door {
+    /// A door that is not open yet.
+    pub fn new(limits: Limits, scheduler: Option<Link>, http: ServeHttp, admit: Admit) -> Self {
+        Self { limits, scheduler, http, admit, waiting: Semaphore::new(WAITING_MAX) }
+    }
+
     /// Accepts on `listener` until dropped.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
         let room = Arc::new(Semaphore::new(self.limits.connections as usize));
@@ -88,16 +101,65 @@ impl Door {
             return tracing::warn!(%peer, "a Dask connection, and no cluster to take it; closed");
         };
         let handed = match to_std(stream) {
-            Ok(stream) => link.hand(&stream).await.map_err(|why| why.to_string()),
+            Ok(stream) => self.hand_patiently(link, &stream).await.map_err(|why| why.to_string()),
             Err(why) => Err(why.to_string()),
         };
         if let Err(why) = handed {
             tracing::warn!(%peer, %why, "the scheduler could not take a connection; closed");
         }
     }
+
+    /// A scheduler that just died is started again: wait for that, if not too many do.
+    async fn hand_patiently(&self, link: &Link, stream: &std::net::TcpStream) -> Result<(), LinkError> {
+        let first = link.hand(stream).await;
+        let (Err(LinkError::Gone(_)), Ok(_place)) = (&first, self.waiting.try_acquire()) else { return first };
+        let again = async {
+            loop {
+                tokio::time::sleep(RESTART_LOOK).await;
+                match link.hand(stream).await {
+                    Err(LinkError::Gone(_)) => {}
+                    other => return other,
+                }
+            }
+        };
+        tokio::time::timeout(RESTART_WAIT, again).await.unwrap_or(first)
+    }
 }
 
 /// Takes the socket out of the event loop, still non-blocking.
 fn to_std(stream: TcpStream) -> io::Result<std::net::TcpStream> {
     stream.into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::{Inbound, serve};
+    use tokio::io::AsyncWriteExt;
+
+    /// Goal: a client that comes while the scheduler restarts is not turned away. Method: it listens late.
+    #[test]
+    fn a_connection_waits_for_a_scheduler_that_is_coming_back() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let folder = std::env::temp_dir().join(format!("rask-door-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).expect("a folder");
+            let socket = folder.join("control.sock");
+            let link = Link::new(socket.clone());
+            let http: ServeHttp = Arc::new(|_| Box::pin(async {}));
+            let door = Arc::new(Door::new(Limits::default(), Some(link), http, Arc::new(|_| Ok(()))));
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let at = listener.local_addr().expect("bound");
+            let accepting = tokio::spawn(door.accept(listener));
+            let mut client = TcpStream::connect(at).await.expect("accepted");
+            client.write_all(&[0x3a, 0, 0, 0, 0, 0, 0, 0]).await.expect("sent");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let (sender, mut inbox) = tokio::sync::mpsc::channel(1);
+            let _served = serve(&socket, sender).expect("listens");
+            let handed = tokio::time::timeout(Duration::from_secs(10), inbox.recv()).await;
+            assert!(matches!(handed, Ok(Some(Inbound::Connection(_)))), "{handed:?}");
+            accepting.abort();
+            std::fs::remove_dir_all(folder).expect("removed");
+        });
+    }
 }

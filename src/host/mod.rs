@@ -4,7 +4,7 @@ mod cgroup;
 mod python;
 mod sizing;
 
-pub use python::{Interpreter, ProbeError, candidates, interpreter_of, probe};
+pub use python::{Interpreter, ProbeError, candidates, interpreter_of, looks_complete, probe};
 pub use sizing::{Asked, Group, SizeError, size_group};
 
 use std::fs;

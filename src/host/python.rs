@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::process::Command;
+use tokio::time::timeout;
 
 use crate::base::Blame;
 
@@ -13,7 +15,7 @@ use crate::base::Blame;
 const OLDEST: (u32, u32) = (3, 10);
 
 /// Longest a probe may take; a cold start from a network disk is slow, a hung one must not hold us for ever.
-const PROBE_SECS: u64 = 30;
+const PROBE_TIME: Duration = Duration::from_secs(30);
 
 /// Asks for versions without importing anything heavy: importing `distributed` takes over a second.
 const PROBE: &str = r#"
@@ -62,10 +64,12 @@ pub enum ProbeError {
         /// Its version.
         version: String,
     },
-    /// `distributed` is not installed there.
+    /// `dask` or `distributed` is not installed there.
     NoDistributed {
         /// Which one.
         path: PathBuf,
+        /// It is Python 3 and this.
+        minor: u32,
     },
 }
 
@@ -83,7 +87,7 @@ impl fmt::Display for ProbeError {
             Self::TooOld { path, version } => {
                 write!(f, "{} is Python {version}; {}.{} or newer is needed", path.display(), OLDEST.0, OLDEST.1)
             }
-            Self::NoDistributed { path } => write!(f, "{} has no package `distributed`", path.display()),
+            Self::NoDistributed { path, .. } => write!(f, "{} lacks dask and distributed", path.display()),
         }
     }
 }
@@ -108,10 +112,36 @@ pub fn candidates(var: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     found
 }
 
-/// Starts an interpreter and asks what it is. Blocks for a few tens of milliseconds.
-pub fn probe(path: &Path) -> Result<Interpreter, ProbeError> {
+/// Can `path` run workers, as far as its files tell? Starts nothing, so it takes no time; `false` is no proof.
+pub fn looks_complete(path: &Path) -> bool {
+    package_folders(path)
+        .iter()
+        .any(|folder| ["dask", "distributed"].iter().all(|package| folder.join(package).join("__init__.py").is_file()))
+}
+
+/// Where packages of the interpreter at `path` are, by the layout of CPython's prefix.
+fn package_folders(path: &Path) -> Vec<PathBuf> {
+    let Some(prefix) = path.parent().and_then(Path::parent) else { return Vec::new() };
+    let lib = prefix.join("lib");
+    if prefix.join("pyvenv.cfg").is_file() || prefix.join("conda-meta").is_dir() {
+        let versions = std::fs::read_dir(lib).into_iter().flatten().flatten().map(|entry| entry.path());
+        let of_python = |path: &PathBuf| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("python3."))
+        };
+        return versions.filter(of_python).map(|path| path.join("site-packages")).collect();
+    }
+    // Shared by several versions: the real name says which one it is, like `python3.11`.
+    let real = std::fs::canonicalize(path).unwrap_or_default();
+    match real.file_name().and_then(|name| name.to_str()) {
+        Some(name) if name.starts_with("python3.") => vec![lib.join(name).join("site-packages")],
+        _ => Vec::new(),
+    }
+}
+
+/// Starts an interpreter and asks what it is: a few tens of milliseconds. It dies with the returned future.
+pub async fn probe(path: &Path) -> Result<Interpreter, ProbeError> {
     let not_python = |why: String| ProbeError::NotPython { path: path.to_path_buf(), why };
-    let (out, err) = run(path).map_err(|why| not_python(why.to_string()))?;
+    let (out, err) = run(path).await.map_err(|why| not_python(why.to_string()))?;
     let Some(answer) = out.lines().find_map(|line| line.strip_prefix("rask-probe ")) else {
         return Err(not_python(err.trim().lines().last().unwrap_or("it did not answer").to_owned()));
     };
@@ -125,7 +155,7 @@ pub fn probe(path: &Path) -> Result<Interpreter, ProbeError> {
         (Some(dask), Some(distributed)) => {
             Ok(Interpreter { path: PathBuf::from(said.executable), version, dask, distributed })
         }
-        (_, _) => Err(ProbeError::NoDistributed { path: path.to_path_buf() }),
+        (_, _) => Err(ProbeError::NoDistributed { path: path.to_path_buf(), minor }),
     }
 }
 
@@ -138,26 +168,11 @@ struct Said {
 }
 
 /// Standard output and error of the probe.
-fn run(path: &Path) -> std::io::Result<(String, String)> {
-    let mut child = Command::new(path)
-        .args(["-c", PROBE])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut waited = Duration::ZERO;
-    let step = Duration::from_millis(5);
-    // The answer is far smaller than a pipe holds, so waiting before reading cannot lock up.
-    while child.try_wait()?.is_none() {
-        if waited.as_secs() >= PROBE_SECS {
-            child.kill()?;
-            child.wait()?;
-            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer in {PROBE_SECS} s")));
-        }
-        std::thread::sleep(step);
-        waited = waited.saturating_add(step);
-    }
-    let output = child.wait_with_output()?;
+async fn run(path: &Path) -> std::io::Result<(String, String)> {
+    let answer = Command::new(path).args(["-c", PROBE]).stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = timeout(PROBE_TIME, answer).await.map_err(|_| {
+        std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer in {} s", PROBE_TIME.as_secs()))
+    })??;
     Ok((String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
@@ -167,9 +182,28 @@ mod tests {
 
     #[test]
     fn what_is_not_python_is_said_to_be_not_python() {
-        let error = probe(Path::new("/bin/true")).expect_err("not Python");
-        assert!(matches!(error, ProbeError::NotPython { .. }), "{error}");
-        let error = probe(Path::new("/nonexistent/python")).expect_err("nothing there");
-        assert!(matches!(error, ProbeError::NotPython { .. }), "{error}");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        for path in ["/bin/true", "/nonexistent/python"] {
+            let error = runtime.block_on(probe(Path::new(path))).expect_err("not Python");
+            assert!(matches!(error, ProbeError::NotPython { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_environment_is_complete_when_both_packages_are_there() {
+        let folder = std::env::temp_dir().join(format!("rask-host-env-{}", std::process::id()));
+        let packages = folder.join("lib").join("python3.11").join("site-packages");
+        let python = folder.join("bin").join("python");
+        let add = |path: PathBuf| {
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            std::fs::write(path, "").expect("written");
+        };
+        add(python.clone());
+        add(folder.join("pyvenv.cfg"));
+        add(packages.join("distributed").join("__init__.py"));
+        assert!(!looks_complete(&python));
+        add(packages.join("dask").join("__init__.py"));
+        assert!(looks_complete(&python));
+        std::fs::remove_dir_all(folder).expect("removed");
     }
 }

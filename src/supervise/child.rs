@@ -213,7 +213,7 @@ async fn one_life(spec: &Spec, told: &mut watch::Receiver<bool>, started: impl F
         let _drained = timeout(DRAIN, reader).await;
     }
     let last_lines = match &spec.output {
-        Output::Prefixed(_) => tail.lines(),
+        Output::Prefixed(_) | Output::Lines(_) => tail.lines(),
         Output::File { path, .. } => last_lines(path, log_start),
     };
     match status {
@@ -256,7 +256,7 @@ fn spawn(spec: &Spec) -> io::Result<(tokio::process::Child, u64)> {
     let mut command = match spec.parent_death {
         ParentDeath::Nothing => Command::new(&spec.program),
         ParentDeath::Kill => guarded(&spec.program, "KILL"),
-        ParentDeath::Term => guarded(&spec.program, "TERM"),
+        ParentDeath::Term => tied(&spec.program),
     };
     command.args(&spec.args).stdin(Stdio::null()).process_group(0);
     for (name, value) in &spec.env {
@@ -267,7 +267,7 @@ fn spawn(spec: &Spec) -> io::Result<(tokio::process::Child, u64)> {
     }
     let mut log_start = 0;
     match &spec.output {
-        Output::Prefixed(_) => {
+        Output::Prefixed(_) | Output::Lines(_) => {
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
         }
         Output::File { path, keep } => {
@@ -279,6 +279,12 @@ fn spawn(spec: &Spec) -> io::Result<(tokio::process::Child, u64)> {
     Ok((command.spawn()?, log_start))
 }
 
+/// A command for `program` that gets `SIGTERM` when we die, for children that are watched elsewhere. Must be started
+/// from the main thread.
+pub fn tied(program: &Path) -> Command {
+    guarded(program, "TERM")
+}
+
 /// `rask exec-child`: this very binary, even if its file was replaced meanwhile.
 fn guarded(program: &Path, signal: &str) -> Command {
     let mut command = Command::new("/proc/self/exe");
@@ -288,13 +294,12 @@ fn guarded(program: &Path, signal: &str) -> Command {
 }
 
 fn readers(child: &mut tokio::process::Child, output: &Output, tail: &Tail) -> Vec<JoinHandle<()>> {
-    let Output::Prefixed(prefix) = output else { return Vec::new() };
     let mut readers = Vec::new();
     if let Some(pipe) = child.stdout.take() {
-        readers.push(tokio::spawn(pass_on(pipe, prefix.clone(), tail.clone())));
+        readers.push(tokio::spawn(pass_on(pipe, output.clone(), tail.clone())));
     }
     if let Some(pipe) = child.stderr.take() {
-        readers.push(tokio::spawn(pass_on(pipe, prefix.clone(), tail.clone())));
+        readers.push(tokio::spawn(pass_on(pipe, output.clone(), tail.clone())));
     }
     readers
 }

@@ -11,5 +11,5 @@ pub mod policy;
 #[cfg(test)]
 mod tests;
 
-pub use child::{Cause, Child, ParentDeath, Report, Spec, Story, start};
+pub use child::{Cause, Child, ParentDeath, Report, Spec, Story, start, tied};
 pub use output::Output;

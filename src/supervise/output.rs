@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::mpsc;
 
 /// Lines kept per child: a Python traceback with its cause.
 const LINES_KEPT: usize = 20;
@@ -19,10 +20,12 @@ const ROTATE_BYTES: u64 = 16 << 20;
 const TAIL_BYTES: u64 = 8 << 10;
 
 /// Where a child's output goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Output {
     /// To our standard error, each line with this prefix.
     Prefixed(String),
+    /// To whoever reads the other end, line by line.
+    Lines(mpsc::UnboundedSender<String>),
     /// To a file that the child writes itself, so that it does not need us. `keep` older ones are kept.
     File {
         /// The file.
@@ -51,14 +54,14 @@ impl Tail {
 }
 
 /// Passes lines on until the end of `pipe`.
-pub(super) async fn pass_on(mut pipe: impl AsyncRead + Unpin, prefix: String, tail: Tail) {
+pub(super) async fn pass_on(mut pipe: impl AsyncRead + Unpin, output: Output, tail: Tail) {
     let mut line: Vec<u8> = Vec::new();
     let mut buffer = [0u8; 4096];
     // A read error is the end of the pipe for us: the child's death is noticed by its exit.
     while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
         for byte in buffer.iter().take(count) {
             if *byte == b'\n' || line.len() >= LINE_MAX {
-                emit(&prefix, &line, &tail);
+                emit(&output, &line, &tail);
                 line.clear();
             }
             if *byte != b'\n' {
@@ -67,14 +70,20 @@ pub(super) async fn pass_on(mut pipe: impl AsyncRead + Unpin, prefix: String, ta
         }
     }
     if !line.is_empty() {
-        emit(&prefix, &line, &tail);
+        emit(&output, &line, &tail);
     }
 }
 
-fn emit(prefix: &str, line: &[u8], tail: &Tail) {
+fn emit(output: &Output, line: &[u8], tail: &Tail) {
     let text = String::from_utf8_lossy(line);
-    // Nobody to tell when standard error is gone.
-    let _written = writeln!(io::stderr().lock(), "{prefix}{text}");
+    match output {
+        // Nobody to tell when standard error is gone.
+        Output::Prefixed(prefix) => drop(writeln!(io::stderr().lock(), "{prefix}{text}")),
+        // The reader may have heard enough.
+        Output::Lines(reader) => drop(reader.send(text.clone().into_owned())),
+        // Its child writes it.
+        Output::File { .. } => {}
+    }
     tail.push(&text);
 }
 

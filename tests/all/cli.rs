@@ -139,6 +139,7 @@ fn wrong_usage_is_exit_code_2_and_says_what_is_wrong() {
         ("scheduler --jupyter", &["--jupyter"]),
         ("worker tcp://127.0.0.1:1 --python /bin/true", &["/bin/true", "--python"]),
         ("worker tcp://127.0.0.1:1 --nworkers many", &["many"]),
+        ("scheduler --python /bin/true --port 0", &["/bin/true", "--python"]),
         ("run missing.py", &["missing.py"]),
     ] {
         let (code, stderr) = text(&home.run(line));
@@ -162,6 +163,32 @@ fn without_an_appliance_status_fails_in_one_line_with_the_remedy() {
     let (code, stderr) = text(&Home::new().run("status"));
     assert_eq!((code, stderr.lines().count()), (1, 1), "{stderr}");
     assert!(stderr.contains("rask up"), "{stderr}");
+}
+
+/// Goal: without a Python that has dask, a scheduler starts and says at once what will not work.
+#[test]
+fn a_scheduler_without_python_says_what_will_not_work() {
+    let mut home = Home::new();
+    // No interpreter at all: whatever the machine has on PATH.
+    let out = fs::File::create(home.path.join("out")).expect("a file");
+    let mut command = home.command("scheduler --host 127.0.0.1 --port 0 --no-dashboard");
+    home.child = Some(command.env("PATH", "/nonexistent").stderr(out).spawn().expect("rask starts"));
+    home.after("Scheduler at:");
+    let said = home.out();
+    assert_eq!(said.matches("no Python with dask and distributed").count(), 1, "{said}");
+    assert!(said.contains("--python"), "{said}");
+    home.signal(rustix::process::Signal::TERM);
+    assert_eq!(home.exit_code(), Some(0), "{}", home.out());
+}
+
+#[test]
+fn completions_are_printed_for_a_shell_and_help_fits_a_screen() {
+    let home = Home::new();
+    let bash = home.run("completions bash");
+    assert_eq!(bash.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&bash.stdout).contains("scheduler"));
+    let help = home.run("--help");
+    assert!(String::from_utf8_lossy(&help.stdout).lines().count() <= 40);
 }
 
 /// Goal: what launchers look for is there, and nothing is left behind.

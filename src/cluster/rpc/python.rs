@@ -4,6 +4,7 @@
 
 use super::{Done, args};
 use crate::base::{Failure, Key, Value};
+use crate::cluster::NO_PYTHON;
 use crate::cluster::desk::Desk;
 use crate::cluster::driver::{Call, Driver};
 use crate::cluster::streams::topic_names;
@@ -27,10 +28,7 @@ pub(in crate::cluster) fn dispatch(driver: &mut Driver, op: &str, call: Call, bo
 
 /// The Python side, or the error that says that there is none.
 pub(in crate::cluster) fn python(driver: &Driver) -> Result<Pyhost, Failure> {
-    driver
-        .pyhost
-        .clone()
-        .ok_or_else(|| raise("RuntimeError", "this scheduler was started without a Python interpreter to run this in"))
+    driver.pyhost.clone().ok_or_else(|| raise("RuntimeError", NO_PYTHON))
 }
 
 /// Most tasks that are shown to user code. A picture of more would take seconds to make and to read.

@@ -1,0 +1,326 @@
+//! Makes a Python environment, once, and shows how far it is. What it starts ends with it.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process_group};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::Failure;
+use super::pyenv::{on_path, variable};
+use super::state::private_folder;
+use crate::host::{ProbeError, candidates, probe};
+use crate::supervise::policy::Restart;
+use crate::supervise::{self, Cause, Output, ParentDeath, Report, Spec, Story};
+
+/// What goes into an environment that we make: one version of everything, so that every machine gets the same.
+const REQUIREMENTS: &str = include_str!("requirements.txt");
+
+/// Oldest Python that has all of [`REQUIREMENTS`].
+const OLDEST_MINOR: u32 = 11;
+
+/// Written last into an environment that we made.
+const COMPLETE: &str = "rask-complete";
+
+/// For pip to end by itself.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Between looks at whether another rask is done.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The interpreter of the environment that was made before, if it was.
+pub(super) fn made(state: &Path) -> Option<PathBuf> {
+    let folder = folder(state);
+    folder.join(COMPLETE).exists().then(|| python_in(&folder))
+}
+
+/// Makes the environment, or waits for another rask that does. Dropping the future ends what it started.
+pub(super) async fn make(state: &Path) -> Result<PathBuf, Failure> {
+    let folder = folder(state);
+    if let Some(parent) = folder.parent() {
+        private_folder(parent)?;
+    }
+    let _lock = lock(&folder).await?;
+    if let Some(python) = made(state) {
+        return Ok(python);
+    }
+    let job = Job::start(folder)?;
+    eprintln!("No Python with dask and distributed found: making one in {} (once).", job.folder.display());
+    for step in job.steps().await? {
+        let doing = step.doing;
+        follow(step, &job.temporary).await.map_err(|why| job.failed(doing, &why))?;
+    }
+    let marked = fs::write(job.folder.join(COMPLETE), REQUIREMENTS);
+    marked.map_err(|why| job.failed("marking it complete", &why))?;
+    Ok(python_in(&job.folder))
+}
+
+fn folder(state: &Path) -> PathBuf {
+    let digest = Sha256::digest(REQUIREMENTS);
+    let short: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    state.join("envs").join(format!("default-{short}"))
+}
+
+fn python_in(folder: &Path) -> PathBuf {
+    folder.join("bin").join("python")
+}
+
+/// One maker at a time. The lock ends with the process that has it, however that ends; its file at the end of the work.
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+async fn lock(folder: &Path) -> Result<Lock, Failure> {
+    let path = folder.with_extension("lock");
+    let failed = |why: io::Error| Failure::world(format!("cannot lock {}: {why}", path.display()));
+    let mut told = false;
+    loop {
+        let mut open = OpenOptions::new();
+        let file = open.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            // The one before us removes its file: what we locked may no longer be at the path.
+            let ours = file.metadata().map_err(failed)?.ino();
+            if fs::metadata(&path).is_ok_and(|at_path| at_path.ino() == ours) {
+                return Ok(Lock { path, _file: file });
+            }
+        } else if !told {
+            eprintln!("Another rask makes a Python environment in {}: waiting for it.", folder.display());
+            told = true;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _may_not_exist = fs::remove_file(&self.path);
+    }
+}
+
+/// An environment in the making. What is not complete is removed with it.
+struct Job {
+    folder: PathBuf,
+    temporary: PathBuf,
+    requirements: PathBuf,
+}
+
+struct Step {
+    doing: &'static str,
+    program: PathBuf,
+    args: Vec<OsString>,
+}
+
+impl Job {
+    fn start(folder: PathBuf) -> Result<Self, Failure> {
+        let job = Self { temporary: folder.with_extension("tmp"), requirements: folder.with_extension("txt"), folder };
+        // Of one that was killed.
+        job.remove();
+        let written = fs::create_dir(&job.temporary).and_then(|()| fs::write(&job.requirements, REQUIREMENTS));
+        written.map_err(|why| job.failed("writing to that folder", &why))?;
+        Ok(job)
+    }
+
+    fn remove(&self) {
+        for folder in [&self.folder, &self.temporary] {
+            // What was just killed may be in the middle of its last write.
+            for _ in 0..10 {
+                let _may_not_exist = fs::remove_dir_all(folder);
+                if !folder.exists() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        let _may_not_exist = fs::remove_file(&self.requirements);
+    }
+
+    fn failed(&self, doing: &str, why: &dyn std::fmt::Display) -> Failure {
+        Failure::world(format!("cannot make a Python environment in {}: {doing}: {why}", self.folder.display()))
+            .remedy("or install dask and distributed yourself and name that Python with --python")
+    }
+
+    async fn steps(&self) -> Result<[Step; 2], Failure> {
+        let (make, install) = ("making the environment", "installing dask and distributed");
+        let (python, folder) = (python_in(&self.folder), self.folder.clone());
+        let step = |doing, program: &Path, args: &[&str], last: PathBuf| Step {
+            doing,
+            program: program.to_path_buf(),
+            args: args.iter().map(OsString::from).chain([last.into()]).collect(),
+        };
+        if let Some(uv) = on_path("uv") {
+            let wanted = format!(">=3.{OLDEST_MINOR}");
+            let place = python.to_string_lossy().into_owned();
+            return Ok([
+                step(make, &uv, &["venv", "--python", &wanted], folder),
+                step(install, &uv, &["pip", "install", "--python", &place, "-r"], self.requirements.clone()),
+            ]);
+        }
+        let base = base_python().await.ok_or_else(|| {
+            Failure::world(format!(
+                "no Python with dask and distributed, and none from 3.{OLDEST_MINOR} on to make one"
+            ))
+            .remedy("install a newer Python (with venv) or uv, or name a Python with --python")
+        })?;
+        let pip = ["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r"];
+        Ok([step(make, &base, &["-m", "venv"], folder), step(install, &python, &pip, self.requirements.clone())])
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if self.folder.join(COMPLETE).exists() {
+            let _kept_for_nobody = fs::remove_file(&self.requirements);
+            let _kept_for_nobody = fs::remove_dir_all(&self.temporary);
+        } else {
+            self.remove();
+        }
+    }
+}
+
+/// A probe that fails only for the lack of `distributed` shows a Python that can make environments.
+async fn base_python() -> Option<PathBuf> {
+    for path in candidates(variable) {
+        let minor = match probe(&path).await {
+            Ok(found) => found.version.split('.').nth(1).and_then(|minor| minor.parse().ok()),
+            Err(ProbeError::NoDistributed { minor, .. }) => Some(minor),
+            Err(_) => None,
+        };
+        if minor.is_some_and(|minor: u32| minor >= OLDEST_MINOR) {
+            return Some(path);
+        }
+    }
+    None
+}
+
+/// Runs a step to its end. The error is the best that it said.
+async fn follow(step: Step, temporary: &Path) -> Result<(), String> {
+    let (lines, mut heard) = mpsc::unbounded_channel();
+    let (reports, mut ends) = mpsc::unbounded_channel();
+    let mut show = Show::start(step.doing);
+    let spec = Spec {
+        name: step.doing.to_owned(),
+        program: step.program,
+        args: step.args,
+        env: vec![
+            // Its own, so that nothing is left in the system's when it is killed.
+            ("TMPDIR".into(), Some(temporary.into())),
+            ("PYTHONUNBUFFERED".into(), Some("1".into())),
+            ("PIP_PROGRESS_BAR".into(), Some("off".into())),
+        ],
+        output: Output::Lines(lines),
+        parent_death: ParentDeath::Kill,
+        restart: Restart::Never,
+        failures_max: None,
+        grace: GRACE,
+    };
+    let _child = supervise::start(spec, reports);
+    let mut group = Group(None);
+    loop {
+        tokio::select! {
+            biased;
+            Some(line) = heard.recv() => show.line(&line),
+            Some(Report { story, .. }) = ends.recv() => match story {
+                Story::Started { pid } => group.0 = Some(pid),
+                Story::Died { cause, last_lines, .. } => {
+                    group.0 = None;
+                    return if cause == Cause::Code(0) { show.done() } else { Err(blame_line(&last_lines, cause)) };
+                }
+                Story::Stopped { .. } => {}
+            },
+            () = sleep(Duration::from_secs(1)) => show.tick(),
+        }
+    }
+}
+
+/// A process group that ends when this is dropped: at once, as the event loop may be ending too.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+            let _already_gone = kill_process_group(pid, Signal::KILL);
+        }
+    }
+}
+
+fn blame_line(last_lines: &[String], cause: Cause) -> String {
+    let wrong = last_lines.iter().rev().find(|line| line.to_lowercase().starts_with("error"));
+    let said = wrong.or(last_lines.last()).map(|line| line.trim());
+    said.map_or_else(|| cause.to_string(), |line| format!("{line} ({cause})"))
+}
+
+/// Progress on standard error: one line that changes on a terminal, a few lines elsewhere.
+struct Show {
+    doing: &'static str,
+    since: Instant,
+    terminal: bool,
+    detail: String,
+}
+
+impl Show {
+    fn start(doing: &'static str) -> Self {
+        let show = Self { doing, since: Instant::now(), terminal: io::stderr().is_terminal(), detail: String::new() };
+        if show.terminal {
+            show.draw();
+        } else {
+            eprintln!("  {doing} ...");
+        }
+        show
+    }
+
+    fn line(&mut self, line: &str) {
+        let line = line.trim();
+        let known = ["Collecting", "Downloading", "Installing", "Resolved", "Prepared", "Installed"];
+        if !known.iter().any(|word| line.starts_with(word)) {
+            return;
+        }
+        self.detail = line.chars().take(60).collect();
+        if self.terminal {
+            self.draw();
+        } else if line.starts_with("Installing") || (line.starts_with("Downloading") && long_download(line)) {
+            eprintln!("    {}", self.detail);
+        }
+    }
+
+    fn tick(&self) {
+        if self.terminal {
+            self.draw();
+        }
+    }
+
+    fn draw(&self) {
+        let secs = self.since.elapsed().as_secs();
+        let _nobody_looks = write!(io::stderr().lock(), "\r\x1b[K  {} ({secs} s) {}", self.doing, self.detail);
+    }
+
+    /// Its line stays.
+    fn done(mut self) -> Result<(), String> {
+        self.detail = "done".to_owned();
+        if !self.terminal {
+            eprintln!("  {}: done in {} s", self.doing, self.since.elapsed().as_secs());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Show {
+    fn drop(&mut self) {
+        if self.terminal {
+            self.draw();
+            eprintln!();
+        }
+    }
+}
+
+/// Worth a line of a log: `Downloading numpy-2.whl (16.9 MB)`, `Downloading numpy (16.1MiB)`.
+fn long_download(line: &str) -> bool {
+    line.ends_with("MB)") || line.ends_with("MiB)")
+}
