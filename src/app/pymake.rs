@@ -29,6 +29,10 @@ const OLDEST_MINOR: u32 = 11;
 /// Written last into an environment that we made.
 const COMPLETE: &str = "rask-complete";
 
+/// The steps, for people.
+const MAKE: &str = "making the environment";
+const INSTALL: &str = "installing dask and distributed";
+
 /// For pip to end by itself.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -53,9 +57,16 @@ pub(super) async fn make(state: &Path) -> Result<PathBuf, Failure> {
     }
     let job = Job::start(folder)?;
     eprintln!("No Python with dask and distributed found: making one in {} (once).", job.folder.display());
-    for step in job.steps().await? {
-        let doing = step.doing;
-        follow(step, &job.temporary).await.map_err(|why| job.failed(doing, &why))?;
+    let uv = on_path("uv");
+    if let Some(uv) = &uv
+        && let Err(why) = job.carry_out(job.by_uv(uv)).await
+    {
+        // It does not read pip's settings of mirrors, for one.
+        eprintln!("  uv could not do it, trying pip ({why})");
+        job.empty();
+    }
+    if !python_in(&job.folder).exists() {
+        job.carry_out(job.by_pip().await?).await.map_err(|why| job.failed("with pip", &why))?;
     }
     let marked = fs::write(job.folder.join(COMPLETE), REQUIREMENTS);
     marked.map_err(|why| job.failed("marking it complete", &why))?;
@@ -147,22 +158,30 @@ impl Job {
             .remedy("or install dask and distributed yourself and name that Python with --python")
     }
 
-    async fn steps(&self) -> Result<[Step; 2], Failure> {
-        let (make, install) = ("making the environment", "installing dask and distributed");
-        let (python, folder) = (python_in(&self.folder), self.folder.clone());
-        let step = |doing, program: &Path, args: &[&str], last: PathBuf| Step {
-            doing,
-            program: program.to_path_buf(),
-            args: args.iter().map(OsString::from).chain([last.into()]).collect(),
-        };
-        if let Some(uv) = on_path("uv") {
-            let wanted = format!(">=3.{OLDEST_MINOR}");
-            let place = python.to_string_lossy().into_owned();
-            return Ok([
-                step(make, &uv, &["venv", "--python", &wanted], folder),
-                step(install, &uv, &["pip", "install", "--python", &place, "-r"], self.requirements.clone()),
-            ]);
+    /// Removes what a way that failed has left.
+    fn empty(&self) {
+        let _may_not_exist = fs::remove_dir_all(&self.folder);
+    }
+
+    /// The error says which step failed and why.
+    async fn carry_out(&self, steps: [Step; 2]) -> Result<(), String> {
+        for step in steps {
+            let doing = step.doing;
+            follow(step, &self.temporary).await.map_err(|why| format!("{doing}: {why}"))?;
         }
+        Ok(())
+    }
+
+    fn by_uv(&self, uv: &Path) -> [Step; 2] {
+        let wanted = format!(">=3.{OLDEST_MINOR}");
+        let place = python_in(&self.folder).to_string_lossy().into_owned();
+        [
+            Step::new(MAKE, uv, &["venv", "--python", &wanted], &self.folder),
+            Step::new(INSTALL, uv, &["pip", "install", "--python", &place, "-r"], &self.requirements),
+        ]
+    }
+
+    async fn by_pip(&self) -> Result<[Step; 2], Failure> {
         let base = base_python().await.ok_or_else(|| {
             Failure::world(format!(
                 "no Python with dask and distributed, and none from 3.{OLDEST_MINOR} on to make one"
@@ -170,7 +189,17 @@ impl Job {
             .remedy("install a newer Python (with venv) or uv, or name a Python with --python")
         })?;
         let pip = ["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r"];
-        Ok([step(make, &base, &["-m", "venv"], folder), step(install, &python, &pip, self.requirements.clone())])
+        Ok([
+            Step::new(MAKE, &base, &["-m", "venv"], &self.folder),
+            Step::new(INSTALL, &python_in(&self.folder), &pip, &self.requirements),
+        ])
+    }
+}
+
+impl Step {
+    fn new(doing: &'static str, program: &Path, args: &[&str], last: &Path) -> Self {
+        let args = args.iter().map(OsString::from).chain([last.into()]).collect();
+        Self { doing, program: program.to_path_buf(), args }
     }
 }
 
