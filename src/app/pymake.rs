@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use super::Failure;
 use super::pyenv::{on_path, variable};
 use super::state::private_folder;
+use crate::clock::Clock;
 use crate::host::{ProbeError, candidates, probe};
 use crate::supervise::policy::Restart;
 use crate::supervise::{self, Cause, Output, ParentDeath, Report, Spec, Story};
@@ -289,14 +290,14 @@ fn blame_line(last_lines: &[String], cause: Cause) -> String {
 /// Progress on standard error: one line that changes on a terminal, a few lines elsewhere.
 struct Show {
     doing: &'static str,
-    since: Instant,
+    since: Clock,
     terminal: bool,
     detail: String,
 }
 
 impl Show {
     fn start(doing: &'static str) -> Self {
-        let show = Self { doing, since: Instant::now(), terminal: io::stderr().is_terminal(), detail: String::new() };
+        let show = Self { doing, since: Clock::start(), terminal: io::stderr().is_terminal(), detail: String::new() };
         if show.terminal {
             show.draw();
         } else {
@@ -319,6 +320,10 @@ impl Show {
         }
     }
 
+    fn secs(&self) -> u64 {
+        self.since.now().0 / 1_000_000
+    }
+
     fn tick(&self) {
         if self.terminal {
             self.draw();
@@ -326,7 +331,7 @@ impl Show {
     }
 
     fn draw(&self) {
-        let secs = self.since.elapsed().as_secs();
+        let secs = self.secs();
         let _nobody_looks = write!(io::stderr().lock(), "\r\x1b[K  {} ({secs} s) {}", self.doing, self.detail);
     }
 
@@ -334,7 +339,7 @@ impl Show {
     fn done(mut self) -> Result<(), String> {
         self.detail = "done".to_owned();
         if !self.terminal {
-            eprintln!("  {}: done in {} s", self.doing, self.since.elapsed().as_secs());
+            eprintln!("  {}: done in {} s", self.doing, self.secs());
         }
         Ok(())
     }
