@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use super::Failure;
 use super::pyenv::{on_path, variable};
 use super::state::private_folder;
+use crate::clock::Clock;
 use crate::host::{ProbeError, candidates, probe};
 use crate::supervise::policy::Restart;
 use crate::supervise::{self, Cause, Output, ParentDeath, Report, Spec, Story};
@@ -28,6 +29,10 @@ const OLDEST_MINOR: u32 = 11;
 
 /// Written last into an environment that we made.
 const COMPLETE: &str = "rask-complete";
+
+/// The steps, for people.
+const MAKE: &str = "making the environment";
+const INSTALL: &str = "installing dask and distributed";
 
 /// For pip to end by itself.
 const GRACE: Duration = Duration::from_secs(1);
@@ -53,9 +58,16 @@ pub(super) async fn make(state: &Path) -> Result<PathBuf, Failure> {
     }
     let job = Job::start(folder)?;
     eprintln!("No Python with dask and distributed found: making one in {} (once).", job.folder.display());
-    for step in job.steps().await? {
-        let doing = step.doing;
-        follow(step, &job.temporary).await.map_err(|why| job.failed(doing, &why))?;
+    let uv = on_path("uv");
+    if let Some(uv) = &uv
+        && let Err(why) = job.carry_out(job.by_uv(uv)).await
+    {
+        // It does not read pip's settings of mirrors, for one.
+        eprintln!("  uv could not do it, trying pip ({why})");
+        job.empty();
+    }
+    if !python_in(&job.folder).exists() {
+        job.carry_out(job.by_pip().await?).await.map_err(|why| job.failed("with pip", &why))?;
     }
     let marked = fs::write(job.folder.join(COMPLETE), REQUIREMENTS);
     marked.map_err(|why| job.failed("marking it complete", &why))?;
@@ -147,22 +159,30 @@ impl Job {
             .remedy("or install dask and distributed yourself and name that Python with --python")
     }
 
-    async fn steps(&self) -> Result<[Step; 2], Failure> {
-        let (make, install) = ("making the environment", "installing dask and distributed");
-        let (python, folder) = (python_in(&self.folder), self.folder.clone());
-        let step = |doing, program: &Path, args: &[&str], last: PathBuf| Step {
-            doing,
-            program: program.to_path_buf(),
-            args: args.iter().map(OsString::from).chain([last.into()]).collect(),
-        };
-        if let Some(uv) = on_path("uv") {
-            let wanted = format!(">=3.{OLDEST_MINOR}");
-            let place = python.to_string_lossy().into_owned();
-            return Ok([
-                step(make, &uv, &["venv", "--python", &wanted], folder),
-                step(install, &uv, &["pip", "install", "--python", &place, "-r"], self.requirements.clone()),
-            ]);
+    /// Removes what a way that failed has left.
+    fn empty(&self) {
+        let _may_not_exist = fs::remove_dir_all(&self.folder);
+    }
+
+    /// The error says which step failed and why.
+    async fn carry_out(&self, steps: [Step; 2]) -> Result<(), String> {
+        for step in steps {
+            let doing = step.doing;
+            follow(step, &self.temporary).await.map_err(|why| format!("{doing}: {why}"))?;
         }
+        Ok(())
+    }
+
+    fn by_uv(&self, uv: &Path) -> [Step; 2] {
+        let wanted = format!(">=3.{OLDEST_MINOR}");
+        let place = python_in(&self.folder).to_string_lossy().into_owned();
+        [
+            Step::new(MAKE, uv, &["venv", "--python", &wanted], &self.folder),
+            Step::new(INSTALL, uv, &["pip", "install", "--python", &place, "-r"], &self.requirements),
+        ]
+    }
+
+    async fn by_pip(&self) -> Result<[Step; 2], Failure> {
         let base = base_python().await.ok_or_else(|| {
             Failure::world(format!(
                 "no Python with dask and distributed, and none from 3.{OLDEST_MINOR} on to make one"
@@ -170,7 +190,17 @@ impl Job {
             .remedy("install a newer Python (with venv) or uv, or name a Python with --python")
         })?;
         let pip = ["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r"];
-        Ok([step(make, &base, &["-m", "venv"], folder), step(install, &python, &pip, self.requirements.clone())])
+        Ok([
+            Step::new(MAKE, &base, &["-m", "venv"], &self.folder),
+            Step::new(INSTALL, &python_in(&self.folder), &pip, &self.requirements),
+        ])
+    }
+}
+
+impl Step {
+    fn new(doing: &'static str, program: &Path, args: &[&str], last: &Path) -> Self {
+        let args = args.iter().map(OsString::from).chain([last.into()]).collect();
+        Self { doing, program: program.to_path_buf(), args }
     }
 }
 
@@ -260,14 +290,14 @@ fn blame_line(last_lines: &[String], cause: Cause) -> String {
 /// Progress on standard error: one line that changes on a terminal, a few lines elsewhere.
 struct Show {
     doing: &'static str,
-    since: Instant,
+    since: Clock,
     terminal: bool,
     detail: String,
 }
 
 impl Show {
     fn start(doing: &'static str) -> Self {
-        let show = Self { doing, since: Instant::now(), terminal: io::stderr().is_terminal(), detail: String::new() };
+        let show = Self { doing, since: Clock::start(), terminal: io::stderr().is_terminal(), detail: String::new() };
         if show.terminal {
             show.draw();
         } else {
@@ -290,6 +320,10 @@ impl Show {
         }
     }
 
+    fn secs(&self) -> u64 {
+        self.since.now().0 / 1_000_000
+    }
+
     fn tick(&self) {
         if self.terminal {
             self.draw();
@@ -297,7 +331,7 @@ impl Show {
     }
 
     fn draw(&self) {
-        let secs = self.since.elapsed().as_secs();
+        let secs = self.secs();
         let _nobody_looks = write!(io::stderr().lock(), "\r\x1b[K  {} ({secs} s) {}", self.doing, self.detail);
     }
 
@@ -305,7 +339,7 @@ impl Show {
     fn done(mut self) -> Result<(), String> {
         self.detail = "done".to_owned();
         if !self.terminal {
-            eprintln!("  {}: done in {} s", self.doing, self.since.elapsed().as_secs());
+            eprintln!("  {}: done in {} s", self.doing, self.secs());
         }
         Ok(())
     }
