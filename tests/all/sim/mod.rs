@@ -64,7 +64,7 @@ fn every_cluster_survives_its_faults_and_finishes_what_is_wanted() {
                     }
                     let mut outcome = run(seed, None);
                     if let Ok(report) = &outcome
-                        && seed % 8 == 0
+                        && seed.is_multiple_of(8)
                     {
                         let again = run(seed, None);
                         if again.as_ref().map(|again| again.digest) != Ok(report.digest) {

@@ -204,7 +204,7 @@ impl<'t> World<'t> {
             faults_until,
             excused: BTreeSet::new(),
             report: Report { digest: 0xcbf2_9ce4_8422_2325, ..Report::default() },
-            digesting: seed % 8 == 0,
+            digesting: seed.is_multiple_of(8),
             idle_ticks: 0,
             trace,
             slots,

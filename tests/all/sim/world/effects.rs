@@ -126,7 +126,7 @@ impl World<'_> {
         let known = |address: &rask::base::Text| {
             self.registered.values().any(|&proc| self.procs[proc].machine.address == *address)
         };
-        match holders.iter().find(|address| !known(*address)) {
+        match holders.iter().find(|address| !known(address)) {
             Some(address) => Err(format!("{key} is said to be at {address}, which is not registered")),
             None => Ok(()),
         }
