@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio::task::AbortHandle;
 use tracing::debug;
 
 use super::driver::Driver;
@@ -35,6 +36,8 @@ struct Pending {
     client: ClientId,
     /// None once it is being read.
     source: Option<Source>,
+    /// Reading it in Python; ended when the client leaves.
+    job: Option<AbortHandle>,
 }
 
 /// What is needed to read a graph.
@@ -86,7 +89,7 @@ impl Driver {
             fifo_timeout_secs: seconds(&graph.fifo_timeout).unwrap_or(0.0),
             actors: actors(&graph.actors),
         };
-        self.graphs.open.insert(ticket, Pending { client, source });
+        self.graphs.open.insert(ticket, Pending { client, source, job: None });
         if let Some(link) = self.clients.get_mut(&client) {
             link.held = Some(ticket);
         }
@@ -127,7 +130,7 @@ impl Driver {
             return self.fail_graph(ticket, raise("RuntimeError", text));
         };
         let desk = self.desk.clone();
-        tokio::spawn(async move {
+        let job = tokio::spawn(async move {
             let outcome = through_python(&pyhost, source).await;
             desk.tell(move |driver| match outcome {
                 Ok(tasks) => driver.take_tasks(ticket, tasks),
@@ -135,6 +138,9 @@ impl Driver {
             })
             .await;
         });
+        if let Some(pending) = self.graphs.open.get_mut(&ticket) {
+            pending.job = Some(job.abort_handle());
+        }
     }
 
     fn take_tasks(&mut self, ticket: TicketId, tasks: Vec<GraphTask>) {
@@ -175,6 +181,9 @@ impl Driver {
         let of_client = |(ticket, pending): (&TicketId, &Pending)| (pending.client == client).then_some(*ticket);
         let tickets: Vec<TicketId> = self.graphs.open.iter().filter_map(of_client).collect();
         for ticket in tickets {
+            if let Some(job) = self.graphs.open.get_mut(&ticket).and_then(|pending| pending.job.take()) {
+                job.abort();
+            }
             self.fail_graph(ticket, raise("RuntimeError", "the client is gone"));
         }
     }

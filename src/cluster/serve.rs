@@ -33,8 +33,9 @@ const TURN_MESSAGES: usize = 512;
 /// Longest the end may take. Source: `traps`, 59: exit within a couple of seconds.
 const CLOSE_DEADLINE: Duration = Duration::from_millis(1_500);
 
-/// Python processes for graphs at once.
-const PYHOSTS: usize = 2;
+/// Python processes at once: one that keeps what users leave behind, and two for graphs, so that one graph that
+/// hangs does not hold up the others. Each starts when it is needed.
+const PYHOSTS: usize = 3;
 
 /// Runs one scheduler until it is told to stop (signal, [`Control::Stop`], `terminate`, idle timeout).
 ///

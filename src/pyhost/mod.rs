@@ -13,6 +13,7 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -67,9 +68,26 @@ const QUEUE_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Pyhost {
     /// The first keeps state; the others, if any, do graphs.
-    slots: Arc<Vec<mpsc::Sender<Command>>>,
+    slots: Arc<Vec<Place>>,
     /// Says `true`, or is gone, when the processes shall end.
     stop: Arc<watch::Sender<bool>>,
+}
+
+/// The way to one slot.
+#[derive(Debug)]
+struct Place {
+    inbox: mpsc::Sender<Command>,
+    /// Requests that wait for it or are being worked on.
+    load: AtomicUsize,
+}
+
+/// Counts a request as long as somebody waits for its answer.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Pyhost {
@@ -81,7 +99,7 @@ impl Pyhost {
         let slots = (0..count).map(|number| {
             let (sender, inbox) = mpsc::channel(QUEUE_MAX);
             tokio::spawn(Slot::new(number, Arc::clone(&config), stopped.clone()).run(inbox));
-            sender
+            Place { inbox: sender, load: AtomicUsize::new(0) }
         });
         Self { slots: Arc::new(slots.collect()), stop: Arc::new(stop) }
     }
@@ -90,7 +108,7 @@ impl Pyhost {
     pub fn warm(&self) {
         if let Some(slot) = self.graph_slot() {
             // A full queue means that it is running already.
-            let _ = slot.try_send(Command::Warm);
+            let _ = slot.inbox.try_send(Command::Warm);
         }
     }
 
@@ -128,27 +146,29 @@ impl Pyhost {
     pub async fn shutdown(&self) {
         self.stop.send_replace(true);
         for slot in self.slots.iter() {
-            slot.closed().await;
+            slot.inbox.closed().await;
         }
     }
 
     async fn share_file(&self, file: &Value) {
         for slot in self.slots.iter() {
             // A slot that is gone needs no file.
-            let _ = slot.send(Command::File { body: file.clone() }).await;
+            let _ = slot.inbox.send(Command::File { body: file.clone() }).await;
         }
     }
 
-    /// The slot for graphs with the shortest queue.
-    fn graph_slot(&self) -> Option<&mpsc::Sender<Command>> {
+    /// The least busy slot for graphs, the first of equals: a second process starts only when the first is busy.
+    fn graph_slot(&self) -> Option<&Place> {
         let graphs = self.slots.get(1..).filter(|slots| !slots.is_empty()).unwrap_or(&self.slots);
-        graphs.iter().max_by_key(|slot| slot.capacity())
+        graphs.iter().min_by_key(|slot| slot.load.load(Ordering::Relaxed))
     }
 }
 
-async fn ask(slot: &mpsc::Sender<Command>, op: &str, body: Value) -> Result<Value, Failure> {
+async fn ask(slot: &Place, op: &str, body: Value) -> Result<Value, Failure> {
     let (reply, answer) = oneshot::channel();
     let command = Command::Ask { op: op.into(), body, reply };
-    slot.send(command).await.map_err(|_| PyhostError::Closed)?;
+    slot.load.fetch_add(1, Ordering::Relaxed);
+    let _counted = Counted(&slot.load);
+    slot.inbox.send(command).await.map_err(|_| PyhostError::Closed)?;
     answer.await.unwrap_or_else(|_| Err(PyhostError::Closed.into()))
 }

@@ -56,6 +56,17 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
+/// Where an answer goes.
+type Asker = oneshot::Sender<Result<Value, Failure>>;
+
+/// Ends when the asker gives up; never, when there is none.
+async fn left(asker: Option<&mut Asker>) {
+    match asker {
+        Some(asker) => asker.closed().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Slot {
     pub(super) fn new(number: usize, config: Arc<PyhostConfig>, stop: watch::Receiver<bool>) -> Self {
         Self {
@@ -82,10 +93,10 @@ impl Slot {
             };
             let Some(command) = command else { break };
             match command {
-                Command::Ask { op, body, reply } => {
+                Command::Ask { op, body, mut reply } => {
                     // Whoever asked may have given up while it was queued.
                     if !reply.is_closed() {
-                        let answer = self.ask(&op, body).await;
+                        let answer = self.ask(&op, body, &mut reply).await;
                         let _ = reply.send(answer);
                     }
                 }
@@ -104,9 +115,9 @@ impl Slot {
         drop(inbox);
     }
 
-    async fn ask(&mut self, op: &Text, body: Value) -> Result<Value, Failure> {
+    async fn ask(&mut self, op: &Text, body: Value, asker: &mut Asker) -> Result<Value, Failure> {
         self.ensure().await?;
-        let result = self.exchange(op, &body).await?;
+        let result = self.exchange(op, &body, Some(asker)).await?;
         self.note(op, body, &result);
         Ok(result)
     }
@@ -139,7 +150,7 @@ impl Slot {
 
     /// Errors of a set-up were told to the user when it was asked for; here they are for the log.
     async fn set_up(&mut self, op: &str, body: &Value) {
-        if let Err(failure) = self.exchange(&op.into(), body).await {
+        if let Err(failure) = self.exchange(&op.into(), body, None).await {
             tracing::warn!(target: "pyhost", slot = self.number, op, ?failure, "a new process could not be set up");
         }
     }
@@ -178,7 +189,8 @@ impl Slot {
         self.start_after = Instant::now() + wait;
     }
 
-    async fn exchange(&mut self, op: &Text, body: &Value) -> Result<Value, Failure> {
+    /// One request and its answer. A graph whose asker leaves is not read to its end: it may never get there.
+    async fn exchange(&mut self, op: &Text, body: &Value, asker: Option<&mut Asker>) -> Result<Value, Failure> {
         // Out of its place while it works: whatever ends this early leaves no half-read answer behind.
         let Some(mut process) = self.process.take() else { return Err(PyhostError::Closed.into()) };
         self.next_id += 1;
@@ -186,6 +198,7 @@ impl Slot {
             Value::map([("id", Value::from(self.next_id)), ("op", Value::Str(op.clone())), ("body", body.clone())]);
         let outcome = tokio::select! {
             () = stopped(&mut self.stop) => None,
+            () = left(asker.filter(|_| &**op == "graph")) => None,
             outcome = timeout(self.config.deadline, process.exchange(&request)) => Some(outcome),
         };
         let Some(outcome) = outcome else {
