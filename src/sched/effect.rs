@@ -41,7 +41,7 @@ pub enum Effect {
     IdleTimeout,
 }
 
-/// A message for a worker's stream. Exactly these fields go over the wire; see `worker-rpc.md` 3.
+/// A message for a worker's stream. Exactly these fields go over the wire. Source: `distributed/worker_state_machine.py`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
     /// `compute-task`.
@@ -117,7 +117,7 @@ impl Located {
     }
 }
 
-/// A message for a client's stream; see `client-ops.md` 2.
+/// A message for a client's stream. Source: `distributed/client.py`, `_stream_handlers`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToClient {
     /// `key-in-memory`; without a type when it was so already.

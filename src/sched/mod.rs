@@ -17,6 +17,7 @@ mod place;
 mod queue;
 mod replica;
 mod scale;
+mod settle;
 mod shuffle;
 mod steal;
 mod stimulus;

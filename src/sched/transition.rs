@@ -1,7 +1,7 @@
 //! Moves between task states, and the loop that runs them to rest.
 //!
 //! A transition recommends further ones; the last recommended is taken first, and a recommendation for a task that
-//! has one already only changes its target. Both matter: see `traps.md`, 24.
+//! has one already only changes its target: urgent tasks go first, and a later `released` overtakes nothing.
 //! Source: `distributed/scheduler.py`, `_transition`, `_transitions` and the `_transition_x_y` methods.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::arena::IdSet;
 use super::effect::{Compute, Located, ToClient, ToWorker};
 use super::event::Finished;
 use super::task::{NO_REC, TaskState};
-use crate::base::{Failure, Key, PyError, TaskId, Value, WorkerId};
+use crate::base::{Failure, Key, PyError, TaskId, WorkerId};
 
 /// Why a task came into `erred`.
 #[derive(Debug, Default)]
@@ -384,7 +384,7 @@ impl Scheduler {
     }
 
     /// Takes a task off its worker, which may be gone already.
-    fn leave_processing(&mut self, task: TaskId) -> Option<WorkerId> {
+    pub(super) fn leave_processing(&mut self, task: TaskId) -> Option<WorkerId> {
         let worker = self.tasks[task].processing_on.take()?;
         self.forget_steal(task);
         self.unassign(task, worker);
@@ -451,7 +451,7 @@ impl Scheduler {
     }
 
     /// This task needs its inputs no longer.
-    fn release_dependencies(&mut self, task: TaskId) {
+    pub(super) fn release_dependencies(&mut self, task: TaskId) {
         for at in 0..self.tasks[task].dependencies.len() {
             let dependency = self.tasks[task].dependencies[at];
             let entry = &mut self.tasks[dependency];
@@ -462,296 +462,11 @@ impl Scheduler {
         }
     }
 
-    fn fire_and_forget_done(&mut self, task: TaskId) {
+    pub(super) fn fire_and_forget_done(&mut self, task: TaskId) {
         let client = self.fire_and_forget;
         if self.clients[client].wants_what.contains(&task) {
             self.release_for_client(client, task);
         }
-    }
-
-    // ---- into released ---------------------------------------------------------------------------------------
-
-    fn waiting_released(&mut self, task: TaskId) {
-        for at in 0..self.tasks[task].dependencies.len() {
-            let dependency = self.tasks[task].dependencies[at];
-            let entry = &mut self.tasks[dependency];
-            if entry.waiters.remove(task) && !entry.is_needed() {
-                self.recommend(dependency, TaskState::Released);
-            }
-        }
-        self.tasks[task].waiting_on.clear();
-        self.set_state(task, TaskState::Released);
-        let entry = &mut self.tasks[task];
-        if entry.lost_dependencies {
-            self.recommend(task, TaskState::Forgotten);
-        } else if entry.blame().is_none() && entry.is_needed() {
-            self.recommend(task, TaskState::Waiting);
-        } else {
-            entry.waiters.clear();
-        }
-    }
-
-    fn propagate_released(&mut self, task: TaskId) {
-        self.set_state(task, TaskState::Released);
-        let entry = &self.tasks[task];
-        if !entry.lost_dependencies && entry.is_needed() {
-            self.recommend(task, TaskState::Waiting);
-            return;
-        }
-        if entry.lost_dependencies {
-            self.recommend(task, TaskState::Forgotten);
-        }
-        for at in 0..self.tasks[task].dependencies.len() {
-            let dependency = self.tasks[task].dependencies[at];
-            let entry = &mut self.tasks[dependency];
-            if entry.state != TaskState::Released {
-                entry.waiters.remove(task);
-                if !entry.is_needed() {
-                    self.recommend(dependency, TaskState::Released);
-                }
-            }
-        }
-        self.tasks[task].waiters.clear();
-    }
-
-    fn memory_released(&mut self, task: TaskId) {
-        if self.tasks[task].actor {
-            for at in 0..self.tasks[task].who_has.len() {
-                let worker = self.tasks[task].who_has[at];
-                self.workers[worker].actors.remove(&task);
-            }
-            if !self.tasks[task].who_wants.is_empty() {
-                self.recommend(task, TaskState::Erred);
-                return;
-            }
-        }
-        self.free_replicas(task);
-        self.set_state(task, TaskState::Released);
-        self.send_wanters(task, |key| ToClient::LostData { key: key.clone() });
-        let entry = &self.tasks[task];
-        if entry.run_spec.is_none() || entry.lost_dependencies {
-            self.recommend(task, TaskState::Forgotten);
-        } else if entry.is_needed() {
-            self.recommend(task, TaskState::Waiting);
-        }
-        let waiters = std::mem::take(&mut self.tasks[task].waiters);
-        for waiter in waiters.iter() {
-            match self.tasks[waiter].state {
-                TaskState::NoWorker | TaskState::Processing | TaskState::Queued => {
-                    self.recommend(waiter, TaskState::Waiting);
-                }
-                TaskState::Waiting => {
-                    self.tasks[waiter].waiting_on.insert(task);
-                }
-                TaskState::Released | TaskState::Memory | TaskState::Erred | TaskState::Forgotten => {}
-            }
-        }
-        self.tasks[task].waiters = waiters;
-    }
-
-    /// Tells the holders to drop a result, and forgets that they have it.
-    fn free_replicas(&mut self, task: TaskId) {
-        for at in 0..self.tasks[task].who_has.len() {
-            let worker = self.tasks[task].who_has[at];
-            if self.is_registered(worker) {
-                let keys = vec![self.tasks[task].key.clone()];
-                self.send_worker(worker, ToWorker::FreeKeys { keys });
-            }
-        }
-        self.remove_all_replicas(task);
-    }
-
-    fn erred_released(&mut self, task: TaskId) {
-        let dependents = std::mem::take(&mut self.tasks[task].dependents);
-        for dependent in dependents.iter() {
-            if self.tasks[dependent].state == TaskState::Erred {
-                self.recommend(dependent, TaskState::Waiting);
-            }
-        }
-        self.tasks[task].dependents = dependents;
-        let rare = self.tasks[task].rare_mut();
-        rare.failure = None;
-        rare.blame = None;
-        let erred_on = std::mem::take(&mut rare.erred_on);
-        for worker in erred_on {
-            if self.is_registered(worker) {
-                let keys = vec![self.tasks[task].key.clone()];
-                self.send_worker(worker, ToWorker::FreeKeys { keys });
-            }
-        }
-        self.send_wanters(task, |key| ToClient::TaskRetried { key: key.clone() });
-        self.set_state(task, TaskState::Released);
-    }
-
-    // ---- into erred ------------------------------------------------------------------------------------------
-
-    fn released_erred(&mut self, task: TaskId) {
-        if self.failure_of(task).is_none() {
-            // What it was to fail for is being tried again by now.
-            self.loose_ends.push(task);
-            return;
-        }
-        let blame = self.tasks[task].blame().unwrap_or(task);
-        let dependents = std::mem::take(&mut self.tasks[task].dependents);
-        for dependent in dependents.iter() {
-            if self.tasks[dependent].who_has.is_empty() {
-                self.inherit_blame(dependent, blame);
-                self.recommend(dependent, TaskState::Erred);
-            }
-        }
-        self.tasks[task].dependents = dependents;
-        self.set_state(task, TaskState::Erred);
-        self.tasks[task].waiters.clear();
-        for at in 0..self.tasks[task].dependencies.len() {
-            let dependency = self.tasks[task].dependencies[at];
-            let entry = &mut self.tasks[dependency];
-            // An input that erred keeps its failure until somebody retries it.
-            if entry.waiters.remove(task) && !entry.is_needed() && entry.state != TaskState::Erred {
-                self.recommend(dependency, TaskState::Released);
-            }
-        }
-        self.report_erred(task);
-        self.fire_and_forget_done(task);
-    }
-
-    /// From `processing`, `queued`, `no-worker` (and `memory`, for actors). Source: `_propagate_erred`.
-    pub(super) fn enter_erred(&mut self, task: TaskId, cause: Cause) {
-        match self.tasks[task].state {
-            TaskState::Processing => {
-                if let Some(worker) = self.tasks[task].processing_on
-                    && let Some(entry) = self.workers.get_mut(worker)
-                {
-                    entry.actors.remove(&task);
-                }
-                self.leave_processing(task);
-            }
-            TaskState::Queued => self.leave_queued(task),
-            TaskState::NoWorker => self.leave_no_worker(task),
-            TaskState::Released | TaskState::Waiting | TaskState::Memory | TaskState::Erred | TaskState::Forgotten => {}
-        }
-        self.set_state(task, TaskState::Erred);
-        let rare = self.tasks[task].rare_mut();
-        rare.erred_on.extend(cause.worker);
-        if cause.failure.is_some() {
-            rare.failure = cause.failure;
-            rare.blame = Some(task);
-        }
-        let blame = *rare.blame.get_or_insert(task);
-        let waiters = std::mem::take(&mut self.tasks[task].waiters);
-        for waiter in waiters.iter() {
-            self.inherit_blame(waiter, blame);
-            self.recommend(waiter, TaskState::Erred);
-        }
-        self.release_dependencies(task);
-        self.report_erred(task);
-        self.fire_and_forget_done(task);
-        self.shuffle_barrier_moved(task);
-    }
-
-    fn memory_erred(&mut self, task: TaskId) {
-        self.free_replicas(task);
-        let failure = Arc::new(Failure::Raised(PyError::builtin("RuntimeError", "Worker holding Actor was lost")));
-        let rare = self.tasks[task].rare_mut();
-        rare.failure = Some(failure.clone());
-        rare.blame = Some(task);
-        let dependents = std::mem::take(&mut self.tasks[task].dependents);
-        for dependent in dependents.iter() {
-            if self.tasks[dependent].who_has.is_empty() {
-                self.inherit_blame(dependent, task);
-                self.recommend(dependent, TaskState::Erred);
-            }
-        }
-        self.tasks[task].dependents = dependents;
-        self.enter_erred(task, Cause { worker: None, failure: Some(failure) });
-    }
-
-    /// Makes `blame` the reason why `task` can't be computed. The failure is kept with both: the blamed task may go.
-    pub(super) fn inherit_blame(&mut self, task: TaskId, blame: TaskId) {
-        let failure = self.failure_of(blame).cloned();
-        let rare = self.tasks[task].rare_mut();
-        rare.blame = Some(blame);
-        rare.failure = failure;
-    }
-
-    /// The failure of a task, or of the task that it failed for.
-    pub(super) fn failure_of(&self, task: TaskId) -> Option<&Arc<Failure>> {
-        self.tasks[task].rare.as_ref()?.failure.as_ref()
-    }
-
-    fn report_erred(&mut self, task: TaskId) {
-        let Some(failure) = self.failure_of(task).cloned() else { return };
-        self.send_wanters(task, |key| ToClient::TaskErred { key: key.clone(), failure: failure.clone() });
-    }
-
-    // ---- into forgotten --------------------------------------------------------------------------------------
-
-    fn enter_forgotten(&mut self, task: TaskId) {
-        for at in 0..self.tasks[task].who_has.len() {
-            let worker = self.tasks[task].who_has[at];
-            self.workers[worker].actors.remove(&task);
-        }
-        self.set_state(task, TaskState::Forgotten);
-        let dependents = std::mem::take(&mut self.tasks[task].dependents);
-        for dependent in dependents.iter() {
-            self.lose_dependency(dependent, task);
-        }
-        self.tasks[task].waiters.clear();
-        let dependencies = std::mem::take(&mut self.tasks[task].dependencies);
-        for &dependency in &dependencies {
-            let entry = &mut self.tasks[dependency];
-            entry.dependents.remove(task);
-            entry.waiters.remove(task);
-            if entry.dependents.is_empty() && entry.who_wants.is_empty() {
-                self.recommend(dependency, TaskState::Forgotten);
-            }
-        }
-        self.free_replicas(task);
-        self.send_wanters(task, |key| ToClient::CancelledKeys {
-            keys: vec![key.clone()],
-            reason: Value::str("already forgotten"),
-            msg: Value::Nil,
-        });
-        self.remove_task(task);
-    }
-
-    fn lose_dependency(&mut self, dependent: TaskId, lost: TaskId) {
-        if let TaskState::Processing = self.tasks[dependent].state
-            && let Some(worker) = self.tasks[dependent].processing_on
-        {
-            // Its edge goes, so the input it was waiting for must be uncounted here.
-            self.unneed_input(worker, lost);
-        }
-        let entry = &mut self.tasks[dependent];
-        entry.lost_dependencies = true;
-        entry.dependencies.retain(|&id| id != lost);
-        entry.waiting_on.remove(lost);
-        match entry.state {
-            TaskState::Memory | TaskState::Erred | TaskState::Forgotten => {}
-            TaskState::Released
-            | TaskState::Waiting
-            | TaskState::Queued
-            | TaskState::NoWorker
-            | TaskState::Processing => self.recommend(dependent, TaskState::Forgotten),
-        }
-    }
-
-    fn remove_task(&mut self, task: TaskId) {
-        let rec_at = self.tasks[task].rec_at;
-        if let Some(rec) = self.recs.get_mut(rec_at as usize) {
-            // The entry stays in place so that others keep theirs; a stale id moves nothing.
-            rec.1 = TaskState::Forgotten;
-        }
-        let Some(entry) = self.tasks.remove(task) else { return };
-        self.by_key.remove(&entry.key);
-        for client in entry.who_wants {
-            self.clients[client].wants_what.remove(&task);
-        }
-        let prefix = self.groups[entry.group as usize].prefix;
-        if entry.nbytes > 0 {
-            self.prefixes[prefix as usize].nbytes_total -= entry.nbytes;
-        }
-        self.shuffle_task_forgotten(&entry.key, entry.rare.as_deref());
-        self.drop_group_if_empty(entry.group);
     }
 
     /// The task of that key.

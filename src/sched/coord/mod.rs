@@ -20,7 +20,8 @@ pub use semaphore::SemaphoreView;
 
 use desk::{Desk, Place, Step, Target, Timer, timed_out};
 
-/// A request; names are keys (a list name is a tuple). Source: `client-ops.md` 5 and 6. Timeouts in seconds.
+/// A request; names are keys (a list name is a tuple). Source: the scheduler side of `distributed`'s `event.py`,
+/// `semaphore.py`, `multi_lock.py`, `queues.py`, `variable.py`, `publish.py`. Timeouts in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum CoordRequest {
     /// `event_wait`: true, or false after the timeout.
