@@ -1,7 +1,23 @@
 //! rask: Dask in one executable.
 //!
 //! *bytes → message → event → step → effects → messages → bytes.* The scheduler is a value (`sched`); everything
-//! around it turns bytes into events and effects into bytes.
+//! around it turns bytes into events and effects into bytes. *Pure* modules do arithmetic only: no clock, no socket, no
+//! file. Who may name whom is held by `tests/tidy.rs`.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `base` (pure) | keys, payloads, values, ids, limits |
+//! | `sched` (pure) | the scheduler of one cluster: event in, effects out |
+//! | `wire` (pure) | bytes to messages and back |
+//! | `pickle`, `graph` (pure) | pickles read without running them; a submitted graph to tasks |
+//! | `config` (pure) | every setting, checked once |
+//! | `clock` | the only reader of time and randomness |
+//! | `net` | listeners, TLS, connections, outgoing calls |
+//! | `pyhost` | the Python processes beside a scheduler |
+//! | `cluster` | the driver: the only place where the scheduler meets the world |
+//! | `host`, `supervise` | this machine; child processes on it |
+//! | `link`, `door`, `http` | talk between rask processes, the front door, pages |
+//! | `app`, `cli` | a role each, composed of modules; the command line |
 
 pub mod app;
 pub mod base;
