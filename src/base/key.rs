@@ -24,7 +24,7 @@ pub enum KeyError {
     Kind,
     /// The bytes end too early or go on too long.
     Cut,
-    /// Tuples nested deeper than [`DEPTH_MAX`].
+    /// Tuples nested deeper than 64.
     Deep,
     /// Text that is not UTF-8.
     Text,

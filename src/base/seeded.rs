@@ -8,8 +8,8 @@ pub type SeededMap<K, V> = HashMap<K, V, Seeded>;
 /// `HashSet` whose order depends on its contents alone, never on the process.
 pub type SeededSet<K> = HashSet<K, Seeded>;
 
-/// Builds [`SeededHasher`]s. Keys come from the cluster's own user, so speed wins over flooding resistance;
-/// the seed is still chosen per process by the driver through the map's first insertions being theirs alone.
+/// Builds hashers that always start alike. Keys come from the cluster's own user, so speed wins over resistance to
+/// chosen collisions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seeded;
 
