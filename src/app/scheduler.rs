@@ -87,11 +87,14 @@ async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Res
     opts.control = Some(inbox);
     opts.ready = Some(ready);
     let _link = args.control_socket.as_deref().map(|path| listen_for_appliance(path, &control)).transpose()?;
-    let dashboard = match &args.dashboard_address {
-        Some(address) => Some(serve_pages(address, &control).await?),
-        None => None,
+    // Clients take it for granted that there is a port, so as with Dask one is served without a dashboard too.
+    let address = args.dashboard_address.as_deref().unwrap_or("127.0.0.1:0");
+    let pages = match args.served_dashboard_port {
+        Some(_) => None,
+        None => Some(serve_pages(address, &control).await?),
     };
-    opts.dashboard_port = dashboard.map(|at| at.port()).or(args.served_dashboard_port);
+    opts.dashboard_port = pages.map(|at| at.port()).or(args.served_dashboard_port);
+    let dashboard = pages.filter(|_| args.dashboard_address.is_some());
     let (default_host, limits_goodbye) = (opts.listen.first().and_then(|spec| spec.host), GOODBYE);
     tokio::spawn(announce(when_ready, dashboard, default_host));
     let mut running = std::pin::pin!(cluster::run_scheduler(opts));
