@@ -20,13 +20,12 @@ use super::publish::Barriers;
 use super::ring::TaskStream;
 use super::rpc::info::TaskNotes;
 use super::topics::Topics;
-use super::translate::event_kind;
 use super::workers::{Joining, WorkerLink};
 use crate::base::{CallId, ClientId, Failure, Key, Now, SeededMap, SeededSet, Text, TicketId, Value, WorkerId};
 use crate::clock::Clock;
 use crate::net::Outbox;
 use crate::pyhost::Pyhost;
-use crate::sched::{Answer, Effect, Event, Scheduler};
+use crate::sched::{Answer, Effect, Event, Scheduler, event_kind};
 use crate::wire::op::StreamItem;
 
 /// How a request ends: its value, or the exception for the caller.

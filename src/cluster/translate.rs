@@ -12,43 +12,6 @@ use crate::wire::op::StreamOp;
 
 use super::driver::Stimulus;
 
-/// The short name of an event, for stimulus ids; the same that the scheduler's stories use.
-pub(super) const fn event_kind(event: &Event) -> &'static str {
-    match event {
-        Event::ClientAdded { .. } => "client-added",
-        Event::ClientRemoved { .. } => "remove-client",
-        Event::ClientDesires { .. } => "client-desires-keys",
-        Event::ClientReleases { .. } => "client-releases-keys",
-        Event::CancelKeys { .. } => "cancel-key",
-        Event::ReportKey { .. } => "report-key",
-        Event::Retry { .. } => "stimulus-retry",
-        Event::Restart => "restart",
-        Event::GraphOpened { .. } | Event::GraphPart { .. } | Event::GraphFailed { .. } => "update-graph",
-        Event::AddWorker { .. } => "add-worker",
-        Event::RemoveWorker { .. } => "remove-worker",
-        Event::WorkerStatus { .. } => "worker-status-change",
-        Event::Heartbeat { .. } => "heartbeat",
-        Event::SetResources { .. } => "set-resources",
-        Event::TaskFinished { .. } => "task-finished",
-        Event::TaskErred { .. } => "task-erred",
-        Event::ReleaseWorkerData { .. } => "release-worker-data",
-        Event::AddKeys { .. } => "add-keys",
-        Event::LongRunning { .. } => "long-running",
-        Event::Reschedule { .. } => "reschedule",
-        Event::RefreshWhoHas { .. } => "request-refresh-who-has",
-        Event::StealResponse { .. } => "steal-response",
-        Event::UpdateData { .. } => "update-data",
-        Event::AddReplicas { .. } => "add-replicas",
-        Event::DropReplicas { .. } => "drop-replicas",
-        Event::SetRestrictions { .. } => "set-restrictions",
-        Event::Retire { .. } | Event::RetireAborted { .. } => "retire-workers",
-        Event::Coord { .. } | Event::CallAbandoned { .. } => "coordination",
-        Event::Shuffle { .. } => "p2p",
-        Event::Amm { .. } => "active_memory_manager",
-        Event::Tick => "tick",
-    }
-}
-
 // ---- stream operations to events ------------------------------------------------------------------------------
 
 /// What a worker's stream operation means to the scheduler; none when it is not for the scheduler.

@@ -34,7 +34,6 @@ impl Scheduler {
             self.client_by_name.remove(&client.name);
             self.with_coord(|coord, _, wishes| coord.on_client_removed(&client.name, wishes));
         }
-        self.fill_open_slots();
     }
 
     fn release_everything(&mut self, client: ClientId) {
@@ -103,7 +102,6 @@ impl Scheduler {
             }
         }
         self.run_transitions();
-        self.fill_open_slots();
     }
 
     /// Source: `_client_releases_keys`.
@@ -146,7 +144,6 @@ impl Scheduler {
         for level in levels.into_iter().rev() {
             self.cancel_level(client, &level, force, reason, msg);
         }
-        self.fill_open_slots();
     }
 
     fn may_cancel(&self, client: ClientId, task: TaskId, force: bool) -> bool {

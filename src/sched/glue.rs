@@ -17,18 +17,12 @@ impl Scheduler {
         let name: Option<Text> = client.and_then(|client| self.clients.get(client)).map(|client| client.name.clone());
         let now = self.now;
         self.with_coord(|coord, world, wishes| coord.on_request(now, call, name.as_ref(), request, world, wishes));
-        self.settle_releases();
-    }
-
-    /// What coordination released may have been running: its slot is free.
-    fn settle_releases(&mut self) {
         self.run_transitions();
-        self.fill_open_slots();
     }
 
     pub(super) fn on_call_abandoned(&mut self, call: CallId) {
         self.with_coord(|coord, _, wishes| coord.on_abandoned(call, wishes));
-        self.settle_releases();
+        self.run_transitions();
     }
 
     /// Does anybody wait for a key to exist?
@@ -47,7 +41,7 @@ impl Scheduler {
     pub(super) fn coord_tick(&mut self) {
         let now = self.now;
         self.with_coord(|coord, world, wishes| coord.on_tick(now, world, wishes));
-        self.settle_releases();
+        self.run_transitions();
     }
 
     /// Lets coordination look at the tasks while it works, then grants what it wished for.

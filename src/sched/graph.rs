@@ -211,7 +211,6 @@ impl Scheduler {
         self.report_external(&graph);
         self.log_graph(client, "OK", graph.touched.len());
         self.forget_unused(graph.made.into_iter().collect());
-        self.fill_open_slots();
     }
 
     /// Queues and variables may wait for a key to exist.

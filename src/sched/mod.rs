@@ -35,6 +35,7 @@ pub use event::{
     WorkerHello, WorkerStatus,
 };
 pub use steal::StealTotal;
+pub use stimulus::event_kind;
 pub use timeout::heartbeat_interval_secs;
 pub use view::{CloseWish, Counts, MemoryView, PrefixView, STATE_NAMES, StoryLine, TaskView, WorkerView};
 
@@ -205,7 +206,7 @@ impl Scheduler {
     }
 
     fn on_event(&mut self, event: Event) {
-        self.stimulus = stimulus::kind(&event);
+        self.stimulus = stimulus::event_kind(&event);
         match event {
             Event::ClientAdded { name } => self.on_client_added(name),
             Event::ClientRemoved { client } => self.on_client_removed(client),

@@ -256,7 +256,6 @@ impl Scheduler {
             }
         }
         self.run_transitions();
-        self.fill_open_slots();
         self.warn(format!("Shuffle {id} started over"));
     }
 

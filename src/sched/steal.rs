@@ -145,7 +145,6 @@ impl Scheduler {
             None | Some("released" | "ready" | "constrained" | "waiting") => {
                 self.recommend(task, super::task::TaskState::Released);
                 self.run_transitions();
-                self.fill_open_slots();
                 "reschedule"
             }
             Some(_) => "already-computing",
@@ -164,7 +163,6 @@ impl Scheduler {
         self.check_idle_saturated(info.thief);
         self.check_idle_saturated(info.victim);
         // What was moved away left a slot.
-        self.fill_open_slots();
     }
 
     fn move_task(&mut self, task: TaskId, victim: WorkerId, thief: WorkerId) {

@@ -12,8 +12,8 @@ use super::transition::Cause;
 use super::worker::Worker;
 use crate::base::{CallId, Failure, Key, PyError, RunId, TaskId, Text, Value, WorkerId};
 
-/// What a step is called in stories.
-pub(super) const fn kind(event: &Event) -> &'static str {
+/// What a step is called, in stories and in the stimulus ids that workers are sent.
+pub const fn event_kind(event: &Event) -> &'static str {
     match event {
         Event::ClientAdded { .. } => "client-added",
         Event::ClientRemoved { .. } => "remove-client",
@@ -102,7 +102,6 @@ impl Scheduler {
             self.running.insert(id);
             self.check_idle_saturated(id);
             self.schedule_unrunnable(id);
-            self.fill_open_slots();
         } else {
             self.running.remove(&id);
             self.unfile(id);
@@ -139,7 +138,6 @@ impl Scheduler {
             self.out.push(Effect::ToWorker { worker: peer, message });
         }
         self.out.push(Effect::WorkerRemoved { worker: id, address, expected });
-        self.fill_open_slots();
     }
 
     /// Takes a worker out of every list; what it had is still in its own record.
@@ -304,7 +302,6 @@ impl Scheduler {
             if entry.processing_on == Some(worker) {
                 self.recommend(task, TaskState::Released);
                 self.run_transitions();
-                self.fill_open_slots();
             } else {
                 self.free_keys(worker, vec![done.key]);
             }
@@ -328,7 +325,6 @@ impl Scheduler {
         self.run_counted = true;
         self.processing_memory(task, worker, done);
         self.run_transitions();
-        self.fill_open_slots();
     }
 
     pub(super) fn on_task_erred(&mut self, worker: WorkerId, erred: Erred) {
@@ -351,7 +347,6 @@ impl Scheduler {
             self.tell(erred.key, TaskState::Processing, TaskState::Erred);
         }
         self.run_transitions();
-        self.fill_open_slots();
     }
 
     pub(super) fn on_release_worker_data(&mut self, worker: WorkerId, key: &Key) {
@@ -363,7 +358,6 @@ impl Scheduler {
         if self.tasks[task].who_has.is_empty() {
             self.recommend(task, TaskState::Released);
             self.run_transitions();
-            self.fill_open_slots();
         }
     }
 
@@ -405,7 +399,6 @@ impl Scheduler {
         self.workers[worker].long_running.insert(task);
         self.long_running += 1;
         self.check_idle_saturated(worker);
-        self.fill_open_slots();
     }
 
     pub(super) fn on_reschedule(&mut self, worker: WorkerId, key: &Key) {
@@ -413,7 +406,6 @@ impl Scheduler {
         if self.tasks[task].state == TaskState::Processing && self.tasks[task].processing_on == Some(worker) {
             self.recommend(task, TaskState::Released);
             self.run_transitions();
-            self.fill_open_slots();
         }
     }
 
