@@ -12,6 +12,7 @@
 //! | `pickle`, `graph` (pure) | pickles read without running them; a submitted graph to tasks |
 //! | `config` (pure) | every setting, checked once |
 //! | `clock` | the only reader of time and randomness |
+//! | `pki`, `store` | certificates; what outlives the appliance, in one SQLite file |
 //! | `net` | listeners, TLS, connections, outgoing calls |
 //! | `pyhost` | the Python processes beside a scheduler |
 //! | `cluster` | the driver: the only place where the scheduler meets the world |
@@ -32,7 +33,9 @@ pub mod http;
 pub mod link;
 pub mod net;
 pub mod pickle;
+pub mod pki;
 pub mod pyhost;
 pub mod sched;
+pub mod store;
 pub mod supervise;
 pub mod wire;

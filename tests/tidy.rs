@@ -27,7 +27,7 @@ const MAY_NAME: &[(&str, &str)] = &[
     ("peer", "base clock wire pki net supervise"),
     ("fleet", "base clock link supervise peer"),
     ("feed", "base clock sched cluster fleet peer host"),
-    ("gateway", "base config link fleet pki store"),
+    ("gateway", "base clock config link fleet pki store host"),
     ("http", "base config cluster feed gateway"),
     ("app", "*"),
     ("cli", "base config app supervise"),

@@ -1,0 +1,100 @@
+//! Records of clusters: what the next appliance needs to adopt one, or to close it honestly.
+
+use rusqlite::{Row, params};
+
+use super::error::StoreError;
+use super::thread::StoreHandle;
+
+/// A cluster as it is kept. A name may come again later; the start tells them apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterRecord {
+    /// Its name.
+    pub name: String,
+    /// Unit: milliseconds since the epoch.
+    pub start_ms: i64,
+    /// Who made it.
+    pub user: String,
+    /// `PENDING` ... `FAILED`
+    pub status: String,
+    /// When it ended. Unit: milliseconds since the epoch.
+    pub stop_ms: Option<i64>,
+    /// Why it ended.
+    pub reason: Option<String>,
+    /// JSON, its owner's: options, settings, scale, bounds.
+    pub body: String,
+}
+
+const COLUMNS: &str = "name, start_ms, user, status, stop_ms, reason, body";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<ClusterRecord> {
+    Ok(ClusterRecord {
+        name: row.get(0)?,
+        start_ms: row.get(1)?,
+        user: row.get(2)?,
+        status: row.get(3)?,
+        stop_ms: row.get(4)?,
+        reason: row.get(5)?,
+        body: row.get(6)?,
+    })
+}
+
+impl StoreHandle {
+    /// Writes a record, instead of the one with the same name and start.
+    pub async fn upsert_cluster(&self, record: ClusterRecord) -> Result<(), StoreError> {
+        self.call(move |db| {
+            db.execute(
+                "INSERT OR REPLACE INTO clusters (name, start_ms, user, status, stop_ms, reason, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    record.name,
+                    record.start_ms,
+                    record.user,
+                    record.status,
+                    record.stop_ms,
+                    record.reason,
+                    record.body
+                ],
+            )
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Those that have not ended, oldest first.
+    pub async fn load_clusters(&self) -> Result<Vec<ClusterRecord>, StoreError> {
+        self.call(|db| {
+            let sql = format!("SELECT {COLUMNS} FROM clusters WHERE stop_ms IS NULL ORDER BY start_ms");
+            db.prepare(&sql)?.query_map([], read)?.collect()
+        })
+        .await
+    }
+
+    /// Those that ended at `since_ms` or later, the latest first, at most `limit`.
+    pub async fn finished_clusters(&self, since_ms: i64, limit: u32) -> Result<Vec<ClusterRecord>, StoreError> {
+        self.call(move |db| {
+            let sql =
+                format!("SELECT {COLUMNS} FROM clusters WHERE stop_ms >= ?1 ORDER BY stop_ms DESC, name LIMIT ?2");
+            db.prepare(&sql)?.query_map(params![since_ms, limit], read)?.collect()
+        })
+        .await
+    }
+
+    /// Notes the end of a cluster. What is not there, or ended before, is left alone.
+    pub async fn finish_cluster(
+        &self,
+        name: &str,
+        status: &str,
+        stop_ms: i64,
+        reason: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let row = (name.to_owned(), status.to_owned(), stop_ms, reason.map(str::to_owned));
+        self.call(move |db| {
+            db.execute(
+                "UPDATE clusters SET status = ?2, stop_ms = ?3, reason = ?4 WHERE name = ?1 AND stop_ms IS NULL",
+                row,
+            )
+        })
+        .await?;
+        Ok(())
+    }
+}
