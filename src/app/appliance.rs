@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::state::{Running, Seat, private_folder};
+use super::state::{LogPlace, Running, Seat, private_folder};
 use super::{Failure, Loaded, Signals, block_on, pyenv, settings, state, worker};
 use crate::cluster::Ask;
 use crate::config::{Auto, LogFormat, show_size};
@@ -178,6 +178,7 @@ impl Appliance {
             scheduler: plan.local_cluster.then(|| format!("tcp://{dask_at}")),
             python: python.as_ref().map(|python| python.path.clone()),
             workers: describe(plan.group, python.as_ref()),
+            log: Some(LogPlace::of_stderr()),
         };
         let mut cluster = match &python {
             Some(python) => Some(LocalCluster::start(&plan, loaded, python, (http_at, dask_at), signals).await?),

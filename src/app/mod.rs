@@ -1,6 +1,7 @@
 //! Composition roots, one per role: build in order, wire handles, stop in reverse order.
 
 mod appliance;
+mod doctor;
 mod failure;
 mod listen;
 mod logging;
@@ -14,6 +15,7 @@ mod status;
 mod worker;
 
 pub use appliance::{UpArgs, up};
+pub use doctor::{Diagnosis, DoctorArgs, Finding, Severity, doctor, examine};
 pub use failure::Failure;
 pub use logging::init as init_logging;
 pub use run::{RunArgs, run};

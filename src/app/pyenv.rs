@@ -9,20 +9,28 @@ use crate::host::{Interpreter, ProbeError, candidates, interpreter_of, looks_com
 ///
 /// Dropping the future ends what it started.
 pub(super) async fn choose(asked: Option<&str>, state: &Path) -> Result<Interpreter, Failure> {
+    if let Some(found) = choose_made(asked, state).await {
+        return found;
+    }
+    let python = pymake::make(state).await?;
+    probe(&python).await.map_err(|why| unusable(&why))
+}
+
+/// As [`choose`], but makes nothing. `None`: one would have to be made.
+///
+/// Errors: the one that was asked for, or made before, cannot be used.
+pub(super) async fn choose_made(asked: Option<&str>, state: &Path) -> Option<Result<Interpreter, Failure>> {
     if let Some(asked) = by_name(asked) {
-        return probe(&named(asked)).await.map_err(|why| unusable(&why));
+        return Some(probe(&named(asked)).await.map_err(|why| unusable(&why)));
     }
     for path in candidates(variable) {
         match probe(&path).await {
-            Ok(found) => return Ok(found),
+            Ok(found) => return Some(Ok(found)),
             Err(why) => tracing::debug!(%why, "passed over"),
         }
     }
-    let python = match pymake::made(state) {
-        Some(python) => python,
-        None => pymake::make(state).await?,
-    };
-    probe(&python).await.map_err(|why| unusable(&why))
+    let made = pymake::made(state)?;
+    Some(probe(&made).await.map_err(|why| unusable(&why)))
 }
 
 /// As [`choose`], but makes nothing, and starts an interpreter only if its files do not tell: a scheduler wants to

@@ -25,7 +25,7 @@ use crate::supervise::{self, Cause, Output, ParentDeath, Report, Spec, Story};
 const REQUIREMENTS: &str = include_str!("requirements.txt");
 
 /// Oldest Python that has all of [`REQUIREMENTS`].
-const OLDEST_MINOR: u32 = 11;
+pub(super) const OLDEST_MINOR: u32 = 11;
 
 /// Written last into an environment that we made.
 const COMPLETE: &str = "rask-complete";

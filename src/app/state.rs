@@ -44,6 +44,39 @@ pub struct Running {
     pub python: Option<PathBuf>,
     /// `2 workers x 1 thread, 4 GiB each`
     pub workers: String,
+    /// Where its own log lines go. None: an older one that does not say.
+    #[serde(default)]
+    pub log: Option<LogPlace>,
+}
+
+/// Where log lines of a process go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogPlace {
+    /// A terminal, a pipe: gone once it is read.
+    Passing,
+    /// A file.
+    File(PathBuf),
+    /// The journal, under the name of this unit.
+    Journal(String),
+}
+
+impl LogPlace {
+    /// Of this process, by what its standard error is.
+    pub fn of_stderr() -> Self {
+        let Ok(meta) = fs::metadata("/proc/self/fd/2") else { return Self::Passing };
+        if meta.is_file() {
+            return fs::read_link("/proc/self/fd/2").map_or(Self::Passing, Self::File);
+        }
+        // Source: systemd.exec(5), `$JOURNAL_STREAM`.
+        let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        if stream != format!("{}:{}", meta.dev(), meta.ino()) {
+            return Self::Passing;
+        }
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let unit = groups.split(['/', '\n']).rfind(|part| part.ends_with(".service"));
+        Self::Journal(unit.unwrap_or("rask.service").to_owned())
+    }
 }
 
 impl Running {
@@ -124,6 +157,7 @@ mod tests {
             scheduler: None,
             python: None,
             workers: String::new(),
+            log: Some(LogPlace::Journal("x.service".to_owned())),
         };
         let seat = Seat::take(&state).expect("a folder").expect("free");
         assert_eq!(Running::find(&state), None);

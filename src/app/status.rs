@@ -1,9 +1,9 @@
 //! `rask status`, `rask env`, `rask configure`: questions to a running appliance, and how to reach it.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -46,39 +46,59 @@ pub fn status(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
 
 /// Prints shell exports.
 pub fn env(state: Option<&Path>) -> Result<(), Failure> {
-    println!("export DASK_SCHEDULER_ADDRESS={}", scheduler(&find(state)?)?);
+    let running = find(state)?;
+    if let Some(address) = &running.scheduler {
+        println!("export DASK_SCHEDULER_ADDRESS={address}");
+    }
+    println!("export DASK_GATEWAY__ADDRESS={}", running.http);
     Ok(())
 }
 
-/// Writes Dask's YAML, so that `Client()` finds the appliance.
-pub fn configure(state: Option<&Path>) -> Result<(), Failure> {
+/// Writes Dask's YAML, so that `Client()` and `Gateway()` find the appliance; or takes it away again.
+pub fn configure(state: Option<&Path>, remove: bool) -> Result<(), Failure> {
+    let path = dask_file()?;
+    if remove {
+        return match fs::remove_file(&path) {
+            Ok(()) => {
+                println!("Removed {}", path.display());
+                Ok(())
+            }
+            Err(why) if why.kind() == ErrorKind::NotFound => {
+                println!("There is no {}", path.display());
+                Ok(())
+            }
+            Err(why) => Err(Failure::world(format!("cannot remove {}: {why}", path.display()))),
+        };
+    }
     let running = find(state)?;
-    let address = scheduler(&running)?;
-    let folder = std::env::var_os("DASK_CONFIG").map(std::path::PathBuf::from).filter(|path| path.is_dir());
+    let mut text = "# Written by `rask configure`; `rask configure --remove` takes it away.\n".to_owned();
+    let mut finds = Vec::new();
+    if let Some(address) = &running.scheduler {
+        text.push_str(&format!("scheduler-address: {address}\n"));
+        finds.push(format!("Client() now connects to {address}"));
+    }
+    text.push_str(&format!("gateway:\n  address: {}\n", running.http));
+    finds.push(format!("Gateway() to {}", running.http));
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let written = fs::create_dir_all(folder).and_then(|()| fs::write(&path, text));
+    written.map_err(|why| Failure::world(format!("cannot write {}: {why}", path.display())))?;
+    println!("Wrote {}: {}", path.display(), finds.join(", "));
+    Ok(())
+}
+
+/// The file of `rask configure`.
+pub(super) fn dask_file() -> Result<PathBuf, Failure> {
+    let folder = std::env::var_os("DASK_CONFIG").map(PathBuf::from).filter(|path| path.is_dir());
     // Dask does not look at $XDG_CONFIG_HOME.
     let folder = folder.or_else(|| home("", ".config").map(|base| base.join("dask")));
     let folder = folder.ok_or_else(|| Failure::usage("no folder for Dask's configuration: $HOME is not set"))?;
-    let path = folder.join("rask.yaml");
-    let text = format!(
-        "# Written by `rask configure`: Client() connects to the appliance. Remove to undo.\nscheduler-address: {address}\n"
-    );
-    let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, text));
-    written.map_err(|why| Failure::world(format!("cannot write {}: {why}", path.display())))?;
-    println!("Wrote {}: Client() now connects to {address}", path.display());
-    Ok(())
+    Ok(folder.join("rask.yaml"))
 }
 
 fn find(state: Option<&Path>) -> Result<Running, Failure> {
     let state = state_dir(state)?;
     Running::find(&state).ok_or_else(|| {
         Failure::world(format!("no rask runs with the state folder {}", state.display())).remedy("start one: rask up")
-    })
-}
-
-fn scheduler(running: &Running) -> Result<&str, Failure> {
-    let address = running.scheduler.as_deref();
-    address.ok_or_else(|| {
-        Failure::world("the running appliance has no cluster").remedy("start it without --no-local-cluster")
     })
 }
 

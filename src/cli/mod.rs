@@ -1,5 +1,6 @@
 //! The command line: flags to a role and its configuration. Prints results, decides nothing.
 
+mod help;
 mod scheduler;
 mod up;
 mod worker;
@@ -7,10 +8,10 @@ mod worker;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use rustix::process::Signal;
 
-use crate::app::{self, Failure, Loaded};
+use crate::app::{self, DoctorArgs, Failure, Loaded};
 use crate::config::LogFormat;
 use crate::supervise::guard;
 
@@ -18,7 +19,7 @@ use crate::supervise::guard;
 #[derive(Debug, Parser)]
 #[command(name = "rask", version, propagate_version = true, max_term_width = 110)]
 #[command(
-    after_help = "Start here: rask up\n\nExit codes: 0 done, 1 failed (one line says what, why, what to do), 2 wrong usage."
+    after_help = "Start here: rask up. More on each: rask COMMAND --help. Something wrong: rask doctor\nExit codes: 0 done, 1 failed (one line says what, why, what to do), 2 wrong usage"
 )]
 struct Cli {
     #[command(flatten)]
@@ -30,14 +31,14 @@ struct Cli {
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
 struct Common {
-    /// Configuration file [default: ~/.config/rask/rask.toml, else /etc/rask/rask.toml]
-    #[arg(long, global = true, env = "RASK_CONFIG", value_name = "FILE")]
+    /// Settings [$RASK_CONFIG, ~/.config/rask/rask.toml, /etc/rask/rask.toml]
+    #[arg(long, global = true, env = "RASK_CONFIG", hide_env = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Folder for state, logs and environments [default: ~/.local/state/rask]
-    #[arg(long, global = true, env = "RASK_STATE_DIR", value_name = "DIR")]
+    /// State, logs, environments [$RASK_STATE_DIR, ~/.local/state/rask]
+    #[arg(long, global = true, env = "RASK_STATE_DIR", hide_env = true, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// How log lines look [default: text]; $RASK_LOG filters them, like info or rask::net=debug
-    #[arg(long, global = true, value_name = "FORMAT")]
+    /// Log lines as text or json; $RASK_LOG filters: info, rask::net=debug
+    #[arg(long, global = true, value_name = "FORMAT", hide_possible_values = true)]
     log_format: Option<Format>,
 }
 
@@ -49,28 +50,42 @@ enum Format {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a cluster on this machine, in the foreground
+    /// Run a cluster on this machine, with its dashboard
     Up(Box<up::Up>),
-    /// Run one scheduler, in the foreground; takes the flags of `dask scheduler`
+    /// Run one scheduler
     Scheduler(Box<scheduler::Scheduler>),
-    /// Run workers for a Dask scheduler; takes the flags of `dask worker`
+    /// Run workers for any Dask scheduler
     Worker(Box<worker::Worker>),
-    /// Run a Python script on the cluster of this machine; starts one for it if none runs
+    /// Run a Python script on it; starts one for the script if none runs
     Run(Box<up::Run>),
-    /// Show what runs on this machine
+    /// Show what runs
     Status {
         /// As JSON
         #[arg(long)]
         json: bool,
     },
-    /// Print shell exports that make Client() connect to the running cluster
+    /// Print shell exports that make Client() and Gateway() find it
     #[command(after_help = "Example: eval \"$(rask env)\"")]
     Env,
-    /// Write ~/.config/dask/rask.yaml, which makes Client() connect to the running cluster
-    Configure,
-    /// Print the commented configuration sample with all defaults
+    /// Make Client() and Gateway() find it: writes ~/.config/dask/rask.yaml
+    Configure {
+        /// Take that file away again
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Check this machine and say what to do about what is wrong
+    #[command(after_help = "Exit code: 0 if all is well or could only be better, 1 if something does not work.")]
+    Doctor {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Interpreter or environment to look at [default: as rask up would choose]
+        #[arg(long, value_name = "PATH")]
+        python: Option<String>,
+    },
+    /// Print every setting with its default, as a commented rask.toml
     SampleConfig,
-    /// Print the completion script of a shell
+    /// Print the completion script for a shell
     #[command(after_help = "Example: rask completions bash > ~/.local/share/bash-completion/completions/rask")]
     Completions {
         /// Which shell
@@ -100,7 +115,8 @@ enum DeathSignal {
 
 /// Reads the command line and does what it says. Returns the exit code.
 pub fn main() -> Result<u8, Failure> {
-    let Cli { common, command } = match Cli::try_parse() {
+    let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let Cli { common, command } = match parsed {
         Ok(cli) => cli,
         Err(why) => {
             // Help and version are no failures; for the rest clap says what is wrong and shows the usage.
@@ -124,7 +140,11 @@ pub fn main() -> Result<u8, Failure> {
         }
         Command::Status { json } => app::status(state, json).map(|()| 0),
         Command::Env => app::env(state).map(|()| 0),
-        Command::Configure => app::configure(state).map(|()| 0),
+        Command::Configure { remove } => app::configure(state, remove).map(|()| 0),
+        Command::Doctor { json, python } => {
+            let (state_dir, config) = (common.state_dir.clone(), common.config.clone());
+            app::doctor(&DoctorArgs { state_dir, config, python }, json)
+        }
         Command::Up(up) => app::up(&up.args(&common), &prepared(&common)?).map(|()| 0),
         Command::Run(run) => app::run(&run.args(&common), &prepared(&common)?),
         Command::Scheduler(scheduler) => app::scheduler(&scheduler.args(&common)?, &prepared(&common)?).map(|()| 0),
@@ -164,9 +184,9 @@ fn unsupported(flag: &str, instead: &str) -> Failure {
     Failure::usage(format!("{flag} is not supported")).remedy(instead)
 }
 
-/// The whole command line, for tests of its consistency.
+/// The whole command line.
 pub fn command() -> clap::Command {
-    Cli::command()
+    help::grouped(Cli::command())
 }
 
 #[cfg(test)]

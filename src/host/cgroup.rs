@@ -1,7 +1,45 @@
-//! CPU quota and memory limit of the control group that this process is in, version 1 and 2.
+//! The control group that this process is in: CPU quota, memory limit, whether it is ours to divide. Version 1 and 2.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// Set by systemd on a group that a unit may divide. Source: systemd.resource-control(5), `Delegate=`.
+const DELEGATED: &str = "user.delegate";
+
+/// The control group of this process.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ControlGroup {
+    /// Its path below the root of all groups; empty: control groups (version 2) are not there.
+    pub path: String,
+    /// systemd gave it to us to divide.
+    pub delegated: bool,
+    /// Quota of it and all around it. Unit: cores.
+    pub cores: Option<f64>,
+    /// Limit of it and all around it. Unit: bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+impl ControlGroup {
+    /// Looks at the group of this process.
+    pub fn look() -> Self {
+        let root = Path::new("/");
+        let (path, folder) = own_group(root).unwrap_or_default();
+        Self { delegated: is_delegated(&folder), path, cores: cpu_quota(root), memory_bytes: memory_limit(root) }
+    }
+}
+
+/// Path of the process's group in version 2, and its folder.
+fn own_group(root: &Path) -> Option<(String, PathBuf)> {
+    let table = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
+    let path = table.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned();
+    let folder = root.join("sys/fs/cgroup").join(path.trim_start_matches('/'));
+    folder.join("cgroup.procs").exists().then_some((path, folder))
+}
+
+fn is_delegated(folder: &Path) -> bool {
+    let mut value = [0u8; 8];
+    rustix::fs::getxattr(folder, DELEGATED, &mut value).is_ok_and(|len| value.get(..len) == Some(b"1"))
+}
 
 /// Cores that the quota allows, of this group and of all groups around it. `None`: no quota.
 pub(super) fn cpu_quota(root: &Path) -> Option<f64> {

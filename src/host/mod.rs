@@ -1,10 +1,17 @@
 //! This machine: cores, memory, quotas, interpreters found. Starts nothing but probes, changes nothing.
 
 mod cgroup;
+mod disk;
+mod limits;
+mod ports;
 mod python;
 mod sizing;
 
-pub use python::{Interpreter, ProbeError, candidates, interpreter_of, looks_complete, probe};
+pub use cgroup::ControlGroup;
+pub use disk::{Disk, existing};
+pub use limits::{Granted, Memory, multicast_interfaces};
+pub use ports::{Holder, holder_of};
+pub use python::{Interpreter, ProbeError, candidates, interpreter_of, looks_complete, packages, probe};
 pub use sizing::{Asked, Group, SizeError, size_group};
 
 use std::fs;

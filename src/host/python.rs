@@ -1,5 +1,6 @@
 //! Python interpreters: where they may be, and what a probe says about one.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -32,6 +33,23 @@ print("rask-probe " + json.dumps({
     "distributed": version("distributed") if found else None,
     "dask": version("dask") if found else None,
 }))
+"#;
+
+/// Packages whose versions should be the same where tasks are made and where they run.
+///
+/// Source: `distributed/versions.py`, and the two that most data is made of.
+const PACKAGES: &str = "dask distributed msgpack cloudpickle tornado toolz lz4 numpy pandas pyarrow";
+
+/// Asks for the versions of the packages named as arguments.
+const PACKAGES_PROBE: &str = r#"
+import importlib.metadata as m, json, platform, sys
+found = {"python": platform.python_version()}
+for name in sys.argv[1:]:
+    try:
+        found[name] = m.version(name)
+    except Exception:
+        pass
+print("rask-probe " + json.dumps(found))
 "#;
 
 /// A Python that can run workers.
@@ -141,7 +159,9 @@ fn package_folders(path: &Path) -> Vec<PathBuf> {
 /// Starts an interpreter and asks what it is: a few tens of milliseconds. It dies with the returned future.
 pub async fn probe(path: &Path) -> Result<Interpreter, ProbeError> {
     let not_python = |why: String| ProbeError::NotPython { path: path.to_path_buf(), why };
-    let (out, err) = run(path).await.map_err(|why| not_python(why.to_string()))?;
+    let mut command = Command::new(path);
+    command.args(["-c", PROBE]);
+    let (out, err) = run(command).await.map_err(|why| not_python(why.to_string()))?;
     let Some(answer) = out.lines().find_map(|line| line.strip_prefix("rask-probe ")) else {
         return Err(not_python(err.trim().lines().last().unwrap_or("it did not answer").to_owned()));
     };
@@ -159,6 +179,16 @@ pub async fn probe(path: &Path) -> Result<Interpreter, ProbeError> {
     }
 }
 
+/// Versions of Python itself and of those packages that tasks and data travel with, as far as they are installed.
+pub async fn packages(path: &Path) -> Result<BTreeMap<String, String>, ProbeError> {
+    let not_python = |why: String| ProbeError::NotPython { path: path.to_path_buf(), why };
+    let mut command = Command::new(path);
+    command.args(["-c", PACKAGES_PROBE]).args(PACKAGES.split(' '));
+    let (out, err) = run(command).await.map_err(|why| not_python(why.to_string()))?;
+    let answer = out.lines().find_map(|line| serde_json::from_str(line.strip_prefix("rask-probe ")?).ok());
+    answer.ok_or_else(|| not_python(err.trim().lines().last().unwrap_or("it did not answer").to_owned()))
+}
+
 #[derive(Deserialize)]
 struct Said {
     executable: String,
@@ -168,8 +198,8 @@ struct Said {
 }
 
 /// Standard output and error of the probe.
-async fn run(path: &Path) -> std::io::Result<(String, String)> {
-    let answer = Command::new(path).args(["-c", PROBE]).stdin(Stdio::null()).kill_on_drop(true).output();
+async fn run(mut command: Command) -> std::io::Result<(String, String)> {
+    let answer = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let output = timeout(PROBE_TIME, answer).await.map_err(|_| {
         std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer in {} s", PROBE_TIME.as_secs()))
     })??;
