@@ -44,7 +44,7 @@ impl Scheduler {
         }
     }
 
-    /// Source: `client_desires_keys`.
+    /// A task that rests because nobody wanted it starts again. Source: `client_desires_keys`, which leaves it at rest.
     pub(super) fn client_desires(&mut self, client: ClientId, keys: &[Key]) {
         for key in keys {
             if let Some(task) = self.find(key) {
@@ -52,6 +52,9 @@ impl Scheduler {
                 // Nobody would ever release for `fire-and-forget` what is done already.
                 if client != self.fire_and_forget || !at_rest {
                     self.desire(client, task);
+                }
+                if self.tasks[task].state == TaskState::Released {
+                    self.recommend(task, TaskState::Waiting);
                 }
                 self.report(client, task);
             }

@@ -327,9 +327,7 @@ impl Scheduler {
         for task in made {
             let unused = self.tasks.get(task).is_some_and(|entry| {
                 // An input may have erred before, and taken this one along.
-                matches!(entry.state, TaskState::Released | TaskState::Erred)
-                    && entry.dependents.is_empty()
-                    && entry.who_wants.is_empty()
+                matches!(entry.state, TaskState::Released | TaskState::Erred) && entry.is_of_no_use()
             });
             if unused {
                 self.recommend(task, TaskState::Forgotten);

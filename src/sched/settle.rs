@@ -16,10 +16,7 @@ impl Scheduler {
     pub(super) fn waiting_released(&mut self, task: TaskId) {
         for at in 0..self.tasks[task].dependencies.len() {
             let dependency = self.tasks[task].dependencies[at];
-            let entry = &mut self.tasks[dependency];
-            if entry.waiters.remove(task) && !entry.is_needed() {
-                self.recommend(dependency, TaskState::Released);
-            }
+            self.stop_waiting_for(task, dependency);
         }
         self.tasks[task].waiting_on.clear();
         self.set_state(task, TaskState::Released);
@@ -45,13 +42,7 @@ impl Scheduler {
         }
         for at in 0..self.tasks[task].dependencies.len() {
             let dependency = self.tasks[task].dependencies[at];
-            let entry = &mut self.tasks[dependency];
-            if entry.state != TaskState::Released {
-                entry.waiters.remove(task);
-                if !entry.is_needed() {
-                    self.recommend(dependency, TaskState::Released);
-                }
-            }
+            self.stop_waiting_for(task, dependency);
         }
         self.tasks[task].waiters.clear();
     }
@@ -129,7 +120,8 @@ impl Scheduler {
 
     pub(super) fn released_erred(&mut self, task: TaskId) {
         if self.failure_of(task).is_none() {
-            // What it was to fail for is being tried again by now.
+            // What it was to fail for is being tried again by now: whoever waits for it goes on waiting.
+            self.tasks[task].waiters = self.waiting_dependents(task);
             self.loose_ends.push(task);
             return;
         }
@@ -146,11 +138,7 @@ impl Scheduler {
         self.tasks[task].waiters.clear();
         for at in 0..self.tasks[task].dependencies.len() {
             let dependency = self.tasks[task].dependencies[at];
-            let entry = &mut self.tasks[dependency];
-            // An input that erred keeps its failure until somebody retries it.
-            if entry.waiters.remove(task) && !entry.is_needed() && entry.state != TaskState::Erred {
-                self.recommend(dependency, TaskState::Released);
-            }
+            self.stop_waiting_for(task, dependency);
         }
         self.report_erred(task);
         self.fire_and_forget_done(task);
@@ -243,7 +231,7 @@ impl Scheduler {
             let entry = &mut self.tasks[dependency];
             entry.dependents.remove(task);
             entry.waiters.remove(task);
-            if entry.dependents.is_empty() && entry.who_wants.is_empty() {
+            if entry.is_of_no_use() {
                 self.recommend(dependency, TaskState::Forgotten);
             }
         }

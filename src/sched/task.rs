@@ -148,6 +148,11 @@ impl Task {
         !self.waiters.is_empty() || !self.who_wants.is_empty()
     }
 
+    /// Can nobody ever need it again, unless a graph names it?
+    pub(super) fn is_of_no_use(&self) -> bool {
+        self.dependents.is_empty() && self.who_wants.is_empty()
+    }
+
     pub(super) fn is_restricted(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| {
             !rare.worker_restrictions.is_empty() || !rare.host_restrictions.is_empty() || !rare.resources.is_empty()

@@ -64,6 +64,8 @@ impl Scheduler {
             let Some(entry) = self.tasks.get(task) else { continue };
             let better = match entry.state {
                 TaskState::Released if entry.is_needed() && !entry.lost_dependencies => TaskState::Waiting,
+                // It was to be forgotten until something asked for it again in vain.
+                TaskState::Released if entry.is_of_no_use() => TaskState::Forgotten,
                 TaskState::Waiting if !entry.is_needed() => TaskState::Released,
                 TaskState::Released
                 | TaskState::Waiting
@@ -202,7 +204,7 @@ impl Scheduler {
         entry.is_needed() || entry.dependents.iter().any(waits)
     }
 
-    fn waiting_dependents(&self, task: TaskId) -> IdSet {
+    pub(super) fn waiting_dependents(&self, task: TaskId) -> IdSet {
         self.tasks[task].dependents.iter().filter(|&id| self.tasks[id].state == TaskState::Waiting).collect()
     }
 
@@ -454,11 +456,25 @@ impl Scheduler {
     pub(super) fn release_dependencies(&mut self, task: TaskId) {
         for at in 0..self.tasks[task].dependencies.len() {
             let dependency = self.tasks[task].dependencies[at];
-            let entry = &mut self.tasks[dependency];
-            entry.waiters.remove(task);
-            if !entry.is_needed() {
-                self.recommend(dependency, TaskState::Released);
-            }
+            self.stop_waiting_for(task, dependency);
+        }
+    }
+
+    /// `task` needs this input no longer. An input that erred keeps its failure until somebody retries it: released,
+    /// it would call back all that failed with it.
+    pub(super) fn stop_waiting_for(&mut self, task: TaskId, dependency: TaskId) {
+        let entry = &mut self.tasks[dependency];
+        entry.waiters.remove(task);
+        if entry.is_needed() {
+            return;
+        }
+        match entry.state {
+            TaskState::Waiting
+            | TaskState::Queued
+            | TaskState::NoWorker
+            | TaskState::Processing
+            | TaskState::Memory => self.recommend(dependency, TaskState::Released),
+            TaskState::Released | TaskState::Erred | TaskState::Forgotten => {}
         }
     }
 

@@ -125,7 +125,11 @@ impl World<'_> {
             .sched
             .tasks()
             .into_iter()
-            .map(|task| format!("{} ({}, wanted by {:?})", task.key, task.state, self.sched.who_wants(task.key)))
+            .map(|task| {
+                let (needs, needed_by) = self.sched.edges(task.key);
+                let wanted = self.sched.who_wants(task.key);
+                format!("{} ({}, wanted by {wanted:?}, needs {needs:?}, needed by {needed_by:?})", task.key, task.state)
+            })
             .collect();
         if !left.is_empty() {
             return Err(format!("{} tasks are left though nobody wants them: {}", left.len(), left.join(", ")));
