@@ -18,6 +18,7 @@
 //! | `cluster` | the driver: the only place where the scheduler meets the world |
 //! | `host`, `supervise` | this machine; child processes on it |
 //! | `link`, `door`, `http` | talk between rask processes, the front door, pages |
+//! | `fleet` | the clusters of this machine: their processes, their workers, their lives |
 //! | `app`, `cli` | a role each, composed of modules; the command line |
 
 pub mod app;
@@ -27,6 +28,7 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod door;
+pub mod fleet;
 pub mod graph;
 pub mod host;
 pub mod http;

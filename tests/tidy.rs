@@ -25,7 +25,7 @@ const MAY_NAME: &[(&str, &str)] = &[
     ("pyhost", "base clock wire supervise"),
     ("cluster", "base clock config sched wire pickle graph net pyhost"),
     ("peer", "base clock wire pki net supervise"),
-    ("fleet", "base clock link supervise peer"),
+    ("fleet", "base clock config host link pki store supervise peer"),
     ("feed", "base clock sched cluster fleet peer host"),
     ("gateway", "base clock config link fleet pki store host"),
     ("http", "base config cluster feed gateway"),

@@ -440,6 +440,7 @@ fn spec(plan: &Plan, name: &str, args: Vec<OsString>, grace: Duration) -> Spec {
         env: Vec::new(),
         output: Output::File { path: plan.logs.join(format!("{name}.log")), keep: plan.keep },
         parent_death: ParentDeath::Term,
+        cgroup: None,
         restart: Restart::Always,
         failures_max: Some(FAILURES_MAX),
         grace,

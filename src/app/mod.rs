@@ -3,6 +3,7 @@
 mod appliance;
 mod doctor;
 mod failure;
+mod group;
 mod listen;
 mod logging;
 mod pyenv;
@@ -17,6 +18,7 @@ mod worker;
 pub use appliance::{UpArgs, up};
 pub use doctor::{Diagnosis, DoctorArgs, Finding, Severity, doctor, examine};
 pub use failure::Failure;
+pub use group::GroupArgs;
 pub use logging::init as init_logging;
 pub use run::{RunArgs, run};
 pub use scheduler::{SchedulerArgs, scheduler};

@@ -247,6 +247,7 @@ async fn follow(step: Step, temporary: &Path) -> Result<(), String> {
         ],
         output: Output::Lines(lines),
         parent_death: ParentDeath::Kill,
+        cgroup: None,
         restart: Restart::Never,
         failures_max: None,
         grace: GRACE,

@@ -13,10 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::listen::{self, Where};
 use super::worker::PidFile;
 use super::{Failure, Loaded, Signals, block_on, pyenv, settings, state};
-use crate::cluster::{self, Ask, Control, NO_PYTHON, Ready, RunError, SchedulerOpts, TlsFiles};
+use crate::cluster::{self, Ask, Control, NO_PYTHON, Ready, RunError, SchedulerOpts, Steer, TlsFiles};
 use crate::config::{self, Config};
 use crate::http::{self, NoAnswer, Pages};
-use crate::link::{self, Inbound, Question};
+use crate::link::{self, Hello, Inbound, Question};
+use crate::supervise::ProcessId;
 
 /// Requests waiting for the scheduler; askers beyond that wait.
 const CONTROL_QUEUE: usize = 64;
@@ -222,19 +223,17 @@ fn tls_files(args: &SchedulerArgs, tls: &config::CommTls) -> Result<Option<TlsFi
 /// Turns what comes over the link into what a scheduler understands.
 fn listen_for_appliance(path: &Path, control: &mpsc::Sender<Control>) -> Result<link::Served, Failure> {
     let (sender, mut inbound) = mpsc::channel(CONTROL_QUEUE);
-    let served = link::serve(path, sender)
+    let served = link::serve(path, &this_process(), sender)
         .map_err(|why| Failure::world(format!("cannot listen on the control socket {}: {why}", path.display())))?;
     let control = control.clone();
     tokio::spawn(async move {
         while let Some(message) = inbound.recv().await {
             let message = match message {
                 Inbound::Connection(stream) => Control::Connection(stream),
-                Inbound::Ask { what, reply } => match ask_of(what) {
-                    Some(what) => Control::Ask { what, reply },
-                    None => {
-                        drop(reply.send("stopping".to_owned()));
-                        Control::Stop
-                    }
+                Inbound::Ask { what, reply } => match control_of(what, reply) {
+                    Some(message) => message,
+                    // Dropped unanswered: the asker is told so.
+                    None => continue,
                 },
             };
             if control.send(message).await.is_err() {
@@ -245,15 +244,29 @@ fn listen_for_appliance(path: &Path, control: &mpsc::Sender<Control>) -> Result<
     Ok(served)
 }
 
-/// `None`: not a question but the wish to stop.
-const fn ask_of(what: Question) -> Option<Ask> {
-    match what {
-        Question::Health | Question::Counts => Some(Ask::Counts),
-        Question::Identity => Some(Ask::Identity),
-        Question::Metrics => Some(Ask::Metrics),
-        Question::Workers => Some(Ask::Workers),
-        Question::Stop => None,
-    }
+/// Who answers at our control sockets.
+pub(super) fn this_process() -> Hello {
+    let this = ProcessId::this();
+    Hello::new(this.pid, this.started_ticks)
+}
+
+/// A question as the driver takes it. `None`: it is meant for another kind of process.
+fn control_of(what: Question, reply: oneshot::Sender<String>) -> Option<Control> {
+    let what = match what {
+        Question::Health | Question::Hello | Question::Counts => Ask::Counts,
+        Question::Identity => Ask::Identity,
+        Question::Metrics => Ask::Metrics,
+        Question::Workers => Ask::Workers,
+        Question::State => return Some(Control::Steer { what: Steer::State, reply }),
+        Question::Retire { keep } => return Some(Control::Steer { what: Steer::Retire { keep }, reply }),
+        Question::Warn { text } => return Some(Control::Steer { what: Steer::Warn { text }, reply }),
+        Question::Stop => {
+            drop(reply.send("stopping".to_owned()));
+            return Some(Control::Stop);
+        }
+        Question::Group | Question::Grow { .. } | Question::StopWorkers { .. } => return None,
+    };
+    Some(Control::Ask { what, reply })
 }
 
 /// Serves the pages of a stand-alone scheduler; on another port if the wanted one is taken, as Dask does.

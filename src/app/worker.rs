@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::group::{self, GroupArgs};
 use super::{Failure, Signals, block_on, pyenv, state};
 use crate::config;
 use crate::host::{Asked, Group, Machine, size_group};
@@ -17,7 +18,7 @@ use crate::supervise::{self, Cause, Child, Output, ParentDeath, Report, Spec, St
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Deaths in a row, each soon after its start, before a worker is given up: its Python is broken then.
-const FAILURES_MAX: u32 = 5;
+pub(super) const FAILURES_MAX: u32 = 5;
 
 /// Lines of a dead worker that are repeated with its cause.
 const LAST_LINES: usize = 5;
@@ -53,13 +54,17 @@ pub struct WorkerArgs {
     pub pass: Vec<OsString>,
     /// Arguments of preloaded modules.
     pub preload_argv: Vec<String>,
+    /// `--python-checked`: whoever starts us knows that it can run workers.
+    pub python_checked: bool,
+    /// Others decide how many workers there are.
+    pub group: Option<GroupArgs>,
 }
 
 /// Runs the group until all its workers ended for good or a signal comes.
 pub fn worker(args: &WorkerArgs) -> Result<(), Failure> {
     let machine = Machine::look();
     let group = size(args, machine)?;
-    if args.no_nanny && group.nworkers > 1 {
+    if args.no_nanny && group.nworkers > 1 && args.group.is_none() {
         return Err(Failure::usage("--no-nanny works with one worker only").remedy("leave out --nworkers"));
     }
     let state = state::state_dir(args.state_dir.as_deref())?;
@@ -68,13 +73,25 @@ pub fn worker(args: &WorkerArgs) -> Result<(), Failure> {
 
 async fn run(args: &WorkerArgs, group: Group, state: &Path) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
-    let python = signals.during(pyenv::choose(args.python.as_deref(), state)).await?;
+    let python = match &args.python {
+        Some(path) if args.python_checked => PathBuf::from(path),
+        Some(_) | None => {
+            let found = signals.during(pyenv::choose(args.python.as_deref(), state)).await?;
+            tracing::info!(python = %found.path.display(), version = found.version, distributed = found.distributed);
+            found.path
+        }
+    };
     tracing::info!(
-        python = %python.path.display(), version = python.version, distributed = python.distributed,
-        workers = group.nworkers, threads = group.nthreads, memory = config::show_size(group.memory_bytes), "starting"
+        workers = group.nworkers,
+        threads = group.nthreads,
+        memory = config::show_size(group.memory_bytes),
+        "starting"
     );
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
-    watch(specs(args, group, &python.path)?, &mut signals).await
+    match &args.group {
+        Some(ours) => group::run(args, ours, group, &python, &mut signals).await,
+        None => watch(specs(args, group, &python)?, &mut signals).await,
+    }
 }
 
 fn size(args: &WorkerArgs, machine: Machine) -> Result<Group, Failure> {
@@ -87,8 +104,12 @@ fn size(args: &WorkerArgs, machine: Machine) -> Result<Group, Failure> {
     };
     // Dask's `auto` sets the threads too.
     let nthreads = if nworkers.is_none() { None } else { args.nthreads.filter(|threads| *threads > 0) };
-    let mut group = size_group(machine, Asked { nworkers, nthreads, memory_bytes: None })
-        .map_err(|why| Failure::blame(why.blame(), why.to_string()))?;
+    let mut group = match (&args.group, nworkers) {
+        // A cluster may begin without workers.
+        (Some(_), Some(0)) => Group { nworkers: 0, nthreads: nthreads.unwrap_or(1), memory_bytes: 0 },
+        (Some(_) | None, _) => size_group(machine, Asked { nworkers, nthreads, memory_bytes: None })
+            .map_err(|why| Failure::blame(why.blame(), why.to_string()))?,
+    };
     group.memory_bytes = memory(&args.memory_limit, machine, group.nthreads)?;
     Ok(group)
 }
@@ -117,38 +138,55 @@ fn specs(args: &WorkerArgs, group: Group, python: &Path) -> Result<Vec<Spec>, Fa
     let specs = (0..group.nworkers).zip(pairs).map(|(index, (worker_port, nanny_port))| {
         let name = args.name.as_ref().map(|name| if alone { name.clone() } else { format!("{name}-{index}") });
         let label = name.clone().unwrap_or_else(|| format!("worker-{index}"));
-        let mut argv: Vec<OsString> = vec!["-m".into(), "distributed.cli.dask_worker".into()];
-        argv.extend(args.scheduler.as_ref().map(OsString::from));
-        let mut flag = |name: &str, value: &str| argv.extend([OsString::from(name), OsString::from(value)]);
-        flag("--nworkers", "1");
-        flag("--nthreads", &group.nthreads.to_string());
-        flag("--memory-limit", &group.memory_bytes.to_string());
-        for (flag_name, value) in [("--name", &name), ("--worker-port", worker_port), ("--nanny-port", nanny_port)] {
-            if let Some(value) = value {
-                flag(flag_name, value);
-            }
-        }
-        if args.no_nanny {
-            argv.push("--no-nanny".into());
-        }
-        argv.extend(args.pass.iter().cloned());
-        if !args.preload_argv.is_empty() {
-            argv.push("--".into());
-            argv.extend(args.preload_argv.iter().map(OsString::from));
-        }
-        Spec {
-            output: Output::Prefixed(if alone { String::new() } else { format!("{label} | ") }),
-            name: label,
-            program: python.to_path_buf(),
-            args: argv,
-            env: unbuffered(),
-            parent_death: ParentDeath::Kill,
-            restart: if args.death_timeout { Restart::Crash } else { Restart::Failure },
-            failures_max: Some(FAILURES_MAX),
-            grace: GRACE,
-        }
+        let mut spec = spec_of(args, group, python, name, (worker_port.as_deref(), nanny_port.as_deref()));
+        spec.output = Output::Prefixed(if alone { String::new() } else { format!("{label} | ") });
+        spec.name = label;
+        spec
     });
     Ok(specs.collect())
+}
+
+/// How one worker is run. `name`: `None` leaves it to Dask. The ports are the worker's and the nanny's.
+pub(super) fn spec_of(
+    args: &WorkerArgs,
+    group: Group,
+    python: &Path,
+    name: Option<String>,
+    (worker_port, nanny_port): (Option<&str>, Option<&str>),
+) -> Spec {
+    let mut argv: Vec<OsString> = vec!["-m".into(), "distributed.cli.dask_worker".into()];
+    argv.extend(args.scheduler.as_ref().map(OsString::from));
+    let mut flag = |name: &str, value: &str| argv.extend([OsString::from(name), OsString::from(value)]);
+    flag("--nworkers", "1");
+    flag("--nthreads", &group.nthreads.to_string());
+    flag("--memory-limit", &group.memory_bytes.to_string());
+    for (flag_name, value) in
+        [("--name", name.as_deref()), ("--worker-port", worker_port), ("--nanny-port", nanny_port)]
+    {
+        if let Some(value) = value {
+            flag(flag_name, value);
+        }
+    }
+    if args.no_nanny {
+        argv.push("--no-nanny".into());
+    }
+    argv.extend(args.pass.iter().cloned());
+    if !args.preload_argv.is_empty() {
+        argv.push("--".into());
+        argv.extend(args.preload_argv.iter().map(OsString::from));
+    }
+    Spec {
+        name: name.unwrap_or_default(),
+        program: python.to_path_buf(),
+        args: argv,
+        env: unbuffered(),
+        output: Output::Prefixed(String::new()),
+        parent_death: ParentDeath::Kill,
+        cgroup: None,
+        restart: if args.death_timeout { Restart::Crash } else { Restart::Failure },
+        failures_max: Some(FAILURES_MAX),
+        grace: GRACE,
+    }
 }
 
 /// What tasks print goes through a pipe; without this it would come late, and not at all from a killed process.

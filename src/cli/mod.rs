@@ -6,7 +6,7 @@ mod up;
 mod worker;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use rustix::process::Signal;
@@ -100,6 +100,9 @@ enum Command {
         /// Sent at its death: KILL or TERM.
         #[arg(long)]
         signal: DeathSignal,
+        /// A control group to move into.
+        #[arg(long)]
+        cgroup: Option<PathBuf>,
         /// The program and its arguments.
         #[arg(last = true, required = true)]
         program: Vec<OsString>,
@@ -127,7 +130,9 @@ pub fn main() -> Result<u8, Failure> {
     };
     let state = common.state_dir.as_deref();
     match command {
-        Command::ExecChild { parent, signal, program } => exec_child(parent, signal, &program),
+        Command::ExecChild { parent, signal, cgroup, program } => {
+            exec_child(parent, signal, cgroup.as_deref(), &program)
+        }
         Command::SampleConfig => {
             print!("{}", crate::config::SAMPLE);
             Ok(0)
@@ -167,7 +172,7 @@ fn prepared(common: &Common) -> Result<Loaded, Failure> {
     Ok(loaded)
 }
 
-fn exec_child(parent: u32, signal: DeathSignal, program: &[OsString]) -> Result<u8, Failure> {
+fn exec_child(parent: u32, signal: DeathSignal, cgroup: Option<&Path>, program: &[OsString]) -> Result<u8, Failure> {
     let signal = match signal {
         DeathSignal::Kill => Signal::KILL,
         DeathSignal::Term => Signal::TERM,
@@ -175,7 +180,7 @@ fn exec_child(parent: u32, signal: DeathSignal, program: &[OsString]) -> Result<
     let Some((program, args)) = program.split_first() else {
         return Err(Failure::usage("exec-child needs a program"));
     };
-    let why = guard::become_child(parent, signal, program, args);
+    let why = guard::become_child(parent, signal, cgroup, program, args);
     Err(Failure::world(format!("cannot start {}: {why}", program.to_string_lossy())))
 }
 

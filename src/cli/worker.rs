@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Common;
-use crate::app::{Failure, WorkerArgs};
+use crate::app::{Failure, GroupArgs, WorkerArgs};
 
 /// Flags of `rask worker`.
 #[derive(Debug, Clone, Args)]
@@ -119,6 +119,27 @@ pub(super) struct Worker {
     /// Interpreter or environment of the workers [default: the active one, else python3, else one made here]
     #[arg(long, value_name = "PATH")]
     python: Option<String>,
+    /// The interpreter is known to be fit
+    #[arg(long, hide = true, requires = "python")]
+    python_checked: bool,
+    /// Others decide how many workers there are; listen for them here
+    #[arg(long, hide = true, value_name = "PATH", requires_all = ["follow", "log_dir"])]
+    control_socket: Option<PathBuf>,
+    /// End with the process that listens here
+    #[arg(long, hide = true, value_name = "PATH")]
+    follow: Option<PathBuf>,
+    /// A log per worker goes here
+    #[arg(long, hide = true, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+    /// Older files kept of each log
+    #[arg(long, hide = true, value_name = "N", default_value_t = 5)]
+    log_keep: u32,
+    /// Make the workers' control groups here
+    #[arg(long, hide = true, value_name = "DIR")]
+    cgroup: Option<PathBuf>,
+    /// A worker's share of the processor, for its control group
+    #[arg(long, hide = true, value_name = "N", default_value_t = 0.0)]
+    worker_cores: f64,
     /// Arguments of preloaded modules
     #[arg(hide = true)]
     preload_argv: Vec<String>,
@@ -132,6 +153,8 @@ impl Worker {
             );
         }
         Ok(WorkerArgs {
+            group: self.group(),
+            python_checked: self.python_checked,
             pass: self.passed_on(),
             death_timeout: self.death_timeout.is_some(),
             scheduler: self.scheduler,
@@ -146,6 +169,17 @@ impl Worker {
             python: self.python,
             state_dir: common.state_dir.clone(),
             preload_argv: self.preload_argv,
+        })
+    }
+
+    fn group(&self) -> Option<GroupArgs> {
+        Some(GroupArgs {
+            control_socket: self.control_socket.clone()?,
+            follow: self.follow.clone()?,
+            log_dir: self.log_dir.clone()?,
+            log_keep: self.log_keep,
+            cgroup: self.cgroup.clone(),
+            worker_cores: self.worker_cores,
         })
     }
 

@@ -121,6 +121,8 @@ pub(super) struct Totals {
 pub(super) struct Identity {
     pub id: Text,
     pub address: Text,
+    /// Where it listens itself.
+    pub listening: Vec<Text>,
     pub dashboard_port: Option<u16>,
 }
 

@@ -29,11 +29,14 @@ mod rpc;
 mod samples;
 mod scatter;
 mod serve;
+mod steer;
 mod streams;
 mod topics;
 mod translate;
 mod versions;
 mod workers;
 
-pub use opts::{Answered, Ask, Control, Keep, ListenSpec, NO_PYTHON, Ready, RunError, SchedulerOpts, Scheme, TlsFiles};
+pub use opts::{
+    Answered, Ask, Control, Keep, ListenSpec, NO_PYTHON, Ready, RunError, SchedulerOpts, Scheme, Steer, TlsFiles,
+};
 pub use serve::run_scheduler;

@@ -144,6 +144,13 @@ pub enum Control {
         /// Takes the answer; may be gone when nobody waits any longer.
         reply: oneshot::Sender<Answered>,
     },
+    /// A supervisor's wish, answered at once.
+    Steer {
+        /// Which.
+        what: Steer,
+        /// Takes the answer.
+        reply: oneshot::Sender<Answered>,
+    },
     /// A connection that was accepted elsewhere. Nothing was read from it: look at its first bytes as a listener
     /// that takes every scheme would. The peer's user was checked.
     Connection(TcpStream),
@@ -162,6 +169,23 @@ pub enum Ask {
     Metrics,
     /// `/api/v1/get_workers`, as JSON: `{"num_workers": n, "workers": [{"name", "address"}]}`.
     Workers,
+}
+
+/// A supervisor's wishes. Answers are JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Steer {
+    /// Clients, workers, load: what decides about scale and lifetime.
+    State,
+    /// Retire workers until so many stay. Answered with the chosen names at once; their data moves first.
+    Retire {
+        /// Workers that stay.
+        keep: u32,
+    },
+    /// Publish on the topic `warn`: clients show it to their users.
+    Warn {
+        /// What.
+        text: String,
+    },
 }
 
 /// The body of an answer: JSON, or text for [`Ask::Metrics`].

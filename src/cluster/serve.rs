@@ -21,6 +21,7 @@ use super::driver::{Driver, Identity, Parts};
 use super::http;
 use super::opts::{Control, ListenSpec, Ready, RunError, SchedulerOpts, TlsFiles};
 use super::rpc::{args, info, python};
+use super::steer;
 use crate::base::{Limits, Text, Value};
 use crate::clock::{Clock, random_u64, uuid_v4_text};
 use crate::net::{Acceptor, Listener, NetError, PlainRule, Pool, Tls, TlsPem};
@@ -69,6 +70,7 @@ pub async fn run_scheduler(mut opts: SchedulerOpts) -> Result<(), RunError> {
         identity: Identity {
             id: format!("Scheduler-{}", uuid_v4_text()).into(),
             address: address.clone(),
+            listening: listening.clone(),
             dashboard_port: opts.dashboard_port,
         },
         pyhost: start_pyhost(&opts, &limits),
@@ -162,6 +164,7 @@ fn on_control(
             // The asker may have given up.
             drop(reply.send(http::answer(driver, &what)));
         }
+        Some(Control::Steer { what, reply }) => drop(reply.send(steer::answer(driver, &what))),
         Some(Control::Connection(stream)) => {
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             match stream {

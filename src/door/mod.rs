@@ -155,7 +155,7 @@ mod tests {
             client.write_all(&[0x3a, 0, 0, 0, 0, 0, 0, 0]).await.expect("sent");
             tokio::time::sleep(Duration::from_millis(300)).await;
             let (sender, mut inbox) = tokio::sync::mpsc::channel(1);
-            let _served = serve(&socket, sender).expect("listens");
+            let _served = serve(&socket, &crate::link::Hello::default(), sender).expect("listens");
             let handed = tokio::time::timeout(Duration::from_secs(10), inbox.recv()).await;
             assert!(matches!(handed, Ok(Some(Inbound::Connection(_)))), "{handed:?}");
             accepting.abort();

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::socket::{Channel, short_path};
-use super::{Message, Question};
+use super::{Hello, Message, Question};
 use crate::base::Blame;
 
 /// Longest wait for an answer: reads are answered between two steps of a scheduler.
@@ -27,6 +28,8 @@ pub enum LinkError {
     Refused(String),
     /// It did not answer within 10 s.
     Slow,
+    /// It answered something else than was asked for.
+    Odd(String),
 }
 
 impl LinkError {
@@ -41,6 +44,7 @@ impl fmt::Display for LinkError {
         match self {
             Self::Gone(why) => write!(f, "the process is not there: {why}"),
             Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::Odd(why) => write!(f, "its answer makes no sense: {why}"),
             Self::Slow => write!(f, "no answer within {} s", ANSWER.as_secs()),
         }
     }
@@ -73,13 +77,37 @@ impl Link {
         timeout(ANSWER, self.ask_patiently(what)).await.map_err(|_| LinkError::Slow)?
     }
 
+    /// Asks for a value.
+    pub async fn ask_for<T: DeserializeOwned>(&self, what: Question) -> Result<T, LinkError> {
+        let body = self.ask(what).await?;
+        serde_json::from_str(&body).map_err(|why| LinkError::Odd(why.to_string()))
+    }
+
+    /// Who listens there now.
+    pub async fn hello(&self) -> Result<Hello, LinkError> {
+        self.ask_for(Question::Hello).await
+    }
+
+    /// Waits until the process that listens there now is gone, or does not listen any more.
+    pub async fn gone(&self) -> LinkError {
+        let watch = async {
+            let mut channel = self.connect().await?;
+            channel.send(&Message::Ask(Question::Health), None::<&TcpStream>).await?;
+            while channel.receive().await?.is_some() {}
+            Ok::<(), LinkError>(())
+        };
+        watch.await.err().unwrap_or_else(|| LinkError::Gone(io::ErrorKind::UnexpectedEof.into()))
+    }
+
     async fn ask_patiently(&self, what: Question) -> Result<String, LinkError> {
         let mut channel = self.connect().await?;
         channel.send(&Message::Ask(what), None::<&TcpStream>).await?;
         match channel.receive().await? {
             Some((Message::Answer(body), _)) => Ok(body),
             Some((Message::Refused(why), _)) => Err(LinkError::Refused(why)),
-            Some((Message::Ask(_) | Message::Connection, _)) => Err(LinkError::Refused("it asked back".to_owned())),
+            Some((Message::Ask(_) | Message::Connection | Message::Unknown, _)) => {
+                Err(LinkError::Odd("it asked back".to_owned()))
+            }
             None => Err(LinkError::Gone(io::ErrorKind::UnexpectedEof.into())),
         }
     }

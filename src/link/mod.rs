@@ -14,32 +14,16 @@ mod server;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use client::{Link, LinkError};
 pub use server::{Inbound, Served, serve};
+pub use words::{GroupState, GroupWorker, Hello, PROTOCOL, Question, SchedulerState, SchedulerWorker};
 
 use serde::{Deserialize, Serialize};
 
 /// Longest message. An identity with a thousand workers is a few MiB.
 pub(crate) const MESSAGE_MAX: usize = 256 << 20;
-
-/// What one process may ask of another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Question {
-    /// Is it there? Answered by the link itself, with its process id.
-    Health,
-    /// The page `/json/identity.json`.
-    Identity,
-    /// The page `/json/counts.json`.
-    Counts,
-    /// The page `/metrics`.
-    Metrics,
-    /// Names and addresses of workers, as JSON.
-    Workers,
-    /// End.
-    Stop,
-}
 
 /// What travels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,4 +37,7 @@ pub(crate) enum Message {
     Answer(String),
     /// No answer, and why.
     Refused(String),
+    /// What a newer rask may say and this one does not know.
+    #[serde(skip)]
+    Unknown,
 }

@@ -5,12 +5,17 @@ use std::io;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::socket::{Channel, short_path};
-use super::{Message, Question};
+use super::{Hello, Message, Question};
+
+/// After a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What came in.
 #[derive(Debug)]
@@ -42,23 +47,31 @@ impl Drop for Served {
 
 /// Listens at `path` (an older socket there is replaced) and sends what comes in to `inbox`.
 ///
-/// Errors: the folder is missing or not ours.
-pub fn serve(path: &Path, inbox: mpsc::Sender<Inbound>) -> io::Result<Served> {
+/// `us`: answers who is asked. Errors: the folder is missing or not ours.
+pub fn serve(path: &Path, us: &Hello, inbox: mpsc::Sender<Inbound>) -> io::Result<Served> {
     // The caller holds the lock of this folder: whatever is there belongs to a process that is gone.
     let _may_not_exist = fs::remove_file(path);
     let (short, _open) = short_path(path)?;
     let listener = UnixListener::bind(&short)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    let us = Arc::new(us.clone());
     let task = tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(talk(Channel::new(stream), inbox.clone()));
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(talk(Channel::new(stream), us.clone(), inbox.clone()))),
+                Err(why) => {
+                    // Out of descriptors, mostly: the appliance must find us again once there are some.
+                    tracing::warn!(%why, "control socket: cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
         }
     });
     Ok(Served { path: path.to_path_buf(), task })
 }
 
 /// Serves one peer to its end.
-async fn talk(mut channel: Channel, inbox: mpsc::Sender<Inbound>) {
+async fn talk(mut channel: Channel, us: Arc<Hello>, inbox: mpsc::Sender<Inbound>) {
     let ours = rustix::process::getuid().as_raw();
     match channel.peer_uid() {
         Ok(uid) if uid == ours || uid == 0 => {}
@@ -66,32 +79,40 @@ async fn talk(mut channel: Channel, inbox: mpsc::Sender<Inbound>) {
         Err(why) => return tracing::warn!(%why, "control socket: the peer's user is unknown"),
     }
     loop {
-        match channel.receive().await {
-            Ok(Some((message, descriptor))) => {
-                let answer = match (message, descriptor) {
-                    (Message::Ask(Question::Health), _) => Some(Message::Answer(std::process::id().to_string())),
-                    (Message::Ask(what), _) => Some(ask(&inbox, what).await),
-                    (Message::Connection, Some(fd)) => {
-                        if inbox.send(Inbound::Connection(TcpStream::from(fd))).await.is_err() {
-                            return;
-                        }
-                        None
-                    }
-                    (Message::Connection, None) => {
-                        return tracing::warn!("control socket: a connection was announced, none came");
-                    }
-                    (Message::Answer(_) | Message::Refused(_), _) => Some(Message::Refused("not a request".to_owned())),
-                };
-                if let Some(answer) = answer
-                    && channel.send(&answer, None::<&std::fs::File>).await.is_err()
-                {
-                    return;
-                }
-            }
+        let (message, descriptor) = match channel.receive().await {
+            Ok(Some(received)) => received,
             Ok(None) => return,
             Err(why) => return tracing::warn!(%why, "control socket: a peer makes no sense"),
+        };
+        let answer = match (message, descriptor) {
+            (Message::Ask(Question::Health), _) => Some(Message::Answer(us.pid.to_string())),
+            (Message::Ask(Question::Hello), _) => Some(hello(&us)),
+            (Message::Ask(what), _) => Some(ask(&inbox, what).await),
+            (Message::Connection, Some(fd)) => {
+                if inbox.send(Inbound::Connection(TcpStream::from(fd))).await.is_err() {
+                    return;
+                }
+                None
+            }
+            (Message::Connection, None) => {
+                return tracing::warn!("control socket: a connection was announced, none came");
+            }
+            (Message::Answer(_) | Message::Refused(_), _) => Some(Message::Refused("not a request".to_owned())),
+            (Message::Unknown, _) => Some(Message::Refused(format!(
+                "rask {} (link protocol {}) does not know this request",
+                us.version, us.protocol
+            ))),
+        };
+        if let Some(answer) = answer
+            && channel.send(&answer, None::<&std::fs::File>).await.is_err()
+        {
+            return;
         }
     }
+}
+
+fn hello(us: &Hello) -> Message {
+    serde_json::to_string(us).map_or_else(|why| Message::Refused(why.to_string()), Message::Answer)
 }
 
 async fn ask(inbox: &mpsc::Sender<Inbound>, what: Question) -> Message {

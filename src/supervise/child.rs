@@ -18,6 +18,9 @@ use super::output::{Output, Tail, last_lines, open_log, pass_on};
 use super::policy::{End, Next, Policy, Restart};
 use crate::clock::Clock;
 
+/// This very binary, even if its file was replaced meanwhile.
+pub const OWN: &str = "/proc/self/exe";
+
 /// Longest we wait for a dead child's pipes: a grandchild may hold them open.
 const DRAIN: Duration = Duration::from_millis(200);
 
@@ -36,6 +39,8 @@ pub struct Spec {
     pub output: Output,
     /// What the kernel does to it when we die.
     pub parent_death: ParentDeath,
+    /// The control group (version 2) to start it in, if it is tied to us.
+    pub cgroup: Option<PathBuf>,
     /// When to start it again.
     pub restart: Restart,
     /// Failures in a row before that ends. None: never.
@@ -67,7 +72,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    fn of(status: ExitStatus) -> Self {
+    pub(super) fn of(status: ExitStatus) -> Self {
         status.code().map_or_else(|| Self::Signal(status.signal().unwrap_or(0)), Self::Code)
     }
 
@@ -213,12 +218,20 @@ async fn one_life(spec: &Spec, told: &mut watch::Receiver<bool>, started: impl F
         let _drained = timeout(DRAIN, reader).await;
     }
     let last_lines = match &spec.output {
-        Output::Prefixed(_) | Output::Lines(_) => tail.lines(),
-        Output::File { path, .. } => last_lines(path, log_start),
+        Output::Prefixed(_) | Output::Lines(_) | Output::Sink(_) => tail.lines(),
+        Output::File { .. } => last_words(spec, log_start),
     };
     match status {
         Ok(status) => Life { cause: Cause::of(status), last_lines },
         Err(why) => not_started(&why),
+    }
+}
+
+/// What a child that writes its own file wrote last.
+pub(super) fn last_words(spec: &Spec, log_start: u64) -> Vec<String> {
+    match &spec.output {
+        Output::File { path, .. } => last_lines(path, log_start),
+        Output::Prefixed(_) | Output::Lines(_) | Output::Sink(_) => Vec::new(),
     }
 }
 
@@ -245,18 +258,23 @@ fn signal_one(pid: u32, signal: Signal) {
     }
 }
 
-fn signal_group(pid: u32, signal: Signal) {
+pub(super) fn signal_group(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _already_gone = kill_process_group(pid, signal);
     }
 }
 
 /// The running child, and how long its log was before.
-fn spawn(spec: &Spec) -> io::Result<(tokio::process::Child, u64)> {
+pub(super) fn spawn(spec: &Spec) -> io::Result<(tokio::process::Child, u64)> {
     let mut command = match spec.parent_death {
+        ParentDeath::Nothing if spec.program == Path::new(OWN) => {
+            let mut command = Command::new(OWN);
+            command.arg0("rask");
+            command
+        }
         ParentDeath::Nothing => Command::new(&spec.program),
-        ParentDeath::Kill => guarded(&spec.program, "KILL"),
-        ParentDeath::Term => tied(&spec.program),
+        ParentDeath::Kill => guarded(&spec.program, "KILL", spec.cgroup.as_deref()),
+        ParentDeath::Term => guarded(&spec.program, "TERM", spec.cgroup.as_deref()),
     };
     command.args(&spec.args).stdin(Stdio::null()).process_group(0);
     for (name, value) in &spec.env {
@@ -267,7 +285,7 @@ fn spawn(spec: &Spec) -> io::Result<(tokio::process::Child, u64)> {
     }
     let mut log_start = 0;
     match &spec.output {
-        Output::Prefixed(_) | Output::Lines(_) => {
+        Output::Prefixed(_) | Output::Lines(_) | Output::Sink(_) => {
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
         }
         Output::File { path, keep } => {
@@ -282,14 +300,17 @@ fn spawn(spec: &Spec) -> io::Result<(tokio::process::Child, u64)> {
 /// A command for `program` that gets `SIGTERM` when we die, for children that are watched elsewhere. Must be started
 /// from the main thread.
 pub fn tied(program: &Path) -> Command {
-    guarded(program, "TERM")
+    guarded(program, "TERM", None)
 }
 
-/// `rask exec-child`: this very binary, even if its file was replaced meanwhile.
-fn guarded(program: &Path, signal: &str) -> Command {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg0("rask").args(["exec-child", "--parent", &std::process::id().to_string(), "--signal", signal, "--"]);
-    command.arg(program);
+/// `rask exec-child`.
+fn guarded(program: &Path, signal: &str, cgroup: Option<&Path>) -> Command {
+    let mut command = Command::new(OWN);
+    command.arg0("rask").args(["exec-child", "--parent", &std::process::id().to_string(), "--signal", signal]);
+    if let Some(group) = cgroup {
+        command.arg("--cgroup").arg(group);
+    }
+    command.arg("--").arg(program);
     command
 }
 

@@ -1,16 +1,31 @@
 //! What `rask exec-child` does: tie this process to its parent, then become the program.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 /// Becomes `program`, with `signal` at the death of `parent`. Returns only if that failed.
 ///
-/// The process id stays the same. Errors: the parent is gone already, or the program cannot be started.
-pub fn become_child(parent: u32, signal: Signal, program: &OsString, args: &[OsString]) -> io::Error {
+/// The process id stays the same. `cgroup`: a control group to move into first; one that is gone is done without.
+/// Errors: the parent is gone already, or the program cannot be started.
+pub fn become_child(
+    parent: u32,
+    signal: Signal,
+    cgroup: Option<&Path>,
+    program: &OsString,
+    args: &[OsString],
+) -> io::Error {
+    if let Some(group) = cgroup
+        && let Err(why) = fs::write(group.join("cgroup.procs"), "0")
+    {
+        // Nothing else writes this process's log yet.
+        eprintln!("rask: started outside of the control group {}: {why}", group.display());
+    }
     if let Err(why) = set_parent_process_death_signal(Some(signal)) {
         return why.into();
     }

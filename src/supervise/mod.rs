@@ -1,6 +1,6 @@
 //! Child processes on this machine: start, watch, log, restart, stop. Knows processes, not what they are for.
 //!
-//! No child outlives us by accident: children are started through `rask exec-child`, which asks the kernel for a
+//! No child outlives us by accident (one that should is a [`Process`]): children are started through `rask exec-child`, which asks the kernel for a
 //! signal at our death before it becomes the program (see [`guard`]). Start children from the main thread: the kernel
 //! binds that signal to the thread that forked.
 
@@ -8,8 +8,10 @@ mod child;
 pub mod guard;
 mod output;
 pub mod policy;
+mod process;
 #[cfg(test)]
 mod tests;
 
-pub use child::{Cause, Child, ParentDeath, Report, Spec, Story, start, tied};
-pub use output::Output;
+pub use child::{Cause, Child, OWN, ParentDeath, Report, Spec, Story, start, tied};
+pub use output::{Output, Sink, last_lines};
+pub use process::{Process, ProcessId, boot_id};

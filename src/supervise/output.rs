@@ -1,6 +1,7 @@
 //! What children print: passed on line by line, or written to files by themselves; the last lines kept.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -26,6 +27,8 @@ pub enum Output {
     Prefixed(String),
     /// To whoever reads the other end, line by line.
     Lines(mpsc::UnboundedSender<String>),
+    /// To a function of ours, line by line, in order; the child waits while it works.
+    Sink(Sink),
     /// To a file that the child writes itself, so that it does not need us. `keep` older ones are kept.
     File {
         /// The file.
@@ -33,6 +36,16 @@ pub enum Output {
         /// How many older ones.
         keep: u32,
     },
+}
+
+/// Takes the lines of a child.
+#[derive(Clone)]
+pub struct Sink(pub Arc<dyn Fn(&str) + Send + Sync>);
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sink")
+    }
 }
 
 /// The last lines a child printed. Shared with the task that reads them.
@@ -81,6 +94,7 @@ fn emit(output: &Output, line: &[u8], tail: &Tail) {
         Output::Prefixed(prefix) => drop(writeln!(io::stderr().lock(), "{prefix}{text}")),
         // The reader may have heard enough.
         Output::Lines(reader) => drop(reader.send(text.clone().into_owned())),
+        Output::Sink(sink) => (sink.0)(&text),
         // Its child writes it.
         Output::File { .. } => {}
     }
@@ -107,8 +121,8 @@ fn aged(path: &Path, age: u32) -> PathBuf {
     name.into()
 }
 
-/// The last lines of a log file, of what was written after `start`.
-pub(super) fn last_lines(path: &Path, start: u64) -> Vec<String> {
+/// The last lines of a log file, of what was written after `start`. Unit of `start`: bytes.
+pub fn last_lines(path: &Path, start: u64) -> Vec<String> {
     let read = || -> io::Result<String> {
         let mut file = File::open(path)?;
         let end = file.metadata()?.len();

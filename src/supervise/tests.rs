@@ -13,6 +13,7 @@ fn shell(script: &str, restart: Restart) -> Spec {
         env: Vec::new(),
         output: Output::Prefixed("child | ".to_owned()),
         parent_death: ParentDeath::Nothing,
+        cgroup: None,
         restart,
         failures_max: Some(2),
         grace: Duration::from_millis(300),

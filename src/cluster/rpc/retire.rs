@@ -52,6 +52,13 @@ pub(super) fn start(driver: &mut Driver, call: Call, body: &Value) -> Done {
     }
 }
 
+/// Retires these workers and closes them, as [`start`] does, for nobody who waits.
+pub(in crate::cluster) fn and_close(driver: &mut Driver, workers: Vec<WorkerId>) {
+    let retirees = retire(driver, workers);
+    let desk = driver.desk.clone();
+    tokio::spawn(async move { drop(run(desk, retirees, After { close: true, remove: true }).await) });
+}
+
 /// Tells the scheduler to empty these workers.
 fn retire(driver: &mut Driver, workers: Vec<WorkerId>) -> Vec<Retiree> {
     let mut retirees = Vec::with_capacity(workers.len());

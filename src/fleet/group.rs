@@ -1,0 +1,386 @@
+//! A group of workers: the process beside a scheduler that starts, watches and stops the cluster's worker processes.
+//!
+//! It outlives the appliance and ends with its scheduler. It is told over its own control socket how many workers there
+//! should be at least, and which should go; those that die it starts again by itself, appliance or not.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+
+use super::cage::Cage;
+use super::logs::{Logbook, Note};
+use crate::link::{GroupState, GroupWorker, Inbound, Link, Question};
+use crate::supervise::policy::Next;
+use crate::supervise::{Cause, Child, Output, Report, Sink, Spec, Story, start};
+
+/// Worker deaths that wait to be noted; a nanny reports a few per second at most.
+const REMARKS: usize = 64;
+
+/// What a group is made of.
+pub struct GroupPlan {
+    /// Names are this and a number.
+    pub prefix: String,
+    /// Workers to begin with.
+    pub workers: u32,
+    /// Memory of each, for what is said when it was not enough. Unit: bytes; 0: not limited.
+    pub memory_bytes: u64,
+    /// Where their logs go.
+    pub logs: Logbook,
+    /// The scheduler's control socket: when it is gone, so are we.
+    pub follow: PathBuf,
+    /// Where cgroups for workers can be made.
+    pub cage: Option<Cage>,
+    /// How a worker of this name is run. What it prints is taken care of here.
+    pub spec: Box<dyn Fn(&str) -> Spec + Send>,
+}
+
+/// A worker.
+struct Slot {
+    child: Option<Child>,
+    state: GroupWorker,
+}
+
+/// A line in which a nanny says how its worker ended.
+struct Remark {
+    worker: String,
+    cause: String,
+}
+
+/// The running group. See the module's documentation.
+struct Group {
+    plan: GroupPlan,
+    slots: BTreeMap<u64, Slot>,
+    next: u64,
+    deaths: u64,
+    last_death: Option<String>,
+    given_up: u64,
+    reports: mpsc::UnboundedSender<Report>,
+    remarks: mpsc::Sender<Remark>,
+    stopped: mpsc::UnboundedSender<String>,
+}
+
+/// Runs a group until its scheduler is gone, it is told to stop, or `signal` comes. Stops its workers before it returns.
+///
+/// `tell`: hears of every event, for the log. Must run on the main thread's runtime.
+pub async fn run(
+    plan: GroupPlan,
+    mut inbox: mpsc::Receiver<Inbound>,
+    signal: impl Future<Output = &'static str>,
+    tell: impl Fn(&Report),
+) {
+    let (reports, mut reported) = mpsc::unbounded_channel();
+    let (remarks, mut remarked) = mpsc::channel(REMARKS);
+    let (stopped, mut have_stopped) = mpsc::unbounded_channel();
+    let scheduler = Link::new(plan.follow.clone());
+    let mut group = Group {
+        slots: BTreeMap::new(),
+        next: 0,
+        deaths: 0,
+        last_death: None,
+        given_up: 0,
+        reports,
+        remarks,
+        stopped,
+        plan,
+    };
+    group.grow(group.plan.workers);
+    let mut signal = std::pin::pin!(signal);
+    let mut gone = std::pin::pin!(scheduler.gone());
+    loop {
+        tokio::select! {
+            Some(report) = reported.recv() => {
+                tell(&report);
+                group.on_report(report);
+            }
+            Some(remark) = remarked.recv() => group.on_remark(remark),
+            Some(name) = have_stopped.recv() => group.forget(&name),
+            Some(inbound) = inbox.recv() => if !group.on_inbound(inbound) {
+                tracing::info!("told to stop");
+                break;
+            },
+            signal = &mut signal => {
+                tracing::info!(signal, "stopping");
+                break;
+            }
+            why = &mut gone => {
+                tracing::info!(%why, "the scheduler is gone: stopping its workers");
+                break;
+            }
+        }
+    }
+    group.stop_all().await;
+}
+
+impl Group {
+    // ---- what others want -----------------------------------------------------------------------------------
+
+    /// `false`: the wish to stop.
+    fn on_inbound(&mut self, inbound: Inbound) -> bool {
+        let Inbound::Ask { what, reply } = inbound else { return true };
+        match what {
+            Question::Stop => {
+                drop(reply.send("stopping".to_owned()));
+                return false;
+            }
+            Question::Grow { workers } => self.grow(workers),
+            Question::StopWorkers { names } => names.iter().for_each(|name| self.stop(name)),
+            Question::Group => {}
+            // Dropped unanswered: the asker is told so.
+            Question::Health
+            | Question::Hello
+            | Question::Identity
+            | Question::Counts
+            | Question::Metrics
+            | Question::Workers
+            | Question::State
+            | Question::Retire { .. }
+            | Question::Warn { .. } => return true,
+        }
+        if let Ok(state) = serde_json::to_string(&self.state()) {
+            // The asker may have given up.
+            drop(reply.send(state));
+        }
+        true
+    }
+
+    fn state(&self) -> GroupState {
+        GroupState {
+            workers: self.slots.values().map(|slot| slot.state.clone()).collect(),
+            deaths: self.deaths,
+            last_death: self.last_death.clone(),
+            given_up: self.given_up,
+        }
+    }
+
+    /// Starts workers until so many are there that are not stopping.
+    fn grow(&mut self, workers: u32) {
+        let present = self.slots.values().filter(|slot| !slot.state.stopping).count();
+        for _ in present..workers as usize {
+            let number = self.next;
+            self.next = self.next.wrapping_add(1);
+            let name = format!("{}-{number}", self.plan.prefix);
+            let spec = self.spec(&name);
+            let child = start(spec, self.reports.clone());
+            let state = GroupWorker { name, ..GroupWorker::default() };
+            self.slots.insert(number, Slot { child: Some(child), state });
+        }
+    }
+
+    fn spec(&self, name: &str) -> Spec {
+        let mut spec = (self.plan.spec)(name);
+        match self.sink(name) {
+            Ok(sink) => spec.output = Output::Sink(sink),
+            Err(why) => tracing::warn!(name, %why, "the worker's log cannot be opened; its output is in this log"),
+        }
+        if let Some(cage) = &self.plan.cage {
+            cage.confine(name, &mut spec);
+        }
+        spec
+    }
+
+    fn sink(&self, name: &str) -> io::Result<Sink> {
+        let (worker, remarks, memory) = (name.to_owned(), self.remarks.clone(), self.plan.memory_bytes);
+        self.plan.logs.sink(name, move |line| {
+            if let Some(cause) = nannys_word(line, memory) {
+                // Full: the nanny repeats itself.
+                drop(remarks.try_send(Remark { worker: worker.clone(), cause }));
+            }
+        })
+    }
+
+    fn stop(&mut self, name: &str) {
+        let Some(slot) = self.slots.values_mut().find(|slot| slot.state.name == name) else { return };
+        slot.state.stopping = true;
+        if let Some(child) = slot.child.take() {
+            let (stopped, name) = (self.stopped.clone(), name.to_owned());
+            tokio::spawn(async move {
+                child.stop().await;
+                // The group may be gone.
+                drop(stopped.send(name));
+            });
+        }
+    }
+
+    async fn stop_all(&mut self) {
+        let children: Vec<Child> = self.slots.values_mut().filter_map(|slot| slot.child.take()).collect();
+        futures_util::future::join_all(children.into_iter().map(Child::stop)).await;
+        for slot in self.slots.values() {
+            if let Some(pid) = slot.state.pid {
+                self.plan.logs.note(&slot.state.name, pid, Note::End { cause: "stopped with its cluster".to_owned() });
+            }
+        }
+        if let Some(cage) = &self.plan.cage {
+            self.slots.values().for_each(|slot| cage.remove(&slot.state.name));
+        }
+    }
+
+    // ---- what happens ---------------------------------------------------------------------------------------
+
+    fn on_report(&mut self, report: Report) {
+        let Some(slot) = self.slots.values_mut().find(|slot| slot.state.name == report.name) else { return };
+        let name = slot.state.name.clone();
+        match report.story {
+            Story::Started { pid } => {
+                slot.state.restarts = slot.state.restarts.saturating_add(u32::from(slot.state.last_cause.is_some()));
+                slot.state.pid = Some(pid);
+                self.plan.logs.note(&name, pid, Note::Start);
+            }
+            Story::Stopped { cause } => {
+                if let Some(pid) = slot.state.pid.take() {
+                    self.plan.logs.note(&name, pid, Note::End { cause: format!("stopped ({cause})") });
+                }
+            }
+            Story::Died { cause, last_lines, next } => {
+                let words = self.plan.cage.as_ref().and_then(|cage| cage.verdict(&name)).unwrap_or(cause.to_string());
+                let pid = slot.state.pid.take().unwrap_or_default();
+                slot.state.last_cause = Some(words.clone());
+                slot.state.last_lines = last_lines;
+                let asked_to = cause == Cause::Code(0);
+                let words = if asked_to { "left, as it was asked to".to_owned() } else { words };
+                self.plan.logs.note(&name, pid, Note::End { cause: words.clone() });
+                if !asked_to {
+                    self.deaths = self.deaths.wrapping_add(1);
+                    self.last_death = Some(format!("{name}: {words}"));
+                }
+                match next {
+                    Next::After(_) => {}
+                    Next::Done => self.forget(&name),
+                    Next::GaveUp => {
+                        self.given_up = self.given_up.wrapping_add(1);
+                        self.forget(&name);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A worker process died under its nanny, which starts another.
+    fn on_remark(&mut self, remark: Remark) {
+        let Remark { worker, cause } = remark;
+        let cause = self.plan.cage.as_ref().and_then(|cage| cage.verdict(&worker)).unwrap_or(cause);
+        tracing::warn!(name = worker, "{worker}: its worker process ended: {cause}");
+        let Some(slot) = self.slots.values_mut().find(|slot| slot.state.name == worker) else { return };
+        slot.state.last_cause = Some(cause.clone());
+        self.plan.logs.note(&worker, slot.state.pid.unwrap_or_default(), Note::Restart { cause: cause.clone() });
+        self.deaths = self.deaths.wrapping_add(1);
+        self.last_death = Some(format!("{worker}: {cause}"));
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.slots.retain(|_, slot| slot.state.name != name);
+        if let Some(cage) = &self.plan.cage {
+            cage.remove(name);
+        }
+    }
+}
+
+/// What a nanny says about the end of its worker, in our words.
+///
+/// Source: `distributed/nanny.py`, `_death_message`; `distributed/worker_memory.py`, `NannyMemoryManager`.
+fn nannys_word(line: &str, memory_bytes: u64) -> Option<String> {
+    if !line.contains("distributed.nanny") {
+        return None;
+    }
+    if line.contains("memory budget") && line.contains("exceeded") {
+        let limit = crate::config::show_size(memory_bytes);
+        return Some(format!("out of memory (limit {limit}, the nanny ended it)"));
+    }
+    let (_, rest) = line.split_once("Worker process ")?;
+    let (_pid, how) = rest.split_once(' ')?;
+    let how = how.trim();
+    match how.strip_prefix("was killed by signal ") {
+        Some(signal) => signal.parse().ok().map(|signal| Cause::Signal(signal).to_string()),
+        None => {
+            let code = how.strip_prefix("exited with status ")?;
+            code.parse().ok().filter(|code| *code != 0).map(|code| Cause::Code(code).to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::{Hello, LinkError, serve};
+    use crate::supervise::ParentDeath;
+    use crate::supervise::policy::Restart;
+    use std::time::Duration;
+
+    #[test]
+    fn a_nannys_words_are_understood() {
+        let say = |text: &str| nannys_word(&format!("2026-11-22 05:31:59,123 - distributed.nanny - {text}"), 2 << 30);
+        assert_eq!(say("INFO - Worker process 12 exited with status 3").as_deref(), Some("exit code 3"));
+        assert!(say("INFO - Worker process 12 was killed by signal 9").is_some_and(|text| text.contains("SIGKILL")));
+        let memory = say("WARNING - Worker tcp://a (pid=3) exceeded 95% memory budget. Restarting...");
+        assert!(memory.is_some_and(|text| text.contains("out of memory (limit 2 GiB")));
+        assert_eq!(say("INFO - Closing Nanny at 'tcp://a'"), None);
+        assert_eq!(nannys_word("print: Worker process 12 exited with status 3", 0), None);
+    }
+
+    /// Goal: workers come and go as asked, the dead come back, and all end with their scheduler.
+    #[test]
+    fn a_group_grows_shrinks_restarts_and_follows_its_scheduler() {
+        let folder = std::env::temp_dir().join(format!("rask-group-{}", std::process::id()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            std::fs::create_dir_all(&folder).expect("a folder");
+            let (control, mut asked) = mpsc::channel(4);
+            let _scheduler = serve(&folder.join("control.sock"), &Hello::default(), control).expect("listens");
+            tokio::spawn(async move { while asked.recv().await.is_some() {} });
+            let (sender, inbox) = mpsc::channel(4);
+            let _served = serve(&folder.join("workers.sock"), &Hello::default(), sender).expect("listens");
+            let plan = GroupPlan {
+                prefix: "w".to_owned(),
+                workers: 2,
+                memory_bytes: 0,
+                logs: Logbook::open(&folder.join("logs"), 1).expect("a folder"),
+                follow: folder.join("control.sock"),
+                cage: None,
+                spec: Box::new(|name| Spec {
+                    name: name.to_owned(),
+                    program: "/bin/sleep".into(),
+                    args: vec!["600".into()],
+                    env: Vec::new(),
+                    output: Output::Prefixed(String::new()),
+                    parent_death: ParentDeath::Nothing,
+                    cgroup: None,
+                    restart: Restart::Failure,
+                    failures_max: Some(3),
+                    grace: Duration::from_secs(5),
+                }),
+            };
+            let (end, ended) = tokio::sync::oneshot::channel();
+            let signal = async { ended.await.unwrap_or("") };
+            let running = tokio::spawn(run(plan, inbox, signal, |_| {}));
+            let link = Link::new(folder.join("workers.sock"));
+            let state = async |what: Question| link.ask_for::<GroupState>(what).await.expect("answered");
+            let names = |state: &GroupState| state.workers.iter().map(|w| w.name.clone()).collect::<Vec<_>>();
+            assert_eq!(names(&state(Question::Grow { workers: 3 }).await), ["w-0", "w-1", "w-2"]);
+            state(Question::StopWorkers { names: vec!["w-1".to_owned()] }).await;
+            until(async || names(&state(Question::Group).await) == ["w-0", "w-2"]).await;
+            let pid = state(Question::Group).await.workers.first().and_then(|w| w.pid).expect("runs");
+            let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("fits")).expect("a pid");
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("there");
+            until(async || state(Question::Group).await.workers.first().is_some_and(|w| w.restarts == 1)).await;
+            let now = state(Question::Group).await;
+            assert_eq!((now.deaths, names(&now)), (1, vec!["w-0".to_owned(), "w-2".to_owned()]));
+            assert!(matches!(link.ask(Question::State).await, Err(LinkError::Refused(_))));
+            end.send("test").expect("runs");
+            running.await.expect("no panic");
+            let lives = super::super::logs::index(&folder.join("logs")).remove("w-0").expect("known").lives;
+            assert_eq!(lives.len(), 2);
+        });
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+
+    async fn until(mut look: impl AsyncFnMut() -> bool) {
+        for _ in 0..1000 {
+            if look().await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it did not come");
+    }
+}

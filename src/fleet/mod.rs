@@ -1,0 +1,18 @@
+//! The clusters of this machine: a scheduler process and a group of workers each, that outlive the appliance.
+//!
+//! [`FleetHandle`] is what others hold: they make, scale and stop clusters with it and see them as [`ClusterView`]s. Each
+//! cluster has an owner, a task of its own, which talks to its two processes over their control sockets. What is needed
+//! to find them again is in the store before they start.
+
+mod cage;
+mod group;
+pub mod logs;
+pub mod plan;
+mod types;
+
+pub use cage::{Cage, delegated};
+pub use group::{GroupPlan, run as run_group};
+pub use logs::Logbook;
+pub use types::{
+    Adapt, Bounds, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FleetError, FleetEvent, LOCAL, NewCluster,
+};

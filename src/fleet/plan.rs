@@ -1,0 +1,362 @@
+//! How many workers a cluster should have, which of them go, and when the cluster itself ends. Pure: looks in, steps out.
+//!
+//! Source: `distributed/deploy/adaptive_core.py`; `dask_gateway/scheduler_preload.py`, which checks idleness.
+
+use std::collections::VecDeque;
+
+use super::types::{Adapt, Bounds};
+
+/// So many checks in a row must want fewer workers before there are fewer.
+/// Source: `distributed.adaptive.wait-count`.
+const CHECKS: usize = 3;
+/// Idle clusters are warned of in the log this long before their end, or a quarter of the time-out. Unit: seconds.
+const IDLE_NOTICE_SECS: f64 = 60.0;
+/// Clients are told of the end of a lifetime this long before, or a tenth of it. Unit: seconds.
+const LIFETIME_NOTICE_SECS: f64 = 600.0;
+
+/// What is known at one look.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// Unit: seconds, from any beginning; never goes back.
+    pub now_secs: f64,
+    /// Since the cluster was made, on the wall's clock. Unit: seconds.
+    pub age_secs: f64,
+    /// Registered clients.
+    pub clients: u32,
+    /// Tasks wait or run.
+    pub busy: bool,
+    /// Steps of tasks so far.
+    pub transitions: u64,
+    /// Workers that the load wants.
+    pub load: u32,
+    /// Workers at the scheduler.
+    pub connected: Vec<Connected>,
+    /// Workers of the group; `None`: it does not run, or did not answer.
+    pub group: Option<Vec<Member>>,
+}
+
+/// A worker as its scheduler sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connected {
+    /// Its name.
+    pub name: String,
+    /// It leaves as soon as its data is elsewhere.
+    pub retiring: bool,
+}
+
+/// A worker as its group sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// It was told to stop.
+    pub stopping: bool,
+}
+
+/// What to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The group must have this many that are not stopping.
+    Grow(u32),
+    /// The group stops these: the scheduler does not know them yet.
+    Stop(Vec<String>),
+    /// The scheduler retires workers until so many stay.
+    Retire {
+        /// So many stay.
+        keep: u32,
+    },
+    /// A line for the log.
+    Note(String),
+    /// A line for the log and for clients.
+    Warn(String),
+    /// The cluster ends, for this reason.
+    End(String),
+}
+
+/// The limits of a cluster's life.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lifetimes {
+    /// Without client and work. Unit: seconds. `None`: for ever.
+    pub idle_secs: Option<f64>,
+    /// In all. Unit: seconds. `None`: for ever.
+    pub total_secs: Option<f64>,
+}
+
+/// What a cluster is meant to be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    target: u32,
+    adapt: Option<Bounds>,
+    lifetimes: Lifetimes,
+    /// What the last checks wanted.
+    checks: VecDeque<u32>,
+    /// When something last happened.
+    active_secs: Option<f64>,
+    transitions: u64,
+    idle_noted: bool,
+    lifetime_told: bool,
+}
+
+impl Plan {
+    /// A plan that begins now, for a new cluster or one that was found.
+    pub fn new(target: u32, adapt: Option<Bounds>, lifetimes: Lifetimes) -> Self {
+        Self { target, adapt, lifetimes, ..Self::default() }
+    }
+
+    /// Workers wanted.
+    pub const fn target(&self) -> u32 {
+        self.target
+    }
+
+    /// Between these it follows the load.
+    pub const fn bounds(&self) -> Option<Bounds> {
+        self.adapt
+    }
+
+    /// So many workers, from now on.
+    pub fn scale(&mut self, target: u32) {
+        (self.target, self.adapt) = (target, None);
+    }
+
+    /// Follow the load, or stop doing so. The present number is brought between the bounds at once.
+    pub fn adapt(&mut self, wish: Adapt) {
+        self.checks.clear();
+        if !wish.active {
+            self.adapt = None;
+            return;
+        }
+        let bounds = Bounds { minimum: wish.minimum.unwrap_or(0), maximum: wish.maximum };
+        self.target = between(self.target, bounds);
+        self.adapt = Some(bounds);
+    }
+
+    /// One look. `check`: the time of an adaptive check has come.
+    pub fn look(&mut self, seen: &Seen, check: bool) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if let Some(reason) = self.lifetime(seen, &mut steps).or_else(|| self.idle(seen, &mut steps)) {
+            return vec![Step::End(reason)];
+        }
+        if check {
+            self.follow(seen.load);
+        }
+        self.converge(seen, &mut steps);
+        steps
+    }
+
+    /// Does the cluster have what it should?
+    pub fn is_settled(&self, seen: &Seen) -> bool {
+        let members = seen.group.as_deref().unwrap_or_default();
+        let staying = seen.connected.iter().filter(|worker| !worker.retiring);
+        let ours = staying.filter(|worker| members.iter().any(|member| member.name == worker.name));
+        ours.count() == self.target as usize && members.len() == self.target as usize
+    }
+
+    /// Up at once, down to the most that the last checks wanted.
+    fn follow(&mut self, load: u32) {
+        let Some(bounds) = self.adapt else { return };
+        let wanted = between(load, bounds);
+        if self.checks.len() >= CHECKS {
+            self.checks.pop_front();
+        }
+        self.checks.push_back(wanted);
+        let most = self.checks.iter().copied().max().unwrap_or(wanted);
+        if wanted > self.target || self.checks.len() >= CHECKS {
+            self.target = most;
+        }
+    }
+
+    fn converge(&self, seen: &Seen, steps: &mut Vec<Step>) {
+        let Some(members) = &seen.group else {
+            if self.target > 0 {
+                steps.push(Step::Grow(self.target));
+            }
+            return;
+        };
+        let connected = |name: &str| seen.connected.iter().find(|worker| worker.name == name);
+        let working: Vec<&Member> = members.iter().filter(|member| !member.stopping).collect();
+        let leaving = working.iter().filter(|member| connected(&member.name).is_some_and(|worker| worker.retiring));
+        let leaving = count(leaving.count());
+        let staying = count(working.len()).saturating_sub(leaving);
+        if staying < self.target {
+            // The group still counts those that leave.
+            steps.push(Step::Grow(self.target.saturating_add(leaving)));
+            return;
+        }
+        let surplus = staying.saturating_sub(self.target);
+        if surplus == 0 {
+            return;
+        }
+        // The youngest first, of those that are not there yet: they hold nothing.
+        let absent = working.iter().rev().filter(|member| connected(&member.name).is_none());
+        let stop: Vec<String> = absent.take(surplus as usize).map(|member| member.name.clone()).collect();
+        let retire = surplus.saturating_sub(count(stop.len()));
+        if !stop.is_empty() {
+            steps.push(Step::Stop(stop));
+        }
+        if retire > 0 {
+            let present = count(seen.connected.iter().filter(|worker| !worker.retiring).count());
+            steps.push(Step::Retire { keep: present.saturating_sub(retire) });
+        }
+    }
+
+    /// Idle: no client, no work, nothing that moved, no worker on its way.
+    fn idle(&mut self, seen: &Seen, steps: &mut Vec<Step>) -> Option<String> {
+        let moved = std::mem::replace(&mut self.transitions, seen.transitions) != seen.transitions;
+        let on_their_way = seen.group.as_ref().is_some_and(|members| members.len() > seen.connected.len());
+        let since = match self.active_secs {
+            Some(since) if seen.clients == 0 && !seen.busy && !moved && !on_their_way => since,
+            Some(_) | None => {
+                self.idle_noted = false;
+                *self.active_secs.insert(seen.now_secs)
+            }
+        };
+        let limit = self.lifetimes.idle_secs?;
+        let (idle, notice) = (seen.now_secs - since, IDLE_NOTICE_SECS.min(limit / 4.0));
+        if idle >= limit {
+            return Some(format!("idle for {} without client and work", duration(limit)));
+        }
+        if idle >= limit - notice && !std::mem::replace(&mut self.idle_noted, true) {
+            steps.push(Step::Note(format!("no client and no work: the cluster ends in {}", duration(limit - idle))));
+        }
+        None
+    }
+
+    fn lifetime(&mut self, seen: &Seen, steps: &mut Vec<Step>) -> Option<String> {
+        let limit = self.lifetimes.total_secs?;
+        let left = limit - seen.age_secs;
+        if left <= 0.0 {
+            return Some(format!("its lifetime of {} is over", duration(limit)));
+        }
+        if left <= LIFETIME_NOTICE_SECS.min(limit / 10.0) && !std::mem::replace(&mut self.lifetime_told, true) {
+            let text = format!("this cluster ends in {}: its lifetime is {}", duration(left), duration(limit));
+            steps.push(Step::Warn(text));
+        }
+        None
+    }
+}
+
+fn between(wanted: u32, bounds: Bounds) -> u32 {
+    wanted.max(bounds.minimum).min(bounds.maximum.unwrap_or(u32::MAX))
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// `90 s`, `5 min`, `1 day` for people.
+fn duration(secs: f64) -> String {
+    let whole = secs.ceil().max(0.0) as u64;
+    match whole {
+        0..120 => format!("{whole} s"),
+        120..7200 => format!("{} min", whole.div_ceil(60)),
+        7200..172_800 => format!("{} h", whole.div_ceil(3600)),
+        _ => format!("{} days", whole.div_ceil(86_400)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adaptive(minimum: u32, maximum: Option<u32>) -> Plan {
+        let mut plan = Plan::default();
+        plan.adapt(Adapt { minimum: Some(minimum), maximum, active: true });
+        plan
+    }
+
+    fn members(names: &[&str]) -> Option<Vec<Member>> {
+        Some(names.iter().map(|name| Member { name: (*name).to_owned(), stopping: false }).collect())
+    }
+
+    fn at(names: &[&str], retiring: &[&str]) -> Vec<Connected> {
+        let worker = |name: &&str| Connected { name: (*name).to_owned(), retiring: retiring.contains(name) };
+        names.iter().map(worker).collect()
+    }
+
+    #[test]
+    fn the_load_is_followed_up_at_once_and_down_after_three_checks() {
+        let mut plan = adaptive(1, Some(10));
+        assert_eq!(plan.target(), 1);
+        let targets: Vec<u32> = [4, 2, 20, 3, 2, 1, 1, 0, 0]
+            .into_iter()
+            .map(|load| {
+                plan.look(&Seen { load, ..Seen::default() }, true);
+                plan.target()
+            })
+            .collect();
+        assert_eq!(targets, [4, 4, 10, 10, 10, 3, 2, 1, 1]);
+    }
+
+    #[test]
+    fn bounds_hold_at_once_and_stay_off_when_switched_off() {
+        let mut plan = Plan::new(7, None, Lifetimes::default());
+        plan.adapt(Adapt { minimum: Some(2), maximum: Some(4), active: true });
+        assert_eq!((plan.target(), plan.bounds()), (4, Some(Bounds { minimum: 2, maximum: Some(4) })));
+        plan.adapt(Adapt { minimum: None, maximum: None, active: false });
+        plan.look(&Seen { load: 100, ..Seen::default() }, true);
+        assert_eq!((plan.target(), plan.bounds()), (4, None));
+        plan.scale(9);
+        assert_eq!(plan.target(), 9);
+    }
+
+    #[test]
+    fn missing_workers_are_started_beside_those_that_leave() {
+        let mut plan = Plan::new(2, None, Lifetimes::default());
+        assert_eq!(plan.look(&Seen::default(), false), [Step::Grow(2)]);
+        let seen = Seen { group: members(&["a", "b"]), connected: at(&["a", "b"], &["b"]), ..Seen::default() };
+        assert_eq!(plan.look(&seen, false), [Step::Grow(3)]);
+        let seen = Seen { group: members(&["a", "b"]), connected: at(&["a"], &[]), ..Seen::default() };
+        assert_eq!(plan.look(&seen, false), []);
+    }
+
+    /// Goal: who is not there yet goes first; who may hold data is left to the scheduler's choice.
+    #[test]
+    fn surplus_workers_are_stopped_while_starting_and_retired_afterwards() {
+        let mut plan = Plan::new(1, None, Lifetimes::default());
+        let seen =
+            Seen { group: members(&["a", "b", "c", "d"]), connected: at(&["a", "b", "x"], &[]), ..Seen::default() };
+        let stop = Step::Stop(vec!["d".to_owned(), "c".to_owned()]);
+        assert_eq!(plan.look(&seen, false), [stop, Step::Retire { keep: 2 }]);
+        // One is on its way out already: nothing more to do.
+        let seen = Seen { group: members(&["a", "b"]), connected: at(&["a", "b"], &["a"]), ..Seen::default() };
+        assert_eq!(plan.look(&seen, false), []);
+    }
+
+    #[test]
+    fn a_cluster_without_client_and_work_is_warned_of_and_ended() {
+        let mut plan = Plan::new(0, None, Lifetimes { idle_secs: Some(100.0), total_secs: None });
+        let seen = |now_secs: f64, transitions| Seen { now_secs, transitions, ..Seen::default() };
+        assert_eq!(plan.look(&Seen { clients: 1, ..seen(0.0, 0) }, false), []);
+        assert_eq!(plan.look(&seen(70.0, 0), false), []);
+        // A task came and went between two looks.
+        assert_eq!(plan.look(&seen(80.0, 5), false), []);
+        assert_eq!(plan.look(&seen(150.0, 5), false), []);
+        assert!(matches!(plan.look(&seen(155.0, 5), false).as_slice(), [Step::Note(_)]));
+        assert_eq!(plan.look(&seen(160.0, 5), false), []);
+        assert!(matches!(plan.look(&seen(180.0, 5), false).as_slice(), [Step::End(_)]));
+        assert_eq!(plan.look(&Seen { busy: true, ..seen(181.0, 5) }, false), []);
+    }
+
+    #[test]
+    fn the_end_of_a_lifetime_is_told_once_before() {
+        let mut plan = Plan::new(0, None, Lifetimes { idle_secs: None, total_secs: Some(1000.0) });
+        let seen = |age_secs| Seen { age_secs, clients: 1, ..Seen::default() };
+        assert_eq!(plan.look(&seen(899.0), false), []);
+        assert!(matches!(plan.look(&seen(900.0), false).as_slice(), [Step::Warn(_)]));
+        assert_eq!(plan.look(&seen(999.0), false), []);
+        assert!(matches!(plan.look(&seen(1000.0), false).as_slice(), [Step::End(_)]));
+    }
+
+    #[test]
+    fn a_plan_is_settled_when_all_that_it_wants_are_there_and_no_more() {
+        let plan = Plan::new(1, None, Lifetimes::default());
+        let seen = |group: &[&str], connected: &[&str]| Seen {
+            group: members(group),
+            connected: at(connected, &[]),
+            ..Seen::default()
+        };
+        assert!(plan.is_settled(&seen(&["a"], &["a", "foreign"])));
+        assert!(!plan.is_settled(&seen(&["a"], &[])));
+        assert!(!plan.is_settled(&seen(&["a", "b"], &["a"])));
+    }
+}
