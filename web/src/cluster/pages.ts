@@ -1,0 +1,48 @@
+// Every page of a cluster: its name in the address, title, place in the navigation, and what draws it.
+import type { ComponentType } from "preact";
+import { Status } from "./status";
+import { Tasks } from "./tasks";
+import { Workers } from "./workers";
+import { Bandwidth, ByKey, Clients, ComputeByKey, Coordination, Events, Fine, Groups, Hardware, Logs, ProgressPage, Shuffle, Stealing } from "./lists";
+import { Exceptions } from "./exceptions";
+import { System } from "./system";
+import { Profile } from "./profile";
+import { Graph } from "./graph";
+import { Task } from "./task";
+import { WorkerPage } from "./worker";
+
+export interface Page {
+  readonly name: string;
+  readonly title: string;
+  /** Section of the navigation; none for pages that are reached by links. */
+  readonly section?: string;
+  readonly draw: ComponentType;
+}
+
+export const PAGES: readonly Page[] = [
+  { name: "status", title: "Status", section: "Now", draw: Status },
+  { name: "tasks", title: "Task stream", section: "Now", draw: Tasks },
+  { name: "progress", title: "Progress", section: "Now", draw: ProgressPage },
+  { name: "graph", title: "Graph", section: "Now", draw: Graph },
+  { name: "groups", title: "Groups", section: "Now", draw: Groups },
+  { name: "workers", title: "Workers", section: "Machines", draw: Workers },
+  { name: "system", title: "System", section: "Machines", draw: System },
+  { name: "bandwidth", title: "Bandwidth", section: "Machines", draw: Bandwidth },
+  { name: "hardware", title: "Hardware", section: "Machines", draw: Hardware },
+  { name: "profile", title: "Profile", section: "Time and memory", draw: Profile },
+  { name: "compute", title: "Compute time by key", section: "Time and memory", draw: ComputeByKey },
+  { name: "memory", title: "Memory by key", section: "Time and memory", draw: ByKey },
+  { name: "fine", title: "Fine metrics", section: "Time and memory", draw: Fine },
+  { name: "exceptions", title: "Exceptions", section: "What went on", draw: Exceptions },
+  { name: "events", title: "Events", section: "What went on", draw: Events },
+  { name: "stealing", title: "Stealing", section: "What went on", draw: Stealing },
+  { name: "shuffle", title: "Shuffle", section: "What went on", draw: Shuffle },
+  { name: "coordination", title: "Coordination", section: "What went on", draw: Coordination },
+  { name: "clients", title: "Clients", section: "What went on", draw: Clients },
+  { name: "logs", title: "Scheduler log", section: "What went on", draw: Logs },
+  { name: "task", title: "Task", draw: Task },
+  { name: "worker", title: "Worker", draw: WorkerPage },
+];
+
+/** Dask's other names for our pages. */
+export const ALIASES: Readonly<Record<string, string>> = { counters: "system", gpu: "hardware", info: "workers", "profile-server": "profile" };
