@@ -20,6 +20,8 @@ const server = createServer(async (request, response) => {
   const url = new URL(request.url ?? "/", "http://x");
   const path = url.pathname.replace(/^\/clusters\/[^/]+/, "");
   if (await appliance(request, response, url)) return;
+  // At the root it is the appliance; below /clusters/NAME/ and for plain page names a cluster.
+  if (url.pathname === "/api/where") return void response.writeHead(200, { "Content-Type": "application/json" }).end('{"kind":"appliance","version":"0.1.0"}');
   const answer = answers(path.slice(1), url.searchParams, rects);
   if (answer instanceof Uint8Array) return void response.writeHead(200, { "Content-Type": "application/octet-stream" }).end(answer);
   if (answer !== undefined) return void response.writeHead(answer === null ? 404 : 200, { "Content-Type": "application/json" }).end(JSON.stringify(answer ?? { error: "not found", remedy: "" }));
@@ -27,7 +29,7 @@ const server = createServer(async (request, response) => {
   const body = await readFile(join(dist, file)).catch(() => null);
   if (!body) return void response.writeHead(404).end();
   response.writeHead(200, { "Content-Type": TYPES[extname(file)] ?? "text/plain", "Content-Security-Policy": POLICY, "Cache-Control": "no-store" });
-  const up = "../".repeat(Math.max(0, path.split("/").length - 2)) || "./";
+  const up = "../".repeat(Math.max(0, path.split("/").length - 2)) || "./"; // of a page two levels down: ../../
   response.end(file === "/index.html" ? String(body).replace("<head>", `<head><base href="${up}">`) : body);
 });
 
@@ -57,6 +59,7 @@ function* texts(chunk) {
     const mask = chunk.subarray(at + skip, at + skip + 4);
     const body = Buffer.from(chunk.subarray(at + skip + 4, at + skip + 4 + length));
     for (let i = 0; i < body.length; i += 1) body[i] ^= mask[i % 4];
+    if (opcode === 8) yield null;
     if (opcode === 1) yield body.toString();
     at += skip + 4 + length;
   }
@@ -80,6 +83,7 @@ server.on("upgrade", (request, socket) => {
   const timer = setInterval(send, 500);
   socket.on("data", (chunk) => {
     for (const text of texts(chunk)) {
+      if (text === null) return void socket.end(frame(8, Buffer.alloc(0)));
       const wish = JSON.parse(text);
       if (!wish.want.includes("stream")) sent = 0;
       wants = wish.want;

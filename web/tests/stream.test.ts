@@ -1,4 +1,6 @@
 // The task stream without a browser: decoding, retaining, finding, painting.
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { decodeBlock, fromBase64, withKind, type Block } from "../src/feed/block";
 import { StreamModel } from "../src/stream/model";
@@ -17,6 +19,21 @@ function modelOf(list: readonly Rectangle[], most?: number): StreamModel {
   model.add(decoded(list));
   return model;
 }
+
+const golden = join(import.meta.dirname, "../../tests/golden/feed/block.json");
+
+test.skipIf(!existsSync(golden))("a block as the scheduler writes it is read as it was meant", () => {
+  const said = JSON.parse(readFileSync(golden, "utf8")) as { hex: string; flags: number; first: number; next: number; px: number; rects: Record<string, number>[] };
+  const bytes = new Uint8Array((said.hex.match(/../g) ?? []).map((pair) => Number.parseInt(pair, 16)));
+  const block = decodeBlock(bytes.buffer);
+  expect(block).not.toBeNull();
+  if (!block) return;
+  expect([block.first, block.thinned, block.lowest, block.next, block.px]).toEqual([(said.flags & 1) === 1, (said.flags & 2) === 2, said.first, said.next, said.px]);
+  const rects = Array.from({ length: block.count }, (_, row) => ({
+    start: block.start[row], duration: block.duration[row], id: block.id[row], lane: block.lane[row], prefix: block.prefix[row], action: block.action[row], count: block.merged[row],
+  }));
+  expect(rects).toEqual(said.rects);
+});
 
 describe("a block", () => {
   test("keeps every column", () => {

@@ -56,7 +56,8 @@ export function Clusters() {
 const ORDER = ["RUNNING", "PENDING", "STOPPING", "FAILED", "STOPPED"];
 
 function rank(cluster: Row): number {
-  return ORDER.indexOf(str(cluster, "status"));
+  // The cluster that is always there comes first.
+  return str(cluster, "name") === "local" ? -1 : ORDER.indexOf(str(cluster, "status"));
 }
 
 const TONES: Record<string, string> = { RUNNING: "good", PENDING: "warn", STOPPING: "warn", FAILED: "bad", STOPPED: "" };

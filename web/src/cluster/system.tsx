@@ -60,7 +60,7 @@ function draw(chart: Chart, samples: Samples) {
     ...(line.fill ? { fill: true } : {}),
     ...(line.dash ? { dash: true } : {}),
   }));
-  return <Series key={chart.title} title={chart.title} times={samples.times} lines={lines} show={chart.show} least={chart.least ?? 0} empty={WAIT} />;
+  return <Series key={chart.title} title={chart.title} times={samples.times} lines={lines} show={chart.show} binary={chart.show === show.bytes || chart.show === show.rate} least={chart.least ?? 0} empty={WAIT} />;
 }
 
 /** All charts. */
@@ -116,7 +116,7 @@ export function WorkerSeries({ fields, only }: { fields: readonly string[]; only
           fill: addresses.length === 1,
           values: samples.rows.map((row) => maybe(obj(row, field), address)),
         }));
-        return <Series key={field} title={spec.title} times={samples.times} lines={lines} show={spec.show} least={spec.least} empty={WAIT} />;
+        return <Series key={field} title={spec.title} times={samples.times} lines={lines} show={spec.show} binary={field !== "cpu"} least={spec.least} empty={WAIT} />;
       })}
     </div>
   );

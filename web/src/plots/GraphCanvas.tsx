@@ -81,6 +81,10 @@ interface Camera {
 }
 
 const MARGIN_PX = 30;
+/** Layers are not drawn further apart than this. */
+const LAYER_MOST_PX = 300;
+/** Room for the names of the last layer. */
+const LABEL_PX = 90;
 
 export function GraphCanvas({ nodes, onOpen }: { nodes: readonly GraphNode[]; onOpen: (node: GraphNode) => void }) {
   const canvas = useRef<HTMLCanvasElement>(null);
@@ -163,8 +167,9 @@ function fitted(at: LayoutAnswer, size: { width: number; height: number }): Came
   const tall = Math.max(1, at.tallest);
   // Layers may lie wider apart than nodes of one layer: it reads better along the arrows.
   const scale = Math.min((size.height - 2 * MARGIN_PX) / tall, 46);
-  const aspect = Math.min(4, Math.max(0.2, (size.width - 2 * MARGIN_PX) / (wide * scale)));
-  return { scale, aspect, x: (size.width - wide * scale * aspect) / 2 / (scale * aspect), y: (size.height - tall * scale) / 2 / scale };
+  const step = Math.min(LAYER_MOST_PX, (size.width - LABEL_PX - 2 * MARGIN_PX) / wide);
+  const aspect = Math.max(0.2, step / scale);
+  return { scale, aspect, x: (size.width - LABEL_PX - wide * scale * aspect) / 2 / (scale * aspect), y: (size.height - tall * scale) / 2 / scale };
 }
 
 function where(at: LayoutAnswer, camera: Camera, index: number): { x: number; y: number } {
@@ -294,7 +299,8 @@ function paint(canvas: HTMLCanvasElement, scene: Scene, camera: Camera, nodes: r
   context.scale(ratio, ratio);
   paintEdges(context, scene, camera, chosen, read("--line-strong"), read("--accent"));
   const radius = Math.min(9, Math.max(1.5, camera.scale * 0.3));
-  const text = camera.scale > 17;
+  const letters = Math.min(40, Math.floor((camera.scale * camera.aspect - radius * 2 - 12) / 6.4));
+  const text = camera.scale > 13 && letters >= 4;
   context.font = "11px system-ui, sans-serif";
   context.textBaseline = "middle";
   for (let index = 0; index < scene.ask.nodes; index += 1) {
@@ -312,7 +318,7 @@ function paint(canvas: HTMLCanvasElement, scene: Scene, camera: Camera, nodes: r
     if (radius > 3 || index === chosen) context.stroke();
     if (text) {
       context.fillStyle = read("--text");
-      context.fillText(middle(node.name, 24), spot.x + radius + 4, spot.y, Math.max(20, camera.scale * camera.aspect - radius * 2 - 8));
+      context.fillText(middle(node.name, letters), spot.x + radius + 4, spot.y);
     }
   }
 }

@@ -22,8 +22,12 @@ export interface SeriesProps {
   readonly show: (value: unknown) => string;
   /** The scale reaches at least to here. */
   readonly least?: number;
+  /** Bytes: the axis counts in powers of two. */
+  readonly binary?: boolean;
   readonly empty: string;
 }
+
+const POWERS = Array.from({ length: 60 }, (_, at) => 2 ** at);
 
 function summarise(props: SeriesProps): string {
   return props.lines
@@ -100,11 +104,12 @@ function options(props: SeriesProps, at: HTMLElement): uPlot.Options {
     width: Math.max(50, at.clientWidth),
     height: Math.max(50, at.clientHeight),
     legend: { show: false },
+    padding: [8, 20, 0, 0],
     cursor: { y: false, points: { size: 6 } },
     scales: { x: { time: true }, y: { range: (_, __, high) => [0, Math.max((Number.isFinite(high) ? high : 0) * 1.06, props.least ?? 0, 1e-9)] } },
     axes: [
-      { ...axis, space: 80, values: (_, splits) => splits.map((time) => clock(time).slice(0, 5)) },
-      { ...axis, size: 64, values: (_, splits) => splits.map((value) => props.show(value)) },
+      { ...axis, size: 26, gap: 3, space: 58, values: (_, splits) => splits.map((time) => clock(time).slice(0, 5)) },
+      { ...axis, size: 76, gap: 4, space: 34, ...(props.binary ? { incrs: POWERS } : {}), values: (_, splits) => splits.map((value) => props.show(value)) },
     ],
     series: [
       {},
