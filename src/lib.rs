@@ -34,6 +34,7 @@ pub mod host;
 pub mod http;
 pub mod link;
 pub mod net;
+pub mod peer;
 pub mod pickle;
 pub mod pki;
 pub mod pyhost;

@@ -24,11 +24,11 @@ const MAY_NAME: &[(&str, &str)] = &[
     ("supervise", "base clock host"),
     ("pyhost", "base clock wire supervise"),
     ("cluster", "base clock config sched wire pickle graph net pyhost"),
-    ("peer", "base clock wire pki net supervise"),
+    ("peer", "base clock config host link net pki store supervise wire"),
     ("fleet", "base clock config host link pki store supervise peer"),
     ("feed", "base clock sched cluster fleet peer host"),
     ("gateway", "base clock config link fleet pki store host"),
-    ("http", "base config cluster feed gateway"),
+    ("http", "base config cluster feed gateway peer"),
     ("app", "*"),
     ("cli", "base config app supervise"),
 ];

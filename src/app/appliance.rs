@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::notify::Manager;
+use super::lan::Lan;
 use super::state::{LogPlace, Running, Seat, private_folder};
-use super::{Failure, Loaded, Signals, background, block_on, pyenv, settings, state, worker};
+use super::{Failure, Loaded, Signals, block_on, pyenv, settings, state, worker};
 use crate::cluster::Ask;
 use crate::config::{Auto, LogFormat, show_size};
 use crate::door::Door;
@@ -25,6 +25,7 @@ use crate::host::{Asked, Group, Interpreter, Machine, size_group};
 use crate::http::{self, NoAnswer, Pages};
 use crate::link::{Link, Question};
 use crate::net::PlainRule;
+use crate::store::StoreHandle;
 use crate::supervise::policy::Restart;
 use crate::supervise::{self, Child, Output, ParentDeath, Report, Spec, Story};
 
@@ -64,12 +65,10 @@ pub struct UpArgs {
     pub memory_limit: Option<Auto<u64>>,
     /// `--no-local-cluster`
     pub no_local_cluster: bool,
+    /// `--lan`
+    pub lan: bool,
     /// `--open`
     pub open: bool,
-    /// `--background`
-    pub background: bool,
-    /// `--detached`: this is the one in the background.
-    pub detached: bool,
 }
 
 /// Runs the appliance until a signal comes; shows the one that runs already, if one does.
@@ -83,22 +82,13 @@ pub fn up(args: &UpArgs, loaded: &Loaded) -> Result<(), Failure> {
         }
         return Ok(());
     };
-    if args.background {
-        // The other process takes the seat.
-        drop(seat);
-        return in_background(args, &state);
-    }
-    if args.detached {
-        background::detach();
-    }
-    let mut manager = Manager::from_env();
-    manager.starting("Starting: scheduler and workers");
     block_on(async {
         let mut signals = Signals::listen()?;
         let mut appliance = Appliance::start(args, loaded, seat, &mut signals).await?;
-        manager.ready(&format!("Serving {}", appliance.running.http));
-        let how = if args.detached { "rask down" } else { "Ctrl-C" };
-        println!("{}Stop: {how}", appliance.running.how_to());
+        if let Some(line) = &appliance.invitation {
+            println!("To add another machine, run there (good for one machine and an hour):\n  {line}");
+        }
+        println!("{}Stop: Ctrl-C", appliance.running.how_to());
         if args.open {
             open_browser(&appliance.running.http);
         }
@@ -109,25 +99,12 @@ pub fn up(args: &UpArgs, loaded: &Loaded) -> Result<(), Failure> {
             }
             why = appliance.given_up() => Err(why),
         };
-        manager.stopping();
         tokio::select! {
             () = appliance.stop() => {}
             _ = signals.next() => eprintln!("second signal: stopping at once"),
         }
         ended
     })
-}
-
-/// `--background`: the same command line, without a terminal.
-fn in_background(args: &UpArgs, state: &Path) -> Result<(), Failure> {
-    let detached = |arg: OsString| if arg == "--background" { "--detached".into() } else { arg };
-    let line: Vec<OsString> = std::env::args_os().skip(1).filter(|arg| arg != "--open").map(detached).collect();
-    let running = background::start(&line, state)?;
-    println!("{}Log: rask logs   Stop: rask down", running.how_to());
-    if args.open {
-        open_browser(&running.http);
-    }
-    Ok(())
 }
 
 /// The one that holds the lock, as soon as it says where it is.
@@ -157,7 +134,7 @@ impl Running {
     }
 }
 
-pub(super) fn open_browser(url: &str) {
+fn open_browser(url: &str) {
     let opened =
         Command::new("xdg-open").arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     match opened {
@@ -170,6 +147,8 @@ pub(super) fn open_browser(url: &str) {
 /// All that runs under one `rask up`. Dropping it kills what it started; [`Appliance::stop`] is the kind way.
 pub(super) struct Appliance {
     pub(super) running: Running,
+    /// The line that makes another machine join.
+    invitation: Option<String>,
     cluster: Option<LocalCluster>,
     doors: Vec<JoinHandle<()>>,
     // Last: the seat is free when everything else is gone.
@@ -194,8 +173,19 @@ impl Appliance {
         signals: &mut Signals,
     ) -> Result<Self, Failure> {
         let plan = Plan::make(args, loaded)?;
-        let http = bind(&plan, plan.port, "--port", "up.port").await?;
-        let dask = bind(&plan, plan.scheduler_port, "--scheduler-port", "up.scheduler_port").await?;
+        let everywhere = plan.lan && plan.outside.is_none();
+        let on = if everywhere { IpAddr::from([0, 0, 0, 0]) } else { plan.host };
+        let http = bind(on, plan.port, "--port", "up.port").await?;
+        let lan = match plan.lan {
+            true => Some(open_lan(&plan, loaded, local(&http)?.port()).await?),
+            false => None,
+        };
+        // Loopback has a listener of its own, unless all addresses have one.
+        let outside = match plan.outside.filter(|_| plan.lan) {
+            Some(address) => Some(bind(address, local(&http)?.port(), "--port", "up.port").await?),
+            None => None,
+        };
+        let dask = bind(plan.host, plan.scheduler_port, "--scheduler-port", "up.scheduler_port").await?;
         let (http_at, dask_at) = (local(&http)?, local(&dask)?);
         let python = match plan.local_cluster {
             true => Some(signals.during(pyenv::choose(plan.python.as_deref(), &plan.state)).await?),
@@ -215,10 +205,15 @@ impl Appliance {
             None => None,
         };
         let link = cluster.as_ref().map(|cluster| Link::new(cluster.socket.clone()));
-        let door = Arc::new(door(&plan, &running, link));
-        let doors = [http, dask].map(|listener| tokio::spawn(Arc::clone(&door).accept(listener))).into();
+        let invitation = match &lan {
+            Some(lan) => Some(lan.invitation().await?),
+            None => None,
+        };
+        let door = Arc::new(door(&plan, &running, link, lan.as_ref())?);
+        let listeners = [http, dask].into_iter().chain(outside);
+        let doors = listeners.map(|listener| tokio::spawn(Arc::clone(&door).accept(listener))).collect();
         let came = signals.during(first_worker(cluster.as_mut(), &plan)).await;
-        let appliance = Self { running, cluster, doors, seat };
+        let appliance = Self { running, invitation, cluster, doors, seat };
         if let Err(why) = came {
             appliance.stop().await;
             return Err(why);
@@ -262,6 +257,9 @@ struct Plan {
     state: PathBuf,
     python: Option<String>,
     local_cluster: bool,
+    lan: bool,
+    /// Beyond loopback. None: on every address.
+    outside: Option<IpAddr>,
     group: Group,
     allow_users: Vec<u32>,
     logs: PathBuf,
@@ -277,9 +275,12 @@ impl Plan {
             "localhost" => IpAddr::from([127, 0, 0, 1]),
             text => text.parse().map_err(|_| Failure::usage(format!("--host {text} is not an IP address")))?,
         };
+        let lan = args.lan || config.up.lan;
+        let outside = (!host.is_loopback() && !host.is_unspecified()).then_some(host);
+        let host = if lan && !host.is_loopback() { IpAddr::from([127, 0, 0, 1]) } else { host };
         if !host.is_loopback() {
             return Err(Failure::usage(format!("--host {host} is open to the network, and this port has no TLS"))
-                .remedy("use 127.0.0.1, or run `rask scheduler` with --tls-cert for other machines"));
+                .remedy("add --lan: then other machines are let in, with TLS"));
         }
         let asked = Asked {
             nworkers: args.nworkers.unwrap_or(config.workers.nworkers).set(),
@@ -300,6 +301,8 @@ impl Plan {
             scheduler_port: args.scheduler_port.unwrap_or(config.up.scheduler_port),
             python: args.python.clone().or_else(|| Some(config.up.python.clone())),
             local_cluster: config.up.local_cluster && !args.no_local_cluster,
+            lan,
+            outside,
             group: size_group(Machine::look(), asked).map_err(|why| Failure::blame(why.blame(), why.to_string()))?,
             allow_users: config.security.allow_users.clone(),
             limits: settings::limits(config),
@@ -326,21 +329,32 @@ fn describe(group: Group, python: Option<&Interpreter>) -> String {
     format!("{workers} x {threads} thread{}, {memory}{python}", plural(threads))
 }
 
-async fn bind(plan: &Plan, port: u16, flag: &str, key: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind((plan.host, port)).await.map_err(|why| match why.kind() {
-        io::ErrorKind::AddrInUse => {
-            Failure::world(format!("port {port} on {} is in use by another program", plan.host)).remedy(format!(
+async fn bind(host: IpAddr, port: u16, flag: &str, key: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind((host, port)).await.map_err(|why| match why.kind() {
+        io::ErrorKind::AddrInUse => Failure::world(format!("port {port} on {host} is in use by another program"))
+            .remedy(format!(
                 "stop that program, or choose another port with {flag} (0: any free one) or {key} in rask.toml"
-            ))
-        }
+            )),
         io::ErrorKind::PermissionDenied => Failure::world(format!("port {port} may not be opened by this user"))
             .remedy(format!("choose one above 1023 with {flag}")),
-        _ => Failure::world(format!("cannot listen on {}:{port}: {why}", plan.host)).remedy("check --host"),
+        _ => Failure::world(format!("cannot listen on {host}:{port}: {why}")).remedy("check --host"),
     })
 }
 
+async fn open_lan(plan: &Plan, loaded: &Loaded, port: u16) -> Result<Lan, Failure> {
+    let store = StoreHandle::open(&plan.state.join("rask.db"))
+        .map_err(|why| Failure::world(why.to_string()).remedy(why.remedy()))?;
+    Lan::open(&plan.state, store, port, loaded.config.peers.certificate_life.0 as u64).await
+}
+
 fn local(listener: &TcpListener) -> Result<SocketAddr, Failure> {
-    listener.local_addr().map_err(|why| Failure::world(format!("a listening socket has no address: {why}")))
+    let at = listener.local_addr();
+    let mut at = at.map_err(|why| Failure::world(format!("a listening socket has no address: {why}")))?;
+    // One that listens everywhere is reached on loopback too.
+    if at.ip().is_unspecified() {
+        at.set_ip(IpAddr::from([127, 0, 0, 1]));
+    }
+    Ok(at)
 }
 
 impl LocalCluster {
@@ -508,7 +522,7 @@ async fn first_worker(cluster: Option<&mut LocalCluster>, plan: &Plan) -> Result
     })
 }
 
-fn door(plan: &Plan, running: &Running, link: Option<Link>) -> Door {
+fn door(plan: &Plan, running: &Running, link: Option<Link>, lan: Option<&Lan>) -> Result<Door, Failure> {
     let rule = PlainRule::LoopbackUsers(plan.allow_users.clone());
     let facts = vec![
         ("appliance".to_owned(), format!("rask {}, process {}", running.version, running.pid)),
@@ -516,7 +530,10 @@ fn door(plan: &Plan, running: &Running, link: Option<Link>) -> Door {
         ("workers".to_owned(), running.workers.clone()),
         ("logs".to_owned(), plan.logs.display().to_string()),
     ];
-    let router = http::router(Pages { ask: link.clone().map(ask_through), facts: Arc::new(facts) });
+    let mut router = http::router(Pages { ask: link.clone().map(ask_through), facts: Arc::new(facts) });
+    if let Some(lan) = lan {
+        router = router.merge(http::peers::managed_routes(lan.head.clone()));
+    }
     let admit = move |stream: &TcpStream| {
         let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
         let (peer, local) = ends.map_err(|why| why.to_string())?;
@@ -525,7 +542,11 @@ fn door(plan: &Plan, running: &Running, link: Option<Link>) -> Door {
     let serve = move |stream| -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(http::serve_stream(router.clone(), stream))
     };
-    Door::new(plan.limits.clone(), link, Arc::new(serve), Arc::new(admit))
+    let mut door = Door::new(plan.limits.clone(), link, Arc::new(serve), Arc::new(admit));
+    if let Some(lan) = lan {
+        (door.lan, door.tls) = (true, Some(lan.serve(axum::Router::new())?));
+    }
+    Ok(door)
 }
 
 fn ask_through(link: Link) -> http::AskCluster {

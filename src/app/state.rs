@@ -1,7 +1,7 @@
 //! The state folder: who runs there, and the lock that keeps it to one.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,18 @@ pub fn state_dir(asked: Option<&Path>) -> Result<PathBuf, Failure> {
         .or_else(|| home("XDG_STATE_HOME", ".local/state").map(|base| base.join("rask")))
         .ok_or_else(|| Failure::usage("no folder for state: $HOME is not set").remedy("give --state-dir"))?;
     std::path::absolute(&found).map_err(|why| Failure::usage(format!("{}: {why}", found.display())))
+}
+
+/// Writes a file that only we can read: whole, or not at all.
+pub(super) fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
+    let partial = path.with_extension("partial");
+    let write = || {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    write().map_err(|why| Failure::world(format!("cannot write {}: {why}", path.display())))
 }
 
 /// Makes a folder that only we can enter.
@@ -57,13 +69,8 @@ pub enum LogPlace {
     Passing,
     /// A file.
     File(PathBuf),
-    /// The journal.
-    Journal {
-        /// The name of the unit that this process is.
-        unit: String,
-        /// Of a user's service manager.
-        user: bool,
-    },
+    /// The journal, under the name of this unit.
+    Journal(String),
 }
 
 impl LogPlace {
@@ -79,8 +86,8 @@ impl LogPlace {
             return Self::Passing;
         }
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let unit = groups.split(['/', '\n']).rfind(|part| part.ends_with(".service")).unwrap_or("rask.service");
-        Self::Journal { unit: unit.to_owned(), user: groups.contains("/user@") }
+        let unit = groups.split(['/', '\n']).rfind(|part| part.ends_with(".service"));
+        Self::Journal(unit.unwrap_or("rask.service").to_owned())
     }
 }
 
@@ -162,7 +169,7 @@ mod tests {
             scheduler: None,
             python: None,
             workers: String::new(),
-            log: Some(LogPlace::Journal { unit: "x.service".to_owned(), user: true }),
+            log: Some(LogPlace::Journal("x.service".to_owned())),
         };
         let seat = Seat::take(&state).expect("a folder").expect("free");
         assert_eq!(Running::find(&state), None);

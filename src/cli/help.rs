@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 /// Every command that is shown, under the heading where a person would look for it.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("This machine", &["up", "down", "open", "status", "logs", "run"]),
+    ("This machine", &["up", "status", "run"]),
     ("Clients", &["env", "configure"]),
     ("Parts, with the flags of Dask's", &["scheduler", "worker"]),
-    ("Care", &["doctor", "service", "sample-config", "completions", "uninstall"]),
+    ("Other machines", &["join", "peers", "peer", "token"]),
+    ("Care", &["doctor", "sample-config", "completions"]),
 ];
 
 /// Bold and underlined, as clap's own headings; taken out where there is no terminal.

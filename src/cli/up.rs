@@ -19,18 +19,15 @@ use crate::config::{Auto, parse_size};
 pub(super) struct Up {
     #[command(flatten)]
     shared: Shared,
+    /// Let other machines join and connect, with TLS
+    #[arg(long)]
+    lan: bool,
     /// Open the status page in a browser
     #[arg(long)]
     open: bool,
     /// Do not start the cluster `local`
     #[arg(long)]
     no_local_cluster: bool,
-    /// Return when it runs, and leave it running; see rask logs and rask down
-    #[arg(long)]
-    background: bool,
-    /// This is the one in the background
-    #[arg(long, hide = true)]
-    detached: bool,
 }
 
 /// Flags of `rask run`.
@@ -51,7 +48,7 @@ pub(super) struct Run {
 
 #[derive(Debug, Clone, Args)]
 struct Shared {
-    /// Address to listen on; loopback only [default: 127.0.0.1]
+    /// Address to listen on; beyond loopback with --lan only [default: 127.0.0.1]
     #[arg(long)]
     host: Option<String>,
     /// Port for HTTP: status, health, metrics [default: 8787]
@@ -76,13 +73,7 @@ struct Shared {
 
 impl Up {
     pub(super) fn args(self, common: &Common) -> UpArgs {
-        UpArgs {
-            open: self.open,
-            no_local_cluster: self.no_local_cluster,
-            background: self.background,
-            detached: self.detached,
-            ..self.shared.args(common)
-        }
+        UpArgs { open: self.open, lan: self.lan, no_local_cluster: self.no_local_cluster, ..self.shared.args(common) }
     }
 }
 
@@ -105,9 +96,8 @@ impl Shared {
             nthreads: self.nthreads,
             memory_limit: self.memory_limit,
             no_local_cluster: false,
+            lan: false,
             open: false,
-            background: false,
-            detached: false,
         }
     }
 }

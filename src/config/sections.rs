@@ -21,8 +21,24 @@ pub struct Config {
     pub comm: Comm,
     /// Bounds on what others may send.
     pub limits: Limits,
+    /// Other machines.
+    pub peers: Peers,
     /// What is written about it all.
     pub log: Log,
+}
+
+/// `[peers]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Peers {
+    /// Life of their certificates; renewed at two thirds of it.
+    pub certificate_life: Secs,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self { certificate_life: Secs(86_400.0) }
+    }
 }
 
 /// `[up]`
@@ -37,6 +53,8 @@ pub struct Up {
     pub scheduler_port: u16,
     /// Start the cluster `local`.
     pub local_cluster: bool,
+    /// Other machines may join and connect, encrypted.
+    pub lan: bool,
     /// Interpreter or environment of the workers, or `"auto"`.
     pub python: String,
 }
@@ -48,6 +66,7 @@ impl Default for Up {
             port: 8787,
             scheduler_port: 8786,
             local_cluster: true,
+            lan: false,
             python: "auto".to_owned(),
         }
     }

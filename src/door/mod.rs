@@ -18,6 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -34,6 +35,9 @@ const RESTART_LOOK: Duration = Duration::from_millis(50);
 /// Most connections that wait so; the others are closed, and their programs connect again.
 const WAITING_MAX: usize = 64;
 
+/// Longest that a refusal may take.
+const REFUSAL: Duration = Duration::from_secs(2);
+
 /// Serves one HTTP connection to its end.
 pub type ServeHttp = Arc<dyn Fn(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
@@ -48,15 +52,19 @@ pub struct Door {
     pub scheduler: Option<Link>,
     /// For everything that is not Dask.
     pub http: ServeHttp,
-    /// Who may come in.
+    /// Who may come in from this machine.
     pub admit: Admit,
+    /// For TLS that is for the appliance itself. None: there is no certificate.
+    pub tls: Option<ServeHttp>,
+    /// Are other machines welcome? They must speak TLS.
+    pub lan: bool,
     waiting: Semaphore,
 }
 
 impl Door {
     /// A door that is not open yet.
     pub fn new(limits: Limits, scheduler: Option<Link>, http: ServeHttp, admit: Admit) -> Self {
-        Self { limits, scheduler, http, admit, waiting: Semaphore::new(WAITING_MAX) }
+        Self { limits, scheduler, http, admit, tls: None, lan: false, waiting: Semaphore::new(WAITING_MAX) }
     }
 
     /// Accepts on `listener` until dropped.
@@ -81,13 +89,20 @@ impl Door {
     }
 
     async fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
-        if let Err(why) = (self.admit)(&stream) {
+        let elsewhere = self.lan && !peer.ip().to_canonical().is_loopback();
+        if !elsewhere && let Err(why) = (self.admit)(&stream) {
             return tracing::warn!(%peer, %why, "connection refused");
         }
         let deadline = Duration::from_millis(self.limits.handshake_ms);
         match tokio::time::timeout(deadline, look(&stream)).await {
+            Ok(Ok(kind @ (Kind::Dask | Kind::Http))) if elsewhere => refuse_plain(stream, peer, kind).await,
             Ok(Ok(Kind::Dask)) => self.hand_on(stream, peer).await,
             Ok(Ok(Kind::Http)) => (self.http)(stream).await,
+            Ok(Ok(Kind::Tls)) if self.tls.is_some() => {
+                if let Some(tls) = &self.tls {
+                    tls(stream).await;
+                }
+            }
             Ok(Ok(Kind::Tls)) => tracing::warn!(%peer, "TLS on a port without a certificate; closed"),
             Ok(Ok(Kind::Nothing)) => tracing::debug!(%peer, "closed without a word"),
             Ok(Ok(Kind::Unknown)) => tracing::warn!(%peer, "neither Dask nor HTTP; closed"),
@@ -126,6 +141,28 @@ impl Door {
     }
 }
 
+/// What a browser or `curl` of another machine reads when it does not encrypt.
+const USE_TLS: &str = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.2\r\nConnection: Upgrade, close\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 74\r\n\r\n\
+    This port speaks TLS only to other machines: use https:// instead of http\n";
+
+/// Says what is wrong to those who can read it, and closes.
+async fn refuse_plain(mut stream: TcpStream, peer: SocketAddr, kind: Kind) {
+    tracing::warn!(%peer, "another machine without TLS; refused");
+    if kind == Kind::Http {
+        // Whoever does not read it has lost nothing else.
+        let _told = tokio::time::timeout(REFUSAL, async {
+            stream.write_all(USE_TLS.as_bytes()).await?;
+            stream.shutdown().await?;
+            // Closing with its request unread would reset the connection before the answer is read.
+            let mut unread = [0u8; 1024];
+            while stream.read(&mut unread).await? > 0 {}
+            Ok::<_, io::Error>(())
+        })
+        .await;
+    }
+}
+
 /// Takes the socket out of the event loop, still non-blocking.
 fn to_std(stream: TcpStream) -> io::Result<std::net::TcpStream> {
     stream.into_std()
@@ -135,7 +172,6 @@ fn to_std(stream: TcpStream) -> io::Result<std::net::TcpStream> {
 mod tests {
     use super::*;
     use crate::link::{Inbound, serve};
-    use tokio::io::AsyncWriteExt;
 
     /// Goal: a client that comes while the scheduler restarts is not turned away. Method: it listens late.
     #[test]

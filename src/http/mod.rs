@@ -1,18 +1,20 @@
 //! What is served over HTTP: status page, health, metrics, JSON. No business rules: it asks and shows.
 
 mod page;
+pub mod peers;
 
 use std::fmt;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use futures_util::future::BoxFuture;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::cluster::{Answered, Ask};
@@ -56,6 +58,18 @@ pub fn router(pages: Pages) -> Router {
 /// Serves one connection to its end. Nothing may have been read from it.
 pub async fn serve_stream(router: Router, stream: TcpStream) {
     let service = TowerToHyperService::new(router);
+    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
+    if let Err(why) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+        tracing::debug!(%why, "HTTP connection ended early");
+    }
+}
+
+/// Serves one connection to its end, telling handlers who is at the other end of it.
+pub async fn serve_known<S>(router: Router, stream: S, ends: peers::Ends)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(router.layer(Extension(ends)));
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
     if let Err(why) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
         tracing::debug!(%why, "HTTP connection ended early");

@@ -7,7 +7,8 @@ use rusqlite::Connection;
 use super::error::StoreError;
 
 /// Step n leads to schema n (from 1).
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     CREATE TABLE clusters (
         name TEXT NOT NULL, start_ms INTEGER NOT NULL, user TEXT NOT NULL, status TEXT NOT NULL,
@@ -21,7 +22,16 @@ const STEPS: &[&str] = &["
     CREATE TABLE tokens (
         id TEXT PRIMARY KEY, label TEXT NOT NULL, user TEXT NOT NULL, role TEXT NOT NULL,
         hash TEXT NOT NULL UNIQUE, created_ms INTEGER NOT NULL, expires_ms INTEGER, used_ms INTEGER) STRICT;
-"];
+",
+    "
+    CREATE TABLE join_tokens (
+        id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, created_ms INTEGER NOT NULL,
+        expires_ms INTEGER NOT NULL, uses_left INTEGER NOT NULL, used_ms INTEGER) STRICT;
+    CREATE TABLE peers (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, secret_hash TEXT NOT NULL,
+        joined_ms INTEGER NOT NULL, drained INTEGER NOT NULL) STRICT;
+",
+];
 
 /// Brings the file to our schema. Errors: a newer one; anything of SQLite's.
 pub(super) fn migrate(db: &mut Connection, path: &Path) -> Result<(), StoreError> {

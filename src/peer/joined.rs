@@ -1,0 +1,209 @@
+//! What a joined machine keeps: who its head is, its own certificate and key. Files in a private folder.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::call::{CallError, Caller, HeadUrl};
+use super::message::{JoinAnswer, JoinAsk, RenewAsk};
+use super::pinned::{Own, TrustError, connector, pin_of_pem};
+use super::token::{JoinToken, Pin};
+use crate::base::Blame;
+use crate::pki::{self, PkiError};
+
+/// Its name in the folder.
+const FILE: &str = "peer.json";
+const JOIN: &str = "/api/rask/v1/peers/join";
+const RENEW: &str = "/api/rask/v1/peers/renew";
+
+/// A clock that is off by more than this is worth a word. Unit: milliseconds.
+const SKEW_MS: i64 = 30_000;
+
+/// This machine's membership.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// `https://head:8787`
+    pub url: String,
+    /// The pin of its authority, hexadecimal.
+    pub pin: String,
+    /// Our id there.
+    pub id: String,
+    /// Our name there.
+    pub name: String,
+    /// Renews the certificate, and nothing else.
+    pub secret: String,
+    /// PEM.
+    pub cert: String,
+    /// PEM.
+    pub key: String,
+}
+
+/// Keys stay out of logs.
+impl fmt::Debug for Joined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Joined({} at {})", self.name, self.url)
+    }
+}
+
+/// Why this machine could not join, or does not know that it did.
+#[derive(Debug)]
+pub enum JoinError {
+    /// The head could not be asked, or said no.
+    Call(CallError),
+    /// No key could be made, or the certificate that came makes no sense.
+    Pki(PkiError),
+    /// The head's answer contradicts the token.
+    Contradiction(String),
+    /// The membership could not be kept or read.
+    File {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        why: io::Error,
+    },
+}
+
+impl JoinError {
+    /// Who must act.
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::Call(why) => why.blame(),
+            Self::Pki(why) => why.blame(),
+            Self::Contradiction(_) => Blame::Peer,
+            Self::File { .. } => Blame::World,
+        }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call(why) => write!(f, "{why}"),
+            Self::Pki(why) => write!(f, "{why}"),
+            Self::Contradiction(why) => write!(f, "the head's answer contradicts the token: {why}"),
+            Self::File { path, why } if why.kind() == io::ErrorKind::StorageFull => {
+                write!(f, "the membership cannot be kept: the disk of {} is full", path.display())
+            }
+            Self::File { path, why } => write!(f, "the membership cannot be kept in {}: {why}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+impl From<CallError> for JoinError {
+    fn from(why: CallError) -> Self {
+        Self::Call(why)
+    }
+}
+
+impl From<PkiError> for JoinError {
+    fn from(why: PkiError) -> Self {
+        Self::Pki(why)
+    }
+}
+
+impl From<TrustError> for JoinError {
+    fn from(why: TrustError) -> Self {
+        Self::Call(CallError::Trust(why))
+    }
+}
+
+impl Joined {
+    /// Joins. Nothing of the token is sent before the head has shown the authority that it names.
+    ///
+    /// Returns what is to be kept, and words about what is odd.
+    pub async fn join(url: &HeadUrl, token: &JoinToken, name: &str) -> Result<(Self, Option<String>), JoinError> {
+        let caller = Caller { url: url.clone(), pin: token.pin, connector: connector(token.pin, None)? };
+        let (key, csr) = pki::member_request()?;
+        let ask =
+            JoinAsk { token: token.text(), name: name.to_owned(), csr, version: env!("CARGO_PKG_VERSION").to_owned() };
+        let answer: JoinAnswer = caller.post(JOIN, &ask).await?;
+        if pin_of_pem(&answer.ca) != Some(token.pin) {
+            return Err(JoinError::Contradiction("it sent another authority".to_owned()));
+        }
+        let secret = answer.secret.ok_or_else(|| JoinError::Contradiction("it sent no secret".to_owned()))?;
+        let joined = Self {
+            url: url.to_string(),
+            pin: token.pin.hex(),
+            id: answer.id,
+            name: answer.name,
+            secret,
+            cert: answer.cert,
+            key,
+        };
+        Ok((joined, odd_clock(answer.now_ms)))
+    }
+
+    /// The membership that was kept. `None`: this machine has not joined.
+    pub fn load(folder: &Path) -> Result<Option<Self>, JoinError> {
+        let path = folder.join(FILE);
+        let failed = |why| JoinError::File { path: path.clone(), why };
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(why) => return Err(failed(why)),
+        };
+        serde_json::from_str(&text).map(Some).map_err(|why| failed(why.into()))
+    }
+
+    /// Keeps the membership: whole or not at all, and for our eyes only.
+    pub fn save(&self, folder: &Path) -> Result<(), JoinError> {
+        let path = folder.join(FILE);
+        let write = || -> io::Result<()> {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            let partial = path.with_extension("partial");
+            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial)?;
+            file.write_all(&serde_json::to_vec_pretty(self)?)?;
+            file.sync_all()?;
+            fs::rename(&partial, &path)
+        };
+        write().map_err(|why| JoinError::File { path: path.clone(), why })
+    }
+
+    /// Forgets the membership.
+    pub fn forget(folder: &Path) {
+        let _may_be_gone = fs::remove_file(folder.join(FILE));
+    }
+
+    /// How to reach the head with our certificate.
+    pub fn caller(&self) -> Result<Caller, JoinError> {
+        let broken = |what: &str| JoinError::Contradiction(format!("the kept {what} makes no sense"));
+        let pin = Pin::parse(&self.pin).ok_or_else(|| broken("pin"))?;
+        let url = HeadUrl::parse(&self.url).ok_or_else(|| broken("address"))?;
+        let own = Own { cert: &self.cert, key: &self.key };
+        Ok(Caller { url, pin, connector: connector(pin, Some(own))? })
+    }
+
+    /// When two thirds of the certificate's life are over, and when all of it is. Unit: seconds since the epoch.
+    pub fn due(&self) -> Result<(i64, i64), JoinError> {
+        let facts = pki::facts(&self.cert)?;
+        let life = facts.not_after.saturating_sub(facts.not_before);
+        Ok((facts.not_after.saturating_sub(life / 3), facts.not_after))
+    }
+
+    /// A new certificate without the old one, which has expired meanwhile.
+    pub async fn renew(&mut self) -> Result<(), JoinError> {
+        let bare = Caller { connector: connector(self.caller()?.pin, None)?, ..self.caller()? };
+        let (key, csr) = pki::member_request()?;
+        let ask = RenewAsk { id: self.id.clone(), secret: self.secret.clone(), csr };
+        let answer: JoinAnswer = bare.post(RENEW, &ask).await?;
+        (self.cert, self.key, self.name) = (answer.cert, key, answer.name);
+        Ok(())
+    }
+}
+
+/// Words about a clock that differs from the head's. `now_ms`: the head's.
+pub fn odd_clock(now_ms: i64) -> Option<String> {
+    let skew = crate::clock::unix_ms().saturating_sub(now_ms);
+    (skew.saturating_abs() > SKEW_MS).then(|| {
+        let (secs, side) = (skew.saturating_abs() / 1000, if skew > 0 { "ahead of" } else { "behind" });
+        format!(
+            "this machine's clock is {secs} s {side} the head's: certificates may be refused and times shown wrong; set it (timedatectl set-ntp true)"
+        )
+    })
+}

@@ -1,0 +1,292 @@
+//! The peer's end of the link: beats, obeys, comes back. Lives until told to end.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, interval, sleep, timeout};
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use super::call::CallError;
+use super::envlock::EnvLock;
+use super::facts::Fixed;
+use super::joined::{JoinError, Joined, odd_clock};
+use super::member::BEAT_US;
+use super::message::{GroupState, GroupWant, ToHead, ToPeer};
+use crate::clock::{random_u64, unix_ms};
+use crate::pki;
+
+const LINK: &str = "/api/rask/v1/peers/link";
+
+/// Silence of the head, which answers every beat's ping, that makes us open a new link. As long as it waits for us.
+const SILENCE: Duration = Duration::from_secs(10);
+/// First pause before another try.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+/// Longest: a head that comes back is found within seconds, and a thousand peers that look for it are no load.
+const PAUSE_MAX: Duration = Duration::from_secs(8);
+/// Longest a message may take to be written.
+const WRITE: Duration = Duration::from_secs(10);
+
+/// Answers waiting to be sent.
+const ANSWERS: usize = 16;
+
+/// What the head wants of the groups on this machine.
+#[derive(Debug)]
+pub enum Order {
+    /// All that should be there.
+    Want(Vec<GroupWant>),
+    /// An environment that groups name.
+    Lock(EnvLock),
+    /// The last lines of a group's log; the answer goes back.
+    Logs {
+        /// Repeated in the answer.
+        call: u64,
+        /// Whose.
+        cluster: String,
+        /// Lines.
+        tail: usize,
+        /// To the head.
+        answer: mpsc::Sender<ToHead>,
+    },
+}
+
+/// What the link works with.
+pub struct Ends<'a> {
+    /// Where the membership is kept.
+    pub folder: &'a Path,
+    /// This machine.
+    pub fixed: Fixed,
+    /// To the owner of the groups.
+    pub orders: mpsc::Sender<Order>,
+    /// The groups as they are.
+    pub states: watch::Receiver<Vec<GroupState>>,
+    /// Turns true when a person wants to leave.
+    pub leave: watch::Receiver<bool>,
+}
+
+/// Why the link is over for good.
+#[derive(Debug)]
+pub enum Over {
+    /// We left, or the head removed us: the membership is forgotten.
+    Goodbye(String),
+    /// Somebody must act.
+    Failed(JoinError),
+}
+
+/// Why one link ended.
+enum Ended {
+    Goodbye(String),
+    Lost(String),
+}
+
+/// Keeps the link up until it is over for good. Dropping the future closes it; the head waits for us then.
+pub async fn stay(joined: &mut Joined, mut ends: Ends<'_>) -> Over {
+    let mut pause = PAUSE_MIN;
+    let mut told = false;
+    loop {
+        let since = Instant::now();
+        match once(joined, &mut ends).await {
+            Ok(Ended::Goodbye(why)) => return Over::Goodbye(why),
+            Ok(Ended::Lost(why)) => {
+                tracing::warn!(why, "the link to the head broke; workers go on, trying again");
+                told = true;
+            }
+            Err(why) => {
+                if !may_pass(&why) {
+                    return Over::Failed(why);
+                }
+                // Once per outage, not once per try.
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%why, "no link to the head; trying again until there is one");
+                }
+            }
+        }
+        if *ends.leave.borrow() {
+            return Over::Failed(JoinError::Call(CallError::Unreachable(
+                "leaving needs the head, to move data first".to_owned(),
+            )));
+        }
+        if since.elapsed() > SILENCE {
+            (pause, told) = (PAUSE_MIN, false);
+        }
+        sleep(jitter(pause)).await;
+        pause = pause.saturating_mul(2).min(PAUSE_MAX);
+    }
+}
+
+fn may_pass(why: &JoinError) -> bool {
+    match why {
+        JoinError::Call(why) => why.may_pass(),
+        // A disk that is full now may have room later; the certificate in memory is good meanwhile.
+        JoinError::File { .. } => true,
+        JoinError::Pki(_) | JoinError::Contradiction(_) => false,
+    }
+}
+
+/// Between half and all of it: peers that lost the same head do not come back in step.
+fn jitter(pause: Duration) -> Duration {
+    let share = (random_u64() % 1000) as f64 / 2000.0;
+    pause.mul_f64(0.5 + share)
+}
+
+/// What a link waits for.
+enum News {
+    /// A beat is due.
+    Beat,
+    /// The groups changed; or their owner ended.
+    Groups(bool),
+    /// An answer is ready.
+    Say(ToHead),
+    /// A person wants to leave; or will never.
+    Leave(bool),
+    /// From the head; or its end.
+    Came(Option<Result<Message, tungstenite::Error>>),
+}
+
+/// What became of some news.
+enum Step {
+    Nothing,
+    Say(ToHead),
+    End(Ended),
+}
+
+/// One link, from its opening to its end.
+async fn once(joined: &mut Joined, ends: &mut Ends<'_>) -> Result<Ended, JoinError> {
+    if unix_ms() / 1000 >= joined.due()?.1 {
+        joined.renew().await?;
+        joined.save(ends.folder)?;
+        tracing::info!("a new certificate, after a time without the head");
+    }
+    let socket = joined.caller()?.link(LINK).await?;
+    tracing::info!(head = joined.url, name = joined.name, "linked");
+    let (mut sink, mut stream) = socket.split();
+    let mut beat = interval(Duration::from_micros(BEAT_US));
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (answer, mut answers) = mpsc::channel::<ToHead>(ANSWERS);
+    let mut link = Open { joined, answer, signing: None, heard: Instant::now() };
+    let mut asked_to_leave = false;
+    loop {
+        let news = tokio::select! {
+            _ = beat.tick() => News::Beat,
+            changed = ends.states.changed() => News::Groups(changed.is_ok()),
+            Some(say) = answers.recv() => News::Say(say),
+            wish = ends.leave.wait_for(|leave| *leave), if !asked_to_leave => News::Leave(wish.is_ok()),
+            message = stream.next() => News::Came(message),
+        };
+        let beating = matches!(news, News::Beat);
+        asked_to_leave |= matches!(news, News::Leave(_));
+        let say = match link.on(news, ends).await? {
+            Step::Nothing => continue,
+            Step::Say(say) => say,
+            Step::End(ended) => return Ok(ended),
+        };
+        let text = serde_json::to_string(&say).map_err(|why| JoinError::Contradiction(why.to_string()))?;
+        let written = timeout(WRITE, async {
+            // The head's answer to it is how we know that the head lives.
+            if beating {
+                sink.send(Message::Ping(Vec::new().into())).await?;
+            }
+            sink.send(Message::Text(text.into())).await
+        });
+        match written.await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => return Ok(Ended::Lost(why.to_string())),
+            Err(_) => return Ok(Ended::Lost("the head does not read".to_owned())),
+        }
+    }
+}
+
+/// An open link.
+struct Open<'a> {
+    joined: &'a mut Joined,
+    answer: mpsc::Sender<ToHead>,
+    /// The key of a certificate that was asked for.
+    signing: Option<String>,
+    heard: Instant,
+}
+
+impl Open<'_> {
+    async fn on(&mut self, news: News, ends: &mut Ends<'_>) -> Result<Step, JoinError> {
+        let lost = |why: String| Ok(Step::End(Ended::Lost(why)));
+        match news {
+            News::Beat if self.heard.elapsed() > SILENCE => {
+                lost(format!("the head is silent for {} s", SILENCE.as_secs()))
+            }
+            News::Beat => {
+                self.renew_in_time()?;
+                Ok(Step::Say(now(ends)))
+            }
+            News::Groups(true) => Ok(Step::Say(now(ends))),
+            News::Groups(false) => lost("this machine's groups ended".to_owned()),
+            News::Say(say) => Ok(Step::Say(say)),
+            News::Leave(true) => Ok(Step::Say(ToHead::Leave)),
+            News::Leave(false) => Ok(Step::Nothing),
+            News::Came(None | Some(Ok(Message::Close(_)))) => lost("the head closed it".to_owned()),
+            News::Came(Some(Err(why))) => lost(why.to_string()),
+            News::Came(Some(Ok(message))) => {
+                self.heard = Instant::now();
+                self.on_message(message, ends).await
+            }
+        }
+    }
+
+    fn renew_in_time(&mut self) -> Result<(), JoinError> {
+        if self.signing.is_none() && unix_ms() / 1000 >= self.joined.due()?.0 {
+            let (key, csr) = pki::member_request()?;
+            // A full queue: at the next beat.
+            if self.answer.try_send(ToHead::Sign { csr }).is_ok() {
+                self.signing = Some(key);
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_message(&mut self, message: Message, ends: &Ends<'_>) -> Result<Step, JoinError> {
+        let Message::Text(text) = message else { return Ok(Step::Nothing) };
+        match serde_json::from_str::<ToPeer>(&text) {
+            Ok(ToPeer::Goodbye { why }) => return Ok(Step::End(Ended::Goodbye(why))),
+            Ok(ToPeer::Certificate { cert }) => {
+                take_certificate(self.joined, self.signing.take(), cert, ends.folder);
+            }
+            Ok(message) => obey(message, ends, &self.answer).await,
+            // A newer head may say more than we know.
+            Err(why) => tracing::debug!(%why, "passed over a message of the head"),
+        }
+        Ok(Step::Nothing)
+    }
+}
+
+fn now(ends: &mut Ends<'_>) -> ToHead {
+    ToHead::Beat { facts: ends.fixed.now(ends.folder), groups: ends.states.borrow_and_update().clone() }
+}
+
+fn take_certificate(joined: &mut Joined, key: Option<String>, cert: String, folder: &Path) {
+    let Some(key) = key else { return };
+    (joined.cert, joined.key) = (cert, key);
+    tracing::info!("certificate renewed");
+    // Used from memory even if it cannot be kept.
+    if let Err(why) = joined.save(folder) {
+        tracing::error!(%why, "the renewed certificate is used, and lost when this process ends");
+    }
+}
+
+async fn obey(message: ToPeer, ends: &Ends<'_>, answer: &mpsc::Sender<ToHead>) {
+    let order = match message {
+        ToPeer::Welcome { now_ms, .. } => {
+            if let Some(words) = odd_clock(now_ms) {
+                tracing::warn!("{words}");
+            }
+            return;
+        }
+        ToPeer::Want { groups } => Order::Want(groups),
+        ToPeer::Lock { text } => match serde_json::from_str(&text) {
+            Ok(lock) => Order::Lock(lock),
+            Err(why) => return tracing::warn!(%why, "the head's description of its environment makes no sense"),
+        },
+        ToPeer::Logs { call, cluster, tail } => Order::Logs { call, cluster, tail, answer: answer.clone() },
+        ToPeer::Certificate { .. } | ToPeer::Goodbye { .. } => return,
+    };
+    // Their owner ended: so do we, soon.
+    let _ending = ends.orders.send(order).await;
+}

@@ -1,0 +1,215 @@
+//! What head and peer say to each other: JSON in the text messages of one WebSocket over mutual TLS.
+//!
+//! The head says what it wants, whole, each time something changes; the peer makes it so and reports what is. A lost
+//! message costs nothing: the next one says all of it again. Fields may be added; unknown ones are passed over.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest message. A lock of a large environment is some 50 KiB, a tail of a log less. Unit: bytes.
+pub const MESSAGE_MAX: usize = 4 << 20;
+
+/// Most lines of a log in one answer.
+pub const LOG_LINES_MAX: usize = 10_000;
+
+/// The body of `POST /api/rask/v1/peers/join`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JoinAsk {
+    /// The join token's text.
+    pub token: String,
+    /// The name that the machine would like.
+    pub name: String,
+    /// What its certificate should certify (PEM).
+    pub csr: String,
+    /// Its version of rask.
+    pub version: String,
+}
+
+/// The body of `POST /api/rask/v1/peers/renew`: for a machine that was away for longer than its certificate lived.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RenewAsk {
+    /// As given at the join.
+    pub id: String,
+    /// As given at the join.
+    pub secret: String,
+    /// What its certificate should certify (PEM).
+    pub csr: String,
+}
+
+/// The answer to both.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JoinAnswer {
+    /// The machine's id, which its certificates bear.
+    pub id: String,
+    /// The name it got; another than asked for if that was taken.
+    pub name: String,
+    /// Its certificate (PEM).
+    pub cert: String,
+    /// The authority's (PEM).
+    pub ca: String,
+    /// Opens nothing but the renewal of a certificate. Not repeated at a renewal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// The head's wall clock. Unit: milliseconds since the epoch.
+    pub now_ms: i64,
+}
+
+/// From the head.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "kebab-case")]
+pub enum ToPeer {
+    /// First of all.
+    Welcome {
+        /// What the head calls it.
+        name: String,
+        /// The head's wall clock. Unit: milliseconds since the epoch.
+        now_ms: i64,
+    },
+    /// All groups that should be there. Others should not.
+    Want {
+        /// One per cluster.
+        groups: Vec<GroupWant>,
+    },
+    /// An environment that groups name by its hash.
+    Lock {
+        /// [`super::EnvLock`] as JSON.
+        text: String,
+    },
+    /// The answer to a request to sign.
+    Certificate {
+        /// PEM.
+        cert: String,
+    },
+    /// The last lines of a group's log are wanted.
+    Logs {
+        /// Repeated in the answer.
+        call: u64,
+        /// Whose.
+        cluster: String,
+        /// Lines.
+        tail: usize,
+    },
+    /// The machine is no member any more: forget the head, or try no longer.
+    Goodbye {
+        /// For people.
+        why: String,
+    },
+}
+
+/// From the peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "kebab-case")]
+pub enum ToHead {
+    /// Every two seconds, and when something changed.
+    Beat {
+        /// The machine.
+        facts: Facts,
+        /// Its groups.
+        groups: Vec<GroupState>,
+    },
+    /// A new certificate is due.
+    Sign {
+        /// PEM.
+        csr: String,
+    },
+    /// The answer to `Logs`.
+    Lines {
+        /// As asked.
+        call: u64,
+        /// The last ones.
+        lines: Vec<String>,
+    },
+    /// It wants to go; its data should be moved first.
+    Leave,
+}
+
+/// What a machine is and how it feels.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Facts {
+    /// Its version of rask.
+    pub version: String,
+    /// Its host name.
+    pub hostname: String,
+    /// Cores that may be used.
+    pub cores: u32,
+    /// Memory that may be used. Unit: bytes.
+    pub memory_bytes: u64,
+    /// Memory that is free now. Unit: bytes.
+    pub memory_free_bytes: u64,
+    /// The load of the last minute.
+    pub load: f64,
+    /// Its graphics processors, by name.
+    pub gpus: Vec<String>,
+    /// Version of its own Python, if that can run workers.
+    pub python: Option<String>,
+    /// Version of `distributed` there.
+    pub distributed: Option<String>,
+    /// Its wall clock. Unit: milliseconds since the epoch.
+    pub now_ms: i64,
+    /// Free space where its environments and spilled data go. Unit: bytes.
+    pub disk_free_bytes: u64,
+}
+
+/// A group of workers that the head wants on a machine.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupWant {
+    /// Of which cluster.
+    pub cluster: String,
+    /// `tls://address:port` of its scheduler, as this machine reaches it.
+    pub scheduler: String,
+    /// The cluster's certificate, which is its authority as well (PEM).
+    pub cert: String,
+    /// Its key (PEM).
+    pub key: String,
+    /// Workers.
+    pub count: u32,
+    /// Threads of each.
+    pub nthreads: u32,
+    /// Memory of each, 0 for no limit. Unit: bytes.
+    pub memory_bytes: u64,
+    /// With a nanny each?
+    pub nanny: bool,
+    /// Names of workers begin so.
+    pub name: String,
+    /// Variables to set.
+    pub env: BTreeMap<String, String>,
+    /// Hash of the environment that they need.
+    pub lock: Option<String>,
+}
+
+/// The key stays out of logs.
+impl std::fmt::Debug for GroupWant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GroupWant({} x {} for {})", self.cluster, self.count, self.scheduler)
+    }
+}
+
+/// A group as it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupState {
+    /// Of which cluster.
+    pub cluster: String,
+    /// Worker processes that run.
+    pub running: u32,
+    /// What it is about.
+    pub phase: Phase,
+    /// In words: progress, or what went wrong.
+    #[serde(default)]
+    pub note: String,
+}
+
+/// What a group is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Its Python environment is being made.
+    Preparing,
+    /// Its workers are started and kept.
+    Running,
+    /// It ends.
+    Stopping,
+    /// It cannot be; the note says why.
+    Failed,
+}

@@ -1,0 +1,194 @@
+//! The joining side's trust: whoever shows a chain of the pinned authority is the head. Nobody else is told a word.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_rustls::TlsConnector;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::token::Pin;
+use crate::base::Blame;
+
+/// The pin of a certificate's public key; `None`: these bytes are no certificate.
+pub fn pin_of(der: &[u8]) -> Option<Pin> {
+    X509Certificate::from_der(der).ok().map(|(_, certificate)| Pin::of_spki(certificate.public_key().raw))
+}
+
+/// The pin of the first certificate in PEM text.
+pub fn pin_of_pem(pem: &str) -> Option<Pin> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).ok().and_then(|der| pin_of(&der))
+}
+
+/// Our own certificate, once there is one.
+pub struct Own<'a> {
+    /// PEM.
+    pub cert: &'a str,
+    /// PEM.
+    pub key: &'a str,
+}
+
+/// Why the head is not believed, or does not believe us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrustError {
+    /// Its chain has no certificate with the pinned key.
+    OtherAuthority {
+        /// The last certificate's that it showed.
+        shown: Option<Pin>,
+        /// What the token says.
+        pinned: Pin,
+    },
+    /// Its certificate is not valid at this machine's time.
+    Clock {
+        /// Not valid any more; else not yet.
+        expired: bool,
+    },
+    /// It does not take our certificate: it expired, or we were removed.
+    Refused(String),
+    /// Its certificate is broken, or not one for servers.
+    Certificate(String),
+    /// Our own files hold no certificate or key.
+    Own(String),
+    /// No TLS is spoken there.
+    NotTls(String),
+}
+
+impl TrustError {
+    /// Who must act.
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::OtherAuthority { .. } | Self::Certificate(_) | Self::NotTls(_) => Blame::Peer,
+            Self::Clock { .. } | Self::Refused(_) => Blame::World,
+            Self::Own(_) => Blame::Ours,
+        }
+    }
+}
+
+impl fmt::Display for TrustError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherAuthority { shown, pinned } => {
+                let shown = shown.map_or_else(|| "none that can be read".to_owned(), |pin| pin.fingerprint());
+                write!(
+                    f,
+                    "whoever answers is not the head that made the token: its authority's key is {shown}, the token's is {}; nothing was sent",
+                    pinned.fingerprint()
+                )
+            }
+            Self::Clock { expired: true } => f.write_str("the head's certificate has expired at this machine's clock"),
+            Self::Clock { expired: false } => {
+                f.write_str("the head's certificate is not valid yet at this machine's clock")
+            }
+            Self::Refused(why) => write!(f, "the head does not take this machine's certificate: {why}"),
+            Self::Certificate(why) => write!(f, "the head's certificate cannot be used: {why}"),
+            Self::Own(why) => write!(f, "this machine's certificate or key cannot be read: {why}"),
+            Self::NotTls(why) => write!(f, "no TLS is spoken there: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for TrustError {}
+
+/// Opens connections to the head whose authority has the pinned key.
+pub fn connector(pin: Pin, own: Option<Own<'_>>) -> Result<TlsConnector, TrustError> {
+    let provider = Arc::new(ring::default_provider());
+    let broken = |why: &dyn fmt::Display| TrustError::Own(why.to_string());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|why| broken(&why))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pinned { pin, provider }));
+    let config = match own {
+        None => builder.with_no_client_auth(),
+        Some(own) => {
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(own.cert.as_bytes()).collect();
+            let chain = chain.map_err(|why| broken(&why))?;
+            let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).map_err(|why| broken(&why))?;
+            builder.with_client_auth_cert(chain, key).map_err(|why| broken(&why))?
+        }
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// What a failed handshake means. `None`: it failed for another reason, such as a broken connection.
+pub fn explain(why: &io::Error, pin: Pin) -> Option<TrustError> {
+    let inner = why.get_ref()?.downcast_ref::<rustls::Error>()?;
+    Some(match inner {
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => TrustError::Clock { expired: false },
+        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            TrustError::Clock { expired: true }
+        }
+        rustls::Error::General(text) if text.starts_with(ANOTHER) => {
+            TrustError::OtherAuthority { shown: text.strip_prefix(ANOTHER).and_then(Pin::parse), pinned: pin }
+        }
+        rustls::Error::InvalidCertificate(why) => TrustError::Certificate(format!("{why:?}")),
+        rustls::Error::AlertReceived(alert) => TrustError::Refused(format!("{alert:?}")),
+        rustls::Error::InvalidMessage(why) => TrustError::NotTls(format!("{why:?}")),
+        other => TrustError::Certificate(other.to_string()),
+    })
+}
+
+/// Carries the pin that was seen through [`rustls::Error`], which has no room for errors of ours.
+const ANOTHER: &str = "rask: another authority: ";
+
+/// Believes a chain that leads to the pinned key, whatever name it bears: the token names a key, not a host.
+#[derive(Debug)]
+struct Pinned {
+    pin: Pin,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(authority) = intermediates.iter().find(|shown| pin_of(shown) == Some(self.pin)) else {
+            let shown = intermediates.last().unwrap_or(end_entity);
+            let shown = pin_of(shown).map(|pin| pin.hex()).unwrap_or_default();
+            return Err(rustls::Error::General(format!("{ANOTHER}{shown}")));
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone().into_owned())?;
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        // Servers' certificates only: a joined machine's must not pass for the head's.
+        verify_server_cert_signed_by_trust_anchor(&certificate, &roots, intermediates, now, algorithms)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

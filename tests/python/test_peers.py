@@ -1,0 +1,254 @@
+"""Other machines: they join with a token, keep their link, and are known for what they are.
+
+Every test runs real processes in network namespaces that it makes itself (`lan.py`). Where that is not allowed all of
+them are skipped, and say why.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+import sys
+import time
+
+import pytest
+
+import lan as lans
+from harness import wait_until
+from lan import Head, Lan
+
+pytestmark = pytest.mark.skipif(lans.why_not() is not None, reason=f"NO TEST OF PEERS: {lans.why_not()}")
+
+
+@pytest.fixture
+def lan(work_dir, request):
+    made = []
+
+    def make(*names: str) -> Lan:
+        made.append(Lan(work_dir, *names))
+        return made[-1]
+
+    yield make
+    report = request.node.stash.get(REPORT, None)
+    for one in made:
+        if report is not None and report.failed:
+            report.sections.append(("machines", one.logs()))
+        one.close()
+
+
+REPORT = pytest.StashKey()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    if call.when == "call":
+        item.stash[REPORT] = outcome.get_result()
+
+
+def join_post(machine, url: str, body: bytes) -> int:
+    """A POST to the join door with anything in it; returns the status."""
+    script = """
+import http.client, ssl, sys
+context = ssl._create_unverified_context()
+connection = http.client.HTTPSConnection(sys.argv[1], context=context, timeout=10)
+connection.request("POST", "/api/rask/v1/peers/join", body=sys.argv[2], headers={"Content-Type": "application/json"})
+print(connection.getresponse().status)
+"""
+    done = machine.python(script, url.removeprefix("https://"), body.decode())
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def test_a_machine_joins_keeps_its_link_through_restarts_and_is_removed(lan):
+    """Goal: one pasted line is all; restarts of either side heal by themselves; a removed machine stays out."""
+    net = lan("head", "one")
+    head = Head(net["head"], "--no-local-cluster")
+    one = net["one"]
+    joining = time.monotonic()
+    proc = head.join(one, "--name", "one", token=head.token)
+    peer = head.wait_for("one", "up")
+    print(f"joined after {time.monotonic() - joining:.2f} s")
+    facts = peer["facts"]
+    assert facts["cores"] >= 1 and facts["memory_bytes"] > 1 << 20 and facts["python"].startswith("3.")
+    assert peer["address"] == one.address and abs(peer["clock_skew_ms"]) < 5000
+    kept = one.state / "peer" / "peer.json"
+    assert kept.stat().st_mode & 0o777 == 0o600 and one.state.joinpath("peer").stat().st_mode & 0o777 == 0o700
+    # The token was for one machine.
+    again = one.ask("join", head.url, "--token", head.token, "--state-dir", str(one.dir / "other"))
+    assert again.returncode == 1 and "was used already" in again.stderr, again.stderr
+
+    # The peer's process is killed and started again: no token is needed.
+    proc.kill()
+    head.wait_for("one", "late")
+    proc = one.rask("join")
+    head.wait_for("one", "up")
+
+    # The head is killed and started again: the peer comes back by itself.
+    head.proc.kill()
+    head.start()
+    head.wait_for("one", "up")
+    assert proc.alive()
+
+    assert head.machine.ask("peer", "remove", "one").returncode == 0
+    assert proc.wait() == 0
+    assert "no member any more" in proc.output() and not kept.exists()
+    assert head.peers() == {}
+
+
+def test_wrong_tokens_are_refused_with_the_reason(lan):
+    net = lan("head", "one")
+    head = Head(net["head"], "--no-local-cluster")
+    one = net["one"]
+
+    def refused(*args: str) -> str:
+        done = one.ask("join", *args)
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
+    token = head.new_token()
+    assert "not whole" in refused(head.url, "--token", token[:-3])
+    assert "no join token" in refused(head.url, "--token", "secret")
+    wrong = token[:-8] + ("0" * 8 if token[-8:] != "0" * 8 else "1" * 8)
+    assert "not known here" in refused(head.url, "--token", wrong)
+    ident = token.split("::")[1].split(":")[0]
+    revoked = head.machine.ask("token", "revoke", ident)
+    assert revoked.returncode == 0, revoked.stderr
+    assert "revoked" in refused(head.url, "--token", token)
+    short = head.new_token("--ttl", "1s")
+    wait_until(lambda: "expired" in head.machine.ask("token", "list").stdout, "the token expires", 5)
+    assert "has expired" in refused(head.url, "--token", short)
+    # A join token is no client's: the managed part of the API is not reachable with it, over TLS or not.
+    script = """
+import http.client, ssl, sys
+connection = http.client.HTTPSConnection(sys.argv[1], context=ssl._create_unverified_context(), timeout=10)
+connection.request("GET", "/api/rask/v1/peers", headers={"Authorization": "Bearer " + sys.argv[2]})
+print(connection.getresponse().status)
+"""
+    done = one.python(script, head.url.removeprefix("https://"), head.new_token())
+    assert int(done.stdout) in (401, 403, 404), done.stdout + done.stderr
+    assert head.peers() == {}
+
+
+def test_plain_http_from_another_machine_is_told_to_use_tls(lan):
+    net = lan("head", "one")
+    head = Head(net["head"], "--no-local-cluster")
+    done = net["one"].call("curl", "-s", "-i", "--max-time", "5", head.url.replace("https", "http") + "/health")
+    assert done.stdout.startswith("HTTP/1.1 426") and "https://" in done.stdout, done
+    # Dask without TLS: closed without a byte.
+    script = """
+import socket, sys
+connection = socket.create_connection((sys.argv[1], 8787), 5)
+connection.sendall(bytes(16))
+connection.settimeout(5)
+try:
+    print(connection.recv(9))
+except ConnectionResetError:
+    print(b"")
+"""
+    done = net["one"].python(script, net["head"].address)
+    assert done.stdout.strip() == "b''", done
+    # On the head itself plain HTTP works as before.
+    done = net["head"].call("curl", "-s", "--max-time", "5", "http://127.0.0.1:8787/health")
+    assert done.stdout == "ok", done
+
+
+def test_nothing_is_sent_to_a_man_in_the_middle(lan):
+    """Goal: whoever has another authority gets a handshake and not one byte of the token."""
+    net = lan("head", "one", "evil")
+    head = Head(net["head"], "--no-local-cluster")
+    Head(net["evil"], "--no-local-cluster")
+    token = head.new_token()
+    done = net["one"].ask("join", f"https://{net['evil'].address}:8787", "--token", token)
+    assert done.returncode == 1 and "is not the head that made the token" in done.stderr, done.stderr
+    assert "nothing was sent" in done.stderr
+    # The token is still good: nobody saw it.
+    proc = net["one"].rask("join", head.url, "--token", token, "--name", "one")
+    head.wait_for("one", "up")
+    assert proc.alive()
+
+
+def test_guessing_tokens_is_slowed_down_and_harms_nobody_else(lan):
+    """Goal: 100 000 tries are answered cheaply, few are looked at, and another machine joins meanwhile."""
+    net = lan("head", "one", "guesser")
+    head = Head(net["head"], "--no-local-cluster")
+    script = """
+import http.client, json, ssl, sys, time, collections
+context = ssl._create_unverified_context()
+seen, tries, until = collections.Counter(), 0, time.monotonic() + float(sys.argv[3])
+connection = http.client.HTTPSConnection(sys.argv[1], context=context, timeout=10)
+while tries < 100_000 and time.monotonic() < until:
+    token = sys.argv[2][:-40] + f"{tries:040x}"
+    body = json.dumps({"token": token, "name": "x", "csr": sys.argv[4], "version": "0"})
+    connection.request("POST", "/api/rask/v1/peers/join", body=body, headers={"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    answer.read()
+    seen[answer.status] += 1
+    tries += 1
+print(json.dumps(seen))
+"""
+    csr = subprocess.run(
+        ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "/dev/null", "-subj", "/CN=x"],
+        capture_output=True, text=True,
+    ).stdout
+    assert "CERTIFICATE REQUEST" in csr
+    token = head.new_token()
+    guessing = net["guesser"].start("guess", sys.executable, "-c", script, head.url.removeprefix("https://"), token, "8", csr)
+    head.join(net["one"], "--name", "one", token=token)
+    head.wait_for("one", "up")
+    assert guessing.wait(30) == 0, guessing.output()
+    seen = {int(status): count for status, count in json.loads(guessing.output()).items()}
+    print("answers by status:", seen)
+    assert set(seen) == {403, 429} and seen[403] <= 30 and seen[429] > 100, seen
+
+
+def test_two_machines_with_one_name_are_told_apart(lan):
+    net = lan("head", "one", "two")
+    head = Head(net["head"], "--no-local-cluster")
+    head.join(net["one"], "--name", "node")
+    head.wait_for("node", "up")
+    second = head.join(net["two"], "--name", "node")
+    head.wait_for("node-2", "up")
+    assert "the name node is taken" in second.output()
+
+
+def test_a_short_cut_costs_nothing_and_a_long_one_heals(lan):
+    net = lan("head", "one")
+    head = Head(net["head"], "--no-local-cluster")
+    proc = head.join(net["one"], "--name", "one")
+    head.wait_for("one", "up")
+    net["one"].cut()
+    cut = time.monotonic()
+    head.wait_for("one", "late", timeout=8)
+    noticed = time.monotonic() - cut
+    wait_until(lambda: time.monotonic() > cut + 5, "the cut lasts 5 s", 6)
+    net["one"].mend()
+    head.wait_for("one", "up", timeout=10)
+    assert "broke" not in proc.output(), "the link itself outlives a cut of 5 s"
+    net["one"].cut()
+    head.wait_for("one", "gone", timeout=15)
+    net["one"].mend()
+    mended = time.monotonic()
+    head.wait_for("one", "up", timeout=30)
+    print(f"a silent peer was late after {noticed:.1f} s; after a long cut it was back in {time.monotonic() - mended:.1f} s")
+    assert noticed < 5.5
+
+
+def test_certificates_are_renewed_in_time_and_after_a_long_absence(lan):
+    """Method: certificates that live 6 s."""
+    net = lan("head", "one")
+    head = Head(net["head"], "--no-local-cluster", env={"RASK_PEERS__CERTIFICATE_LIFE": "6s"})
+    one = net["one"]
+    proc = head.join(one, "--name", "one")
+    head.wait_for("one", "up")
+    wait_until(lambda: "certificate renewed" in proc.output(), "it is renewed while linked", 10)
+    proc.stop()
+    old = json.loads((one.state / "peer" / "peer.json").read_text())["cert"]
+    wait_until(
+        lambda: subprocess.run(["openssl", "x509", "-noout", "-checkend", "0"], input=old, text=True, capture_output=True).returncode == 1,
+        "its certificate expires", 15, 0.3,
+    )
+    proc = one.rask("join")
+    head.wait_for("one", "up")
+    assert "a new certificate, after a time without the head" in proc.output()
