@@ -16,8 +16,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::lan::Lan;
+use super::notify::Manager;
 use super::state::{LogPlace, Running, Seat, private_folder};
-use super::{Failure, Loaded, Signals, block_on, pyenv, settings, state, worker};
+use super::{Failure, Loaded, Signals, background, block_on, pyenv, settings, state, worker};
 use crate::cluster::Ask;
 use crate::config::{Auto, LogFormat, show_size};
 use crate::door::Door;
@@ -69,6 +70,10 @@ pub struct UpArgs {
     pub lan: bool,
     /// `--open`
     pub open: bool,
+    /// `--background`
+    pub background: bool,
+    /// `--detached`: this is the one in the background.
+    pub detached: bool,
 }
 
 /// Runs the appliance until a signal comes; shows the one that runs already, if one does.
@@ -82,13 +87,25 @@ pub fn up(args: &UpArgs, loaded: &Loaded) -> Result<(), Failure> {
         }
         return Ok(());
     };
+    if args.background {
+        // The other process takes the seat.
+        drop(seat);
+        return in_background(args, &state);
+    }
+    if args.detached {
+        background::detach();
+    }
+    let mut manager = Manager::from_env();
+    manager.starting("Starting: scheduler and workers");
     block_on(async {
         let mut signals = Signals::listen()?;
         let mut appliance = Appliance::start(args, loaded, seat, &mut signals).await?;
+        manager.ready(&format!("Serving {}", appliance.running.http));
         if let Some(line) = &appliance.invitation {
             println!("To add another machine, run there (good for one machine and an hour):\n  {line}");
         }
-        println!("{}Stop: Ctrl-C", appliance.running.how_to());
+        let how = if args.detached { "rask down" } else { "Ctrl-C" };
+        println!("{}Stop: {how}", appliance.running.how_to());
         if args.open {
             open_browser(&appliance.running.http);
         }
@@ -99,12 +116,25 @@ pub fn up(args: &UpArgs, loaded: &Loaded) -> Result<(), Failure> {
             }
             why = appliance.given_up() => Err(why),
         };
+        manager.stopping();
         tokio::select! {
             () = appliance.stop() => {}
             _ = signals.next() => eprintln!("second signal: stopping at once"),
         }
         ended
     })
+}
+
+/// `--background`: the same command line, without a terminal.
+fn in_background(args: &UpArgs, state: &Path) -> Result<(), Failure> {
+    let detached = |arg: OsString| if arg == "--background" { "--detached".into() } else { arg };
+    let line: Vec<OsString> = std::env::args_os().skip(1).filter(|arg| arg != "--open").map(detached).collect();
+    let running = background::start(&line, state)?;
+    println!("{}Log: rask logs   Stop: rask down", running.how_to());
+    if args.open {
+        open_browser(&running.http);
+    }
+    Ok(())
 }
 
 /// The one that holds the lock, as soon as it says where it is.
@@ -134,7 +164,7 @@ impl Running {
     }
 }
 
-fn open_browser(url: &str) {
+pub(super) fn open_browser(url: &str) {
     let opened =
         Command::new("xdg-open").arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     match opened {

@@ -1,35 +1,47 @@
 //! Composition roots, one per role: build in order, wire handles, stop in reverse order.
 
 mod appliance;
+mod background;
 mod doctor;
 mod failure;
+mod gendocs;
 mod group;
 mod join;
 mod lan;
 mod listen;
 mod logging;
 mod members;
+mod notify;
 mod pyenv;
 mod pymake;
 mod run;
 mod scheduler;
+mod service;
 mod settings;
 mod state;
 mod status;
+mod uninstall;
 mod worker;
 
 pub use appliance::{UpArgs, up};
+pub use background::{down, logs, open};
 pub use doctor::{Diagnosis, DoctorArgs, Finding, Severity, doctor, examine};
 pub use failure::Failure;
+pub use gendocs::generate_docs;
 pub use group::GroupArgs;
 pub use join::{JoinArgs, join};
 pub use logging::init as init_logging;
 pub use members::{PeerDo, invitations, invite, peer, peers, withdraw};
 pub use run::{RunArgs, run};
 pub use scheduler::{SchedulerArgs, scheduler};
+pub use service::{
+    Scope, ServiceArgs, install as service_install, release as service_release, status as service_status,
+    uninstall as service_uninstall, usual_scope,
+};
 pub use settings::{Loaded, load as load_config};
-pub use state::{Running, state_dir};
+pub use state::{LogPlace, Running, state_dir};
 pub use status::{configure, env, status};
+pub use uninstall::{UninstallArgs, uninstall};
 pub use worker::{WorkerArgs, worker};
 
 use std::future::Future;

@@ -69,8 +69,13 @@ pub enum LogPlace {
     Passing,
     /// A file.
     File(PathBuf),
-    /// The journal, under the name of this unit.
-    Journal(String),
+    /// The journal.
+    Journal {
+        /// The name of the unit that this process is.
+        unit: String,
+        /// Of a user's service manager.
+        user: bool,
+    },
 }
 
 impl LogPlace {
@@ -86,8 +91,8 @@ impl LogPlace {
             return Self::Passing;
         }
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let unit = groups.split(['/', '\n']).rfind(|part| part.ends_with(".service"));
-        Self::Journal(unit.unwrap_or("rask.service").to_owned())
+        let unit = groups.split(['/', '\n']).rfind(|part| part.ends_with(".service")).unwrap_or("rask.service");
+        Self::Journal { unit: unit.to_owned(), user: groups.contains("/user@") }
     }
 }
 
@@ -169,7 +174,7 @@ mod tests {
             scheduler: None,
             python: None,
             workers: String::new(),
-            log: Some(LogPlace::Journal("x.service".to_owned())),
+            log: Some(LogPlace::Journal { unit: "x.service".to_owned(), user: true }),
         };
         let seat = Seat::take(&state).expect("a folder").expect("free");
         assert_eq!(Running::find(&state), None);

@@ -14,6 +14,9 @@ use super::{Failure, Running, state_dir};
 /// An appliance on this machine answers at once, or is in trouble.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How the file of `rask configure` begins.
+pub(super) const DASK_FILE_MARK: &str = "# Written by `rask configure`";
+
 /// Prints what runs.
 pub fn status(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
     let running = find(state)?;
@@ -71,7 +74,7 @@ pub fn configure(state: Option<&Path>, remove: bool) -> Result<(), Failure> {
         };
     }
     let running = find(state)?;
-    let mut text = "# Written by `rask configure`; `rask configure --remove` takes it away.\n".to_owned();
+    let mut text = format!("{DASK_FILE_MARK}; `rask configure --remove` takes it away.\n");
     let mut finds = Vec::new();
     if let Some(address) = &running.scheduler {
         text.push_str(&format!("scheduler-address: {address}\n"));

@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 /// Every command that is shown, under the heading where a person would look for it.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("This machine", &["up", "status", "run"]),
+    ("This machine", &["up", "down", "open", "status", "logs", "run"]),
     ("Clients", &["env", "configure"]),
     ("Parts, with the flags of Dask's", &["scheduler", "worker"]),
     ("Other machines", &["join", "peers", "peer", "token"]),
-    ("Care", &["doctor", "sample-config", "completions"]),
+    ("Care", &["doctor", "service", "sample-config", "completions", "uninstall"]),
 ];
 
 /// Bold and underlined, as clap's own headings; taken out where there is no terminal.

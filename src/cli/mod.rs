@@ -1,5 +1,6 @@
 //! The command line: flags to a role and its configuration. Prints results, decides nothing.
 
+mod care;
 mod help;
 mod join;
 mod peers;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use rustix::process::Signal;
 
-use crate::app::{self, DoctorArgs, Failure, Loaded};
+use crate::app::{self, DoctorArgs, Failure, Loaded, UninstallArgs};
 use crate::config::LogFormat;
 use crate::supervise::guard;
 
@@ -58,6 +59,27 @@ enum Command {
     Scheduler(Box<scheduler::Scheduler>),
     /// Run workers for any Dask scheduler
     Worker(Box<worker::Worker>),
+    /// Stop it, and its clusters
+    Down {
+        /// Only clusters that have no appliance
+        #[arg(long, hide = true)]
+        clusters_only: bool,
+    },
+    /// Open the dashboard; starts rask in the background if it does not run
+    Open {
+        /// Print the address, open no browser
+        #[arg(long)]
+        no_browser: bool,
+    },
+    /// Show the log of rask itself
+    Logs {
+        /// Go on showing what is written
+        #[arg(long, short)]
+        follow: bool,
+        /// How many of the last lines
+        #[arg(long, short = 'n', default_value_t = 100)]
+        lines: u32,
+    },
     /// Run a Python script on it; starts one for the script if none runs
     Run(Box<up::Run>),
     /// Lend this machine's cores to another's clusters
@@ -99,6 +121,21 @@ enum Command {
         #[arg(long, value_name = "PATH")]
         python: Option<String>,
     },
+    /// Start rask with this machine or your session, by systemd
+    #[command(subcommand)]
+    Service(care::Service),
+    /// List what rask made for you on this machine, and remove it
+    Uninstall {
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+        /// Keep state and settings
+        #[arg(long)]
+        keep_state: bool,
+        /// The machine's service too, with its state and settings
+        #[arg(long)]
+        system: bool,
+    },
     /// Print every setting with its default, as a commented rask.toml
     SampleConfig,
     /// Print the completion script for a shell
@@ -106,6 +143,12 @@ enum Command {
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
+    },
+    /// Write man pages and completions, as packages have them
+    #[command(hide = true)]
+    GenerateDocs {
+        /// Where
+        folder: PathBuf,
     },
     /// Become a program that ends with the process that started it
     #[command(hide = true)]
@@ -160,6 +203,15 @@ pub fn main() -> Result<u8, Failure> {
             Ok(0)
         }
         Command::Status { json } => app::status(state, json).map(|()| 0),
+        Command::Down { clusters_only } => app::down(state, clusters_only).map(|()| 0),
+        Command::Open { no_browser } => app::open(state, &background_line(&common), no_browser).map(|()| 0),
+        Command::Logs { follow, lines } => app::logs(state, lines, follow).map(|()| 0),
+        Command::Service(service) => service.carry_out(&common).map(|()| 0),
+        Command::Uninstall { yes, keep_state, system } => {
+            let state_dir = common.state_dir.clone();
+            app::uninstall(&UninstallArgs { state_dir, yes, keep_state, system }).map(|()| 0)
+        }
+        Command::GenerateDocs { folder } => app::generate_docs(self::command(), &folder).map(|()| 0),
         Command::Env => app::env(state).map(|()| 0),
         Command::Configure { remove } => app::configure(state, remove).map(|()| 0),
         Command::Doctor { json, python } => {
@@ -178,6 +230,15 @@ pub fn main() -> Result<u8, Failure> {
             app::worker(&worker.args(&common)?).map(|()| 0)
         }
     }
+}
+
+/// How `rask open` starts an appliance: with what was said for every command.
+fn background_line(common: &Common) -> Vec<OsString> {
+    let mut line: Vec<OsString> = ["up", "--detached"].map(OsString::from).into();
+    for (flag, value) in [("--config", &common.config), ("--state-dir", &common.state_dir)] {
+        line.extend(value.iter().flat_map(|value| [OsString::from(flag), value.into()]));
+    }
+    line
 }
 
 /// The configuration, with logging started as it says.

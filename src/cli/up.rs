@@ -28,6 +28,12 @@ pub(super) struct Up {
     /// Do not start the cluster `local`
     #[arg(long)]
     no_local_cluster: bool,
+    /// Return when it runs, and leave it running; see rask logs and rask down
+    #[arg(long)]
+    background: bool,
+    /// This is the one in the background
+    #[arg(long, hide = true)]
+    detached: bool,
 }
 
 /// Flags of `rask run`.
@@ -73,7 +79,14 @@ struct Shared {
 
 impl Up {
     pub(super) fn args(self, common: &Common) -> UpArgs {
-        UpArgs { open: self.open, lan: self.lan, no_local_cluster: self.no_local_cluster, ..self.shared.args(common) }
+        UpArgs {
+            open: self.open,
+            lan: self.lan,
+            no_local_cluster: self.no_local_cluster,
+            background: self.background,
+            detached: self.detached,
+            ..self.shared.args(common)
+        }
     }
 }
 
@@ -98,6 +111,8 @@ impl Shared {
             no_local_cluster: false,
             lan: false,
             open: false,
+            background: false,
+            detached: false,
         }
     }
 }

@@ -13,5 +13,5 @@ mod process;
 mod tests;
 
 pub use child::{Cause, Child, OWN, ParentDeath, Report, Spec, Story, start, tied};
-pub use output::{Output, Sink, last_lines};
+pub use output::{Output, Sink, last_lines, open_log};
 pub use process::{Process, ProcessId, boot_id};

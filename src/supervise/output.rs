@@ -102,7 +102,7 @@ fn emit(output: &Output, line: &[u8], tail: &Tail) {
 }
 
 /// Opens a log file for a child, putting a long one aside first.
-pub(super) fn open_log(path: &Path, keep: u32) -> io::Result<File> {
+pub fn open_log(path: &Path, keep: u32) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }

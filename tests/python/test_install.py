@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import clean_env, rask_bin, scheduler_kind
+from harness import clean_env, rask_bin, scheduler_kind, wait_until
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -121,3 +121,61 @@ def test_settings_that_cannot_be_read_are_a_problem_and_the_rest_is_looked_at_al
 def test_a_variable_that_sends_clients_elsewhere_is_a_warning(home):
     _, findings = home.doctor(DASK_SCHEDULER_ADDRESS="tcp://127.0.0.1:1")
     assert "DASK_SCHEDULER_ADDRESS" in one(findings, "clients")["what"]
+
+
+def test_open_starts_one_in_the_background_and_opens_the_browser_and_down_ends_it(home):
+    # A browser that writes down what it was asked to open.
+    tools = home.path / "tools"
+    tools.mkdir()
+    opened = home.path / "opened"
+    (tools / "xdg-open").write_text(f'#!/bin/sh\necho "$1" >> {opened}\n')
+    (tools / "xdg-open").chmod(0o755)
+    home.env |= {"PATH": f"{tools}:{home.env['PATH']}", "RASK_WORKERS__NWORKERS": "1", "RASK_WORKERS__NTHREADS": "1"}
+    try:
+        first = home.run("open")
+        assert first.returncode == 0, first.stderr
+        url = first.stdout.split()[1]
+        second = home.run("open")
+        assert second.stdout.split()[1] == url
+        wait_until(lambda: opened.exists() and opened.read_text().split() == [url, url], "two times the same page")
+        status = json.loads(home.run("status", "--json").stdout)
+        assert status["running"]["http"] == url
+        logs = home.run("logs")
+        assert (logs.returncode, url in logs.stdout) == (0, True), logs.stdout + logs.stderr
+        code, findings = home.doctor()
+        assert (code, [f for f in findings if f["area"] in ("appliance", "ports")]) == (0, []), findings
+        refused = home.run("uninstall", "--yes")
+        assert refused.returncode == 1 and "rask down" in refused.stderr
+    finally:
+        down = home.run("down")
+    assert down.returncode == 0 and "Stopped rask" in down.stdout, down.stdout + down.stderr
+    assert home.run("status").returncode == 1
+    assert "Nothing runs" in home.run("down").stdout
+    # The log of the last one can still be read.
+    assert url in home.run("logs").stdout
+
+
+def test_a_start_in_the_background_that_fails_says_why(home):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        done = home.run("up", "--background", "--no-local-cluster", "--port", str(server.getsockname()[1]))
+    assert done.returncode == 1
+    assert "in use" in done.stderr, done.stderr
+
+
+def test_uninstall_lists_asks_and_removes_what_is_ours(home):
+    ours = {home.state / "rask.db", home.path / ".config/rask/rask.toml", home.path / ".config/dask/rask.yaml"}
+    theirs = home.path / ".config/dask/mine.yaml"
+    for path in [*ours, theirs]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    (home.path / ".config/dask/rask.yaml").write_text("# Written by `rask configure`\n")
+    env = {"XDG_CONFIG_HOME": home.path / ".config", "DASK_CONFIG": home.path / ".config/dask"}
+    unasked = home.run("uninstall", **env)
+    assert unasked.returncode == 2 and "--yes" in unasked.stderr
+    assert all(path.exists() for path in ours)
+    assert all(str(path.parent if path.name != "rask.yaml" else path) in unasked.stdout for path in ours), unasked.stdout
+    done = home.run("uninstall", "--yes", **env)
+    assert done.returncode == 0, done.stderr
+    assert [path for path in ours if path.exists()] == []
+    assert theirs.exists()
+    assert "Nothing to remove" in home.run("uninstall", "--yes", **env).stdout
