@@ -8,7 +8,7 @@ import { AXE, openPage, startAppliance, startBrowser, until } from "./stage.mjs"
 const WIDTHS = [360, 900, 1600];
 const THEMES = ["light", "dark"];
 const PAGES = [
-  "status", "tasks", "progress", "graph", "groups", "workers", "system", "bandwidth", "hardware", "profile", "compute", "memory", "fine", "exceptions", "events", "stealing", "shuffle", "coordination", "clients", "logs",
+  "status", "tasks", "progress", "graph", "groups", "computations", "workers", "system", "bandwidth", "hardware", "profile", "compute", "memory", "fine", "exceptions", "events", "stealing", "shuffle", "coordination", "clients", "logs",
 ];
 const SHELL = ["clusters", "host", "peers", "logs", "history", "tokens", "settings"];
 const ARTEFACTS = process.env.RASK_TEST_ARTEFACTS ?? "/tmp/rask-screenshots";

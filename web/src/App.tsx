@@ -1,15 +1,11 @@
 // Decides by the address what this is: the appliance's shell (the base itself) or a page of a cluster.
-import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { getJson } from "./base/http";
-import { asRow, str } from "./base/rows";
 import { base, place } from "./base/url";
+import { askWhere, where } from "./base/where";
 import { Appliance } from "./appliance/Appliance";
 import { Cluster } from "./cluster/Cluster";
 import { startFeed } from "./feed/feed";
 
-/** What `api/where` said. */
-const where = signal<{ kind: string; name: string; version: string } | null>(null);
 let fed = false;
 
 /** The shell above a cluster's page, if there is one: `clusters/NAME/` lies two folders below it. */
@@ -26,10 +22,7 @@ function clusterName(): string {
 export function App() {
   const page = place.value.page;
   useEffect(() => {
-    getJson("api/where").then(
-      (said) => (where.value = { kind: str(asRow(said), "kind"), name: str(asRow(said), "name"), version: str(asRow(said), "version") }),
-      () => (where.value = { kind: "cluster", name: "", version: "" }),
-    );
+    void askWhere();
   }, []);
   if (page === "") return where.value?.kind === "cluster" ? <Cluster page="status" name={clusterName()} shell={null} /> : <Appliance />;
   if (!fed) {

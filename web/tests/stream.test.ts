@@ -168,7 +168,7 @@ describe("the window", () => {
     expect([view.from, view.to]).toEqual([12.5, 62.5]);
   });
   test("orders lanes as people count, and hides workers that left no trace", () => {
-    const lanes = new Map(["w10", "w9", "gone", "left"].map((name, at) => [String(at), { worker: `tcp://${name}`, name, host: "h", n: 0, alive: at < 2 }]));
+    const lanes = new Map(["w10", "w9", "gone", "left"].map((name, at) => [String(at), { worker: `tcp://${name}`, name, host: "h", n: 0, alive: at < 2 ? true : false }]));
     const order = orderLanes(lanes, NO_FILTER, (lane) => lane === 3);
     expect(order.map((lane) => lane.name)).toEqual(["left", "w9", "w10"]);
   });

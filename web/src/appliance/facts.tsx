@@ -80,7 +80,8 @@ export function Peers() {
             { label: "Workers", num: true, value: (row) => num(row, "workers") },
             { label: "Load", num: true, value: (row) => num(row, "load"), show: (row) => show.number(maybe(row, "load") ?? list(row, "load")[0]) },
             {
-              label: "",
+              label: "Actions",
+              buttons: true,
               value: () => null,
               show: (row) => (
                 <span class="row">

@@ -55,7 +55,8 @@ export function Tokens() {
             { label: "Expires", num: true, value: (row) => time(row, "expires_time"), show: (row) => (row.expired === true ? <span class="warn">expired</span> : num(row, "expires_time") > 0 ? moment(time(row, "expires_time")) : "never") },
             { label: "Id", value: (row) => str(row, "id"), show: (row) => <span class="mono">{str(row, "id")}</span> },
             {
-              label: "",
+              label: "Actions",
+              buttons: true,
               value: () => null,
               show: (row) =>
                 sure.value === str(row, "id") ? (

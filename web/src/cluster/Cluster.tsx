@@ -1,9 +1,7 @@
 // A cluster's page: the right one for the address, in its frame or bare.
-import { overview } from "../feed/store";
 import { bytes, seconds } from "../base/format";
 import { num, str } from "../base/rows";
-import { place } from "../base/url";
-import { rows } from "../feed/store";
+import { overview, rows } from "../feed/store";
 import { Empty } from "../ui/Panel";
 import { LimitLine, LinkState, LostNotice, Shell, type NavGroup } from "../ui/Shell";
 import { Find } from "./find";
@@ -22,8 +20,7 @@ export function Cluster({ page, name, shell }: ClusterProps) {
   const wanted = ALIASES[page] ?? page;
   const found = PAGES.find((one) => one.name === wanted);
   const Draw = found?.draw;
-  const subject = place.value.query.get(wanted === "task" ? "key" : "address");
-  const title = found ? (subject && !found.section ? `${found.title}` : found.title) : "No such page";
+  const title = found?.title ?? "No such page";
   return (
     <Shell title={title} name={name} home={shell ?? "status"} groups={groups(wanted, shell)} line={<><LimitLine /><Find /></>} foot={<Foot />}>
       <LostNotice />
@@ -79,6 +76,7 @@ function Bare({ page }: { page: string }) {
     <div class="bare">
       <main aria-label={pane?.title ?? page}>
         <h1 class="sr">{pane?.title ?? page}</h1>
+        <LostNotice />
         <span class="sr">
           <LinkState />
         </span>

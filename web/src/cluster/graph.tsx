@@ -22,8 +22,8 @@ const LOUDEST = ["erred", "processing", "no_worker", "queued", "waiting", "memor
 
 function nodeOf(id: string, row: Row): GraphNode {
   const name = str(row, "k");
-  const counts = obj(row, "n");
-  const isGroup = Object.keys(counts).length > 0 || typeof row.s !== "string";
+  const isGroup = typeof row.s !== "string";
+  const counts = obj(row, "s");
   const loudest = LOUDEST.find((state) => num(counts, state) > 0 || num(counts, state.replace("_", "-")) > 0) ?? "released";
   return {
     id,

@@ -401,6 +401,25 @@ export function Clients() {
   );
 }
 
+export function Computations() {
+  const all = useItems("computations");
+  const took = (item: Item): number | null => (num(item.row, "stop") > 0 ? num(item.row, "stop") - num(item.row, "start") : null);
+  const columns: Column<Item>[] = [
+    { label: "Start", num: true, value: (item) => num(item.row, "start"), show: (item) => show.moment(item.row.start) },
+    { label: "Took", num: true, value: took, show: (item) => (took(item) === null ? "runs" : show.seconds(took(item))) },
+    figure("Tasks", "tasks", show.count),
+    figure("Done", "done", show.count),
+    figure("Failed", "erred", show.count),
+    { label: "Groups", wide: true, value: (item) => list(item.row, "groups").length, show: (item) => list(item.row, "groups").map(String).join(", ") || "–" },
+    { label: "Code", wide: true, value: (item) => str(item.row, "code"), show: (item) => (str(item.row, "code") ? <pre class="mono">{str(item.row, "code")}</pre> : "–") },
+  ];
+  return (
+    <Panel title="Computations" summary={show.many(all.length, "computation")} class="flush">
+      <Table columns={columns} rows={all} id={(item) => item.id} caption="Computations" sort={-1} empty={<Nothing topic="computations" title="Nothing was computed yet">Each call of <code>compute</code> or <code>map</code> of a client is one.</Nothing>} />
+    </Panel>
+  );
+}
+
 export function Logs() {
   const all = useItems("logs");
   const columns: Column<Item>[] = [

@@ -3,7 +3,7 @@ import type { ComponentType } from "preact";
 import { Status } from "./status";
 import { Tasks } from "./tasks";
 import { Workers } from "./workers";
-import { Bandwidth, ByKey, Clients, ComputeByKey, Coordination, Events, Fine, Groups, Hardware, Logs, ProgressPage, Shuffle, Stealing } from "./lists";
+import { Bandwidth, ByKey, Clients, Computations, ComputeByKey, Coordination, Events, Fine, Groups, Hardware, Logs, ProgressPage, Shuffle, Stealing } from "./lists";
 import { Exceptions } from "./exceptions";
 import { System } from "./system";
 import { Profile } from "./profile";
@@ -25,6 +25,7 @@ export const PAGES: readonly Page[] = [
   { name: "progress", title: "Progress", section: "Now", draw: ProgressPage },
   { name: "graph", title: "Graph", section: "Now", draw: Graph },
   { name: "groups", title: "Groups", section: "Now", draw: Groups },
+  { name: "computations", title: "Computations", section: "Now", draw: Computations },
   { name: "workers", title: "Workers", section: "Machines", draw: Workers },
   { name: "system", title: "System", section: "Machines", draw: System },
   { name: "bandwidth", title: "Bandwidth", section: "Machines", draw: Bandwidth },

@@ -35,10 +35,15 @@ export function Profile() {
   const prefix = from.get("prefix") ?? "";
   const worker = from.get("worker") ?? "";
   const window = from.get("window") ?? "";
+  const begin = from.get("from") ?? "";
+  const end = from.get("to") ?? "";
   const turn = useSignal(0);
   const search = useSignal("");
   const turnNow = turn.value;
-  const path = useMemo(() => query("api/profile", { from: start(window), prefix, worker }), [window, prefix, worker, turnNow]);
+  const path = useMemo(
+    () => query("api/profile", { from: begin || start(window), to: end, prefix, worker }),
+    [window, begin, end, prefix, worker, turnNow],
+  );
   const asked = useAsk(path);
   const { data, error, busy } = asked.answer.value;
   const root = useComputed<Frame>(() => frameOf(asked.answer.value.data));
@@ -64,7 +69,16 @@ export function Profile() {
       }
     >
       <div class="tools profile-tools">
-        <Choice label="Time" value={window} options={WINDOWS} onChoose={(next) => setQuery({ window: next })} />
+        {begin !== "" ? (
+          <span class="pill">
+            {clock(Number(begin))} – {clock(Number(end))}{" "}
+            <button type="button" class="quiet" onClick={() => setQuery({ from: null, to: null })}>
+              All times
+            </button>
+          </span>
+        ) : (
+          <Choice label="Time" value={window} options={WINDOWS} onChoose={(next) => setQuery({ window: next })} />
+        )}
         <Choice label="Prefix" value={prefix} options={prefixes.map((name) => [name, name])} onChoose={(next) => setQuery({ prefix: next })} />
         <Choice label="Worker" value={worker} options={workers.map((one) => [one.address, one.name])} onChoose={(next) => setQuery({ worker: next })} />
         <input type="search" placeholder="Mark functions" aria-label="Mark functions by name or file" value={search.value} onInput={(event) => (search.value = event.currentTarget.value)} />

@@ -98,11 +98,16 @@ export function BareStream() {
 
 function Export({ view }: { view: StreamView | null }) {
   if (!view || view.model.count === 0) return null;
-  const href = query("api/trace.json", { from: Math.floor(view.from / 1000), to: Math.ceil(view.to / 1000) });
+  const span = { from: Math.floor(view.from / 1000), to: Math.ceil(view.to / 1000) };
   return (
-    <a href={href} download="trace.json" title="For Perfetto or chrome://tracing">
-      Export trace
-    </a>
+    <span class="row">
+      <a href={query("profile", span)} data-go title="Where the threads spent this time">
+        Profile
+      </a>
+      <a href={query("api/trace.json", span)} download="trace.json" title="For Perfetto or chrome://tracing">
+        Export trace
+      </a>
+    </span>
   );
 }
 

@@ -4,6 +4,7 @@ import * as show from "../base/format";
 import { act, query, Refusal } from "../base/http";
 import { asRow, list, num, obj, rowsOf, str, type Row } from "../base/rows";
 import { place, setQuery } from "../base/url";
+import { where } from "../base/where";
 import { rows } from "../feed/store";
 import { useTopics } from "../feed/wants";
 import { useAsk } from "../ui/ask";
@@ -79,7 +80,7 @@ function Head({ address, row }: { address: string; row: Row }) {
         <Figure name="Coming in" value={show.bytes(n("transfer_in"))} note={`${show.bytes(n("transfer_out"))} going out`} />
         <Figure name="Files open" value={show.count(n("fds"))} note={`loop ${show.seconds(row.loop)}`} />
       </div>
-      <Panel title={address} actions={<Retire address={address} name={str(row, "name") || address} />}>
+      <Panel title={address} actions={where.value?.actions !== false && <Retire address={address} name={str(row, "name") || address} />}>
         <div class="tall">
           <Bar parts={parts} most={Math.max(limit, n("memory"), 1)} mark={limit} />
         </div>

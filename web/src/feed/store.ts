@@ -55,9 +55,20 @@ export function overview(): Row {
   return rows("overview").get("now") ?? {};
 }
 
+/** True in a saved report: nothing is connected, nothing can be asked. */
+export const offline = signal(false);
+let kept: Block | null = null;
+
+/** Makes this page a report of `block`: it is shown by whatever task stream comes. */
+export function keepBlock(block: Block | null): void {
+  offline.value = true;
+  kept = block;
+}
+
 /** Calls for every block of the task stream until the answer is called. */
 export function onBlock(listener: BlockListener): () => void {
   listeners.add(listener);
+  if (kept) listener(kept);
   return () => listeners.delete(listener);
 }
 

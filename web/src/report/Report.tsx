@@ -3,7 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import * as show from "../base/format";
 import { list, num, obj, str, type Row } from "../base/rows";
 import { decodeBlock, fromBase64 } from "../feed/block";
-import { receive, receiveBlock } from "../feed/store";
+import { keepBlock, receive } from "../feed/store";
 import { Exceptions } from "../cluster/exceptions";
 import { BandwidthPairs, BandwidthTypes, ComputeByKey, TimeByAction } from "../cluster/lists";
 import { ClusterMemory, Progress, WorkerBars } from "../cluster/parts";
@@ -26,11 +26,14 @@ export function Report({ data }: { data: Row }) {
   const title = str(data, "title") || "Performance report";
   useEffect(() => {
     document.title = title;
+    const block = str(data, "stream") ? decodeBlock(fromBase64(str(data, "stream"))) : null;
+    keepBlock(block && { ...block, first: true });
     load(data);
     setReady(true);
-    const block = str(data, "stream") ? decodeBlock(fromBase64(str(data, "stream"))) : null;
-    // The stream listens once it is on the page.
-    if (block) setTimeout(() => receiveBlock({ ...block, first: true }), 0);
+    // There are no other pages here to go to.
+    document.addEventListener("click", (event) => {
+      if (event.target instanceof Element && event.target.closest("a[data-go]")) event.preventDefault();
+    });
   }, []);
   if (num(data, "v") !== 1) {
     return (
@@ -40,7 +43,7 @@ export function Report({ data }: { data: Row }) {
     );
   }
   return (
-    <>
+    <div class="report">
       <header class="top report-top">
         <Mark />
         <h1>{title}</h1>
@@ -50,7 +53,7 @@ export function Report({ data }: { data: Row }) {
         <ThemeSwitch />
       </header>
       {ready && <Body data={data} />}
-    </>
+    </div>
   );
 }
 

@@ -8,7 +8,7 @@ import { ACTIONS } from "../base/palette";
 import { str } from "../base/rows";
 import { go } from "../base/url";
 import { query } from "../base/http";
-import { rows, serverTime, skew } from "../feed/store";
+import { offline, rows, serverTime, skew } from "../feed/store";
 import { useTopics, type Detail } from "../feed/wants";
 import { fit, follow, listen } from "./input";
 import type { Hit, StreamModel } from "./model";
@@ -50,6 +50,7 @@ class Stage {
   readonly picture: Picture;
   readonly source: Source;
   private frame = 0;
+  private lanes = 0;
   private stops: (() => void)[] = [];
   model: StreamModel;
 
@@ -66,6 +67,7 @@ class Stage {
     const box = new ResizeObserver(() => this.measure());
     box.observe(canvas.parentElement ?? canvas);
     this.stops.push(() => box.disconnect());
+    if (offline.value) fit(this.picture, this.source.live);
     this.stops.push(effect(() => this.surround()));
     this.stops.push(effect(() => void (serverTime.value && this.picture.window.live && this.redraw())));
     this.stops.push(
@@ -108,6 +110,12 @@ class Stage {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
     const { picture, source } = this;
+    // Lanes show once something ran on them.
+    if (source.live.lanes.size !== this.lanes) {
+      this.lanes = source.live.lanes.size;
+      this.surround();
+      return;
+    }
     const view = picture.window;
     view.follow(source.live, Date.now() + skew.seconds * 1000);
     if (this.live.peek() !== view.live) this.live.value = view.live;
@@ -174,6 +182,7 @@ export function TaskStream(props: StreamProps) {
     stage.current = made;
     void made.source.askBounds().then(({ last }) => {
       const ago = last > 0 ? Date.now() / 1000 + skew.seconds - last : 0;
+      if (offline.value) return;
       if (ago > BACK_MOST_S - 60) made.picture.window.show((last - 30) * 1000, (last + 1) * 1000);
       span.value = Math.max(60, Math.min(BACK_MOST_S, Math.ceil((ago + 60) / 60) * 60));
       made.redraw();
@@ -215,9 +224,11 @@ export function TaskStream(props: StreamProps) {
         <button type="button" title="All that is held (0)" onClick={use((s) => fit(s.picture, s.source.live))}>
           All
         </button>
+{!offline.value && (
         <button type="button" title="Follow the present (F)" aria-pressed={live.value} onClick={use((s) => follow(s.picture))}>
           Live
         </button>
+)}
         </div>
       </div>
     </div>

@@ -2,7 +2,7 @@
 import { getBytes, getJson, query } from "../base/http";
 import { asRow, num, str } from "../base/rows";
 import { decodeBlock } from "../feed/block";
-import { onBlock } from "../feed/store";
+import { offline, onBlock } from "../feed/store";
 import { StreamModel, type Hit } from "./model";
 
 /** Most keys remembered for hovering. */
@@ -44,6 +44,7 @@ export class Source {
 
   /** When the scheduler's record begins and ends. Unit: s since the epoch; 0 for never. */
   async askBounds(): Promise<{ first: number; last: number }> {
+    if (offline.value) return this.bounds;
     try {
       const said = asRow(await getJson("api/stream/bounds"));
       this.bounds = { first: num(said, "first"), last: num(said, "last") };
@@ -55,7 +56,7 @@ export class Source {
 
   /** The model to draw for a span, and a request for a better one if this is too coarse or too short. Unit: ms. */
   modelFor(from: number, to: number, px: number, isLive: boolean): StreamModel {
-    if (isLive) return this.live;
+    if (isLive || offline.value) return this.live;
     const better = this.fine && from >= this.fineFrom && to <= this.fineTo && this.finePx <= px * 2;
     if (better && this.fine) return this.fine;
     const coarse = this.live.px > px * 2;
@@ -92,7 +93,7 @@ export class Source {
   /** Key, prefix and worker of a rectangle; asked once. Null if the server has dropped it. */
   async name(hit: Hit): Promise<Named | null> {
     const held = this.keys.get(hit.id);
-    if (held) return held;
+    if (held || offline.value) return held ?? null;
     try {
       const said = asRow(await getJson(query("api/rect", { id: hit.id })));
       const named = { key: str(said, "key"), prefix: str(said, "prefix"), worker: str(said, "worker") };

@@ -35,8 +35,9 @@ export function orderLanes(lanes: Rows, filter: Filter, holds: (lane: number) =>
   for (const [id, row] of lanes) {
     const lane = Number(id);
     const worker = str(row, "worker");
+    // A scheduler that does not say which lanes are in use shows those that something ran on.
+    if (!Number.isInteger(lane) || (row.alive !== true && !holds(lane))) continue;
     const alive = row.alive !== false;
-    if (!Number.isInteger(lane) || (!alive && !holds(lane))) continue;
     if (filter.worker !== "" && filter.worker !== worker && filter.worker !== str(row, "name")) continue;
     all.push({ lane, worker, name: str(row, "name") || worker, host: str(row, "host"), thread: num(row, "n"), alive });
   }

@@ -29,7 +29,7 @@ export function Bars({ rows, most, empty }: { rows: readonly BarRow[]; most?: nu
   const sum = (row: BarRow): number => row.parts.reduce((all, part) => all + Math.max(0, part.value), 0);
   const scale = most ?? Math.max(1e-9, ...rows.map(sum));
   return (
-    <div class="bars" tabIndex={0} role="region" aria-label="Bars">
+    <div class="bars" tabIndex={0} role="group" aria-label="Bars">
       {rows.slice(0, ROWS_MAX).map((row) => (
         <div class={`bar-row${row.dim ? " dim" : ""}`} key={row.id}>
           <span class="bar-label" title={row.label}>

@@ -14,6 +14,8 @@ export interface Column<T> {
   readonly num?: boolean;
   /** Names that may be long give way before figures do. */
   readonly wide?: boolean;
+  /** Holds buttons: its head is only read aloud, and sorts nothing. */
+  readonly buttons?: boolean;
 }
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- a table of anything; its columns know what
@@ -51,12 +53,19 @@ export function Table<T>(spec: TableSpec<T>) {
     sort.value = Math.abs(sort.value) === at ? -sort.value : num ? -at : at;
   };
   return (
-    <div class="table-box" tabIndex={0} role="region" aria-label={spec.caption}>
+    <div class="table-box" tabIndex={0} role="group" aria-label={spec.caption}>
       <table>
         <caption class="sr">{spec.caption}</caption>
         <thead>
           <tr>
             {spec.columns.map((head, index) => {
+              if (head.buttons) {
+                return (
+                  <th key={head.label}>
+                    <span class="sr">{head.label}</span>
+                  </th>
+                );
+              }
               const at = Math.abs(sort.value) === index + 1 ? Math.sign(sort.value) : 0;
               return (
                 <th key={head.label} class={head.num ? "num" : ""} aria-sort={at === 0 ? undefined : at > 0 ? "ascending" : "descending"}>
