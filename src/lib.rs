@@ -28,6 +28,7 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod door;
+pub mod feed;
 pub mod fleet;
 pub mod graph;
 pub mod host;

@@ -587,6 +587,15 @@ fn ask_through(link: Link) -> http::AskCluster {
             Ask::Counts => Question::Counts,
             Ask::Metrics => Question::Metrics,
             Ask::Workers => Question::Workers,
+            Ask::Task(_)
+            | Ask::Worker(_)
+            | Ask::Tasks { .. }
+            | Ask::Find { .. }
+            | Ask::Rect(_)
+            | Ask::IdleSince
+            | Ask::AdaptiveTarget => {
+                return Box::pin(async { Err(NoAnswer("only its own pages know that".to_owned())) });
+            }
         };
         Box::pin(async move { link.ask(question).await.map_err(|why| NoAnswer(why.to_string())) })
     })

@@ -12,6 +12,7 @@ mod listen;
 mod logging;
 mod members;
 mod notify;
+mod pages;
 mod pyenv;
 mod pymake;
 mod run;

@@ -1,21 +1,19 @@
 //! The role `rask scheduler`: one cluster's scheduler, with its pages and its control socket.
 
 use std::fs::{self, DirBuilder};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::listen::{self, Where};
+use super::pages::{self, Pages};
 use super::worker::PidFile;
 use super::{Failure, Loaded, Signals, block_on, pyenv, settings, state};
 use crate::cluster::{self, Ask, Control, NO_PYTHON, Ready, RunError, SchedulerOpts, Steer, TlsFiles};
 use crate::config::{self, Config};
-use crate::http::{self, NoAnswer, Pages};
 use crate::link::{self, Hello, Inbound, Question};
 use crate::supervise::ProcessId;
 
@@ -64,6 +62,10 @@ pub struct SchedulerArgs {
     pub served_dashboard_port: Option<u16>,
     /// Refuse plain connections of other users.
     pub same_user: bool,
+    /// Serve the pages on this Unix socket, for the appliance.
+    pub http_socket: Option<PathBuf>,
+    /// Serve the page's files from this folder.
+    pub web_dir: Option<PathBuf>,
 }
 
 /// Runs one scheduler until it ends or a signal comes.
@@ -90,12 +92,19 @@ async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Res
     let _link = args.control_socket.as_deref().map(|path| listen_for_appliance(path, &control)).transpose()?;
     // Clients take it for granted that there is a port, so as with Dask one is served without a dashboard too.
     let address = args.dashboard_address.as_deref().unwrap_or("127.0.0.1:0");
-    let pages = match args.served_dashboard_port {
+    let tcp = match args.served_dashboard_port {
         Some(_) => None,
-        None => Some(serve_pages(address, &control).await?),
+        None => Some(pages::listen(address)?),
     };
-    opts.dashboard_port = pages.map(|at| at.port()).or(args.served_dashboard_port);
-    let dashboard = pages.filter(|_| args.dashboard_address.is_some());
+    let at = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
+    let _pages = pages::serve(Pages {
+        control: control.clone(),
+        tcp,
+        socket: args.http_socket.clone(),
+        web_dir: args.web_dir.clone(),
+    })?;
+    opts.dashboard_port = at.map(|at| at.port()).or(args.served_dashboard_port);
+    let dashboard = at.filter(|_| args.dashboard_address.is_some());
     let (default_host, limits_goodbye) = (opts.listen.first().and_then(|spec| spec.host), GOODBYE);
     tokio::spawn(announce(when_ready, dashboard, default_host));
     let mut running = std::pin::pin!(cluster::run_scheduler(opts));
@@ -267,43 +276,6 @@ fn control_of(what: Question, reply: oneshot::Sender<String>) -> Option<Control>
         Question::Group | Question::Grow { .. } | Question::StopWorkers { .. } => return None,
     };
     Some(Control::Ask { what, reply })
-}
-
-/// Serves the pages of a stand-alone scheduler; on another port if the wanted one is taken, as Dask does.
-async fn serve_pages(address: &str, control: &mpsc::Sender<Control>) -> Result<SocketAddr, Failure> {
-    let (host, port) = listen::dashboard(address)?;
-    let host = host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let failed =
-        |why: std::io::Error| Failure::world(format!("cannot listen for the dashboard on {host}:{port}: {why}"));
-    let listener = match TcpListener::bind((host, port)).await {
-        Err(why) if why.kind() == std::io::ErrorKind::AddrInUse => {
-            tracing::warn!("port {port} for the dashboard is in use; taking another");
-            TcpListener::bind((host, 0)).await.map_err(failed)?
-        }
-        other => other.map_err(failed)?,
-    };
-    let at = listener.local_addr().map_err(failed)?;
-    let control = control.clone();
-    let ask: http::AskCluster = Arc::new(move |what| {
-        let control = control.clone();
-        Box::pin(async move {
-            let gone = || NoAnswer("it is stopping".to_owned());
-            let (reply, answer) = oneshot::channel();
-            control.send(Control::Ask { what, reply }).await.map_err(|_| gone())?;
-            answer.await.map_err(|_| gone())
-        })
-    });
-    let facts = vec![("rask scheduler".to_owned(), env!("CARGO_PKG_VERSION").to_owned())];
-    let router = http::router(Pages { ask: Some(ask), facts: Arc::new(facts) });
-    tokio::spawn(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(http::serve_stream(router.clone(), stream))),
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    });
-    Ok(at)
 }
 
 /// Every worker and client needs a descriptor or more.

@@ -89,6 +89,12 @@ pub(super) struct Scheduler {
     /// The appliance serves the pages, on this port
     #[arg(long, hide = true)]
     served_dashboard_port: Option<u16>,
+    /// Serve the pages on this Unix socket, for the appliance
+    #[arg(long, hide = true)]
+    http_socket: Option<PathBuf>,
+    /// Serve the page's files from this folder, to develop it
+    #[arg(long, hide = true, value_name = "DIR")]
+    web_dir: Option<PathBuf>,
     /// Arguments of preloaded modules
     #[arg(hide = true)]
     preload_argv: Vec<String>,
@@ -124,6 +130,8 @@ impl Scheduler {
             control_socket: self.control_socket,
             served_dashboard_port: self.served_dashboard_port,
             same_user: self.same_user,
+            http_socket: self.http_socket,
+            web_dir: self.web_dir,
         })
     }
 }

@@ -116,6 +116,11 @@ impl Desk {
         self.pool.close();
     }
 
+    /// How much waits in the inbox.
+    pub(super) fn waiting(&self) -> usize {
+        self.inbox.max_capacity().saturating_sub(self.inbox.capacity())
+    }
+
     /// The clock that the driver lives by.
     pub(super) const fn clock(&self) -> Clock {
         self.clock

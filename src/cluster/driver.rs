@@ -14,9 +14,11 @@ use super::desk::{ConnId, Desk, Inbound, Line};
 use super::graphs::Graphs;
 use super::hooks::Hooks;
 use super::metadata::Metadata;
+use super::notes::Notes;
 use super::opts::Keep;
 use super::progress::Tracker;
 use super::publish::Barriers;
+use super::rects::Rects;
 use super::ring::TaskStream;
 use super::rpc::info::TaskNotes;
 use super::topics::Topics;
@@ -107,6 +109,15 @@ pub(super) enum Waiting {
     Registration(Box<Joining>),
 }
 
+/// A line of the scheduler's own log.
+#[derive(Clone, Debug)]
+pub(super) struct LogLine {
+    /// Unit: seconds since the epoch.
+    pub at_secs: f64,
+    pub level: Text,
+    pub text: Text,
+}
+
 /// Counters for `/metrics`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {
@@ -163,7 +174,16 @@ pub(super) struct Driver {
     pub hooks: Hooks,
     pub progress: SeededMap<ConnId, Tracker>,
     pub barriers: Barriers,
-    pub logs: VecDeque<(Text, Text)>,
+    pub logs: VecDeque<LogLine>,
+    /// Lines so far, forgotten ones included.
+    pub log_count: u64,
+    /// What every thread did.
+    pub rects: Rects,
+    /// What heartbeats and failures told.
+    pub notes: Notes,
+    /// Who inside this process waits for a request's answer.
+    pub inner_calls: SeededMap<ConnId, oneshot::Sender<Outcome>>,
+    pub next_inner: ConnId,
     pub totals: Totals,
     /// `versions` of pyhost's interpreter, once known.
     pub versions: Option<Value>,
@@ -215,7 +235,7 @@ pub(super) struct Parts {
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
         let limits = parts.desk.limits();
-        let (topic_events, runs) = (parts.keep.topic_events, parts.keep.runs);
+        let (topic_events, runs, rects) = (parts.keep.topic_events, parts.keep.runs, parts.keep.rectangles);
         Self {
             graph_part_tasks: usize::try_from(limits.graph_part_tasks).unwrap_or(usize::MAX).max(1),
             sched: parts.sched,
@@ -243,6 +263,11 @@ impl Driver {
             progress: SeededMap::default(),
             barriers: Barriers::default(),
             logs: VecDeque::new(),
+            log_count: 0,
+            rects: Rects::new(rects),
+            notes: Notes::default(),
+            inner_calls: SeededMap::default(),
+            next_inner: ConnId::MAX,
             totals: Totals::default(),
             versions: None,
             versions_asked: false,
@@ -443,8 +468,16 @@ impl Driver {
             self.logs.pop_front();
         }
         if self.keep.log_lines > 0 {
-            self.logs.push_back(("WARNING".into(), text));
+            self.logs.push_back(LogLine { at_secs: self.clock.wall(), level: "WARNING".into(), text });
         }
+        self.log_count = self.log_count.saturating_add(1);
+    }
+
+    /// Lines of the log from number `after` on.
+    pub(super) fn log_lines_since(&self, after: u64) -> Vec<(u64, f64, (Text, Text))> {
+        let first = self.log_count.saturating_sub(self.logs.len() as u64);
+        let numbered = self.logs.iter().zip(first..).filter(|(_, number)| *number >= after);
+        numbered.map(|(line, number)| (number, line.at_secs, (line.level.clone(), line.text.clone()))).collect()
     }
 
     /// The request/reply side of a connection, if that is what it is.

@@ -5,6 +5,8 @@
 use std::fmt::Write as _;
 
 use super::driver::Driver;
+use super::explain;
+use super::listing;
 use super::opts::{Answered, Ask};
 use super::rpc::control::DEFAULT_TARGET_SECS;
 use super::rpc::info;
@@ -18,6 +20,18 @@ pub(super) fn answer(driver: &Driver, what: &Ask) -> Answered {
         Ask::Identity => json(&info::identity(driver, None)).to_string(),
         Ask::Counts => json(&counts(driver)).to_string(),
         Ask::Metrics => metrics(driver),
+        Ask::Task(key) => text(explain::task(driver, key)),
+        Ask::Worker(address) => text(listing::worker(driver, address)),
+        Ask::Tasks { filter, offset, max } => listing::tasks(driver, filter, *offset, *max).to_string(),
+        Ask::Find { text, max } => listing::find(driver, text, *max).to_string(),
+        Ask::Rect(number) => text(listing::rect(driver, *number)),
+        Ask::IdleSince => {
+            let since = driver.sched.idle_since_us().map(|us| driver.clock.started_wall() + us as f64 / 1e6);
+            serde_json::json!({"idle_since": since}).to_string()
+        }
+        Ask::AdaptiveTarget => {
+            serde_json::json!({"workers": driver.sched.adaptive_target(DEFAULT_TARGET_SECS)}).to_string()
+        }
         Ask::Workers => {
             let workers: Vec<Value> = driver
                 .sched
@@ -28,6 +42,24 @@ pub(super) fn answer(driver: &Driver, what: &Ask) -> Answered {
             json(&Value::map([("num_workers", workers.len().into()), ("workers", Value::Array(workers))])).to_string()
         }
     }
+}
+
+/// Nothing as no text: whoever asked says what was not found.
+fn text(found: Option<serde_json::Value>) -> Answered {
+    found.map_or_else(String::new, |found| found.to_string())
+}
+
+/// A name as it can stand in the query of an address.
+pub(super) fn url_text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            // Writing to a String can't fail.
+            _ => drop(write!(out, "%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// The numbers of `/json/counts.json`.
@@ -258,6 +290,12 @@ fn put_semaphores(text: &mut String, driver: &Driver) {
         (gauge, "semaphore_active_leases", "Leases taken per semaphore", column(|view| view.active as f64)),
         (gauge, "semaphore_pending_leases", "Leases waited for per semaphore", column(|view| view.pending as f64)),
         (counter, "semaphore_acquire", "Leases given so far per semaphore", column(|view| view.acquired as f64)),
+        (
+            gauge,
+            "semaphore_average_pending_lease_time_s",
+            "Moving average of the seconds that leases were waited for, per semaphore",
+            column(|view| view.pending_secs),
+        ),
         (counter, "semaphore_release", "Leases given back so far per semaphore", column(|view| view.released as f64)),
     ];
     for (kind, name, help, samples) in families {

@@ -12,16 +12,22 @@ mod desk;
 mod driver;
 mod dump;
 mod effects;
+mod explain;
 mod gather;
 mod graphs;
 mod hooks;
 mod http;
+mod listing;
+mod look;
 mod metadata;
+mod notes;
 mod opts;
+mod picture;
 mod profile;
 mod progress;
 mod publish;
 mod rebalance;
+mod rects;
 mod replicate;
 mod report;
 mod ring;
@@ -36,7 +42,14 @@ mod translate;
 mod versions;
 mod workers;
 
+pub use crate::sched::TaskFilter;
+pub use notes::{Cause, Speed};
 pub use opts::{
     Answered, Ask, Control, Keep, ListenSpec, NO_PYTHON, Ready, RunError, SchedulerOpts, Scheme, Steer, TlsFiles,
 };
+pub use picture::{
+    ClientPicture, GroupPicture, Look, NodePicture, Numbered, Picture, PrefixPicture, ShufflePicture, Stream, Totals,
+    WorkerPicture,
+};
+pub use rects::{ACTION_NAMES, FAILED, Lane, RectChunk};
 pub use serve::run_scheduler;

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::base::{Blame, Limits, Text};
-use crate::sched::SchedConfig;
+use super::picture::{Look, Picture, Stream};
+use crate::base::{Blame, Limits, Text, Value};
+use crate::sched::{SchedConfig, TaskFilter};
 
 /// What is said, at the start and to whoever needs it, when no interpreter was found.
 pub const NO_PYTHON: &str = "no Python with dask and distributed was found for this scheduler: collections, HighLevelGraphs, \
@@ -66,13 +67,21 @@ pub struct Keep {
     pub log_lines: usize,
     /// Runs of the task stream (`distributed.scheduler.dashboard.tasks.task-stream-length`).
     pub runs: usize,
+    /// Rectangles of the pages' task stream. About 50 bytes each, their share of a key included.
+    pub rectangles: usize,
     /// How long events of a client or worker outlive it (`distributed.scheduler.events-cleanup-delay`). Unit: seconds.
     pub events_cleanup_secs: f64,
 }
 
 impl Default for Keep {
     fn default() -> Self {
-        Self { topic_events: 1_000, log_lines: 10_000, runs: 100_000, events_cleanup_secs: 3_600.0 }
+        Self {
+            topic_events: 1_000,
+            log_lines: 10_000,
+            runs: 100_000,
+            rectangles: 1_000_000,
+            events_cleanup_secs: 3_600.0,
+        }
     }
 }
 
@@ -154,6 +163,29 @@ pub enum Control {
     /// A connection that was accepted elsewhere. Nothing was read from it: look at its first bytes as a listener
     /// that takes every scheme would. The peer's user was checked.
     Connection(TcpStream),
+    /// A picture for the pages, taken at once. What it asks for is bounded.
+    Look {
+        /// Which parts.
+        look: Look,
+        /// Takes the picture; may be gone.
+        reply: oneshot::Sender<Box<Picture>>,
+    },
+    /// A request as a Dask client would send it, with its `op`; answered when it is done.
+    Request {
+        /// The request's map.
+        body: Value,
+        /// Takes the value or the text of the exception; may be gone.
+        reply: oneshot::Sender<Result<Value, String>>,
+    },
+    /// Rectangles of the task stream between two times.
+    Rects {
+        /// Unit: milliseconds since the epoch.
+        from_ms: f64,
+        /// See `from_ms`.
+        to_ms: f64,
+        /// Takes them, with all threads and prefixes.
+        reply: oneshot::Sender<Box<Stream>>,
+    },
     /// Tell workers and clients, then end. The same as `SIGTERM`.
     Stop,
 }
@@ -169,6 +201,32 @@ pub enum Ask {
     Metrics,
     /// `/api/v1/get_workers`, as JSON: `{"num_workers": n, "workers": [{"name", "address"}]}`.
     Workers,
+    /// One task with everything that decides its fate, as JSON; empty when it is unknown.
+    Task(Text),
+    /// One worker with its metrics and what it runs and holds, as JSON; empty when it is unknown.
+    Worker(Text),
+    /// Tasks that pass a filter: `{"total", "tasks"}`. Looks at every task.
+    Tasks {
+        /// Which ones.
+        filter: TaskFilter,
+        /// Where to begin.
+        offset: usize,
+        /// Most that are listed.
+        max: usize,
+    },
+    /// Tasks, workers and prefixes whose names contain a text. Looks at every task.
+    Find {
+        /// The text.
+        text: Text,
+        /// Most of each kind.
+        max: usize,
+    },
+    /// One rectangle of the task stream by its number; empty when it is no longer kept.
+    Rect(u64),
+    /// `{"idle_since": secs or null}`: `/api/v1/check_idle`.
+    IdleSince,
+    /// `{"workers": n}`: `/api/v1/adaptive_target`.
+    AdaptiveTarget,
 }
 
 /// A supervisor's wishes. Answers are JSON.

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -19,7 +19,9 @@ use super::conn;
 use super::desk::{Desk, INBOX_MAX, Inbound};
 use super::driver::{Driver, Identity, Parts};
 use super::http;
+use super::look;
 use super::opts::{Control, ListenSpec, Ready, RunError, SchedulerOpts, TlsFiles};
+use super::picture::Stream;
 use super::rpc::{args, info, python};
 use super::steer;
 use crate::base::{Limits, Text, Value};
@@ -165,6 +167,19 @@ fn on_control(
             drop(reply.send(http::answer(driver, &what)));
         }
         Some(Control::Steer { what, reply }) => drop(reply.send(steer::answer(driver, &what))),
+        Some(Control::Look { look, reply }) => drop(reply.send(Box::new(look::picture(driver, &look)))),
+        Some(Control::Rects { from_ms, to_ms, reply }) => {
+            let chunks = driver.rects.between(from_ms, to_ms);
+            drop(reply.send(Box::new(Stream { chunks, ..look::stream(driver, 0) })));
+        }
+        Some(Control::Request { body, reply }) => {
+            let (answer, answered) = oneshot::channel();
+            driver.on_inner_request(body, answer);
+            tokio::spawn(async move {
+                let Ok(outcome) = answered.await else { return };
+                drop(reply.send(outcome.map_err(|failure| failure_text(&failure))));
+            });
+        }
         Some(Control::Connection(stream)) => {
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             match stream {

@@ -146,9 +146,9 @@ impl Driver {
             Some(address) => self.worker_at(address).unwrap_or(worker),
             None => worker,
         };
-        let facts = if self.task_stream.is_recording() { Some(RunFacts::of(&item.op)) } else { None };
+        let facts = RunFacts::of(&item.op);
         match worker_event(worker, item.op) {
-            Ok(event @ (Event::TaskFinished { .. } | Event::TaskErred { .. })) => self.apply_run(worker, event, facts),
+            Ok(event @ (Event::TaskFinished { .. } | Event::TaskErred { .. })) => self.apply_run(worker, event, &facts),
             Ok(event) => self.apply(event),
             Err(StreamOp::KeepAlive) => {}
             Err(StreamOp::LogEvent { topic, msg }) => self.on_worker_log(worker, &topic, msg),

@@ -22,6 +22,8 @@ pub struct Topics {
 #[derive(Debug, Default)]
 struct Topic {
     events: VecDeque<(f64, Value)>,
+    /// Events so far, forgotten ones included.
+    count: u64,
     /// Names of clients. A client that reconnects subscribes anew.
     subscribers: BTreeSet<Text>,
 }
@@ -42,6 +44,7 @@ impl Topics {
         if kept > 0 {
             entry.events.push_back((at_secs, message.clone()));
         }
+        entry.count = entry.count.saturating_add(1);
         entry.subscribers.iter().cloned().collect()
     }
 
@@ -83,6 +86,15 @@ impl Topics {
     /// `[[time, message], ...]` of one topic, oldest first; empty for an unknown one.
     pub fn events(&self, topic: &str) -> Value {
         self.by_name.get(topic).map_or_else(|| Value::Array(Vec::new()), Topic::to_value)
+    }
+
+    /// Events of a topic from number `after` on, each with its number and time.
+    pub fn since(&self, topic: &str, after: u64) -> Vec<(u64, f64, Value)> {
+        let Some(topic) = self.by_name.get(topic) else { return Vec::new() };
+        let first = topic.count.saturating_sub(topic.events.len() as u64);
+        let numbered = topic.events.iter().zip(first..).map(|((at, message), number)| (number, *at, message));
+        let later = numbered.skip_while(|(number, _, _)| *number < after);
+        later.map(|(number, at, message)| (number, at, message.clone())).collect()
     }
 
     /// `{topic: events}` of every topic that has events.

@@ -1,16 +1,21 @@
 //! Workers and nannies: how they register, beat, finish runs and leave, and what is kept of them besides scheduling.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tracing::info;
 
 use super::desk::ConnId;
 use super::driver::{Call, Driver, Outcome, Role, Waiting};
+use super::notes::Failed;
+use super::rects::Ran;
 use super::ring::Run;
 use super::translate::{RunFacts, action_name, raise};
-use crate::base::{Text, Value, WorkerId};
+use crate::base::{Failure, Key, Text, Value, WorkerId, key_prefix};
 use crate::net::{Address, Outbox, Pace};
-use crate::sched::{Answer, Event, Finished, Heartbeat, StartStop, WorkerHello, WorkerStatus, heartbeat_interval_secs};
+use crate::sched::{
+    Answer, Erred, Event, Finished, Heartbeat, StartStop, WorkerHello, WorkerStatus, heartbeat_interval_secs,
+};
 
 /// A registered worker's connection, and what it said of itself.
 #[derive(Debug)]
@@ -26,7 +31,7 @@ pub(super) struct WorkerLink {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
     /// `metrics` of its last heartbeat.
-    pub metrics: Value,
+    pub metrics: Arc<Value>,
     pub services: Value,
     pub local_directory: Value,
     pub versions: Value,
@@ -36,6 +41,8 @@ pub(super) struct Facts {
     pub last_seen: f64,
     /// Its clock minus ours. Unit: seconds.
     pub time_delay: f64,
+    /// What its threads were busy with at the last heartbeat, and for how many seconds.
+    pub executing: Vec<(Key, f64)>,
 }
 
 /// A worker whose registration the scheduler is looking at.
@@ -83,13 +90,14 @@ impl Driver {
         let field = |name: &str| body.get(name).unwrap_or(&nil);
         let text = |name: &str| field(name).as_str().map(Text::from);
         let facts = Facts {
-            metrics: field("metrics").clone(),
+            metrics: Arc::new(field("metrics").clone()),
             services: field("services").clone(),
             local_directory: field("local_directory").clone(),
             versions: field("versions").clone(),
             extra: field("extra").clone(),
             last_seen: self.clock.wall(),
             time_delay: field("now").as_f64().map_or(0.0, |theirs| self.clock.wall() - theirs),
+            executing: Vec::new(),
         };
         let name = match field("name") {
             Value::Nil => Value::Str(address.clone()),
@@ -183,6 +191,8 @@ impl Driver {
         info!(worker = %address, expected, "worker removed");
         self.totals.workers_removed += 1;
         self.desk.forget(address);
+        self.rects.forget_worker(worker);
+        self.notes.forget_worker(address);
         let stimulus = Value::map([("stimulus_id", self.stimulus.to_string().into())]);
         self.hook("remove_worker", vec![Value::Str(address.clone())], stimulus);
         self.tell_watchers(&Value::Array(vec!["remove".into(), Value::Str(address.clone())]));
@@ -230,6 +240,9 @@ impl Driver {
         {
             link.facts.time_delay = now - theirs;
         }
+        if let (Some(extensions), Some(view)) = (body.get("extensions"), self.sched.worker(worker)) {
+            self.notes.on_extensions(view.address, extensions);
+        }
         self.take_metrics(worker, body.get("metrics"), body.get("executing"));
         let workers = self.sched.counts().workers.max(1);
         Ok(Value::map([
@@ -241,22 +254,27 @@ impl Driver {
 
     /// Hands what a heartbeat measured to the scheduler and keeps it for those who look.
     fn take_metrics(&mut self, worker: WorkerId, metrics: Option<&Value>, executing: Option<&Value>) {
-        let now = self.clock.wall();
+        let (now, workers) = (self.clock.wall(), self.workers.len());
         let Some(link) = self.workers.get_mut(&worker) else { return };
         link.facts.last_seen = now;
         if let Some(metrics) = metrics {
-            link.facts.metrics = metrics.clone();
+            link.facts.metrics = Arc::new(metrics.clone());
         }
-        let metrics = &link.facts.metrics;
+        let metrics = link.facts.metrics.clone();
+        if let Some(view) = self.sched.worker(worker) {
+            self.notes.on_metrics(view.address, &metrics, workers);
+        }
         let size = |value: Option<&Value>| value.and_then(Value::as_f64).map_or(0, |bytes| bytes.max(0.0) as u64);
         let spilled = |part: &str| size(metrics.get("spilled_bytes").and_then(|spilled| spilled.get(part)));
+        let executing: Vec<(Key, f64)> = executing
+            .and_then(Value::fields)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|(key, secs)| Some((key.as_key()?, secs.as_f64()?)))
+            .collect();
+        link.facts.executing.clone_from(&executing);
         let beat = Heartbeat {
-            executing: executing
-                .and_then(Value::fields)
-                .unwrap_or_default()
-                .iter()
-                .filter_map(|(key, secs)| Some((key.as_key()?, secs.as_f64()?)))
-                .collect(),
+            executing,
             bandwidth: metrics.get("bandwidth").and_then(|all| all.get("total")).and_then(Value::as_f64),
             memory: size(metrics.get("memory")),
             spilled_memory: spilled("memory"),
@@ -269,12 +287,18 @@ impl Driver {
     // ---- finished runs --------------------------------------------------------------------------------------
 
     /// Steps the end of a run, and keeps a record of it for those who asked.
-    pub(super) fn apply_run(&mut self, worker: WorkerId, event: Event, facts: Option<RunFacts>) {
-        let record = facts.and_then(|facts| self.run_record(worker, &event, &facts));
+    pub(super) fn apply_run(&mut self, worker: WorkerId, event: Event, facts: &RunFacts) {
+        let record = if self.task_stream.is_recording() { self.run_record(worker, &event, facts) } else { None };
+        self.record_rects(worker, &event, facts);
+        let failed = self.failed_of(worker, &event);
         let noted = if self.task_notes.is_empty() && self.progress.is_empty() { None } else { ended(&event) };
         self.apply(event);
         if !self.sched.run_counted() {
+            self.rects.undo();
             return;
+        }
+        if let Some(failed) = failed {
+            self.note_failure(failed);
         }
         if let Some(run) = record {
             self.task_stream.push(run);
@@ -285,6 +309,43 @@ impl Driver {
             }
             self.task_notes.on_ended(&key, metadata, state);
         }
+    }
+
+    /// Notes what a run spent its time on. Taken back if the scheduler says that the run is old news.
+    fn record_rects(&mut self, worker: WorkerId, event: &Event, facts: &RunFacts) {
+        let (key, spans, failed) = match event {
+            Event::TaskFinished { done, .. } => (&done.key, &done.startstops, false),
+            Event::TaskErred { erred, .. } => (&erred.key, &facts.spans, true),
+            _ => return,
+        };
+        let prefix = self.sched.prefix_index(key).unwrap_or(u32::MAX);
+        let (sched, thread) = (&self.sched, facts.thread);
+        self.rects.push(&Ran { worker, thread, key, prefix, failed, spans }, || {
+            let view = sched.worker(worker)?;
+            Some((view.address.clone(), shown(view.name).into(), view.host.clone()))
+        });
+    }
+
+    fn failed_of(&self, worker: WorkerId, event: &Event) -> Option<(Text, Box<Erred>)> {
+        let Event::TaskErred { erred, .. } = event else { return None };
+        Some((self.sched.worker(worker)?.address.clone(), erred.clone()))
+    }
+
+    /// A run failed. It counts as a failure of the task unless the task is tried again.
+    fn note_failure(&mut self, (worker, erred): (Text, Box<Erred>)) {
+        let state = self.sched.task(&erred.key).map(|task| task.state);
+        if state.is_some_and(|state| state != "erred") {
+            return;
+        }
+        let Failure::Remote { exception_text, traceback_text, .. } = &erred.failure else { return };
+        self.notes.on_failed(&Failed {
+            key: &erred.key,
+            prefix: key_prefix(&erred.key).into(),
+            worker,
+            text: exception_text,
+            traceback: traceback_text,
+            at_secs: self.clock.wall(),
+        });
     }
 
     fn run_record(&self, worker: WorkerId, event: &Event, facts: &RunFacts) -> Option<Run> {
@@ -347,7 +408,7 @@ impl Driver {
             ("memory_limit".into(), view.memory_limit.into()),
             ("last_seen".into(), facts.last_seen.into()),
             ("services".into(), facts.services),
-            ("metrics".into(), facts.metrics),
+            ("metrics".into(), (*facts.metrics).clone()),
             ("status".into(), view.status.name().into()),
             ("nanny".into(), view.nanny.cloned().into()),
         ];

@@ -6,6 +6,7 @@ mod limits;
 mod ports;
 mod python;
 mod sizing;
+mod usage;
 
 pub use cgroup::ControlGroup;
 pub use disk::{Disk, existing};
@@ -13,6 +14,7 @@ pub use limits::{Granted, Memory, multicast_interfaces};
 pub use ports::{Holder, holder_of};
 pub use python::{Interpreter, ProbeError, candidates, interpreter_of, looks_complete, packages, probe};
 pub use sizing::{Asked, Group, SizeError, size_group};
+pub use usage::Usage;
 
 use std::fs;
 

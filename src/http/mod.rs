@@ -1,7 +1,13 @@
 //! What is served over HTTP: status page, health, metrics, JSON. No business rules: it asks and shows.
 
+mod api;
+mod assets;
+mod cluster;
+mod dask;
+mod live;
 mod page;
 pub mod peers;
+mod proxy;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,9 +21,11 @@ use futures_util::future::BoxFuture;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use crate::cluster::{Answered, Ask};
+pub use assets::Assets;
+pub use cluster::{Site, cluster_router};
+pub use proxy::{Backends, clusters_router};
 
 /// How a page asks a scheduler, in this process or another.
 pub type AskCluster = Arc<dyn Fn(Ask) -> BoxFuture<'static, Result<Answered, NoAnswer>> + Send + Sync>;
@@ -56,7 +64,10 @@ pub fn router(pages: Pages) -> Router {
 }
 
 /// Serves one connection to its end. Nothing may have been read from it.
-pub async fn serve_stream(router: Router, stream: TcpStream) {
+pub async fn serve_stream<S>(router: Router, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = TowerToHyperService::new(router);
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
     if let Err(why) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {

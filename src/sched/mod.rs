@@ -13,6 +13,7 @@ mod effect;
 mod event;
 mod glue;
 mod graph;
+mod inspect;
 mod place;
 mod queue;
 mod replica;
@@ -34,6 +35,7 @@ pub use event::{
     Action, Actors, AmmAction, Erred, Event, Finished, GraphOpen, Heartbeat, PlacedData, ShuffleRequest, StartStop,
     WorkerHello, WorkerStatus,
 };
+pub use inspect::{GroupView, KeyState, NodeView, TaskDetail, TaskFilter};
 pub use steal::StealTotal;
 pub use stimulus::event_kind;
 pub use timeout::heartbeat_interval_secs;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Scheduler;
-use super::coord::SemaphoreView;
+use super::coord::{CoordView, SemaphoreView};
 use super::effect::Priority;
 use super::event::WorkerStatus;
 use super::task::TaskState;
@@ -415,6 +415,11 @@ impl Scheduler {
     /// Semaphores, for metrics.
     pub fn semaphores(&self) -> Vec<SemaphoreView> {
         self.coord.semaphores()
+    }
+
+    /// Locks, queues and the like, for pages; at most `max`.
+    pub fn coordination(&self, max: usize) -> Vec<CoordView> {
+        self.coord.views(max)
     }
 
     /// Scheduler-wide bandwidth. Unit: bytes per second.

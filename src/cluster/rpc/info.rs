@@ -180,7 +180,9 @@ impl Driver {
 
 fn logs(driver: &Driver, body: &Value) -> Value {
     let newest_first = driver.logs.iter().rev().take(args::count(body, "n").unwrap_or(usize::MAX));
-    let line = |(level, text): &(Text, Text)| Value::Array(vec![Value::Str(level.clone()), Value::Str(text.clone())]);
+    let line = |line: &crate::cluster::driver::LogLine| {
+        Value::Array(vec![Value::Str(line.level.clone()), Value::Str(line.text.clone())])
+    };
     Value::Array(newest_first.map(line).collect())
 }
 

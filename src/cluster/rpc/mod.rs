@@ -16,6 +16,7 @@ pub(super) mod shuffle;
 
 use std::future::Future;
 
+use tokio::sync::oneshot;
 use tracing::debug;
 
 use super::desk::ConnId;
@@ -59,8 +60,25 @@ impl Driver {
         }
     }
 
+    /// A request from inside this process, answered through `reply`.
+    pub(super) fn on_inner_request(&mut self, body: Value, reply: oneshot::Sender<Outcome>) {
+        let Some(op) = body.get("op").and_then(Value::as_str).map(str::to_owned) else { return };
+        // Counted down from the end: connections are counted up from the beginning.
+        self.next_inner = self.next_inner.wrapping_sub(1);
+        let call = Call { conn: self.next_inner, reply: true, close: false };
+        self.inner_calls.insert(call.conn, reply);
+        match self.dispatch(&op, call, body) {
+            Done::Now(outcome) => self.finish(call, outcome),
+            Done::Later => {}
+        }
+    }
+
     /// Answers a request. Nothing happens when the asker is gone.
     pub(super) fn finish(&mut self, call: Call, outcome: Outcome) {
+        if let Some(reply) = self.inner_calls.remove(&call.conn) {
+            // Whoever asked may have gone away.
+            return drop(reply.send(outcome));
+        }
         let Some(line) = self.rpc_line(call.conn) else { return };
         line.busy = false;
         line.core_call = None;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::CoordView;
 use super::desk::{Place, Step};
 use crate::base::{CallId, Key, Value};
 
@@ -60,6 +61,14 @@ impl Events {
                 self.flags.remove(name);
             }
         }
+    }
+
+    /// How each of them stands.
+    pub fn views(&self) -> impl Iterator<Item = CoordView> {
+        self.flags.iter().map(|(name, flag)| {
+            let fields = vec![("is_set", flag.set.into()), ("waiting", flag.waiters.len().into())];
+            CoordView { kind: "event", name: name.clone(), fields }
+        })
     }
 
     /// Lists who waits where; returns the first broken rule.

@@ -141,6 +141,17 @@ fn record(item: &Item, world: &dyn KeyWorld) -> Value {
     Value::Map(fields)
 }
 
+/// One primitive as pages show it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CoordView {
+    /// `lock`, `semaphore`, `event`, `queue`, `variable`, `multilock` or `dataset`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: Key,
+    /// What there is to say of this kind.
+    pub fields: Vec<(&'static str, Value)>,
+}
+
 /// All coordination primitives of a scheduler.
 pub struct Coord {
     desk: Desk,
@@ -342,6 +353,29 @@ impl Coord {
     /// How each semaphore stands, for metrics.
     pub fn semaphores(&self) -> Vec<SemaphoreView> {
         self.semaphores.list()
+    }
+
+    /// How all of them stand, for pages; at most `max`.
+    pub fn views(&self, max: usize) -> Vec<CoordView> {
+        let semaphores = self.semaphores.list().into_iter().map(|view| {
+            let holders = Value::Array(view.holders.iter().map(Key::to_value).collect());
+            let fields = vec![
+                ("leases", view.active.into()),
+                ("max_leases", view.max_leases.into()),
+                ("waiting", view.pending.into()),
+                ("holder", holders),
+            ];
+            // A lock is a semaphore with one lease.
+            CoordView { kind: if view.max_leases == 1 { "lock" } else { "semaphore" }, name: view.name, fields }
+        });
+        semaphores
+            .chain(self.events.views())
+            .chain(self.multi_locks.views())
+            .chain(self.queues.views())
+            .chain(self.variables.views())
+            .chain(self.datasets.views())
+            .take(max)
+            .collect()
     }
 
     /// Every rule that must hold between two requests. Returns the first broken one.

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::CoordView;
 use super::desk::{Place, Step, assertion};
 use crate::base::{CallId, Key, PyError, Value};
 
@@ -36,6 +37,15 @@ pub(super) struct Wanted {
 }
 
 impl MultiLocks {
+    /// How each lock stands: who is first in line holds it.
+    pub fn views(&self) -> impl Iterator<Item = CoordView> {
+        self.lines.iter().map(|(name, line)| {
+            let holder = line.front().map(Key::to_value);
+            let fields = vec![("holder", holder.into()), ("waiting", line.len().saturating_sub(1).into())];
+            CoordView { kind: "multilock", name: name.clone(), fields }
+        })
+    }
+
     pub fn acquire(&mut self, step: &mut Step<'_>, call: CallId, id: Key, wanted: Wanted) {
         let asked = wanted.locks.len();
         let locks: BTreeSet<Key> = wanted.locks.into_iter().collect();

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::CoordView;
 use super::desk::Step;
 use crate::base::{CallId, Key, PyError, Text, Value};
 
@@ -73,6 +74,15 @@ impl Datasets {
         let mut names: Vec<(String, &Key)> = self.by_name.keys().map(|name| (name.to_string(), name)).collect();
         names.sort();
         Value::Array(names.into_iter().map(|(_, name)| name.to_value()).collect())
+    }
+
+    /// How each of them stands.
+    pub fn views(&self) -> impl Iterator<Item = CoordView> {
+        self.by_name.iter().map(|(name, dataset)| CoordView {
+            kind: "dataset",
+            name: name.clone(),
+            fields: vec![("size", dataset.keys.len().into())],
+        })
     }
 
     /// Nil for a name that nobody published.

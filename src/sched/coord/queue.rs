@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::desk::{Place, Step, Target, Timer, timed_out};
-use super::{Batch, Item, KeyWorld, record};
+use super::{Batch, CoordView, Item, KeyWorld, record};
 use crate::base::{CallId, Key, Now, PyError, Text, Value};
 
 #[derive(Default)]
@@ -135,6 +135,19 @@ pub(super) struct Queues {
 }
 
 impl Queues {
+    /// How each of them stands.
+    pub fn views(&self) -> impl Iterator<Item = CoordView> {
+        self.by_name.iter().map(|(name, queue)| {
+            let fields = vec![
+                ("size", queue.items.len().into()),
+                ("maxsize", queue.maxsize.into()),
+                ("waiting", queue.getters.len().saturating_add(queue.putters.len()).into()),
+                ("users", queue.users.into()),
+            ];
+            CoordView { kind: "queue", name: name.clone(), fields }
+        })
+    }
+
     pub fn create(&mut self, step: &mut Step<'_>, call: CallId, name: Key, maxsize: usize) {
         let queue = self.by_name.entry(name).or_insert_with(|| Queue { maxsize, ..Queue::default() });
         queue.users = queue.users.saturating_add(1);

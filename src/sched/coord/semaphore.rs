@@ -14,18 +14,20 @@ struct Semaphore {
     lease_timeout: Option<f64>,
     /// When each lease was last refreshed.
     leases: BTreeMap<Key, Now>,
-    /// Calls in line, each with the lease it wants.
-    pending: VecDeque<(CallId, Key)>,
+    /// Calls in line, each with the lease it wants and since when.
+    pending: VecDeque<(CallId, Key, Now)>,
     /// When leases are looked over next.
     looked_over: Option<Now>,
     /// Leases given so far, also those that were asked for again.
     acquired: u64,
     /// Leases given back so far.
     released: u64,
+    /// Moving average of how long a call was in line. Unit: seconds.
+    pending_secs: f64,
 }
 
 /// A semaphore as metrics show it. Source: `distributed/semaphore.py`, `SemaphoreExtension.metrics`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SemaphoreView {
     /// Its name.
     pub name: Key,
@@ -39,6 +41,10 @@ pub struct SemaphoreView {
     pub acquired: u64,
     /// Leases given back since it was made.
     pub released: u64,
+    /// Moving average of the time in line, each call weighing half. Unit: seconds.
+    pub pending_secs: f64,
+    /// Who holds a lease: some of the lease ids.
+    pub holders: Vec<Key>,
 }
 
 impl Semaphore {
@@ -50,7 +56,8 @@ impl Semaphore {
     /// Gives free leases to those first in line.
     fn serve(&mut self, step: &mut Step<'_>) {
         while self.has_room() {
-            let Some((call, lease)) = self.pending.pop_front() else { return };
+            let Some((call, lease, since)) = self.pending.pop_front() else { return };
+            self.waited(step.now.secs_since(since));
             self.leases.insert(lease, step.now);
             self.acquired = self.acquired.saturating_add(1);
             step.answer(call, true);
@@ -61,7 +68,7 @@ impl Semaphore {
     /// A lease asked for twice (a retry over another connection) is one lease.
     fn serve_twins(&mut self, step: &mut Step<'_>) {
         let leases = &self.leases;
-        self.pending.retain(|(call, wanted)| {
+        self.pending.retain(|(call, wanted, _)| {
             let held = leases.contains_key(wanted);
             if held {
                 step.answer(*call, true);
@@ -69,7 +76,15 @@ impl Semaphore {
             !held
         });
     }
+
+    /// Source: `SemaphoreExtension.acquire`, `average_pending_lease_time`.
+    fn waited(&mut self, secs: f64) {
+        self.pending_secs = f64::midpoint(self.pending_secs, secs);
+    }
 }
+
+/// Lease ids that a look at a semaphore names.
+const HOLDERS_MAX: usize = 20;
 
 /// All semaphores of a scheduler.
 pub(super) struct Semaphores {
@@ -104,6 +119,7 @@ impl Semaphores {
             looked_over: None,
             acquired: 0,
             released: 0,
+            pending_secs: 0.0,
         });
         if semaphore.max_leases == max_leases {
             return step.answer(call, Value::Nil);
@@ -119,6 +135,7 @@ impl Semaphores {
         if semaphore.leases.contains_key(&lease) || semaphore.has_room() {
             semaphore.leases.insert(lease, step.now);
             semaphore.acquired = semaphore.acquired.saturating_add(1);
+            semaphore.waited(0.0);
             step.answer(call, true);
             return self.arm(step, &name);
         }
@@ -126,7 +143,7 @@ impl Semaphores {
         if step.is_past(deadline) {
             return step.answer(call, false);
         }
-        semaphore.pending.push_back((call, lease));
+        semaphore.pending.push_back((call, lease, step.now));
         step.park(call, Place::Semaphore(name), deadline);
     }
 
@@ -159,7 +176,7 @@ impl Semaphores {
     /// Whoever still waits would wait for ever: they are told that the semaphore is gone.
     pub fn close(&mut self, step: &mut Step<'_>, call: CallId, name: &Key) {
         if let Some(semaphore) = self.by_name.remove(name) {
-            for (waiter, _) in semaphore.pending {
+            for (waiter, _, _) in semaphore.pending {
                 step.fail(waiter, unknown(name));
             }
             if let Some(at) = semaphore.looked_over {
@@ -171,7 +188,7 @@ impl Semaphores {
 
     pub fn withdraw(&mut self, call: CallId, name: &Key) {
         if let Some(semaphore) = self.by_name.get_mut(name) {
-            semaphore.pending.retain(|(waiter, _)| *waiter != call);
+            semaphore.pending.retain(|(waiter, _, _)| *waiter != call);
         }
     }
 
@@ -221,6 +238,8 @@ impl Semaphores {
             pending: one.pending.len(),
             acquired: one.acquired,
             released: one.released,
+            pending_secs: one.pending_secs,
+            holders: one.leases.keys().take(HOLDERS_MAX).cloned().collect(),
         };
         self.by_name.iter().map(view).collect()
     }
@@ -231,14 +250,14 @@ impl Semaphores {
             if !semaphore.pending.is_empty() && semaphore.has_room() {
                 return Err(format!("semaphore {name} has a lease to give and calls that wait for it"));
             }
-            if semaphore.pending.iter().any(|(_, lease)| semaphore.leases.contains_key(lease)) {
+            if semaphore.pending.iter().any(|(_, lease, _)| semaphore.leases.contains_key(lease)) {
                 return Err(format!("semaphore {name} keeps a call waiting for a lease that is held"));
             }
             let expires = semaphore.lease_timeout.is_some() && !semaphore.leases.is_empty();
             if expires != semaphore.looked_over.is_some() {
                 return Err(format!("semaphore {name} is looked over at {:?}", semaphore.looked_over));
             }
-            waiting.extend(semaphore.pending.iter().map(|(call, _)| (*call, Place::Semaphore(name.clone()))));
+            waiting.extend(semaphore.pending.iter().map(|(call, _, _)| (*call, Place::Semaphore(name.clone()))));
         }
         Ok(())
     }

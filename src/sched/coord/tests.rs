@@ -165,7 +165,16 @@ fn leases_are_given_in_the_order_they_were_asked_for() {
     desk.abandon(c);
     desk.get(release("a")).expect("released");
     assert_eq!((desk.answer(b), desk.answer(retried), desk.answer(d)), (YES, YES, None));
-    let view = SemaphoreView { name: key("s"), max_leases: 1, active: 1, pending: 1, acquired: 3, released: 1 };
+    let view = SemaphoreView {
+        name: key("s"),
+        max_leases: 1,
+        active: 1,
+        pending: 1,
+        acquired: 3,
+        released: 1,
+        pending_secs: 0.0,
+        holders: vec![key("b")],
+    };
     assert_eq!(desk.coord.semaphores(), [view]);
     desk.get(release("b")).expect("released");
     assert_eq!((desk.answer(c), desk.answer(d)), (None, YES), "who is gone takes no lease");

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::desk::{Place, Step, Target, timed_out};
-use super::{Item, KeyWorld, record};
+use super::{CoordView, Item, KeyWorld, record};
 use crate::base::{CallId, Key, Now, Text, Value};
 
 #[derive(Default)]
@@ -50,6 +50,19 @@ pub(super) struct Variables {
 }
 
 impl Variables {
+    /// How each of them stands.
+    pub fn views(&self) -> impl Iterator<Item = CoordView> {
+        self.by_name.iter().map(|(name, variable)| {
+            let value = match &variable.value {
+                None => Value::Nil,
+                Some(Item::Future(key)) => format!("future {key}").into(),
+                Some(Item::Data(data)) => data.clone(),
+            };
+            let fields = vec![("value", value), ("waiting", variable.getters.len().into())];
+            CoordView { kind: "variable", name: name.clone(), fields }
+        })
+    }
+
     pub fn set(&mut self, step: &mut Step<'_>, call: CallId, to: (Key, Item, Option<Now>), world: &dyn KeyWorld) {
         let (name, item, deadline) = to;
         if let Item::Future(key) = &item

@@ -1,0 +1,124 @@
+//! Serves a scheduler's pages on a thread of their own: whatever browsers ask for, the scheduler's loop goes on.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::{Failure, listen};
+use crate::cluster::Control;
+use crate::feed::Feed;
+use crate::http::{self, Assets, Site};
+
+/// After a failed accept: descriptors may be short for a moment.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where and from whom.
+pub(super) struct Pages {
+    /// The scheduler.
+    pub control: mpsc::Sender<Control>,
+    /// A port of its own.
+    pub tcp: Option<TcpListener>,
+    /// A Unix socket, behind the appliance.
+    pub socket: Option<PathBuf>,
+    /// The page's files, if not the embedded ones.
+    pub web_dir: Option<PathBuf>,
+}
+
+/// Removes the socket at the end.
+pub(super) struct Served(Option<PathBuf>);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _may_be_gone = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Takes the port; another one if it is in use, as Dask does.
+pub(super) fn listen(address: &str) -> Result<TcpListener, Failure> {
+    let (host, port) = listen::dashboard(address)?;
+    let host = host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let failed = |why: io::Error| Failure::world(format!("cannot listen for the dashboard on {host}:{port}: {why}"));
+    match TcpListener::bind((host, port)) {
+        Err(why) if why.kind() == io::ErrorKind::AddrInUse => {
+            tracing::warn!("port {port} for the dashboard is in use; taking another");
+            TcpListener::bind((host, 0)).map_err(failed)
+        }
+        other => other.map_err(failed),
+    }
+}
+
+/// Starts to serve.
+pub(super) fn serve(pages: Pages) -> Result<Served, Failure> {
+    let unix = pages.socket.as_deref().map(listen_unix).transpose()?;
+    for listener in pages.tcp.iter() {
+        listener.set_nonblocking(true).map_err(|why| Failure::world(format!("the dashboard's port: {why}")))?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|why| Failure::world(format!("cannot start an event loop: {why}")))?;
+    let (socket, tcp) = (pages.socket.clone(), pages.tcp);
+    let (control, web_dir) = (pages.control, pages.web_dir);
+    let name = socket.as_deref().and_then(cluster_name);
+    let work = move || {
+        runtime.block_on(async move {
+            // Whoever reaches a loopback port or the private socket reaches the scheduler as well.
+            let local = tcp.as_ref().is_none_or(|tcp| tcp.local_addr().is_ok_and(|at| at.ip().is_loopback()));
+            let site = Site {
+                feed: Feed::start(control),
+                assets: Assets::new(web_dir),
+                name: name.map(Into::into),
+                actions: local,
+            };
+            let router = http::cluster_router(site);
+            futures_util::future::join(accept_tcp(tcp, router.clone()), accept_unix(unix, router)).await;
+        });
+    };
+    std::thread::Builder::new()
+        .name("pages".to_owned())
+        .spawn(work)
+        .map_err(|why| Failure::world(format!("cannot start a thread: {why}")))?;
+    Ok(Served(socket))
+}
+
+/// The folder of the socket has the cluster's name.
+fn cluster_name(socket: &Path) -> Option<String> {
+    Some(socket.parent()?.file_name()?.to_str()?.to_owned())
+}
+
+fn listen_unix(path: &Path) -> Result<std::os::unix::net::UnixListener, Failure> {
+    let failed = |why: io::Error| Failure::world(format!("cannot listen on {}: {why}", path.display()));
+    // What a killed one left.
+    let _may_not_exist = std::fs::remove_file(path);
+    let listener = std::os::unix::net::UnixListener::bind(path).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+async fn accept_tcp(listener: Option<TcpListener>, router: axum::Router) {
+    let Some(Ok(listener)) = listener.map(tokio::net::TcpListener::from_std) else { return };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let _small_messages_wait_otherwise = stream.set_nodelay(true);
+                tokio::spawn(http::serve_stream(router.clone(), stream));
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn accept_unix(listener: Option<std::os::unix::net::UnixListener>, router: axum::Router) {
+    let Some(Ok(listener)) = listener.map(tokio::net::UnixListener::from_std) else { return };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(http::serve_stream(router.clone(), stream))),
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What heartbeats and failures tell that only people want to know: bandwidth by type and pair, fine performance
+//! metrics, shuffles in progress, exceptions grouped by cause.
+//!
+//! Data only; each list is bounded. Source: `distributed/scheduler.py`, `heartbeat_worker`, `bandwidth_workers`,
+//! `cumulative_worker_metrics`; `distributed/shuffle/_core.py`, `heartbeat`.
+
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+
+use crate::base::{Key, Seeded, SeededMap, Text, Value};
+
+/// Pairs of workers that are told apart. A full mesh of a hundred.
+const PAIRS_MAX: usize = 10_000;
+/// Types of data, digests: names come from peers.
+const NAMES_MAX: usize = 5_000;
+/// Causes of failure that are kept; the ones that were seen longest ago go first.
+const CAUSES_MAX: usize = 200;
+/// Keys and workers named with a cause.
+const EXAMPLES_MAX: usize = 20;
+/// Longest kept text of an exception or traceback. Unit: characters.
+const TEXT_MAX: usize = 20_000;
+
+/// Measured speed of a link or a type of data.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Speed {
+    /// Smoothed. Unit: bytes per second.
+    pub bandwidth: f64,
+    /// Transfers so far.
+    pub count: u64,
+}
+
+/// Failures with one cause: the same exception from the same place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cause {
+    /// `repr` of the exception.
+    pub text: Text,
+    /// The formatted traceback.
+    pub traceback: Text,
+    /// How many tasks failed so.
+    pub count: u64,
+    /// Some of them.
+    pub keys: Vec<Key>,
+    /// Prefix of the first.
+    pub prefix: Text,
+    /// Some of the workers where it happened.
+    pub workers: Vec<Text>,
+    /// Unit: seconds since the epoch.
+    pub first_secs: f64,
+    /// See [`Cause::first_secs`].
+    pub last_secs: f64,
+}
+
+/// One failed task.
+#[derive(Debug)]
+pub struct Failed<'a> {
+    /// Which one.
+    pub key: &'a Key,
+    /// Its prefix.
+    pub prefix: Text,
+    /// Where it ran.
+    pub worker: Text,
+    /// `repr` of the exception.
+    pub text: &'a str,
+    /// The formatted traceback.
+    pub traceback: &'a str,
+    /// Unit: seconds since the epoch.
+    pub at_secs: f64,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// By name of the type.
+    pub types: BTreeMap<Text, Speed>,
+    /// From (who received), to (who sent).
+    pub pairs: BTreeMap<(Text, Text), Speed>,
+    /// Sums by context, labels and unit, joined by a vertical bar.
+    pub fine: BTreeMap<String, f64>,
+    /// By shuffle and worker: what the worker told last.
+    pub shuffles: BTreeMap<(String, Text), Value>,
+    causes: SeededMap<u64, Cause>,
+}
+
+impl Notes {
+    /// Takes the `bandwidth` and digests of a heartbeat. `workers` is the number of workers.
+    pub fn on_metrics(&mut self, address: &Text, metrics: &Value, workers: usize) {
+        let share = 1.0 / workers.max(1) as f64;
+        let list = |name: &str| metrics.get("bandwidth").and_then(|all| all.get(name)).and_then(Value::fields);
+        for (other, speed) in list("workers").unwrap_or_default() {
+            let (Value::Str(other), Some((speed, count))) = (other, pair(speed)) else { continue };
+            let known = (address.clone(), other.clone());
+            if self.pairs.len() < PAIRS_MAX || self.pairs.contains_key(&known) {
+                self.pairs.entry(known).or_default().take(speed, count, share);
+            }
+        }
+        for (name, speed) in list("types").unwrap_or_default() {
+            let (Value::Str(name), Some((speed, count))) = (name, pair(speed)) else { continue };
+            if self.types.len() < NAMES_MAX || self.types.contains_key(name) {
+                self.types.entry(name.clone()).or_default().take(speed, count, share);
+            }
+        }
+        for (name, value) in metrics.get("digests_total_since_heartbeat").and_then(Value::fields).unwrap_or_default() {
+            let (Some(name), Some(value)) = (digest_name(name), value.as_f64()) else { continue };
+            if self.fine.len() < NAMES_MAX || self.fine.contains_key(&name) {
+                *self.fine.entry(name).or_default() += value;
+            }
+        }
+    }
+
+    /// Takes the `extensions` of a heartbeat: shuffles that run on this worker.
+    pub fn on_extensions(&mut self, address: &Text, extensions: &Value) {
+        let running = extensions.get("shuffle").and_then(Value::fields).unwrap_or_default();
+        self.shuffles.retain(|(_, worker), _| worker != address);
+        for (id, told) in running {
+            if let Value::Str(id) = id
+                && self.shuffles.len() < PAIRS_MAX
+            {
+                self.shuffles.insert((id.to_string(), address.clone()), told.clone());
+            }
+        }
+    }
+
+    /// A worker is gone.
+    pub fn forget_worker(&mut self, address: &Text) {
+        self.pairs.retain(|(from, to), _| from != address && to != address);
+        self.shuffles.retain(|(_, worker), _| worker != address);
+    }
+
+    /// A task failed for good.
+    pub fn on_failed(&mut self, failed: &Failed<'_>) {
+        let id = Seeded.hash_one((failed.text, failed.traceback));
+        if !self.causes.contains_key(&id) && self.causes.len() >= CAUSES_MAX {
+            let oldest = self.causes.iter().min_by(|left, right| left.1.last_secs.total_cmp(&right.1.last_secs));
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                self.causes.remove(&oldest);
+            }
+        }
+        let cause = self.causes.entry(id).or_insert_with(|| Cause {
+            text: cut(failed.text),
+            traceback: cut(failed.traceback),
+            count: 0,
+            keys: Vec::new(),
+            prefix: failed.prefix.clone(),
+            workers: Vec::new(),
+            first_secs: failed.at_secs,
+            last_secs: failed.at_secs,
+        });
+        cause.count = cause.count.saturating_add(1);
+        cause.last_secs = failed.at_secs;
+        if cause.keys.len() < EXAMPLES_MAX && !cause.keys.contains(failed.key) {
+            cause.keys.push(failed.key.clone());
+        }
+        if cause.workers.len() < EXAMPLES_MAX && !cause.workers.contains(&failed.worker) {
+            cause.workers.push(failed.worker.clone());
+        }
+    }
+
+    /// All causes, each under a number that stays.
+    pub fn causes(&self) -> Vec<(u64, Cause)> {
+        self.causes.iter().map(|(id, cause)| (*id, cause.clone())).collect()
+    }
+}
+
+impl Speed {
+    /// Source: `heartbeat_worker`: the first measure counts whole, later ones by how many transfers they stand for.
+    fn take(&mut self, sum: f64, count: u64, share: f64) {
+        let alpha = (1.0 - share).powf(count as f64);
+        // A worker tells the sum of the bandwidths of its transfers since the last heartbeat.
+        let mean = sum / count as f64;
+        self.bandwidth = if self.count == 0 { mean } else { self.bandwidth * alpha + mean * (1.0 - alpha) };
+        self.count = self.count.saturating_add(count);
+    }
+}
+
+fn pair(value: &Value) -> Option<(f64, u64)> {
+    let [sum, count] = value.items()? else { return None };
+    let count = u64::try_from(count.as_i64()?).ok().filter(|count| *count > 0)?;
+    Some((sum.as_f64().filter(|sum| sum.is_finite())?, count))
+}
+
+/// `("execute", "inc", "thread-cpu", "seconds")` as one text.
+fn digest_name(name: &Value) -> Option<String> {
+    let parts = name.items()?;
+    let text = |part: &Value| match part {
+        Value::Str(text) => text.replace('|', "/"),
+        other => other.as_key().map_or_else(String::new, |key| key.to_string()),
+    };
+    Some(parts.iter().map(text).collect::<Vec<_>>().join("|"))
+}
+
+fn cut(text: &str) -> Text {
+    match text.char_indices().nth(TEXT_MAX) {
+        None => text.into(),
+        Some((at, _)) => text[..at].into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed<'a>(key: &'a Key, text: &'a str) -> Failed<'a> {
+        let (prefix, worker) = ("f".into(), "tcp://w:1".into());
+        Failed { key, prefix, worker, text, traceback: "line 1", at_secs: 1.0 }
+    }
+
+    /// Goal: a thousand failures for one reason are one entry with a bounded list of examples.
+    #[test]
+    fn failures_are_grouped_by_cause() {
+        let mut notes = Notes::default();
+        for n in 0..1_000 {
+            notes.on_failed(&failed(&Key::int(n), "ZeroDivisionError('x')"));
+        }
+        notes.on_failed(&failed(&Key::int(1), "KeyError('y')"));
+        let mut counts: Vec<(u64, usize)> =
+            notes.causes().iter().map(|(_, cause)| (cause.count, cause.keys.len())).collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [(1, 1), (1_000, EXAMPLES_MAX)]);
+    }
+
+    /// Goal: digests add up over heartbeats; speeds are means, the first one whole.
+    #[test]
+    fn heartbeats_add_up() {
+        let digest = Value::Array(vec!["execute".into(), "inc".into(), "thread-cpu".into(), "seconds".into()]);
+        let speed = Value::Array(vec![Value::Float(300.0), Value::Int(3)]);
+        let metrics = Value::map([
+            ("bandwidth", Value::map([("types", Value::map([("list", speed)]))])),
+            ("digests_total_since_heartbeat", Value::Map(vec![(digest, Value::Float(0.5))])),
+        ]);
+        let (mut notes, address) = (Notes::default(), Text::from("tcp://w:1"));
+        notes.on_metrics(&address, &metrics, 1);
+        notes.on_metrics(&address, &metrics, 1);
+        assert_eq!(notes.fine.get("execute|inc|thread-cpu|seconds"), Some(&1.0));
+        assert_eq!(notes.types.get("list"), Some(&Speed { bandwidth: 100.0, count: 6 }));
+    }
+}

@@ -1,0 +1,173 @@
+//! What the dashboard sees: takes pictures of a scheduler, finds what changed, fans it out through bounded queues.
+//!
+//! A slow browser loses deltas and never slows a cluster: the scheduler answers a look between two steps and waits for
+//! nobody. One owner ([`hub`]) holds all views; everybody else has a [`Feed`], a cloneable handle.
+
+mod delta;
+mod history;
+mod hub;
+mod limit;
+mod more_rows;
+mod rows;
+mod series;
+mod stream;
+mod trace;
+mod viewer;
+mod want;
+
+pub use delta::Change;
+pub use limit::{Limit, Measures, limiting};
+pub use rows::json_of;
+pub use stream::{ASKED_MAX, FRESH, Pick, block};
+pub use want::{StreamWant, Topic, Want};
+
+use std::fmt;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Duration, timeout};
+
+use crate::base::Value;
+use crate::clock::{Clock, uuid_v4_text};
+use crate::cluster::{Answered, Ask, Control, Stream};
+use hub::{Command, Hub, ViewerId};
+
+/// Commands that wait for the hub; askers beyond that wait.
+const COMMANDS: usize = 64;
+
+/// The scheduler answers between two steps; one that takes so long is in trouble.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Requests that go on to the workers.
+const LONG_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// The scheduler is gone or stopping.
+    Gone,
+    /// It did not answer in time.
+    Late,
+    /// The request failed; the exception's text.
+    Failed(String),
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("the scheduler is stopping"),
+            Self::Late => f.write_str("the scheduler did not answer in time"),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+/// A handle on one scheduler for its pages. Cloning shares it.
+#[derive(Clone)]
+pub struct Feed {
+    clock: Clock,
+    control: mpsc::Sender<Control>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// One viewer's end. Dropping it leaves.
+pub struct View {
+    id: ViewerId,
+    commands: mpsc::Sender<Command>,
+    messages: mpsc::Receiver<Bytes>,
+}
+
+impl Feed {
+    /// Starts the owner of the views on this runtime.
+    pub fn start(control: mpsc::Sender<Control>) -> Self {
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let epoch = uuid_v4_text().chars().take(8).collect();
+        tokio::spawn(Hub::new(control.clone(), epoch).run(inbox));
+        Self { clock: Clock::start(), control, commands }
+    }
+
+    /// Unit: seconds since the epoch.
+    pub fn now_secs(&self) -> f64 {
+        self.clock.wall()
+    }
+
+    /// A new viewer.
+    pub async fn view(&self, want: Want) -> Option<View> {
+        let (queue, messages) = mpsc::channel(viewer::QUEUE);
+        let (id, joined) = oneshot::channel();
+        self.commands.send(Command::Join { want, queue, id }).await.ok()?;
+        Some(View { id: joined.await.ok()?, commands: self.commands.clone(), messages })
+    }
+
+    /// All rows of some topics, now, as JSON: `{topic: {id: row}}`.
+    pub async fn rows(&self, topics: Vec<Topic>) -> Result<String, Silence> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Rows { topics, reply }).await.map_err(|_| Silence::Gone)?;
+        within(PATIENCE, answer).await
+    }
+
+    /// What limits the cluster and the first problem, as JSON.
+    pub async fn limits(&self) -> Result<String, Silence> {
+        let rows = self.rows(vec![Topic::Overview]).await?;
+        Ok(hub::limits_of(&serde_json::from_str(&rows).unwrap_or_default()).to_string())
+    }
+
+    /// A read that the scheduler answers at once.
+    pub async fn ask(&self, what: Ask) -> Result<Answered, Silence> {
+        let (reply, answer) = oneshot::channel();
+        self.control.send(Control::Ask { what, reply }).await.map_err(|_| Silence::Gone)?;
+        within(PATIENCE, answer).await
+    }
+
+    /// A request as Dask's clients send it.
+    pub async fn request(&self, body: Value) -> Result<Value, Silence> {
+        let (reply, answer) = oneshot::channel();
+        self.control.send(Control::Request { body, reply }).await.map_err(|_| Silence::Gone)?;
+        within(LONG_PATIENCE, answer).await?.map_err(Silence::Failed)
+    }
+
+    /// Rectangles of the task stream between two times. Unit: seconds since the epoch.
+    pub async fn rects(&self, from_secs: f64, to_secs: f64) -> Result<Box<Stream>, Silence> {
+        let (reply, answer) = oneshot::channel();
+        let wish = Control::Rects { from_ms: from_secs * 1e3, to_ms: to_secs * 1e3, reply };
+        self.control.send(wish).await.map_err(|_| Silence::Gone)?;
+        within(PATIENCE, answer).await
+    }
+
+    /// The task stream between two times as a Chrome trace, which Perfetto reads too.
+    pub async fn trace(&self, from_secs: f64, to_secs: f64) -> Result<String, Silence> {
+        Ok(trace::chrome(&*self.rects(from_secs, to_secs).await?, (from_secs * 1e3, to_secs * 1e3)))
+    }
+}
+
+async fn within<T>(patience: Duration, answer: oneshot::Receiver<T>) -> Result<T, Silence> {
+    match timeout(patience, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(Silence::Gone),
+        Err(_) => Err(Silence::Late),
+    }
+}
+
+impl View {
+    /// The next message, its kind first. None: the scheduler is gone.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        self.messages.recv().await
+    }
+
+    /// What is there now, without waiting.
+    pub fn waiting(&mut self) -> Option<Bytes> {
+        self.messages.try_recv().ok()
+    }
+
+    /// From now on it wants this. False: the scheduler is gone.
+    pub async fn change(&self, want: Want) -> bool {
+        self.commands.send(Command::Change { viewer: self.id, want }).await.is_ok()
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // If the inbox is full, the hub finds the closed queue by itself.
+        drop(self.commands.try_send(Command::Leave { viewer: self.id }));
+    }
+}
