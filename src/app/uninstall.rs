@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use super::service::{self, Scope};
 use super::settings::home;
@@ -146,9 +147,7 @@ fn hints(args: &UninstallArgs) -> Vec<String> {
     let mut hints = Vec::new();
     let Ok(exe) = std::env::current_exe() else { return hints };
     let shown = exe.display();
-    if fs::read_to_string("/var/lib/dpkg/info/rask.list")
-        .is_ok_and(|list| list.lines().any(|line| Path::new(line) == exe))
-    {
+    if of_dpkg(&exe) {
         hints.push("The program itself: sudo apt purge rask".to_owned());
     } else if of_pip(&exe) {
         hints.push("The program itself: pip uninstall rask-dask".to_owned());
@@ -159,6 +158,11 @@ fn hints(args: &UninstallArgs) -> Vec<String> {
         hints.push("The machine's service, with its state: sudo rask uninstall --system".to_owned());
     }
     hints
+}
+
+fn of_dpkg(exe: &Path) -> bool {
+    let asked = Command::new("dpkg-query").arg("--search").arg(exe).stderr(Stdio::null()).output();
+    asked.is_ok_and(|answer| answer.status.success() && answer.stdout.starts_with(b"rask:"))
 }
 
 /// Python's installers keep a folder of facts beside the packages of the environment whose `bin` we are in.
