@@ -3,6 +3,7 @@
 mod appliance;
 mod background;
 mod doctor;
+mod explain;
 mod failure;
 mod gendocs;
 mod group;
@@ -13,6 +14,7 @@ mod logging;
 mod members;
 mod notify;
 mod pages;
+mod pages_of;
 mod pyenv;
 mod pymake;
 mod run;
@@ -21,18 +23,21 @@ mod service;
 mod settings;
 mod state;
 mod status;
+mod top;
 mod uninstall;
 mod worker;
 
 pub use appliance::{UpArgs, up};
 pub use background::{down, logs, open};
 pub use doctor::{Diagnosis, DoctorArgs, Finding, Severity, doctor, examine};
+pub use explain::explain;
 pub use failure::Failure;
 pub use gendocs::generate_docs;
 pub use group::GroupArgs;
 pub use join::{JoinArgs, join};
 pub use logging::init as init_logging;
 pub use members::{PeerDo, invitations, invite, peer, peers, withdraw};
+pub use pages_of::Meant;
 pub use run::{RunArgs, run};
 pub use scheduler::{SchedulerArgs, scheduler};
 pub use service::{
@@ -42,6 +47,7 @@ pub use service::{
 pub use settings::{Loaded, load as load_config};
 pub use state::{LogPlace, Running, state_dir};
 pub use status::{configure, env, status};
+pub use top::top;
 pub use uninstall::{UninstallArgs, uninstall};
 pub use worker::{WorkerArgs, worker};
 

@@ -3,12 +3,13 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::{Failure, listen};
-use crate::cluster::Control;
+use crate::cluster::{Control, Reporter};
 use crate::feed::Feed;
 use crate::http::{self, Assets, Site};
 
@@ -53,7 +54,7 @@ pub(super) fn listen(address: &str) -> Result<TcpListener, Failure> {
 }
 
 /// Starts to serve.
-pub(super) fn serve(pages: Pages) -> Result<Served, Failure> {
+pub(super) fn serve(pages: Pages) -> Result<(Served, Reporter), Failure> {
     let unix = pages.socket.as_deref().map(listen_unix).transpose()?;
     for listener in pages.tcp.iter() {
         listener.set_nonblocking(true).map_err(|why| Failure::world(format!("the dashboard's port: {why}")))?;
@@ -63,27 +64,41 @@ pub(super) fn serve(pages: Pages) -> Result<Served, Failure> {
         .build()
         .map_err(|why| Failure::world(format!("cannot start an event loop: {why}")))?;
     let (socket, tcp) = (pages.socket.clone(), pages.tcp);
-    let (control, web_dir) = (pages.control, pages.web_dir);
+    let assets = Assets::new(pages.web_dir);
+    let (feed, hub) = Feed::new(pages.control);
+    let reporter = reporter(feed.clone(), assets.clone());
     let name = socket.as_deref().and_then(cluster_name);
     let work = move || {
         runtime.block_on(async move {
             // Whoever reaches a loopback port or the private socket reaches the scheduler as well.
             let local = tcp.as_ref().is_none_or(|tcp| tcp.local_addr().is_ok_and(|at| at.ip().is_loopback()));
-            let site = Site {
-                feed: Feed::start(control),
-                assets: Assets::new(web_dir),
-                name: name.map(Into::into),
-                actions: local,
-            };
+            let site = Site { feed, assets, name: name.map(Into::into), actions: local };
             let router = http::cluster_router(site);
-            futures_util::future::join(accept_tcp(tcp, router.clone()), accept_unix(unix, router)).await;
+            futures_util::future::join3(hub, accept_tcp(tcp, router.clone()), accept_unix(unix, router)).await;
         });
     };
     std::thread::Builder::new()
         .name("pages".to_owned())
         .spawn(work)
         .map_err(|why| Failure::world(format!("cannot start a thread: {why}")))?;
-    Ok(Served(socket))
+    Ok((Served(socket), reporter))
+}
+
+/// Fills the page's template with the data of a stretch of time.
+fn reporter(feed: Feed, assets: Assets) -> Reporter {
+    Reporter(Arc::new(move |start_secs, code| {
+        let (feed, assets) = (feed.clone(), assets.clone());
+        Box::pin(async move {
+            let template = assets.text("report.html")?;
+            match feed.report(&template, start_secs, &code).await {
+                Ok(page) => page,
+                Err(why) => {
+                    tracing::warn!(%why, "the performance report is a plain one");
+                    None
+                }
+            }
+        })
+    }))
 }
 
 /// The folder of the socket has the cluster's name.

@@ -97,12 +97,13 @@ async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Res
         None => Some(pages::listen(address)?),
     };
     let at = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
-    let _pages = pages::serve(Pages {
+    let (_pages, reporter) = pages::serve(Pages {
         control: control.clone(),
         tcp,
         socket: args.http_socket.clone(),
         web_dir: args.web_dir.clone(),
     })?;
+    opts.reporter = Some(reporter);
     opts.dashboard_port = at.map(|at| at.port()).or(args.served_dashboard_port);
     let dashboard = at.filter(|_| args.dashboard_address.is_some());
     let (default_host, limits_goodbye) = (opts.listen.first().and_then(|spec| spec.host), GOODBYE);
@@ -208,6 +209,7 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         sched,
         limits: settings::limits(config),
         control: None,
+        reporter: None,
         ready: None,
     })
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 /// Every command that is shown, under the heading where a person would look for it.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("This machine", &["up", "down", "open", "status", "logs", "run"]),
+    ("This machine", &["up", "down", "open", "status", "top", "explain", "logs", "run"]),
     ("Clients", &["env", "configure"]),
     ("Parts, with the flags of Dask's", &["scheduler", "worker"]),
     ("Other machines", &["join", "peers", "peer", "token"]),

@@ -6,6 +6,7 @@ mod join;
 mod peers;
 mod scheduler;
 mod up;
+mod watch;
 mod worker;
 
 use std::ffi::OsString;
@@ -102,6 +103,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Watch a cluster in the terminal
+    Top(watch::Top),
+    /// Say why a task does not run, or where it ran
+    Explain(watch::Explain),
     /// Print shell exports that make Client() and Gateway() find it
     #[command(after_help = "Example: eval \"$(rask env)\"")]
     Env,
@@ -212,6 +217,8 @@ pub fn main() -> Result<u8, Failure> {
             app::uninstall(&UninstallArgs { state_dir, yes, keep_state, system }).map(|()| 0)
         }
         Command::GenerateDocs { folder } => app::generate_docs(self::command(), &folder).map(|()| 0),
+        Command::Top(top) => top.run(state).map(|()| 0),
+        Command::Explain(explain) => explain.run(state).map(|()| 0),
         Command::Env => app::env(state).map(|()| 0),
         Command::Configure { remove } => app::configure(state, remove).map(|()| 0),
         Command::Doctor { json, python } => {

@@ -10,12 +10,13 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tracing::warn;
 
+use super::computations::Computations;
 use super::desk::{ConnId, Desk, Inbound, Line};
 use super::graphs::Graphs;
 use super::hooks::Hooks;
 use super::metadata::Metadata;
 use super::notes::Notes;
-use super::opts::Keep;
+use super::opts::{Keep, Reporter};
 use super::progress::Tracker;
 use super::publish::Barriers;
 use super::rects::Rects;
@@ -152,6 +153,8 @@ pub(super) struct Driver {
     pub graph_part_tasks: usize,
     /// How much is remembered of the past.
     pub keep: Keep,
+    /// Makes performance reports.
+    pub reporter: Option<Reporter>,
 
     pub conns: SeededMap<ConnId, Conn>,
     pub clients: SeededMap<ClientId, ClientLink>,
@@ -165,6 +168,7 @@ pub(super) struct Driver {
     pub resolved: SeededMap<Text, Text>,
 
     pub graphs: Graphs,
+    pub computations: Computations,
     pub topics: Topics,
     pub metadata: Metadata,
     pub task_stream: TaskStream,
@@ -230,6 +234,7 @@ pub(super) struct Parts {
     pub pyhost: Option<Pyhost>,
     pub blocked: Vec<Text>,
     pub keep: Keep,
+    pub reporter: Option<Reporter>,
 }
 
 impl Driver {
@@ -245,6 +250,7 @@ impl Driver {
             pyhost: parts.pyhost,
             blocked: parts.blocked.into_iter().collect(),
             keep: parts.keep,
+            reporter: parts.reporter,
             conns: SeededMap::default(),
             clients: SeededMap::default(),
             workers: SeededMap::default(),
@@ -253,6 +259,7 @@ impl Driver {
             nannies_waiters: Vec::new(),
             resolved: SeededMap::default(),
             graphs: Graphs::default(),
+            computations: Computations::default(),
             topics: Topics::new(topic_events),
             metadata: Metadata::default(),
             task_stream: TaskStream::new(runs),
@@ -336,6 +343,7 @@ impl Driver {
     /// What was pushed in this turn may be written now.
     pub(super) fn flush(&mut self) {
         self.hook_transitions();
+        self.close_computation();
         for client in self.touched_clients.drain(..) {
             if let Some(link) = self.clients.get_mut(&client) {
                 link.touched = false;

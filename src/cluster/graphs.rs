@@ -147,6 +147,8 @@ impl Driver {
         if !self.graphs.open.contains_key(&ticket) {
             return;
         }
+        let sched = &self.sched;
+        self.computations.on_tasks(self.clock.wall(), &tasks, || sched.ended_totals());
         if tasks.len() <= self.graph_part_tasks && self.graphs.parts.is_empty() {
             self.graphs.open.remove(&ticket);
             return self.apply(Event::GraphPart { ticket, tasks, last: true });
@@ -185,6 +187,16 @@ impl Driver {
                 job.abort();
             }
             self.fail_graph(ticket, raise("RuntimeError", "the client is gone"));
+        }
+    }
+
+    /// Nothing is left to do: what was computed is complete.
+    pub(super) fn close_computation(&mut self) {
+        if self.computations.is_open()
+            && let Some(since) = self.sched.idle_since_us()
+        {
+            let at_secs = self.clock.started_wall() + since as f64 / 1e6;
+            self.computations.close(at_secs, self.sched.ended_totals());
         }
     }
 

@@ -78,6 +78,9 @@ fn put_notes(driver: &Driver, look: &Look, picture: &mut Picture) {
     if look.coordination {
         picture.coordination = driver.sched.coordination(COORDINATION_MAX);
     }
+    if look.computations {
+        picture.computations = driver.computations.list(driver.sched.ended_totals());
+    }
     if look.clients {
         picture.clients = clients(driver);
     }
@@ -90,9 +93,7 @@ fn totals(driver: &Driver) -> Totals {
     let hosts: BTreeSet<&str> = views.iter().map(|view| &**view.host).collect();
     let with = |status| views.iter().filter(|view| view.status == status).count();
     let (running, paused, fresh) = (with(WorkerStatus::Running), with(WorkerStatus::Paused), with(WorkerStatus::Init));
-    let (memory, erred) = (state_at("memory"), state_at("erred"));
-    let prefixes = sched.prefixes();
-    let sum = |at: usize| prefixes.iter().filter_map(|prefix| prefix.state_totals.get(at)).sum();
+    let (done, erred) = sched.ended_totals();
     Totals {
         at_secs: driver.clock.wall(),
         started_secs: driver.clock.started_wall(),
@@ -103,8 +104,8 @@ fn totals(driver: &Driver) -> Totals {
         hosts: hosts.len(),
         clients: driver.clients.len(),
         desired_workers: sched.adaptive_target(DEFAULT_TARGET_SECS),
-        done: sum(memory),
-        erred: sum(erred),
+        done,
+        erred,
         long_running: sched.long_running_total(),
         occupancy_secs: sched.occupancy_total_secs(),
         bandwidth: sched.bandwidth(),

@@ -7,6 +7,7 @@
 mod benchmark;
 mod broadcast;
 mod clients;
+mod computations;
 mod conn;
 mod desk;
 mod driver;
@@ -43,9 +44,11 @@ mod versions;
 mod workers;
 
 pub use crate::sched::TaskFilter;
+pub use computations::Computation;
 pub use notes::{Cause, Speed};
 pub use opts::{
-    Answered, Ask, Control, Keep, ListenSpec, NO_PYTHON, Ready, RunError, SchedulerOpts, Scheme, Steer, TlsFiles,
+    Answered, Ask, Control, Keep, ListenSpec, NO_PYTHON, Ready, Reporter, RunError, SchedulerOpts, Scheme, Steer,
+    TlsFiles,
 };
 pub use picture::{
     ClientPicture, GroupPicture, Look, NodePicture, Numbered, Picture, PrefixPicture, ShufflePicture, Stream, Totals,

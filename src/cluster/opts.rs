@@ -5,7 +5,9 @@
 use std::fmt;
 use std::net::{IpAddr, TcpStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::picture::{Look, Picture, Stream};
@@ -54,8 +56,20 @@ pub struct SchedulerOpts {
     pub limits: Limits,
     /// Requests and connections from the control socket or from this process's own HTTP server.
     pub control: Option<mpsc::Receiver<Control>>,
+    /// Makes performance reports; none: a plain one is made here.
+    pub reporter: Option<Reporter>,
     /// Told once, when every listener accepts and the scheduler file is written.
     pub ready: Option<oneshot::Sender<Ready>>,
+}
+
+/// Makes the page of `performance_report`: start (seconds since the epoch) and code in, page out. Nothing: it could not.
+#[derive(Clone)]
+pub struct Reporter(pub Arc<dyn Fn(f64, String) -> BoxFuture<'static, Option<String>> + Send + Sync>);
+
+impl fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reporter")
+    }
 }
 
 /// What a scheduler remembers of the past, besides its stories.

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::computations::Computation;
 use super::notes::{Cause, Speed};
 use super::rects::{Lane, RectChunk};
 use crate::base::{Text, Value};
@@ -41,6 +42,8 @@ pub struct Look {
     pub coordination: bool,
     /// Clients.
     pub clients: bool,
+    /// Computations.
+    pub computations: bool,
 }
 
 /// What there is always.
@@ -257,4 +260,6 @@ pub struct Picture {
     pub coordination: Vec<CoordView>,
     /// Clients.
     pub clients: Vec<ClientPicture>,
+    /// Computations, oldest first.
+    pub computations: Vec<Computation>,
 }

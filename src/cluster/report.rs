@@ -1,4 +1,5 @@
-//! `performance_report`: one page about a stretch of work that needs nothing else to be shown.
+//! `performance_report`: one page about a stretch of work that needs nothing else to be shown. Where the dashboard's
+//! page is built in, its template is filled elsewhere ([`super::Reporter`]); this is the plain one.
 //!
 //! Source: `distributed/scheduler.py`, `performance_report`. The page is our own: numbers by function and by worker, and
 //! what each thread did when.
@@ -6,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::driver::Driver;
+use super::driver::{Call, Driver};
 use super::ring::Span;
 use super::rpc::Done;
 use super::translate::raise;
@@ -27,12 +28,15 @@ table{border-collapse:collapse}th,td{padding:.2em .8em;text-align:left;border-bo
 td+td,th+th{text-align:right}svg{background:#fafafa;border:1px solid #ddd}";
 
 /// Answers with the page for the time since `start`.
-pub(super) fn report(driver: &Driver, body: &Value) -> Done {
+pub(super) fn report(driver: &mut Driver, call: Call, body: &Value) -> Done {
     let Some(start) = body.get("start").and_then(Value::as_f64) else {
         return Done::Now(Err(raise("TypeError", "performance_report needs a start time")));
     };
     let code = body.get("code").and_then(Value::as_str).unwrap_or_default();
-    Done::Now(Ok(page(driver, start, code).into()))
+    let plain = page(driver, start, code);
+    let Some(reporter) = driver.reporter.clone() else { return Done::Now(Ok(plain.into())) };
+    let made = (reporter.0)(start, code.to_owned());
+    driver.job(call, async move { Ok(made.await.unwrap_or(plain).into()) })
 }
 
 /// One stretch of one run.

@@ -78,6 +78,7 @@ pub async fn run_scheduler(mut opts: SchedulerOpts) -> Result<(), RunError> {
         pyhost: start_pyhost(&opts, &limits),
         blocked: opts.blocked_handlers.clone(),
         keep: opts.keep.clone(),
+        reporter: opts.reporter.clone(),
     });
     if !opts.preload.is_empty() {
         tokio::select! {

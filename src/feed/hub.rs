@@ -273,6 +273,7 @@ impl Hub {
             shuffle: has(Topic::Shuffle),
             coordination: has(Topic::Coordination),
             clients: has(Topic::Clients),
+            computations: has(Topic::Computations),
         };
         let (reply, answer) = oneshot::channel();
         self.control.send(Control::Look { look, reply }).await.ok()?;
@@ -330,6 +331,7 @@ impl Hub {
             Topic::Shuffle => more_rows::shuffle(picture),
             Topic::Coordination => more_rows::coordination(picture),
             Topic::Clients => more_rows::clients(&picture.clients),
+            Topic::Computations => more_rows::computations(&picture.computations),
             // These grow; see `take_growing`, `take_series`, `take_stream`, `take_events`.
             Topic::Stealing | Topic::Logs | Topic::Events => return None,
             Topic::System | Topic::WorkersSeries | Topic::Lanes => return None,

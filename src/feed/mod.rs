@@ -4,10 +4,12 @@
 //! nobody. One owner ([`hub`]) holds all views; everybody else has a [`Feed`], a cloneable handle.
 
 mod delta;
+mod flame;
 mod history;
 mod hub;
 mod limit;
 mod more_rows;
+mod report;
 mod rows;
 mod series;
 mod stream;
@@ -16,12 +18,14 @@ mod viewer;
 mod want;
 
 pub use delta::Change;
+pub use flame::flame;
 pub use limit::{Limit, Measures, limiting};
 pub use rows::json_of;
 pub use stream::{ASKED_MAX, FRESH, Pick, block};
 pub use want::{StreamWant, Topic, Want};
 
 use std::fmt;
+use std::future::Future;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -78,12 +82,12 @@ pub struct View {
 }
 
 impl Feed {
-    /// Starts the owner of the views on this runtime.
-    pub fn start(control: mpsc::Sender<Control>) -> Self {
+    /// A handle, and the owner of the views, which somebody has to run.
+    pub fn new(control: mpsc::Sender<Control>) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let epoch = uuid_v4_text().chars().take(8).collect();
-        tokio::spawn(Hub::new(control.clone(), epoch).run(inbox));
-        Self { clock: Clock::start(), control, commands }
+        let hub = Hub::new(control.clone(), epoch).run(inbox);
+        (Self { clock: Clock::start(), control, commands }, hub)
     }
 
     /// Unit: seconds since the epoch.

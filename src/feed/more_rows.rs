@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::delta::{Row, Rows};
 use super::rows::{brief, json_of, round};
 use crate::base::{Text, Value, key_prefix};
-use crate::cluster::{Cause, ClientPicture, Numbered, Picture, Speed};
+use crate::cluster::{Cause, ClientPicture, Computation, Numbered, Picture, Speed};
 use crate::sched::StealTotal;
 
 /// Longest line that is made of an event. Unit: characters.
@@ -207,6 +207,23 @@ pub(super) fn coordination(picture: &Picture) -> Rows {
         (format!("{} {name}", view.kind), row)
     };
     picture.coordination.iter().map(row).collect()
+}
+
+/// `computations`.
+pub(super) fn computations(list: &[Computation]) -> Rows {
+    let row = |one: &Computation| {
+        let row = vec![
+            ("start", round(one.start_secs, 3)),
+            ("stop", one.stop_secs.map_or(Json::Null, |at| round(at, 3))),
+            ("tasks", json!(one.tasks)),
+            ("done", json!(one.done)),
+            ("erred", json!(one.erred)),
+            ("groups", json!(one.groups)),
+            ("code", Json::Null),
+        ];
+        (one.id.to_string(), row)
+    };
+    list.iter().map(row).collect()
 }
 
 /// `clients`.

@@ -32,12 +32,13 @@ pub enum Topic {
     Shuffle,
     Coordination,
     Clients,
+    Computations,
     Graph,
     Logs,
 }
 
 /// Topics by the name that pages use.
-const NAMES: [(&str, Topic); 21] = [
+const NAMES: [(&str, Topic); 22] = [
     ("overview", Topic::Overview),
     ("workers", Topic::Workers),
     ("prefixes", Topic::Prefixes),
@@ -57,6 +58,7 @@ const NAMES: [(&str, Topic); 21] = [
     ("shuffle", Topic::Shuffle),
     ("coordination", Topic::Coordination),
     ("clients", Topic::Clients),
+    ("computations", Topic::Computations),
     ("graph", Topic::Graph),
     ("logs", Topic::Logs),
 ];
@@ -78,7 +80,7 @@ impl Topic {
             Self::Overview | Self::Prefixes | Self::Lanes | Self::Names => 200,
             Self::Workers => 500,
             Self::Groups | Self::MemoryByKey | Self::ComputeByKey | Self::TimeByAction | Self::Events => 1_000,
-            Self::Stealing | Self::Exceptions | Self::Shuffle | Self::Graph | Self::Logs => 1_000,
+            Self::Computations | Self::Stealing | Self::Exceptions | Self::Shuffle | Self::Graph | Self::Logs => 1_000,
             Self::System | Self::WorkersSeries | Self::Bandwidth | Self::Fine | Self::Coordination | Self::Clients => {
                 2_000
             }

@@ -239,41 +239,9 @@ async fn profile(State(site): State<Site>, Query(asked): Query<Window>) -> Respo
         ("merge_workers", true.into()),
     ];
     match site.feed.request(request("profile", fields)).await {
-        Ok(tree) => {
-            let mut flame = frame(&tree, "root", 0);
-            if let Some(fields) = flame.as_object_mut() {
-                // Source: `distributed.worker.profile.interval`, 10 ms unless configured.
-                fields.insert("seconds_per_sample".to_owned(), json!(0.01));
-            }
-            super::cluster::json(Ok(flame.to_string()))
-        }
+        Ok(tree) => super::cluster::json(Ok(crate::feed::flame(&tree).to_string())),
         Err(why) => silence(&why),
     }
-}
-
-/// Deepest flame. Python's own recursion limit ends its stacks at about this depth.
-const DEPTH_MAX: u32 = 1_000;
-
-/// A node of a profile as a flame graph has it.
-fn frame(tree: &Value, name: &str, depth: u32) -> Json {
-    let about = tree.get("description");
-    let text = |field: &str| about.and_then(|about| about.get(field)).and_then(Value::as_str).unwrap_or_default();
-    let shown = if depth == 0 { name } else { text("name") };
-    let line = about.and_then(|about| about.get("line_number")).and_then(Value::as_i64);
-    let children: Vec<Json> = if depth >= DEPTH_MAX {
-        Vec::new()
-    } else {
-        let found = tree.get("children").and_then(Value::fields).unwrap_or_default();
-        found.iter().map(|(id, child)| frame(child, id.as_str().unwrap_or_default(), depth + 1)).collect()
-    };
-    json!({
-        "name": if shown.is_empty() { name } else { shown },
-        "file": text("filename"),
-        "line": line,
-        "code": text("line").trim(),
-        "value": tree.get("count").and_then(Value::as_i64).unwrap_or(0),
-        "children": children,
-    })
 }
 
 #[derive(Deserialize)]

@@ -106,6 +106,12 @@ impl Scheduler {
         self.total_occupancy()
     }
 
+    /// Tasks that came to memory, and to erred, since the start.
+    pub fn ended_totals(&self) -> (u64, u64) {
+        let sum = |state: TaskState| self.prefixes.iter().map(|prefix| prefix.state_totals[state as usize]).sum();
+        (sum(TaskState::Memory), sum(TaskState::Erred))
+    }
+
     /// How many keys a client wants.
     pub fn wanted_count(&self, client: crate::base::ClientId) -> usize {
         self.clients.get(client).map_or(0, |client| client.wants_what.len())

@@ -5,12 +5,14 @@ Owns: what viewers see equals what the scheduler says; slow viewers, reconnects 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import http.client
 import json
 import os
 import socket
 import struct
+import subprocess
 import time
 import urllib.error
 import urllib.parse
@@ -384,3 +386,61 @@ def test_routes_that_dasks_tools_know(cluster, client, base):
     metrics = get(base, "/metrics")[2].decode()
     assert "dask_scheduler_workers" in metrics
     assert get(base, "/no-such-page")[0] == 404
+
+
+def rask(cluster, base, *args: str) -> str:
+    """The command line's answer about this cluster."""
+    from harness import rask_bin
+
+    line = [rask_bin(), *args, "--url", f"http://{base[0]}:{base[1]}/status"]
+    done = subprocess.run(line, env=cluster.env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_terminal_says_the_same(cluster, client, base):
+    client.submit(inc, 41, key="told").result()
+    future = client.submit(inc, 1, key="stays")
+    future.result()
+    explained = rask(cluster, base, "explain", "stays")
+    assert explained.startswith("stays is memory.\nIt is done and in memory.") and "compute" in explained
+    text = rask(cluster, base, "top", "--once")
+    assert "workers 2" in text and "ann" in text and "stays" in text
+    from harness import rask_bin
+
+    unknown = [rask_bin(), "explain", "unheard-of", "--url", f"http://{base[0]}:{base[1]}"]
+    done = subprocess.run(unknown, env=cluster.env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "knows no task unheard-of" in done.stderr
+
+
+def test_computations_follow_one_another(cluster, client, base):
+    with Viewer(base, {"want": ["computations"]}) as viewer:
+        client.gather(client.map(inc, range(20), key="first"))
+
+        def complete(v):
+            return [c for c in v.topics.get("computations", {}).values() if c["tasks"] >= 20 and c["stop"] and c["done"] >= 20]
+
+        done = viewer.until(complete, "a complete computation")[-1]
+        assert done["stop"] >= done["start"] and done["groups"]
+
+
+def test_a_performance_report_holds_its_data(cluster, client, base, tmp_path):
+    from distributed import performance_report
+
+    path = tmp_path / "report.html"
+
+    async def work():
+        async with Client(cluster.address, asynchronous=True) as client:
+            async with performance_report(str(path)):
+                await client.gather(client.map(inc, range(30), key="reported"))
+
+    asyncio.run(work())
+    text = path.read_text()
+    assert "<html" in text and "reported" in text
+    assert "http://" not in text.split("rask-data")[0] or "src=\"http" not in text
+    if 'id="rask-data"' in text:
+        data = text.split('id="rask-data" type="application/json">', 1)[1].split("</script>", 1)[0]
+        data = json.loads(data)
+        assert data["topics"]["prefixes"]["reported"]["done"] >= 30
+        block = read_block(base64.b64decode(data["stream"]))
+        assert sum(block["count"]) >= 30

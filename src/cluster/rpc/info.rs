@@ -31,7 +31,7 @@ pub(in crate::cluster) fn dispatch(driver: &mut Driver, op: &str, call: Call, bo
         "set_metadata" => set_metadata(driver, body).into(),
         "call_stack" => profile::call_stack(driver, call, body),
         "profile" => profile::start(driver, call, body),
-        "performance_report" => report::report(driver, body),
+        "performance_report" => report::report(driver, call, body),
         "get_task_stream" => task_stream(driver, body).into(),
         "get_task_stream_index" => {
             driver.task_stream.start();
