@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 
 use super::Failure;
 use super::pages_of::{Meant, PagesOf};
+use crate::clock::Clock;
 use crate::config::show_size;
 
 /// Between two looks.
@@ -46,11 +47,13 @@ fn look(pages: &PagesOf) -> Result<Seen, Failure> {
 fn show(pages: &PagesOf, terminal: &mut ratatui::DefaultTerminal, first: Seen) -> Result<(), Failure> {
     let broken = |why: std::io::Error| Failure::world(format!("the terminal: {why}"));
     let (mut seen, mut trouble) = (first, None);
-    let mut looked = Instant::now();
+    let clock = Clock::start();
+    let mut looked = clock.now();
+    let left = |looked| EVERY.saturating_sub(Duration::from_secs_f64(clock.now().secs_since(looked).max(0.0)));
     loop {
         terminal.draw(|frame| draw(frame, pages.base(), &seen, trouble.as_deref())).map_err(broken)?;
         // A key, a new size, or time for another look.
-        if event::poll(EVERY.saturating_sub(looked.elapsed())).map_err(broken)?
+        if event::poll(left(looked)).map_err(broken)?
             && let Event::Key(key) = event::read().map_err(broken)?
             && key.kind != KeyEventKind::Release
             && (matches!(key.code, KeyCode::Char('q') | KeyCode::Esc)
@@ -58,13 +61,13 @@ fn show(pages: &PagesOf, terminal: &mut ratatui::DefaultTerminal, first: Seen) -
         {
             return Ok(());
         }
-        if looked.elapsed() >= EVERY {
+        if left(looked).is_zero() {
             match look(pages) {
                 Ok(now) => (seen, trouble) = (now, None),
                 // It may come back: the last picture stays, with a word on why it stands still.
                 Err(why) => trouble = Some(why.to_string()),
             }
-            looked = Instant::now();
+            looked = clock.now();
         }
     }
 }

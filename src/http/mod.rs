@@ -1,6 +1,7 @@
 //! What is served over HTTP: status page, health, metrics, JSON. No business rules: it asks and shows.
 
 mod api;
+mod appliance;
 mod assets;
 mod cluster;
 mod dask;
@@ -23,6 +24,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::cluster::{Answered, Ask};
+pub use appliance::appliance_router;
 pub use assets::Assets;
 pub use cluster::{Site, cluster_router};
 pub use proxy::{Backends, clusters_router};
