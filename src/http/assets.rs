@@ -21,7 +21,7 @@ const GZIP_MIN: usize = 860;
 
 #[cfg(feature = "web")]
 #[derive(rust_embed::RustEmbed)]
-#[folder = "$CARGO_MANIFEST_DIR/web/dist"]
+#[folder = "web/dist"]
 #[allow_missing = true]
 struct Embedded;
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { AXE, openPage, startAppliance, startBrowser, until } from "./stage.mjs";
+import { ALONE, AXE, openPage, startBrowser, startCluster, until } from "./stage.mjs";
 
 const WIDTHS = [360, 900, 1600];
 const THEMES = ["light", "dark"];
@@ -17,7 +17,7 @@ let stage;
 let browser;
 
 before(async () => {
-  stage = await startAppliance();
+  stage = await startCluster();
   browser = await startBrowser();
 });
 after(async () => {
@@ -41,11 +41,12 @@ describe("values on screen", () => {
     await live(page);
     await until(async () => {
       const counts = await stage.counts();
-      const shown = { workers: number(await figure(page, "Workers")), cores: number(await figure(page, "Threads")), memory: number(await figure(page, "In memory")), erred: number(await figure(page, "Failed")) };
-      const said = { workers: counts.workers, cores: counts.cores, memory: counts.memory, erred: counts.erred };
-      assert.deepEqual(shown, said);
+      // Dask's counts.json counts copies of results, the page counts results.
+      const { overview } = await (await fetch(`${stage.base}api/state?topics=overview`)).json();
+      const shown = [number(await figure(page, "Workers")), number(await figure(page, "Threads")), number(await figure(page, "In memory")), number(await figure(page, "Failed"))];
+      assert.deepEqual(shown, [counts.workers, counts.cores, overview.now.memory, counts.erred]);
       return true;
-    }, "the same numbers on screen and in counts.json");
+    }, "the same numbers on screen and in the API");
     assert.deepEqual(faults, []);
     await context.close();
   });
@@ -56,7 +57,7 @@ describe("values on screen", () => {
     await live(page);
     await page.waitForSelector("tbody tr:nth-child(2)");
     const identity = await (await fetch(`${stage.base}json/identity.json`)).json();
-    const said = Object.entries(identity.workers).map(([address, worker]) => `${worker.name} ${worker.nthreads} ${address}`).sort();
+    const said = Object.entries(identity.workers).map(([address, worker]) => `${String(worker.name).replace(/^[a-z]+:\/\//, "")} ${worker.nthreads} ${address}`).sort();
     const shown = await page.$$eval("tbody tr", (rows) => rows.map((row) => [0, 3, row.cells.length - 1].map((at) => row.cells[at].textContent.trim()).join(" ")));
     assert.deepEqual(shown.sort(), said);
     await context.close();
@@ -139,25 +140,26 @@ describe("every page", () => {
     const { page, context, faults } = await openPage(browser, stage.base);
     await page.goto(stage.base + path);
     await settled(page);
-    await page.waitForTimeout(400);
+    await page.waitForTimeout(300);
     // By the debugger: the page's policy rightly refuses scripts of others.
     await page.evaluate(readFileSync(AXE, "utf8"));
     for (const theme of THEMES) {
       await page.emulateMedia({ colorScheme: theme, reducedMotion: "reduce" });
       for (const width of WIDTHS) {
         await page.setViewportSize({ width, height: width < 500 ? 800 : 900 });
-        await page.waitForTimeout(120);
+        await page.waitForTimeout(80);
         await page.screenshot({ path: join(ARTEFACTS, `${name}-${width}-${theme}.png`) });
         const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
         if (over > 0) bad.push(`${width} ${theme}: ${over} px too wide`);
-        if (width === 900 || (width === 360 && theme === "light")) bad.push(...(await problems(page)).map((one) => `${width} ${theme}: ${one}`));
+        // Contrast depends on the theme, order and names on the width: two looks see both.
+        if ((width === 900 && theme === "dark") || (width === 360 && theme === "light")) bad.push(...(await problems(page)).map((one) => `${width} ${theme}: ${one}`));
       }
     }
     await context.close();
     assert.deepEqual([...bad, ...faults], []);
   };
   for (const name of PAGES) test(`${name} fits three widths in both themes, is accessible, and says nothing on the console`, () => look(name, name));
-  for (const name of SHELL) test(`the appliance's ${name} fits, is accessible, and says nothing on the console`, () => look(`#/${name}`, `shell-${name}`));
+  for (const name of ALONE ? [] : SHELL) test(`the appliance's ${name} fits, is accessible, and says nothing on the console`, () => look(`#/${name}`, `shell-${name}`));
   test("a worker's page fits, is accessible, and says nothing on the console", async () => {
     const identity = await (await fetch(`${stage.base}json/identity.json`)).json();
     await look(`worker?address=${encodeURIComponent(Object.keys(identity.workers)[0])}`, "worker");
@@ -182,7 +184,7 @@ describe("panes", () => {
     await context.close();
   });
 
-  test("a page works below a cluster's prefix and in a sandboxed frame", async () => {
+  test("a page works below a cluster's prefix and in a sandboxed frame", { skip: ALONE }, async () => {
     const { page, context } = await openPage(browser, stage.base);
     await page.goto(`${stage.base}clusters/local/status`);
     await live(page);

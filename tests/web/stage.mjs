@@ -66,29 +66,57 @@ export class Child {
   }
 }
 
-/** `rask up` with its cluster `local`, two workers of two threads, and a client that computes and holds results. */
-export async function startAppliance() {
-  const folder = await mkdtemp(join(tmpdir(), "rask-web-"));
+/** Two workers of two threads each, wherever they are started. */
+const WORKERS = ["--nworkers", "2", "--nthreads", "2", "--memory-limit", "1 GiB"];
+
+/** `rask up` with its cluster `local`. Clusters outlive it, so it is asked to end this one first. */
+async function runAppliance(folder, env) {
   const [http, comm] = [await freePort(), await freePort()];
-  const env = { RASK_STATE_DIR: join(folder, "state"), XDG_CONFIG_HOME: folder, DASK_CONFIG: folder };
-  const up = new Child(BINARY, ["up", "--port", String(http), "--scheduler-port", String(comm), "--nworkers", "2", "--nthreads", "2", "--memory-limit", "1 GiB"], env, folder);
+  const up = new Child(BINARY, ["up", "--port", String(http), "--scheduler-port", String(comm), ...WORKERS], env, folder);
   const base = `http://127.0.0.1:${http}/`;
-  const counts = async () => (await fetch(`${base}json/counts.json`)).json();
-  await until(async () => (await counts()).workers === 2, `two workers at ${base}`, START_MS).catch((error) => {
-    throw new Error(`${error.message}\n${up.output}`);
-  });
-  const client = new Child(PYTHON, [join(import.meta.dirname, "compute.py"), `tcp://127.0.0.1:${comm}`], env, folder);
-  await until(() => client.output.includes("ready"), "the computation", START_MS).catch((error) => {
-    throw new Error(`${error.message}\n${client.output}`);
-  });
   const stop = async () => {
-    await client.stop();
-    // Clusters outlive the appliance: this ends them too.
     await fetch(`${base}api/rask/v1/clusters/local`, { method: "DELETE" }).catch(() => null);
     await up.stop();
+  };
+  return { base, comm, stop, log: () => up.output };
+}
+
+/** A scheduler on its own, and workers. */
+async function runScheduler(folder, env) {
+  const [http, comm] = [await freePort(), await freePort()];
+  const scheduler = new Child(BINARY, ["scheduler", "--host", "127.0.0.1", "--port", String(comm), "--dashboard-address", `127.0.0.1:${http}`], env, folder);
+  const workers = new Child(BINARY, ["worker", `tcp://127.0.0.1:${comm}`, ...WORKERS], env, folder);
+  const stop = async () => {
+    await workers.stop();
+    await scheduler.stop();
+  };
+  return { base: `http://127.0.0.1:${http}/`, comm, stop, log: () => scheduler.output + workers.output };
+}
+
+/** RASK_TEST_ALONE=1 looks at a stand-alone scheduler: no shell, no clusters. */
+export const ALONE = process.env.RASK_TEST_ALONE === "1";
+
+/** The binary with workers, and a client that computes and holds results. */
+export async function startCluster() {
+  const folder = await mkdtemp(join(tmpdir(), "rask-web-"));
+  const env = { RASK_STATE_DIR: join(folder, "state"), XDG_CONFIG_HOME: folder, DASK_CONFIG: folder };
+  const { base, comm, stop, log } = await (ALONE ? runScheduler : runAppliance)(folder, env);
+  const counts = async () => (await fetch(`${base}json/counts.json`)).json();
+  let client = null;
+  const end = async () => {
+    await client?.stop();
+    await stop();
     await rm(folder, { recursive: true, force: true });
   };
-  return { base, counts, client, up, stop };
+  try {
+    await until(async () => (await counts()).workers === 2, `two workers at ${base}`, START_MS);
+    client = new Child(PYTHON, [join(import.meta.dirname, "compute.py"), `tcp://127.0.0.1:${comm}`], env, folder);
+    await until(() => client.output.includes("ready"), "the computation", START_MS);
+  } catch (error) {
+    await end();
+    throw new Error(`${error.message}\n${log()}\n${client?.output ?? ""}`);
+  }
+  return { base, counts, stop: end };
 }
 
 /** The made-up cluster of web/dev, for what needs more rectangles than a test can compute. */

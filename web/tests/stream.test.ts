@@ -135,21 +135,28 @@ describe("painting", () => {
     paintBands(image, 1, [{ lane: model.lanes.get(0)!, top: 0, height: 1 }], filtered, new Strip());
     expect(image.every((one) => one === 0)).toBe(true);
   });
-  test("of a million rectangles takes no longer than one of some ten thousand, by the order of magnitude", () => {
+  test("of a million rectangles takes little longer than one of a hundred thousand", () => {
     const lanes = 16;
-    const big = new StreamModel();
-    for (let turn = 0; turn < 10; turn += 1) {
-      big.add(decoded(Array.from({ length: 100_000 }, (_, at) => ({ start: turn * 6_250 + Math.floor(at / lanes), duration: 0.8, lane: at % lanes, prefix: at % 9 }))));
-    }
-    expect(big.count).toBe(1_000_000);
     const image = new Uint32Array(1_200 * 320);
-    const bands = [...big.lanes.values()].map((lane, at) => ({ lane, top: at * 20, height: 20 }));
-    const strip = new Strip();
-    paintBands(image, 320, bands, paint(0, 62_500, 1_200), strip);
-    const began = performance.now();
-    paintBands(image, 320, bands, paint(0, 62_500, 1_200), strip);
-    expect(performance.now() - began).toBeLessThan(400);
-  });
+    /** The quickest of three: a busy machine only ever makes it slower. */
+    const quickest = (blocks: number): number => {
+      const model = new StreamModel();
+      for (let turn = 0; turn < blocks; turn += 1) {
+        model.add(decoded(Array.from({ length: 100_000 }, (_, at) => ({ start: turn * 6_250 + Math.floor(at / lanes), duration: 0.8, lane: at % lanes, prefix: at % 9 }))));
+      }
+      expect(model.count).toBe(blocks * 100_000);
+      const bands = [...model.lanes.values()].map((lane, at) => ({ lane, top: at * 20, height: 20 }));
+      const strip = new Strip();
+      const times = [0, 1, 2, 3].map(() => {
+        const began = performance.now();
+        paintBands(image, 320, bands, paint(0, blocks * 6_250, 1_200), strip);
+        return performance.now() - began;
+      });
+      return Math.min(...times);
+    };
+    const few = quickest(1);
+    expect(quickest(10)).toBeLessThan(few * 5 + 20);
+  }, 60_000);
 });
 
 describe("the window", () => {

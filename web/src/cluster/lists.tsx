@@ -12,7 +12,7 @@ import { useAsk } from "../ui/ask";
 import { Bars, Legend, type BarRow } from "../ui/Bars";
 import { Empty, Panel, Trouble } from "../ui/Panel";
 import { Table, type Column, type TableSpec } from "../ui/Table";
-import { Progress, progressTable, taskHref, workerHref } from "./parts";
+import { Progress, progressTable, taskHref, TaskList, workerHref } from "./parts";
 import { Choice } from "./tasks";
 
 /** A row with its id. */
@@ -108,6 +108,7 @@ export function Groups() {
     { label: "Depends on", wide: true, value: (item) => list(item.row, "deps").length, show: (item) => list(item.row, "deps").map(String).join(", ") || "–" },
   ];
   return (
+    <>
     <Panel
       title="Task groups"
       summary={show.many(shown.length, "group")}
@@ -116,6 +117,8 @@ export function Groups() {
     >
       <Table columns={columns} rows={shown} id={(item) => item.id} caption="Task groups" empty={<Nothing topic="groups" title="No groups">A group is made of the tasks of one call, such as one <code>map</code>.</Nothing>} />
     </Panel>
+    {prefix !== "" && <TaskList prefix={prefix} />}
+    </>
   );
 }
 

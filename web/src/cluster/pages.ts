@@ -31,7 +31,7 @@ export const PAGES: readonly Page[] = [
   { name: "bandwidth", title: "Bandwidth", section: "Machines", draw: Bandwidth },
   { name: "hardware", title: "Hardware", section: "Machines", draw: Hardware },
   { name: "profile", title: "Profile", section: "Time and memory", draw: Profile },
-  { name: "compute", title: "Compute time by key", section: "Time and memory", draw: ComputeByKey },
+  { name: "compute", title: "Compute time", section: "Time and memory", draw: ComputeByKey },
   { name: "memory", title: "Memory by key", section: "Time and memory", draw: ByKey },
   { name: "fine", title: "Fine metrics", section: "Time and memory", draw: Fine },
   { name: "exceptions", title: "Exceptions", section: "What went on", draw: Exceptions },

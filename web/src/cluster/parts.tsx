@@ -2,14 +2,15 @@
 import { useComputed, useSignal } from "@preact/signals";
 import * as show from "../base/format";
 import { hue, stateHue } from "../base/palette";
-import { num, str, type Row } from "../base/rows";
+import { num, rowsOf, str, type Row } from "../base/rows";
 import { dark } from "../base/theme";
 import { query } from "../base/http";
 import { known, overview, rows } from "../feed/store";
 import { useTopics } from "../feed/wants";
 import { Bar, Bars, Legend, type BarRow, type Part } from "../ui/Bars";
-import { Empty, Panel } from "../ui/Panel";
-import { table, type TableSpec } from "../ui/Table";
+import { useAsk } from "../ui/ask";
+import { Empty, Panel, Trouble } from "../ui/Panel";
+import { Table, table, type TableSpec } from "../ui/Table";
 
 export const NO_WORKERS = "No workers";
 const text = new Intl.Collator("en", { numeric: true });
@@ -26,7 +27,7 @@ export function useWorkers(): Worker[] {
   useTopics(["workers"]);
   const sorted = useComputed(() =>
     [...rows("workers")]
-      .map(([address, row]) => ({ address, row, name: str(row, "name") || show.shortAddress(address) }))
+      .map(([address, row]) => ({ address, row, name: show.shortAddress(str(row, "name") || address) }))
       .sort((a, b) => text.compare(a.name, b.name) || text.compare(a.address, b.address)),
   );
   return sorted.value;
@@ -334,6 +335,44 @@ function NoTasks({ topic }: { topic: string }) {
         <code>{`from distributed import Client\nclient = Client("${str(overview(), "address") || "ADDRESS"}")\nclient.gather(client.map(lambda x: x * x, range(1000)))`}</code>
       </pre>
     </Empty>
+  );
+}
+
+const LIST_STEP = 100;
+
+/** Tasks by state, prefix and worker, as the scheduler lists them; more on demand. */
+export function TaskList({ state, prefix, worker }: { state?: string; prefix?: string; worker?: string }) {
+  const limit = useSignal(LIST_STEP);
+  const asked = useAsk(query("api/tasks", { state, prefix, worker, limit: limit.value }), 3_000);
+  const { data, error, busy } = asked.answer.value;
+  const tasks = rowsOf(data, "tasks");
+  const total = num(data, "total", tasks.length);
+  const what = [state && `in state ${state}`, prefix && `of ${prefix}`, worker && `on ${show.shortAddress(worker)}`].filter(Boolean).join(" ");
+  return (
+    <Panel title={`Tasks ${what}`} summary={data ? show.many(total, "task") : busy ? "asking the scheduler" : ""} class="flush">
+      {error && <Trouble error={error} />}
+      <Table
+        caption={`Tasks ${what}`}
+        rows={tasks}
+        id={(row) => str(row, "key")}
+        empty={<Empty title={busy ? "Asking the scheduler" : "There are none now"} />}
+        columns={[
+          { label: "Task", wide: true, value: (row) => str(row, "key"), show: (row) => <a href={taskHref(str(row, "key"))} data-go>{str(row, "key")}</a> },
+          { label: "State", value: (row) => str(row, "state"), show: (row) => <State state={str(row, "state")} /> },
+          { label: "Group", value: (row) => str(row, "group") },
+          { label: "Bytes", num: true, value: (row) => num(row, "nbytes"), show: (row) => show.bytes(row.nbytes) },
+          { label: "Worker", value: (row) => str(row, "worker"), show: (row) => (str(row, "worker") ? <a href={workerHref(str(row, "worker"))} data-go>{show.shortAddress(str(row, "worker"))}</a> : "–") },
+        ]}
+      />
+      {total > tasks.length && tasks.length > 0 && (
+        <p class="more">
+          {tasks.length} of {total}.{" "}
+          <button type="button" class="quiet" onClick={() => (limit.value = Math.min(1_000, limit.value * 4))} disabled={limit.value >= 1_000}>
+            {limit.value >= 1_000 ? "Narrow the list to see others" : "Show more"}
+          </button>
+        </p>
+      )}
+    </Panel>
   );
 }
 

@@ -14,7 +14,7 @@ import { NO_FILTER, type Filter } from "../stream/view";
 import { Legend } from "../ui/Bars";
 import { Panel } from "../ui/Panel";
 import type { TableSpec } from "../ui/Table";
-import { workerHref } from "./parts";
+import { TaskList, workerHref } from "./parts";
 
 const TABLE_MOST = 500;
 
@@ -72,6 +72,8 @@ export function Tasks() {
     () => ({ prefix: from.get("prefix") ?? "", worker: from.get("worker") ?? "", action: from.get("action") ?? "" }),
     [from.get("prefix"), from.get("worker"), from.get("action")],
   );
+  const state = from.get("state");
+  if (state) return <TaskList state={state} prefix={filter.prefix} worker={filter.worker} />;
   return (
     <Panel title="Every thread's work over time" summary={summarise(view.value)} table={() => streamTable(view.peek(), filter)} actions={<Export view={view.value} />}>
       <Filters filter={filter} />

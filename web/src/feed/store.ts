@@ -1,6 +1,6 @@
 // What the page knows of the cluster. One signal per topic, so that a message redraws only what shows that topic.
 import { batch, signal, type Signal } from "@preact/signals";
-import { asRow, num, str, type Row, type Rows } from "../base/rows";
+import { asRow, list, num, str, type Row, type Rows } from "../base/rows";
 import type { Block } from "./block";
 import { apply, changeOf } from "./delta";
 
@@ -90,9 +90,9 @@ export function receive(message: unknown): void {
       const target = signalOf(name);
       target.value = apply(target.peek(), changeOf(change));
     }
-    if (heard.some(([name]) => !seen.peek().has(name))) {
-      seen.value = new Set([...seen.peek(), ...heard.map(([name]) => name)]);
-    }
+    // A topic that this scheduler does not know stays empty: nobody should wait for it.
+    const names = [...heard.map(([name]) => name), ...list(from, "unknown").map(String)];
+    if (names.some((name) => !seen.peek().has(name))) seen.value = new Set([...seen.peek(), ...names]);
   });
 }
 

@@ -318,6 +318,11 @@ function paint(canvas: HTMLCanvasElement, scene: Scene, camera: Camera, nodes: r
     if (radius > 3 || index === chosen) context.stroke();
     if (text) {
       context.fillStyle = read("--text");
+      // A halo keeps edges from running through the letters.
+      context.lineWidth = 4;
+      context.lineJoin = "round";
+      context.strokeStyle = read("--surface");
+      context.strokeText(middle(node.name, letters), spot.x + radius + 4, spot.y);
       context.fillText(middle(node.name, letters), spot.x + radius + 4, spot.y);
     }
   }

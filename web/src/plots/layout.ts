@@ -20,6 +20,12 @@ export interface LayoutAnswer {
 
 /** Passes over the layers; more changes little. */
 const SWEEPS = 6;
+/** A layer up to here is never wrapped. Unit: tasks. */
+const ROWS_LEAST = 40;
+/** Rows for each column, so that large graphs get about the shape of a screen. */
+const ROWS_PER_COLUMN = 3;
+/** Between two columns of one layer. Unit: layers. */
+const COLUMN_STEP = 0.3;
 
 /** Answers layouts when this script runs as a worker. */
 export function serveLayouts(): void {
@@ -134,12 +140,22 @@ function meanPlaces(row: readonly number[], set: Neighbours, place: Float32Array
   return mean;
 }
 
+/** Positions from the order within layers. A layer with very many tasks is wrapped into columns, row by row. */
 function finish(ask: LayoutAsk, layers: readonly number[][], place: Float32Array): LayoutAnswer {
   const x = new Float32Array(ask.nodes);
-  let tallest = 1;
-  layers.forEach((row, at) => {
-    tallest = Math.max(tallest, row.length);
-    for (const node of row) x[node] = at;
-  });
-  return { id: ask.id, x, y: place.map((value) => value + tallest / 2), layers: Math.max(1, layers.length), tallest };
+  const y = new Float32Array(ask.nodes);
+  const tallest = Math.max(ROWS_LEAST, Math.ceil(Math.sqrt(ask.nodes * ROWS_PER_COLUMN)));
+  let left = 0;
+  let most = 1;
+  for (const row of layers) {
+    const columns = Math.ceil(row.length / tallest);
+    most = Math.max(most, Math.ceil(row.length / Math.max(1, columns)));
+    row.forEach((node, index) => {
+      x[node] = left + (index % Math.max(1, columns)) * COLUMN_STEP;
+      // Few tasks keep the place that their neighbours gave them; wrapped ones stand in rows around the middle.
+      y[node] = columns > 1 ? Math.floor(index / columns) - row.length / columns / 2 : (place[node] as number);
+    });
+    left += 1 + Math.max(0, columns - 1) * COLUMN_STEP;
+  }
+  return { id: ask.id, x, y: y.map((value) => value + most / 2), layers: Math.max(1, left), tallest: most };
 }
