@@ -2,6 +2,7 @@
 
 mod appliance;
 mod background;
+mod clusters;
 mod doctor;
 mod explain;
 mod failure;
@@ -95,4 +96,18 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
         }
     }
+}
+
+/// Who this user is, as Python's `getpass.getuser` says it: clusters of its clients get the same name.
+fn user_name() -> String {
+    let said = ["LOGNAME", "USER", "LNAME", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    said.filter(|name| !name.is_empty()).or_else(name_of_uid).unwrap_or_else(|| "me".to_owned())
+}
+
+fn name_of_uid() -> Option<String> {
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let table = std::fs::read_to_string("/etc/passwd").ok()?;
+    let mut lines = table.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let line = lines.find(|fields| fields.get(2) == Some(&uid.as_str()))?;
+    line.first().map(|name| (*name).to_owned())
 }

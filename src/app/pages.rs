@@ -12,6 +12,7 @@ use super::{Failure, listen};
 use crate::cluster::{Control, Reporter};
 use crate::feed::Feed;
 use crate::http::{self, Assets, Site};
+use crate::link;
 
 /// After a failed accept: descriptors may be short for a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -110,7 +111,7 @@ fn listen_unix(path: &Path) -> Result<std::os::unix::net::UnixListener, Failure>
     let failed = |why: io::Error| Failure::world(format!("cannot listen on {}: {why}", path.display()));
     // What a killed one left.
     let _may_not_exist = std::fs::remove_file(path);
-    let listener = std::os::unix::net::UnixListener::bind(path).map_err(failed)?;
+    let listener = link::bind(path).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
 }

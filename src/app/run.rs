@@ -48,7 +48,7 @@ async fn with_own_appliance(args: &RunArgs, loaded: &Loaded, seat: Seat) -> Resu
         scheduler_port: args.up.scheduler_port.or(Some(0)),
         ..args.up.clone()
     };
-    let appliance = Appliance::start(&up, loaded, seat, &mut signals).await?;
+    let appliance = Appliance::start(&up, loaded, seat, &mut signals, false).await?;
     eprintln!("rask: started for this script, status at {}", appliance.running.http);
     // Without us there is no cluster for it.
     let command = script(args, &appliance.running, |python| supervise::tied(python).into_std())?;

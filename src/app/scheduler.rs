@@ -58,6 +58,8 @@ pub struct SchedulerArgs {
     pub state_dir: Option<PathBuf>,
     /// Listen here for the appliance.
     pub control_socket: Option<PathBuf>,
+    /// Whoever starts us knows that the interpreter has what it needs.
+    pub python_checked: bool,
     /// The appliance serves the pages of this scheduler, on this port.
     pub served_dashboard_port: Option<u16>,
     /// Refuse plain connections of other users.
@@ -81,7 +83,10 @@ pub fn scheduler(args: &SchedulerArgs, loaded: &Loaded) -> Result<(), Failure> {
 async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let state = state::state_dir(args.state_dir.as_deref()).ok();
-    opts.python = signals.during(pyenv::find(Some(python), state.as_deref())).await?;
+    opts.python = match args.python_checked {
+        true => Some(PathBuf::from(python)),
+        false => signals.during(pyenv::find(Some(python), state.as_deref())).await?,
+    };
     if opts.python.is_none() {
         tracing::warn!("{NO_PYTHON}");
     }
@@ -283,7 +288,7 @@ fn control_of(what: Question, reply: oneshot::Sender<String>) -> Option<Control>
 /// Every worker and client needs a descriptor or more.
 ///
 /// Source: `distributed/cli/dask_scheduler.py`, which asks for half of what is allowed.
-fn raise_open_files() {
+pub(super) fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum

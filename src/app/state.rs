@@ -103,6 +103,11 @@ impl Running {
         if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
             return None;
         }
+        Self::left_behind(state)
+    }
+
+    /// What was told last, even if by one that was killed.
+    pub(super) fn left_behind(state: &Path) -> Option<Self> {
         let text = fs::read_to_string(file_path(state)).ok()?;
         serde_json::from_str(&text).ok()
     }

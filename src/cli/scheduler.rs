@@ -86,6 +86,9 @@ pub(super) struct Scheduler {
     /// Listen here for the appliance
     #[arg(long, hide = true)]
     control_socket: Option<PathBuf>,
+    /// The interpreter is known to be fit
+    #[arg(long, hide = true, requires = "python")]
+    python_checked: bool,
     /// The appliance serves the pages, on this port
     #[arg(long, hide = true)]
     served_dashboard_port: Option<u16>,
@@ -128,6 +131,7 @@ impl Scheduler {
             python: self.python,
             state_dir: common.state_dir.clone(),
             control_socket: self.control_socket,
+            python_checked: self.python_checked,
             served_dashboard_port: self.served_dashboard_port,
             same_user: self.same_user,
             http_socket: self.http_socket,

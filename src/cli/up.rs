@@ -34,6 +34,9 @@ pub(super) struct Up {
     /// This is the one in the background
     #[arg(long, hide = true)]
     detached: bool,
+    /// Leave the clusters running when this is told to stop; the next rask up takes them over
+    #[arg(long)]
+    keep_clusters: bool,
 }
 
 /// Flags of `rask run`.
@@ -85,6 +88,7 @@ impl Up {
             no_local_cluster: self.no_local_cluster,
             background: self.background,
             detached: self.detached,
+            keep_clusters: self.keep_clusters,
             ..self.shared.args(common)
         }
     }
@@ -113,6 +117,7 @@ impl Shared {
             open: false,
             background: false,
             detached: false,
+            keep_clusters: false,
         }
     }
 }

@@ -3,20 +3,26 @@
 use std::io;
 use std::time::Duration;
 
+use rustls::server::Acceptor;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Most that is looked at: longer than any sane request head.
-const HEAD_MAX: usize = 16 << 10;
+/// Most that is looked at: longer than any sane request head, and than a TLS record may be.
+const HEAD_MAX: usize = 20 << 10;
+/// What is looked at first: most heads are shorter, and most connections that wait are half-open ones.
+const HEAD_FIRST: usize = 1 << 10;
 /// Pause between looks while a head is incomplete. Peeking leaves the bytes, so readiness cannot be waited for.
 const PAUSE: Duration = Duration::from_millis(2);
+/// Longest pause: a thousand half-open connections must not keep us busy.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// What a connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Dask's frames, or a WebSocket upgrade of a Dask comm.
     Dask,
-    /// A TLS handshake.
-    Tls,
+    /// A TLS handshake, and the server name that it asks for.
+    Tls(Option<String>),
     /// An HTTP request that is not Dask's.
     Http,
     /// Closed without a byte.
@@ -27,19 +33,35 @@ pub enum Kind {
 
 /// Peeks until it is clear what the connection is. Has no deadline of its own.
 pub async fn look(stream: &TcpStream) -> io::Result<Kind> {
-    let mut head = vec![0u8; HEAD_MAX];
-    let mut before = 0;
+    let mut head = vec![0u8; HEAD_FIRST];
+    let (mut before, mut pause) = (0, PAUSE);
     loop {
         let count = stream.peek(&mut head).await?;
         let seen = head.get(..count).unwrap_or_default();
-        if let Some(kind) = judge(seen) {
+        if count != before
+            && let Some(kind) = judge(seen)
+        {
             return Ok(kind);
+        }
+        if count == 0 {
+            return Ok(Kind::Nothing);
         }
         if count == HEAD_MAX {
             return Ok(Kind::Unknown);
         }
+        if count == head.len() {
+            head.resize(HEAD_MAX, 0);
+            continue;
+        }
         if count == before {
-            tokio::time::sleep(PAUSE).await;
+            // Nothing more will come from a peer that closed its side.
+            if stream.ready(Interest::READABLE).await?.is_read_closed() {
+                return Ok(Kind::Unknown);
+            }
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2).min(PAUSE_MAX);
+        } else {
+            pause = PAUSE;
         }
         before = count;
     }
@@ -49,7 +71,7 @@ pub async fn look(stream: &TcpStream) -> io::Result<Kind> {
 fn judge(seen: &[u8]) -> Option<Kind> {
     match seen {
         [] => Some(Kind::Nothing),
-        [0x16, ..] => Some(Kind::Tls),
+        [0x16, ..] => judge_tls(seen),
         [first, ..]
             if first.is_ascii_uppercase() && seen.iter().take(8).all(|b| b.is_ascii_graphic() || *b == b' ') =>
         {
@@ -60,6 +82,23 @@ fn judge(seen: &[u8]) -> Option<Kind> {
         [_, rest @ ..] if rest.len() < 7 => None,
         [..] => Some(Kind::Unknown),
     }
+}
+
+/// The server name in a client's hello, which may come in pieces.
+fn judge_tls(seen: &[u8]) -> Option<Kind> {
+    let (mut acceptor, mut rest) = (Acceptor::default(), seen);
+    while !rest.is_empty() {
+        // Reading from memory fails only on what is no TLS.
+        if acceptor.read_tls(&mut rest).is_err() {
+            return Some(Kind::Unknown);
+        }
+        match acceptor.accept() {
+            Ok(Some(hello)) => return Some(Kind::Tls(hello.client_hello().server_name().map(str::to_owned))),
+            Ok(None) => {}
+            Err(_) => return Some(Kind::Unknown),
+        }
+    }
+    None
 }
 
 /// An upgrade to a WebSocket at `/` is Dask's (`distributed/comm/ws.py`); our own pages use other paths.
@@ -89,13 +128,40 @@ mod tests {
         assert_eq!(judge(&handshake), Some(Kind::Dask));
         // 71 bytes in all: the prelude starts with the letter G.
         assert_eq!(judge(&[b'G', 0, 0, 0, 0, 0, 0, 0]), Some(Kind::Dask));
-        assert_eq!(judge(&[0x16, 3, 1]), Some(Kind::Tls));
         assert_eq!(judge(b"GET /health HTTP/1.1\r\nHost: x"), Some(Kind::Http));
         assert_eq!(judge(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), Some(Kind::Http));
         assert_eq!(judge(b"GET / HTTP/1.1\r\nupgrade: WebSocket\r\n\r\n"), Some(Kind::Dask));
         assert_eq!(judge(b"GET /live HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"), Some(Kind::Http));
         assert_eq!(judge(b""), Some(Kind::Nothing));
         assert_eq!(judge(&[0xff; 8]), Some(Kind::Unknown));
+    }
+
+    /// The hello of a client that asks for `name`.
+    fn hello(name: &str) -> Vec<u8> {
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let name = name.to_owned().try_into().expect("a name");
+        let mut client = rustls::ClientConnection::new(std::sync::Arc::new(config), name).expect("a client");
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes).expect("to memory");
+        bytes
+    }
+
+    /// Goal: the name is found at the moment the hello is whole, not before; nonsense is told from a slow peer.
+    #[test]
+    fn the_server_name_is_read_from_a_hello_in_any_pieces() {
+        let bytes = hello("daskgateway-my.cluster");
+        let (last, half) = bytes.split_last().expect("not empty");
+        (1..half.len()).step_by(7).for_each(|cut| assert_eq!(judge(half.get(..cut).expect("shorter")), None, "{cut}"));
+        let whole = [half, &[*last]].concat();
+        assert_eq!(judge(&whole), Some(Kind::Tls(Some("daskgateway-my.cluster".to_owned()))));
+        assert_eq!(judge(&hello("127.0.0.1")), Some(Kind::Tls(None)));
+        assert_eq!(judge(&[0x16, 3, 1, 0, 4, 0xff, 0xff, 0xff, 0xff]), Some(Kind::Unknown));
+        assert_eq!(judge(&[&[0x16, 3, 1][..], &[0; 50]].concat()), Some(Kind::Unknown));
     }
 
     #[test]

@@ -37,20 +37,27 @@ const WAITING_MAX: usize = 64;
 
 /// Longest that a refusal may take.
 const REFUSAL: Duration = Duration::from_secs(2);
+/// Before a cluster's name in the server name of TLS. Source: `dask_gateway/comm.py`.
+const SNI_PREFIX: &str = "daskgateway-";
+/// The cluster that Dask connections without TLS belong to.
+const PLAIN_CLUSTER: &str = "local";
 
-/// Serves one HTTP connection to its end.
+/// Serves one connection to its end. Nothing was read from it.
 pub type ServeHttp = Arc<dyn Fn(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
-/// May this peer connect? Asked before a byte is looked at. The error is for the log.
-pub type Admit = Arc<dyn Fn(&TcpStream) -> Result<(), String> + Send + Sync>;
+/// May this peer talk so? The error is for the log.
+pub type Admit = Arc<dyn Fn(&TcpStream, &Kind) -> Result<(), String> + Send + Sync>;
+
+/// The scheduler of a cluster, by the cluster's name. Asked for every connection: clusters come and go.
+pub type FindCluster = Arc<dyn Fn(&str) -> Option<Link> + Send + Sync>;
 
 /// What the door knows. Shared by all its listeners.
 pub struct Door {
     /// Bounds for peers.
     pub limits: Limits,
-    /// The scheduler that Dask connections belong to. None: there is none, and they are turned away.
-    pub scheduler: Option<Link>,
-    /// For everything that is not Dask.
+    /// Whom Dask connections belong to.
+    pub find: FindCluster,
+    /// For HTTP.
     pub http: ServeHttp,
     /// Who may come in from this machine.
     pub admit: Admit,
@@ -63,8 +70,8 @@ pub struct Door {
 
 impl Door {
     /// A door that is not open yet.
-    pub fn new(limits: Limits, scheduler: Option<Link>, http: ServeHttp, admit: Admit) -> Self {
-        Self { limits, scheduler, http, admit, tls: None, lan: false, waiting: Semaphore::new(WAITING_MAX) }
+    pub fn new(limits: Limits, find: FindCluster, http: ServeHttp, admit: Admit) -> Self {
+        Self { limits, find, http, admit, tls: None, lan: false, waiting: Semaphore::new(WAITING_MAX) }
     }
 
     /// Accepts on `listener` until dropped.
@@ -89,38 +96,45 @@ impl Door {
     }
 
     async fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
+        let deadline = Duration::from_millis(self.limits.handshake_ms);
+        let kind = match tokio::time::timeout(deadline, look(&stream)).await {
+            Ok(Ok(kind)) => kind,
+            Ok(Err(why)) => return tracing::debug!(%peer, %why, "lost before its first bytes"),
+            Err(_elapsed) => return tracing::debug!(%peer, "said too little in time; closed"),
+        };
         let elsewhere = self.lan && !peer.ip().to_canonical().is_loopback();
-        if !elsewhere && let Err(why) = (self.admit)(&stream) {
+        if !elsewhere && let Err(why) = (self.admit)(&stream, &kind) {
             return tracing::warn!(%peer, %why, "connection refused");
         }
-        let deadline = Duration::from_millis(self.limits.handshake_ms);
-        match tokio::time::timeout(deadline, look(&stream)).await {
-            Ok(Ok(kind @ (Kind::Dask | Kind::Http))) if elsewhere => refuse_plain(stream, peer, kind).await,
-            Ok(Ok(Kind::Dask)) => self.hand_on(stream, peer).await,
-            Ok(Ok(Kind::Http)) => (self.http)(stream).await,
-            Ok(Ok(Kind::Tls)) if self.tls.is_some() => {
-                if let Some(tls) = &self.tls {
-                    tls(stream).await;
-                }
-            }
-            Ok(Ok(Kind::Tls)) => tracing::warn!(%peer, "TLS on a port without a certificate; closed"),
-            Ok(Ok(Kind::Nothing)) => tracing::debug!(%peer, "closed without a word"),
-            Ok(Ok(Kind::Unknown)) => tracing::warn!(%peer, "neither Dask nor HTTP; closed"),
-            Ok(Err(why)) => tracing::debug!(%peer, %why, "lost before its first bytes"),
-            Err(_elapsed) => tracing::debug!(%peer, "said nothing in time; closed"),
+        match kind {
+            Kind::Dask | Kind::Http if elsewhere => refuse_plain(stream, peer, kind).await,
+            Kind::Dask => self.hand_on(PLAIN_CLUSTER, stream, peer).await,
+            Kind::Http => (self.http)(stream).await,
+            Kind::Tls(name) => self.welcome_tls(name.as_deref(), stream, peer).await,
+            Kind::Nothing => tracing::debug!(%peer, "closed without a word"),
+            Kind::Unknown => tracing::warn!(%peer, "neither Dask nor HTTP nor TLS; closed"),
         }
     }
 
-    async fn hand_on(&self, stream: TcpStream, peer: SocketAddr) {
-        let Some(link) = &self.scheduler else {
-            return tracing::warn!(%peer, "a Dask connection, and no cluster to take it; closed");
+    async fn welcome_tls(&self, name: Option<&str>, stream: TcpStream, peer: SocketAddr) {
+        match (name.and_then(|name| name.strip_prefix(SNI_PREFIX)), &self.tls) {
+            (Some(cluster), _) => self.hand_on(cluster, stream, peer).await,
+            (None, Some(https)) => https(stream).await,
+            (None, None) => tracing::warn!(%peer, name, "TLS that asks for no cluster; closed"),
+        }
+    }
+
+    async fn hand_on(&self, cluster: &str, stream: TcpStream, peer: SocketAddr) {
+        let Some(link) = (self.find)(cluster) else {
+            return tracing::warn!(%peer, cluster, "a connection for a cluster that is not there; closed");
         };
+        let link = &link;
         let handed = match to_std(stream) {
             Ok(stream) => self.hand_patiently(link, &stream).await.map_err(|why| why.to_string()),
             Err(why) => Err(why.to_string()),
         };
         if let Err(why) = handed {
-            tracing::warn!(%peer, %why, "the scheduler could not take a connection; closed");
+            tracing::warn!(%peer, cluster, %why, "the scheduler could not take a connection; closed");
         }
     }
 
@@ -171,7 +185,35 @@ fn to_std(stream: TcpStream) -> io::Result<std::net::TcpStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::{Inbound, serve};
+    use crate::link::{Hello, Inbound, serve};
+
+    /// A door before one cluster, `local`.
+    fn door(link: Link) -> Door {
+        let http: ServeHttp = Arc::new(|_| Box::pin(async {}));
+        let find: FindCluster = Arc::new(move |name| (name == "local").then(|| link.clone()));
+        Door::new(Limits::default(), find, http, Arc::new(|_, _| Ok(())))
+    }
+
+    /// Goal: garbage, half a hello before a closed side, and TLS for nobody are closed at once.
+    #[test]
+    fn what_leads_nowhere_is_closed_and_not_held() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let at = listener.local_addr().expect("bound");
+            let accepting = tokio::spawn(Arc::new(door(Link::new("/nonexistent/s".into()))).accept(listener));
+            for bytes in [&[0xff; 64][..], &[0x16, 3, 1, 0, 5][..], b"\x16\x03\x01\x00\x04xxxx", b"GET"] {
+                let mut client = TcpStream::connect(at).await.expect("accepted");
+                client.write_all(bytes).await.expect("sent");
+                client.shutdown().await.expect("half closed");
+                let mut rest = Vec::new();
+                let closed = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut rest)).await;
+                // A reset is a closed connection too.
+                assert!(matches!(closed, Ok(Ok(0) | Err(_))), "{bytes:?}: {closed:?}");
+            }
+            accepting.abort();
+        });
+    }
 
     /// Goal: a client that comes while the scheduler restarts is not turned away. Method: it listens late.
     #[test]
@@ -182,8 +224,7 @@ mod tests {
             std::fs::create_dir_all(&folder).expect("a folder");
             let socket = folder.join("control.sock");
             let link = Link::new(socket.clone());
-            let http: ServeHttp = Arc::new(|_| Box::pin(async {}));
-            let door = Arc::new(Door::new(Limits::default(), Some(link), http, Arc::new(|_| Ok(()))));
+            let door = Arc::new(door(link));
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let at = listener.local_addr().expect("bound");
             let accepting = tokio::spawn(door.accept(listener));
@@ -191,7 +232,7 @@ mod tests {
             client.write_all(&[0x3a, 0, 0, 0, 0, 0, 0, 0]).await.expect("sent");
             tokio::time::sleep(Duration::from_millis(300)).await;
             let (sender, mut inbox) = tokio::sync::mpsc::channel(1);
-            let _served = serve(&socket, &crate::link::Hello::default(), sender).expect("listens");
+            let _served = serve(&socket, &Hello::default(), sender).expect("listens");
             let handed = tokio::time::timeout(Duration::from_secs(10), inbox.recv()).await;
             assert!(matches!(handed, Ok(Some(Inbound::Connection(_)))), "{handed:?}");
             accepting.abort();

@@ -5,13 +5,21 @@
 //! to find them again is in the store before they start.
 
 mod cage;
+mod config;
 mod group;
+mod handle;
+mod launch;
 pub mod logs;
-pub mod plan;
+mod look;
+mod owner;
+mod plan;
+mod record;
 mod types;
 
 pub use cage::{Cage, delegated};
+pub use config::{FindPython, FleetConfig, Folder};
 pub use group::{GroupPlan, run as run_group};
+pub use handle::FleetHandle;
 pub use logs::Logbook;
 pub use types::{
     Adapt, Bounds, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FleetError, FleetEvent, LOCAL, NewCluster,

@@ -51,6 +51,8 @@ pub struct Member {
     pub name: String,
     /// It was told to stop.
     pub stopping: bool,
+    /// It was started again before: it may never come.
+    pub again: bool,
 }
 
 /// What to do now.
@@ -202,7 +204,9 @@ impl Plan {
     /// Idle: no client, no work, nothing that moved, no worker on its way.
     fn idle(&mut self, seen: &Seen, steps: &mut Vec<Step>) -> Option<String> {
         let moved = std::mem::replace(&mut self.transitions, seen.transitions) != seen.transitions;
-        let on_their_way = seen.group.as_ref().is_some_and(|members| members.len() > seen.connected.len());
+        let absent = |member: &Member| !seen.connected.iter().any(|worker| worker.name == member.name);
+        let on_their_way =
+            seen.group.iter().flatten().any(|member| !member.again && !member.stopping && absent(member));
         let since = match self.active_secs {
             Some(since) if seen.clients == 0 && !seen.busy && !moved && !on_their_way => since,
             Some(_) | None => {
@@ -265,7 +269,7 @@ mod tests {
     }
 
     fn members(names: &[&str]) -> Option<Vec<Member>> {
-        Some(names.iter().map(|name| Member { name: (*name).to_owned(), stopping: false }).collect())
+        Some(names.iter().map(|name| Member { name: (*name).to_owned(), ..Member::default() }).collect())
     }
 
     fn at(names: &[&str], retiring: &[&str]) -> Vec<Connected> {

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::socket::{Channel, short_path};
+use super::socket::Channel;
 use super::{Hello, Message, Question};
 use crate::base::Blame;
 
@@ -133,7 +132,6 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<Channel, LinkError> {
-        let (short, _open) = short_path(&self.path)?;
-        Ok(Channel::new(UnixStream::connect(&short).await?))
+        Ok(Channel::new(super::connect(&self.path).await?))
     }
 }

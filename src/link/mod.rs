@@ -17,7 +17,7 @@ mod tests;
 mod words;
 
 pub use client::{Link, LinkError};
-pub use server::{Inbound, Served, serve};
+pub use server::{Inbound, Served, bind, connect, serve};
 pub use words::{GroupState, GroupWorker, Hello, PROTOCOL, Question, SchedulerState, SchedulerWorker};
 
 use serde::{Deserialize, Serialize};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::socket::{Channel, short_path};
@@ -45,15 +45,32 @@ impl Drop for Served {
     }
 }
 
+/// A Unix socket at `path`, however long that is, for this user alone.
+///
+/// Errors: there is a file already; the folder is missing or not ours.
+pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    let (short, _open) = short_path(path)?;
+    let listener = std::os::unix::net::UnixListener::bind(&short)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// A connection to the Unix socket at `path`, however long that is.
+///
+/// Errors: nobody listens there.
+pub async fn connect(path: &Path) -> io::Result<UnixStream> {
+    let (short, _open) = short_path(path)?;
+    UnixStream::connect(&short).await
+}
+
 /// Listens at `path` (an older socket there is replaced) and sends what comes in to `inbox`.
 ///
 /// `us`: answers who is asked. Errors: the folder is missing or not ours.
 pub fn serve(path: &Path, us: &Hello, inbox: mpsc::Sender<Inbound>) -> io::Result<Served> {
     // The caller holds the lock of this folder: whatever is there belongs to a process that is gone.
     let _may_not_exist = fs::remove_file(path);
-    let (short, _open) = short_path(path)?;
-    let listener = UnixListener::bind(&short)?;
-    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    let listener = UnixListener::from_std(bind(path)?)?;
     let us = Arc::new(us.clone());
     let task = tokio::spawn(async move {
         loop {

@@ -243,7 +243,8 @@ fn a_second_up_shows_the_first_and_the_end_leaves_nothing() {
     assert!(String::from_utf8_lossy(&second.stdout).contains(&http));
     home.signal(rustix::process::Signal::INT);
     assert_eq!(home.exit_code(), Some(0), "{}", home.out());
-    assert_eq!(home.files("state"), Vec::<String>::new());
+    let left = home.files("state");
+    assert!(!left.iter().any(|name| name.starts_with("up.") || name == "clusters"), "{left:?}");
 }
 
 #[test]

@@ -1,0 +1,344 @@
+//! The handle on the fleet: what others see of the clusters, and how they have them changed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use super::config::{FleetConfig, Folder, Pythons};
+use super::owner::{Origin, Owner};
+use super::record::Body;
+use super::types::{Adapt, ClusterName, ClusterStatus, ClusterView, FleetError, FleetEvent, NewCluster};
+use crate::base::Now;
+use crate::clock::Clock;
+use crate::host::Interpreter;
+use crate::link::Link;
+use crate::pki::cluster_pair;
+use crate::store::{ClusterRecord, StoreError, StoreHandle};
+
+/// Longest an owner may take to say that it heard. It talks to its processes meanwhile, a few seconds at most.
+const HEARD: Duration = Duration::from_secs(15);
+/// Commands waiting for one cluster.
+const QUEUE: usize = 16;
+/// News that a slow listener may miss at most.
+const NEWS: usize = 1024;
+/// Ended clusters are shown for a day. Unit: milliseconds. Source: dask-gateway, `cleanup_expired`.
+const SHOWN_MS: i64 = 86_400_000;
+/// Ended clusters that are shown at most.
+const SHOWN_MAX: u32 = 1000;
+
+/// What one cluster is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    Scale { workers: u32, heard: oneshot::Sender<Result<(), FleetError>> },
+    Adapt { wish: Adapt, heard: oneshot::Sender<Result<(), FleetError>> },
+    Stop { why: String, heard: oneshot::Sender<Result<(), FleetError>> },
+}
+
+/// What is known of one cluster.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub view: Arc<ClusterView>,
+    /// `None`: it ended under an appliance before this one.
+    pub inbox: Option<mpsc::Sender<Command>>,
+    pub link: Link,
+}
+
+/// What all owners share.
+pub(super) struct Shared {
+    pub config: FleetConfig,
+    pub store: StoreHandle,
+    pub pythons: Pythons,
+    pub clock: Clock,
+    pub directory: watch::Sender<BTreeMap<String, Entry>>,
+    pub events: broadcast::Sender<FleetEvent>,
+    /// Nothing is started any more.
+    pub closing: AtomicBool,
+}
+
+impl Shared {
+    /// Unit: milliseconds since the epoch.
+    pub(super) fn now_ms(&self) -> i64 {
+        (self.clock.wall() * 1e3) as i64
+    }
+
+    /// Since the start of this process. Never goes back.
+    pub(super) fn now_secs(&self) -> f64 {
+        self.clock.now().secs_since(Now(0))
+    }
+
+    pub(super) fn tell(&self, event: FleetEvent) {
+        // Nobody may listen.
+        drop(self.events.send(event));
+    }
+}
+
+/// A handle on all clusters. Cheap to clone.
+#[derive(Clone)]
+pub struct FleetHandle {
+    shared: Arc<Shared>,
+}
+
+impl FleetHandle {
+    /// Takes the fleet over: clusters that still run are adopted, records of those that do not are closed.
+    ///
+    /// Must be called on the main thread's runtime. Errors: the store cannot be read.
+    pub async fn start(config: FleetConfig, store: StoreHandle) -> Result<Self, StoreError> {
+        let shared = Arc::new(Shared {
+            pythons: Pythons::new(config.find_python.clone()),
+            clock: Clock::start(),
+            directory: watch::Sender::new(BTreeMap::new()),
+            events: broadcast::Sender::new(NEWS),
+            closing: AtomicBool::new(false),
+            config,
+            store,
+        });
+        let fleet = Self { shared };
+        let since_ms = fleet.shared.now_ms().saturating_sub(SHOWN_MS);
+        for record in fleet.shared.store.finished_clusters(since_ms, SHOWN_MAX).await? {
+            fleet.show_ended(record);
+        }
+        for record in fleet.shared.store.load_clusters().await? {
+            fleet.take_over(record);
+        }
+        Ok(fleet)
+    }
+
+    fn show_ended(&self, record: ClusterRecord) {
+        let Some((name, body)) = read(&record) else { return };
+        let status = ClusterStatus::parse(&record.status).filter(|status| status.is_final());
+        let view = ClusterView {
+            status: status.unwrap_or(ClusterStatus::Failed),
+            stop_ms: record.stop_ms,
+            reason: record.reason.clone(),
+            last_lines: body.last_lines.clone(),
+            ..view_of(&name, &record.user, record.start_ms, &body)
+        };
+        let link = self.link_to(&name);
+        self.shared.directory.send_modify(|directory| {
+            // The latest of a name comes first.
+            directory.entry(name.to_string()).or_insert(Entry { view: Arc::new(view), inbox: None, link });
+        });
+    }
+
+    fn take_over(&self, record: ClusterRecord) {
+        let Some((name, body)) = read(&record) else {
+            tracing::error!(name = record.name, "the record of this cluster cannot be read; it is left alone");
+            return;
+        };
+        let view = view_of(&name, &record.user, record.start_ms, &body);
+        if let Some(inbox) = self.enter(view.clone()) {
+            Owner::spawn(self.shared.clone(), view, body, inbox, Origin::Found);
+        }
+    }
+
+    /// Enters a cluster under its name. `None`: one of that name has not ended.
+    fn enter(&self, view: ClusterView) -> Option<mpsc::Receiver<Command>> {
+        let (sender, inbox) = mpsc::channel(QUEUE);
+        let (name, link) = (view.name.to_string(), self.link_to(&view.name));
+        let old_ms = self.shared.now_ms().saturating_sub(SHOWN_MS);
+        let entered = self.shared.directory.send_if_modified(|directory| {
+            if directory.get(&name).is_some_and(|entry| !entry.view.status.is_final()) {
+                return false;
+            }
+            directory.retain(|_, entry| entry.view.stop_ms.is_none_or(|at| at >= old_ms));
+            directory.insert(name.clone(), Entry { view: Arc::new(view), inbox: Some(sender), link });
+            true
+        });
+        entered.then_some(inbox)
+    }
+
+    fn link_to(&self, name: &ClusterName) -> Link {
+        Link::new(self.shared.config.folder(name.as_str()).control())
+    }
+
+    // ---- commands -------------------------------------------------------------------------------------------
+
+    /// Makes a cluster. Returns when it is recorded and starts; [`FleetHandle::wait_not_pending`] tells how that went.
+    ///
+    /// Errors: the name is taken, the interpreter is unfit, it cannot be recorded.
+    pub async fn create(&self, new: NewCluster) -> Result<(), FleetError> {
+        self.make(new, None, 0).await
+    }
+
+    /// Makes the cluster of `rask up` itself: without TLS for the same user at `plain_address`, with workers at once,
+    /// and started anew when it ends without having been told to.
+    ///
+    /// Errors: as [`FleetHandle::create`].
+    pub async fn create_plain(&self, new: NewCluster, plain_address: String, workers: u32) -> Result<(), FleetError> {
+        self.make(new, Some(plain_address), workers).await
+    }
+
+    async fn make(&self, new: NewCluster, plain_address: Option<String>, workers: u32) -> Result<(), FleetError> {
+        let NewCluster { name, user, options, settings } = new;
+        // Before anything is started: a person who mistyped a path should hear of it now.
+        self.python(settings.python.clone()).await?;
+        let pair = cluster_pair(name.as_str()).map_err(|why| FleetError::Files(why.to_string()))?;
+        let body = Body { options, settings, target: workers, plain_address, ..Body::default() };
+        let mut view = view_of(&name, &user, self.shared.now_ms(), &body);
+        view.tls = Some(Arc::new(pair));
+        let Some(inbox) = self.enter(view.clone()) else { return Err(FleetError::NameTaken(name.to_string())) };
+        let owner = Owner::new(self.shared.clone(), view, body, inbox);
+        if let Err(why) = owner.save().await {
+            owner.vanish();
+            return Err(FleetError::Store(why.to_string()));
+        }
+        self.shared.tell(FleetEvent::Created { cluster: name.to_string(), user, adopted: false });
+        owner.go(Origin::New);
+        Ok(())
+    }
+
+    /// Wants so many workers, from now on; [`ClusterSettings::max_workers`](super::ClusterSettings) at most.
+    ///
+    /// Errors: there is no such cluster, or it is ending.
+    pub async fn scale(&self, name: &str, workers: u32) -> Result<(), FleetError> {
+        self.command(name, |heard| Command::Scale { workers, heard }).await
+    }
+
+    /// Lets a cluster follow its load, or stop doing so.
+    ///
+    /// Errors: there is no such cluster, or it is ending; the minimum is above the maximum.
+    pub async fn adapt(&self, name: &str, wish: Adapt) -> Result<(), FleetError> {
+        if let (Some(minimum), Some(maximum), true) = (wish.minimum, wish.maximum, wish.active)
+            && minimum > maximum
+        {
+            return Err(FleetError::Bounds { minimum, maximum });
+        }
+        self.command(name, |heard| Command::Adapt { wish, heard }).await
+    }
+
+    /// Ends a cluster. Returns when it is on its way; one that ended is no error.
+    ///
+    /// Errors: there is no such cluster.
+    pub async fn stop(&self, name: &str, why: &str) -> Result<(), FleetError> {
+        let why = why.to_owned();
+        match self.command(name, |heard| Command::Stop { why, heard }).await {
+            Err(FleetError::NotRunning(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn command(
+        &self,
+        name: &str,
+        command: impl FnOnce(oneshot::Sender<Result<(), FleetError>>) -> Command,
+    ) -> Result<(), FleetError> {
+        let inbox = self.shared.directory.borrow().get(name).map(|entry| entry.inbox.clone());
+        let inbox = inbox.ok_or_else(|| FleetError::Unknown(name.to_owned()))?;
+        let ended = || FleetError::NotRunning(name.to_owned());
+        let (heard, answer) = oneshot::channel();
+        let told = async {
+            let inbox = inbox.ok_or_else(ended)?;
+            inbox.send(command(heard)).await.map_err(|_| ended())?;
+            answer.await.map_err(|_| ended())?
+        };
+        timeout(HEARD, told).await.unwrap_or(Err(FleetError::Slow))
+    }
+
+    /// Ends all clusters and waits until they are gone.
+    pub async fn stop_all(&self, why: &str) {
+        let running = |directory: &BTreeMap<String, Entry>| -> Vec<String> {
+            directory.iter().filter(|(_, entry)| !entry.view.status.is_final()).map(|(name, _)| name.clone()).collect()
+        };
+        self.shared.closing.store(true, Ordering::Relaxed);
+        let names = running(&self.shared.directory.borrow());
+        let told = futures_util::future::join_all(names.iter().map(|name| self.stop(name, why))).await;
+        for (name, outcome) in names.iter().zip(told) {
+            if let Err(error) = outcome {
+                tracing::warn!(name, %error, "a cluster could not be stopped");
+            }
+        }
+        let mut directory = self.shared.directory.subscribe();
+        drop(directory.wait_for(|directory| running(directory).is_empty()).await);
+    }
+
+    // ---- reads ----------------------------------------------------------------------------------------------
+
+    /// All clusters that have not ended, and those that did within a day.
+    pub fn list(&self) -> Vec<Arc<ClusterView>> {
+        self.shared.directory.borrow().values().map(|entry| entry.view.clone()).collect()
+    }
+
+    /// The cluster of that name; if there were several, the latest.
+    pub fn get(&self, name: &str) -> Option<Arc<ClusterView>> {
+        self.shared.directory.borrow().get(name).map(|entry| entry.view.clone())
+    }
+
+    /// The cluster as soon as it is no longer starting, or as it is when the patience ends.
+    pub async fn wait_not_pending(&self, name: &str, patience: Duration) -> Option<Arc<ClusterView>> {
+        self.wait_until(name, patience, |view| view.status != ClusterStatus::Pending).await
+    }
+
+    /// The cluster as soon as it is so, or as it is when the patience ends. `None`: there is none.
+    pub async fn wait_until(
+        &self,
+        name: &str,
+        patience: Duration,
+        so: impl Fn(&ClusterView) -> bool,
+    ) -> Option<Arc<ClusterView>> {
+        let mut directory = self.shared.directory.subscribe();
+        let is_so = directory.wait_for(|directory| directory.get(name).is_none_or(|entry| so(&entry.view)));
+        // Late or not, what is true now is told.
+        drop(timeout(patience, is_so).await);
+        self.get(name)
+    }
+
+    /// The scheduler of a cluster that clients may connect to.
+    pub fn link(&self, name: &str) -> Option<Link> {
+        let directory = self.shared.directory.borrow();
+        let entry = directory.get(name)?;
+        // A starting one counts: its first client may be ahead of our next look.
+        (!entry.view.status.is_final()).then(|| entry.link.clone())
+    }
+
+    /// Where a cluster's sockets and credentials are.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.files(name).path
+    }
+
+    /// Where a cluster's files are.
+    pub fn files(&self, name: &str) -> Folder {
+        self.shared.config.folder(name)
+    }
+
+    /// News of all clusters from now on.
+    pub fn events(&self) -> broadcast::Receiver<FleetEvent> {
+        self.shared.events.subscribe()
+    }
+
+    /// The interpreter that `asked` means, checked; `None` is the appliance's own.
+    ///
+    /// Errors: it cannot run workers, and why.
+    pub async fn python(&self, asked: Option<PathBuf>) -> Result<Interpreter, FleetError> {
+        self.shared.pythons.get(asked.as_deref()).await.map_err(FleetError::Python)
+    }
+}
+
+fn read(record: &ClusterRecord) -> Option<(ClusterName, Body)> {
+    Some((ClusterName::parse(&record.name)?, serde_json::from_str(&record.body).ok()?))
+}
+
+fn view_of(name: &ClusterName, user: &str, start_ms: i64, body: &Body) -> ClusterView {
+    ClusterView {
+        name: name.clone(),
+        user: user.to_owned(),
+        status: ClusterStatus::Pending,
+        options: body.options.clone(),
+        settings: body.settings.clone(),
+        start_ms,
+        stop_ms: None,
+        reason: None,
+        last_lines: Vec::new(),
+        target: body.target,
+        adapt: body.adapt,
+        workers: 0,
+        scheduler_pid: None,
+        scheduler_address: None,
+        tls: None,
+        plain_address: body.plain_address.clone(),
+    }
+}

@@ -1,0 +1,68 @@
+//! A look at a cluster's two processes: questions with a short patience.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::time::{sleep, timeout};
+
+use super::plan::{Connected, Member, Seen};
+use crate::link::{GroupState, GroupWorker, Link, Question, SchedulerState};
+
+/// Longest wait for an answer. One that comes later is asked for again.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What was seen; `None` where nobody answered.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub scheduler: Option<SchedulerState>,
+    pub group: Option<GroupState>,
+}
+
+/// Looks after a pause. May be dropped at any moment.
+pub(super) async fn look(scheduler: Link, group: Option<Link>, pause: Duration) -> Look {
+    sleep(pause).await;
+    let group = async {
+        match &group {
+            Some(group) => ask(group, Question::Group).await,
+            None => None,
+        }
+    };
+    let (scheduler, group) = tokio::join!(ask(&scheduler, Question::State), group);
+    Look { scheduler, group }
+}
+
+/// One question. `None`: no answer, or one that makes no sense.
+pub(super) async fn ask<T: DeserializeOwned>(link: &Link, what: Question) -> Option<T> {
+    match timeout(PATIENCE, link.ask_for(what)).await {
+        Ok(Ok(answer)) => Some(answer),
+        Ok(Err(why)) => {
+            tracing::debug!(%why, "no answer over a link");
+            None
+        }
+        Err(_elapsed) => None,
+    }
+}
+
+/// What the plan decides on. `members`: the last that was heard of the group, if it runs.
+pub(super) fn seen(state: &SchedulerState, members: Option<&[GroupWorker]>, now_secs: f64, age_secs: f64) -> Seen {
+    let connected =
+        state.workers.iter().map(|worker| Connected { name: worker.name.clone(), retiring: worker.retiring });
+    let members = members.map(|members| {
+        let member = |worker: &GroupWorker| Member {
+            name: worker.name.clone(),
+            stopping: worker.stopping,
+            again: worker.restarts > 0,
+        };
+        members.iter().map(member).collect()
+    });
+    Seen {
+        now_secs,
+        age_secs,
+        clients: state.clients,
+        busy: state.busy,
+        transitions: state.transitions,
+        load: state.adaptive_target,
+        connected: connected.collect(),
+        group: members,
+    }
+}

@@ -1,0 +1,679 @@
+//! The owner of one cluster: its life from the first process to the last.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::handle::{Command, Entry, Shared};
+use super::launch::{GROUP_GRACE, Launch, SCHEDULER_GRACE};
+use super::look::{Look, ask, look};
+use super::plan::{Lifetimes, Plan, Seen, Step};
+use super::record::Body;
+use super::types::{ClusterStatus, ClusterView, FleetError, FleetEvent};
+use super::{config::Folder, logs};
+use crate::link::{GroupState, Link, Question, SchedulerState};
+use crate::store::{ClusterRecord, StoreError};
+use crate::supervise::policy::{End as HowEnded, Next, Policy, Restart};
+use crate::supervise::{Cause, Process, boot_id, last_lines};
+
+/// Between two looks at a scheduler that starts. It listens within 0.1 s.
+const START_LOOK: Duration = Duration::from_millis(10);
+/// Between two looks while workers come or go.
+const QUICK_LOOK: Duration = Duration::from_millis(250);
+/// Longest wait for a process that may be an older rask, or none.
+const HELLO: Duration = Duration::from_secs(5);
+/// Ends in a row, each soon after its start, before the cluster of `rask up` is given up.
+const FAILURES_MAX: u32 = 8;
+/// Between two looks at the size of logs. Unit: seconds.
+const ROTATE_SECS: f64 = 30.0;
+
+/// Where a cluster comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It is to be started.
+    New,
+    /// An appliance before this one started it.
+    Found,
+}
+
+/// Why a cluster ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Somebody wanted it, or its time was over.
+    Meant(String),
+    /// Its scheduler ended in good order, but not on our word.
+    Itself(String),
+    /// It failed.
+    Failed { why: String, last_lines: Vec<String> },
+    /// It goes on without us: another version of rask must look after it.
+    Strange(String),
+}
+
+impl End {
+    fn failed(why: impl Into<String>) -> Self {
+        Self::Failed { why: why.into(), last_lines: Vec::new() }
+    }
+}
+
+/// See the module's documentation.
+pub(super) struct Owner {
+    shared: Arc<Shared>,
+    view: ClusterView,
+    body: Body,
+    folder: Folder,
+    inbox: mpsc::Receiver<Command>,
+    link: Link,
+    group_link: Link,
+    scheduler: Option<Process>,
+    group: Option<Process>,
+    group_policy: Policy,
+    /// Not before this is the group started again.
+    group_after: Option<Instant>,
+    group_since: Instant,
+    plan: Plan,
+    /// What the group told last.
+    told: GroupState,
+    had_workers: bool,
+    python: PathBuf,
+    next_check: Instant,
+    next_rotate_secs: f64,
+    hurry: bool,
+    settled: bool,
+}
+
+impl Owner {
+    pub(super) fn new(shared: Arc<Shared>, view: ClusterView, body: Body, inbox: mpsc::Receiver<Command>) -> Self {
+        let folder = shared.config.folder(view.name.as_str());
+        let lifetimes = Lifetimes {
+            idle_secs: body.settings.idle_timeout_secs.filter(|secs| *secs > 0.0),
+            total_secs: body.settings.max_lifetime_secs.filter(|secs| *secs > 0.0),
+        };
+        Self {
+            link: Link::new(folder.control()),
+            group_link: Link::new(folder.workers()),
+            scheduler: None,
+            group: None,
+            group_policy: Policy::new(Restart::Always, None),
+            group_after: None,
+            group_since: Instant::now(),
+            plan: Plan::new(body.target, body.adapt, lifetimes),
+            told: GroupState::default(),
+            had_workers: false,
+            python: PathBuf::new(),
+            next_check: Instant::now(),
+            next_rotate_secs: 0.0,
+            hurry: true,
+            settled: false,
+            shared,
+            view,
+            body,
+            folder,
+            inbox,
+        }
+    }
+
+    /// Starts a life in a task of its own.
+    pub(super) fn spawn(
+        shared: Arc<Shared>,
+        view: ClusterView,
+        body: Body,
+        inbox: mpsc::Receiver<Command>,
+        from: Origin,
+    ) {
+        Self::new(shared, view, body, inbox).go(from);
+    }
+
+    pub(super) fn go(self, from: Origin) {
+        tokio::spawn(self.run(from));
+    }
+
+    /// As if it had never been: it could not be recorded.
+    pub(super) fn vanish(self) {
+        let name = self.view.name.to_string();
+        self.shared.directory.send_modify(|directory| drop(directory.remove(&name)));
+    }
+
+    async fn run(mut self, mut from: Origin) {
+        let mut policy = Policy::new(Restart::Always, Some(FAILURES_MAX));
+        loop {
+            let born = Instant::now();
+            let (end, ran) = match self.begin(from).await {
+                Ok(()) => (self.live().await, true),
+                Err(end) => (end, false),
+            };
+            self.finish(&end).await;
+            // Whether the cluster of `rask up` is made anew at its start, and how, the appliance decides.
+            let was_lost = from == Origin::Found && !ran;
+            if self.body.plain_address.is_none() || was_lost || matches!(end, End::Meant(_) | End::Strange(_)) {
+                return;
+            }
+            // The cluster of `rask up` is meant to be there always.
+            let lived_ms = u64::try_from(born.elapsed().as_millis()).unwrap_or(u64::MAX);
+            match policy.on_end(HowEnded::Failed, lived_ms) {
+                Next::After(pause_ms) => {
+                    tracing::warn!(cluster = %self.view.name, pause_ms, "the cluster is started again");
+                    if self.pause(Duration::from_millis(pause_ms)).await {
+                        return;
+                    }
+                }
+                Next::Done | Next::GaveUp => {
+                    return tracing::error!(cluster = %self.view.name, "given up after {FAILURES_MAX} tries");
+                }
+            }
+            if self.shared.closing.load(Ordering::Relaxed) {
+                return;
+            }
+            self.renew().await;
+            from = Origin::New;
+        }
+    }
+
+    /// Waits before a new start. `true`: it is not wanted any more.
+    async fn pause(&mut self, pause: Duration) -> bool {
+        let end = Instant::now() + pause;
+        while let Ok(command) = tokio::time::timeout_at(end, self.inbox.recv()).await {
+            match command {
+                Some(Command::Stop { heard, .. }) => {
+                    drop(heard.send(Ok(())));
+                    return true;
+                }
+                Some(command) => drop(self.on_command(command)),
+                None => return true,
+            }
+        }
+        false
+    }
+
+    /// A new life under the old name.
+    async fn renew(&mut self) {
+        self.view.start_ms = self.shared.now_ms();
+        (self.view.stop_ms, self.view.reason) = (None, None);
+        self.view.last_lines.clear();
+        self.body.last_lines.clear();
+        (self.body.scheduler, self.body.group) = (None, None);
+        (self.scheduler, self.group, self.told, self.had_workers) = (None, None, GroupState::default(), false);
+        self.plan = Plan::new(self.body.target, self.body.adapt, Lifetimes::default());
+        self.set_status(ClusterStatus::Pending);
+        self.keep().await;
+    }
+
+    // ---- the beginning --------------------------------------------------------------------------------------
+
+    async fn begin(&mut self, from: Origin) -> Result<(), End> {
+        let python = self.shared.pythons.get(self.body.settings.python.as_deref()).await;
+        match (python, from) {
+            (Ok(found), _) => self.python = found.path,
+            (Err(why), Origin::New) => return Err(End::failed(why)),
+            // It runs; only new workers would fail.
+            (Err(why), Origin::Found) => {
+                tracing::warn!(cluster = %self.view.name, %why, "its Python is not usable now")
+            }
+        }
+        match from {
+            Origin::New => self.launch_scheduler().await?,
+            Origin::Found => self.adopt().await?,
+        }
+        self.wait_ready().await?;
+        self.set_status(ClusterStatus::Running);
+        self.keep().await;
+        Ok(())
+    }
+
+    async fn launch_scheduler(&mut self) -> Result<(), End> {
+        let pair = match &self.view.tls {
+            Some(pair) => pair.clone(),
+            None => {
+                Arc::new(crate::pki::cluster_pair(self.view.name.as_str()).map_err(|why| End::failed(why.to_string()))?)
+            }
+        };
+        self.folder.clear();
+        self.folder
+            .make(&pair)
+            .map_err(|why| End::failed(format!("cannot make files in {}: {why}", self.folder.path.display())))?;
+        self.view.tls = Some(pair);
+        let process = Process::launch(&self.launch().scheduler())
+            .map_err(|why| End::failed(format!("the scheduler could not be started: {why}")))?;
+        self.body.boot_id = boot_id();
+        self.body.scheduler = Some(process.id());
+        self.scheduler = Some(process);
+        self.publish();
+        // From here on the next appliance would find it, even if this one is killed now.
+        self.keep().await;
+        Ok(())
+    }
+
+    fn launch(&self) -> Launch<'_> {
+        Launch {
+            config: &self.shared.config,
+            folder: &self.folder,
+            name: self.view.name.as_str(),
+            body: &self.body,
+            python: &self.python,
+        }
+    }
+
+    /// Finds the processes of a cluster that an appliance before this one started.
+    async fn adopt(&mut self) -> Result<(), End> {
+        let lines = || last_lines(&self.folder.logs.join("scheduler.log"), 0);
+        let gone = |why: &str, last_lines| End::Failed { why: why.to_owned(), last_lines };
+        if !self.body.boot_id.is_empty() && self.body.boot_id != boot_id() {
+            return Err(gone("the machine was restarted", Vec::new()));
+        }
+        let id = match timeout(HELLO, self.link.hello()).await {
+            Ok(Ok(hello)) => {
+                if let Some(why) = hello.stranger() {
+                    let pid = hello.pid;
+                    tracing::error!(cluster = %self.view.name, pid, "a cluster that still runs cannot be adopted: {why}");
+                    return Err(End::Strange(format!(
+                        "its scheduler (process {pid}) still runs, but this rask cannot talk to it: {why}"
+                    )));
+                }
+                crate::supervise::ProcessId { pid: hello.pid, started_ticks: hello.started_ticks }
+            }
+            Ok(Err(_)) | Err(_) => {
+                let recorded = self.body.scheduler.filter(|id| id.is_alive());
+                recorded.ok_or_else(|| gone("it ended while rask up was not running", lines()))?
+            }
+        };
+        let process = Process::adopt(id).map_err(|why| End::failed(format!("it cannot be watched: {why}")))?;
+        self.scheduler = Some(process.ok_or_else(|| gone("it ended while rask up was not running", lines()))?);
+        (self.body.boot_id, self.body.scheduler) = (boot_id(), Some(id));
+        self.view.tls = self.folder.pair().ok().map(Arc::new);
+        if self.body.plain_address.is_some() {
+            self.view.plain_address = self.shared.config.plain_address.clone();
+        }
+        self.adopt_group().await;
+        let (cluster, user) = (self.view.name.to_string(), self.view.user.clone());
+        tracing::info!(cluster, pid = id.pid, "a cluster that still runs is taken over");
+        self.shared.tell(FleetEvent::Created { cluster, user, adopted: true });
+        Ok(())
+    }
+
+    async fn adopt_group(&mut self) {
+        if let Ok(Ok(hello)) = timeout(HELLO, self.group_link.hello()).await
+            && hello.stranger().is_none()
+        {
+            let id = crate::supervise::ProcessId { pid: hello.pid, started_ticks: hello.started_ticks };
+            self.group = Process::adopt(id).ok().flatten();
+        }
+        self.body.group = self.group.as_ref().map(Process::id);
+    }
+
+    /// Waits until the scheduler accepts connections. What is asked meanwhile is noted; a stop is obeyed.
+    async fn wait_ready(&mut self) -> Result<(), End> {
+        let limit = Duration::from_secs_f64(self.body.settings.start_timeout_secs.clamp(0.1, 1e6));
+        let deadline = sleep(limit);
+        tokio::pin!(deadline);
+        loop {
+            let link = self.link.clone();
+            let looked = async {
+                match ask::<SchedulerState>(&link, Question::State).await {
+                    Some(state) => state,
+                    None => {
+                        sleep(START_LOOK).await;
+                        SchedulerState::default()
+                    }
+                }
+            };
+            tokio::select! {
+                state = looked => if !state.address.is_empty() {
+                    self.view.scheduler_address = state.listening.first().cloned();
+                    return Ok(());
+                },
+                Some(command) = self.inbox.recv() => if let Some(end) = self.on_command(command) {
+                    return Err(end);
+                },
+                cause = ended(&mut self.scheduler) => {
+                    let last_lines = self.scheduler_words();
+                    let why = match (last_lines.last(), cause) {
+                        (Some(line), _) => format!("its scheduler ended while it started: {}", line.trim()),
+                        (None, Some(cause)) => format!("its scheduler ended while it started ({cause})"),
+                        (None, None) => "its scheduler ended while it started".to_owned(),
+                    };
+                    return Err(End::Failed { why, last_lines });
+                }
+                () = &mut deadline => {
+                    let why = format!("its scheduler was not up within {} s", limit.as_secs_f64());
+                    return Err(End::Failed { why, last_lines: self.scheduler_words() });
+                }
+            }
+        }
+    }
+
+    // ---- the middle -----------------------------------------------------------------------------------------
+
+    async fn live(&mut self) -> End {
+        loop {
+            let pause = if std::mem::take(&mut self.hurry) {
+                Duration::ZERO
+            } else if self.settled {
+                self.shared.config.adaptive_period
+            } else {
+                QUICK_LOOK
+            };
+            let looking = look(self.link.clone(), self.group.is_some().then(|| self.group_link.clone()), pause);
+            tokio::select! {
+                // What happened counts before what is asked.
+                biased;
+                cause = ended(&mut self.scheduler) => return self.on_scheduler_end(cause),
+                cause = ended(&mut self.group) => self.on_group_end(cause),
+                Some(command) = self.inbox.recv() => if let Some(end) = self.on_command(command) {
+                    return end;
+                } else {
+                    self.keep().await;
+                },
+                seen = looking => if let Some(end) = self.on_look(seen).await {
+                    return end;
+                },
+            }
+        }
+    }
+
+    /// `Some`: the cluster was told to end.
+    fn on_command(&mut self, command: Command) -> Option<End> {
+        let heard = match command {
+            Command::Scale { workers, heard } => {
+                self.plan.scale(workers.min(self.most()));
+                heard
+            }
+            Command::Adapt { mut wish, heard } => {
+                if let Some(most) = self.body.settings.max_workers {
+                    wish.minimum = wish.minimum.map(|minimum| minimum.min(most));
+                    wish.maximum = Some(wish.maximum.map_or(most, |maximum| maximum.min(most)));
+                }
+                self.plan.adapt(wish);
+                heard
+            }
+            Command::Stop { why, heard } => {
+                self.view.reason = Some(why.clone());
+                self.set_status(ClusterStatus::Stopping);
+                acknowledge(heard);
+                return Some(End::Meant(why));
+            }
+        };
+        self.hurry = true;
+        self.note_plan();
+        self.publish();
+        acknowledge(heard);
+        None
+    }
+
+    fn most(&self) -> u32 {
+        self.body.settings.max_workers.unwrap_or(u32::MAX)
+    }
+
+    /// Brings the record in line with the plan. `true`: something changed.
+    fn note_plan(&mut self) -> bool {
+        let (target, adapt) = (self.plan.target(), self.plan.bounds());
+        let changed = (self.body.target, self.body.adapt) != (target, adapt);
+        if self.body.target != target {
+            self.shared.tell(FleetEvent::Target { cluster: self.view.name.to_string(), target });
+        }
+        (self.body.target, self.body.adapt) = (target, adapt);
+        changed
+    }
+
+    async fn on_look(&mut self, mut looked: Look) -> Option<End> {
+        self.rotate_logs();
+        if let Some(group) = looked.group.take() {
+            if let Some(end) = self.on_group(&group) {
+                return Some(end);
+            }
+            self.told = group;
+        }
+        // It may be in a long step; whether it lives, its process tells.
+        let state = looked.scheduler.as_ref()?;
+        let members = self.group.is_some().then_some(self.told.workers.as_slice());
+        let age_secs = self.shared.now_ms().saturating_sub(self.view.start_ms) as f64 / 1e3;
+        let seen = super::look::seen(state, members, self.shared.now_secs(), age_secs);
+        let check = Instant::now() >= self.next_check;
+        if check {
+            // Looks come a little late each time; checks should not come ever later.
+            self.next_check = Instant::now() + self.shared.config.adaptive_period.mul_f64(0.9);
+        }
+        let steps = self.plan.look(&seen, check);
+        self.settled = self.plan.is_settled(&seen);
+        if self.note_plan() {
+            self.keep().await;
+        }
+        self.note_workers(&seen);
+        for step in steps {
+            if let Some(end) = self.carry(step).await {
+                return Some(end);
+            }
+        }
+        None
+    }
+
+    fn note_workers(&mut self, seen: &Seen) {
+        let workers = u32::try_from(seen.connected.len()).unwrap_or(u32::MAX);
+        self.had_workers |= workers > 0;
+        let changed = self.view.workers != workers;
+        self.view.workers = workers;
+        if changed {
+            self.shared.tell(FleetEvent::Workers { cluster: self.view.name.to_string(), workers });
+        }
+        if changed || self.view.target != self.body.target || self.view.adapt != self.body.adapt {
+            self.publish();
+        }
+    }
+
+    /// News from the group.
+    fn on_group(&mut self, group: &GroupState) -> Option<End> {
+        if group.deaths != self.told.deaths
+            && let Some(cause) = &group.last_death
+        {
+            tracing::warn!(cluster = %self.view.name, "a worker died: {cause}");
+            self.shared.tell(FleetEvent::WorkerDied { cluster: self.view.name.to_string(), cause: cause.clone() });
+        }
+        // None ever came, and the first was tried often: the rest would not either.
+        if group.given_up > self.told.given_up && !self.had_workers {
+            let cause = group.last_death.clone().unwrap_or_default();
+            let name = cause.split(':').next().unwrap_or_default().to_owned();
+            let log = logs::Source::Worker(name).path(&self.folder.logs);
+            let last_lines = last_lines(&log, 0);
+            return Some(End::Failed { why: format!("its workers cannot be started: {cause}"), last_lines });
+        }
+        None
+    }
+
+    async fn carry(&mut self, step: Step) -> Option<End> {
+        let name = self.view.name.to_string();
+        match step {
+            Step::Grow(workers) if self.group.is_none() => self.launch_group(workers).await,
+            Step::Grow(workers) => {
+                if let Some(state) = ask(&self.group_link, Question::Grow { workers }).await {
+                    self.told = state;
+                }
+            }
+            Step::Stop(names) => drop(ask::<GroupState>(&self.group_link, Question::StopWorkers { names }).await),
+            Step::Retire { keep } => {
+                if let Some(names) = ask::<Vec<String>>(&self.link, Question::Retire { keep }).await
+                    && !names.is_empty()
+                {
+                    tracing::info!(cluster = name, "retiring {}", names.join(", "));
+                }
+            }
+            Step::Note(text) => tracing::warn!(cluster = name, "{text}"),
+            Step::Warn(text) => {
+                tracing::warn!(cluster = name, "{text}");
+                drop(ask::<serde_json::Value>(&self.link, Question::Warn { text }).await);
+            }
+            Step::End(why) => {
+                tracing::warn!(cluster = name, "the cluster ends: {why}");
+                self.view.reason = Some(why.clone());
+                self.set_status(ClusterStatus::Stopping);
+                return Some(End::Meant(why));
+            }
+        }
+        None
+    }
+
+    async fn launch_group(&mut self, workers: u32) {
+        let Some(address) = self.view.scheduler_address.clone() else { return };
+        if self.group_after.is_some_and(|after| Instant::now() < after) {
+            return;
+        }
+        match Process::launch(&self.launch().group(&address, workers)) {
+            Ok(process) => {
+                self.body.group = Some(process.id());
+                self.group = Some(process);
+                self.group_since = Instant::now();
+                self.told = GroupState::default();
+                self.keep().await;
+            }
+            Err(why) => {
+                tracing::error!(cluster = %self.view.name, %why, "its group of workers could not be started");
+                self.group_after = Some(Instant::now() + QUICK_LOOK * 10);
+            }
+        }
+    }
+
+    fn on_group_end(&mut self, cause: Option<Cause>) {
+        let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
+        tracing::warn!(cluster = %self.view.name, "its group of workers ended{cause}; it is started again when needed");
+        let lived_ms = u64::try_from(self.group_since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if let Next::After(pause_ms) = self.group_policy.on_end(HowEnded::Failed, lived_ms) {
+            self.group_after = Some(Instant::now() + Duration::from_millis(pause_ms));
+        }
+        (self.group, self.body.group, self.told) = (None, None, GroupState::default());
+        let cause = format!("the group of workers ended{cause}");
+        self.shared.tell(FleetEvent::WorkerDied { cluster: self.view.name.to_string(), cause });
+    }
+
+    fn on_scheduler_end(&mut self, cause: Option<Cause>) -> End {
+        let last_lines = self.scheduler_words();
+        // One that ends in good order takes its socket with it.
+        let in_order = cause.map_or(!self.folder.control().exists(), |cause| cause == Cause::Code(0));
+        self.scheduler = None;
+        if in_order {
+            return End::Itself("its scheduler was told to end by a client or a signal".to_owned());
+        }
+        let how = cause.map_or_else(|| "it was adopted, so how is not known".to_owned(), |cause| cause.to_string());
+        End::Failed { why: format!("its scheduler ended: {how}"), last_lines }
+    }
+
+    fn scheduler_words(&self) -> Vec<String> {
+        let own = self.scheduler.as_ref().map(Process::last_words).unwrap_or_default();
+        if own.is_empty() { last_lines(&self.folder.logs.join("scheduler.log"), 0) } else { own }
+    }
+
+    fn rotate_logs(&mut self) {
+        let now_secs = self.shared.now_secs();
+        if now_secs < self.next_rotate_secs {
+            return;
+        }
+        self.next_rotate_secs = now_secs + ROTATE_SECS;
+        for source in [logs::Source::Scheduler, logs::Source::Group] {
+            if let Err(why) = logs::rotate_in_place(&source.path(&self.folder.logs), self.shared.config.log_keep) {
+                tracing::warn!(cluster = %self.view.name, %why, "a log could not be put aside");
+            }
+        }
+    }
+
+    // ---- the end --------------------------------------------------------------------------------------------
+
+    async fn finish(&mut self, end: &End) {
+        let (status, why, lines) = match end {
+            End::Meant(why) | End::Itself(why) => (ClusterStatus::Stopped, why.clone(), Vec::new()),
+            End::Failed { why, last_lines } => (ClusterStatus::Failed, why.clone(), last_lines.clone()),
+            End::Strange(why) => {
+                self.view.reason = Some(why.clone());
+                return self.set_status(ClusterStatus::Failed);
+            }
+        };
+        if status == ClusterStatus::Failed {
+            tracing::error!(cluster = %self.view.name, "the cluster failed: {why}\n    {}", lines.join("\n    "));
+        }
+        // Workers first: they need not notice that their scheduler goes.
+        if let Some(mut group) = self.group.take() {
+            group.stop(GROUP_GRACE).await;
+        }
+        if let Some(mut scheduler) = self.scheduler.take() {
+            scheduler.stop(SCHEDULER_GRACE).await;
+        }
+        self.folder.clear();
+        self.view.stop_ms = Some(self.shared.now_ms());
+        self.view.reason = Some(why);
+        (self.view.last_lines, self.body.last_lines) = (lines.clone(), lines);
+        (self.view.workers, self.view.scheduler_address) = (0, None);
+        (self.body.scheduler, self.body.group) = (None, None);
+        self.view.status = status;
+        self.keep().await;
+        // Last: whoever waits for it finds all of it gone.
+        self.publish();
+        self.tell_status();
+    }
+
+    // ---- what others know -----------------------------------------------------------------------------------
+
+    fn set_status(&mut self, status: ClusterStatus) {
+        self.view.status = status;
+        self.publish();
+        self.tell_status();
+    }
+
+    fn tell_status(&self) {
+        self.shared.tell(FleetEvent::Status {
+            cluster: self.view.name.to_string(),
+            user: self.view.user.clone(),
+            status: self.view.status,
+            reason: self.view.reason.clone(),
+        });
+    }
+
+    fn publish(&mut self) {
+        (self.view.target, self.view.adapt) = (self.body.target, self.body.adapt);
+        self.view.scheduler_pid = self.scheduler.as_ref().map(|process| process.id().pid);
+        if self.view.status.is_final() {
+            self.view.tls = None;
+        }
+        let view = Arc::new(self.view.clone());
+        self.shared.directory.send_modify(|directory| {
+            if let Some(entry) = directory.get_mut(view.name.as_str()) {
+                *entry = Entry { view, ..entry.clone() };
+            }
+        });
+    }
+
+    /// Writes the record.
+    ///
+    /// Errors: the store's.
+    pub(super) async fn save(&self) -> Result<(), StoreError> {
+        let body = serde_json::to_string(&self.body).unwrap_or_default();
+        let record = ClusterRecord {
+            name: self.view.name.to_string(),
+            start_ms: self.view.start_ms,
+            user: self.view.user.clone(),
+            status: self.view.status.as_str().to_owned(),
+            stop_ms: self.view.stop_ms,
+            reason: self.view.reason.clone(),
+            body,
+        };
+        self.shared.store.upsert_cluster(record).await
+    }
+
+    /// Writes the record; a cluster that runs is not ended because that fails.
+    async fn keep(&self) {
+        if let Err(why) = self.save().await {
+            tracing::error!(cluster = %self.view.name, %why, "its record could not be written: {}", why.remedy());
+        }
+    }
+}
+
+/// Whoever asked may have given up.
+fn acknowledge(heard: oneshot::Sender<Result<(), FleetError>>) {
+    drop(heard.send(Ok(())));
+}
+
+/// The end of a process, if there is one.
+async fn ended(process: &mut Option<Process>) -> Option<Cause> {
+    match process {
+        Some(process) => process.ended().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,30 @@
+//! What the store keeps of a cluster: enough for the next appliance to find it, or to say what became of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::types::{Bounds, ClusterSettings};
+use crate::supervise::ProcessId;
+
+/// The body of a cluster's record. Fields are added with a default: older and newer rasks read each other's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Body {
+    /// Options as they are shown.
+    pub options: serde_json::Map<String, serde_json::Value>,
+    /// What they mean.
+    pub settings: ClusterSettings,
+    /// Workers wanted.
+    pub target: u32,
+    /// It follows its load between these.
+    pub adapt: Option<Bounds>,
+    /// Where the same user connects without TLS: the cluster of `rask up` itself.
+    pub plain_address: Option<String>,
+    /// The boot of the machine that it was started in.
+    pub boot_id: String,
+    /// Its scheduler.
+    pub scheduler: Option<ProcessId>,
+    /// Its group of workers.
+    pub group: Option<ProcessId>,
+    /// What its scheduler said last, if that explains its end.
+    pub last_lines: Vec<String>,
+}

@@ -1,0 +1,286 @@
+"""Clusters that outlive the appliance: killed, adopted, kept, closed honestly, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import ssl
+import time
+import urllib.request
+
+import psutil
+import pytest
+from distributed import Client, wait
+
+from harness import scheduler_kind, wait_until
+from test_up import Home, get, gone
+
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(scheduler_kind() == "stock", reason="rask's own commands"),
+]
+
+# How often the kill loops kill. More with RASK_TEST_KILLS.
+KILLS = int(os.environ.get("RASK_TEST_KILLS", "5"))
+
+
+def slow_inc(x, seconds=0.1):
+    time.sleep(seconds)
+    return x + 1
+
+
+class Place(Home):
+    """A state folder whose clusters may outlive what was started in it."""
+
+    @property
+    def state(self):
+        return self.path / "state"
+
+    @property
+    def cluster(self):
+        return self.state / "clusters" / "local"
+
+    def rows(self, what: str) -> list[tuple]:
+        with sqlite3.connect(f"file:{self.state / 'rask.db'}?mode=ro", uri=True, timeout=10) as db:
+            return db.execute(what).fetchall()
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that runs in this folder, by its command line."""
+        found = []
+        for p in psutil.process_iter(["cmdline"]):
+            if any(str(self.state) in part for part in p.info["cmdline"] or []):
+                found.append(p)
+        return found
+
+    def named(self, role: str) -> psutil.Process:
+        return next(p for p in self.processes() if p.info["cmdline"][1:2] == [role])
+
+    def left(self) -> list[str]:
+        """Files that should be gone when all has ended: logs and the store may stay."""
+        names = [p for p in self.state.rglob("*") if not p.is_dir() and "logs" not in p.parts]
+        kept = ("rask.db", "rask.db-wal", "rask.db-shm")
+        return [str(p.relative_to(self.state)) for p in names if p.name not in kept and "ca" not in p.parts]
+
+
+@pytest.fixture
+def place(tmp_path):
+    place = Place(tmp_path)
+    yield place
+    for proc in place.procs:
+        proc.stop()
+    for p in place.processes():
+        p.kill()
+
+
+def test_a_computation_does_not_notice_that_the_appliance_is_killed_and_the_next_one_adopts_it(place):
+    up = place.up()
+    with up.client() as client:
+        client.wait_for_workers(2, timeout=60)
+        before = {p.pid for p in place.processes()} - {up.proc.pid}
+        pids = set(client.run(os.getpid).values())
+        futures = client.map(slow_inc, range(60))
+        wait_until(lambda: any(f.done() for f in futures), "the computation runs")
+        up.proc.kill()
+        wait(futures, timeout=60)
+        again = place.up()
+        assert (again.address, again.http) == (up.address, up.http)
+        assert client.gather(futures) == list(range(1, 61))
+        assert client.submit(slow_inc, 1, pure=False).result(timeout=30) == 2
+        assert set(client.run(os.getpid).values()) == pids
+        assert before <= {p.pid for p in place.processes()}
+    with again.client() as other:
+        assert other.submit(slow_inc, 5).result(timeout=30) == 6
+    assert place.rows("SELECT status FROM clusters") == [("RUNNING",)]
+    family = place.processes()
+    assert again.proc.stop() == 0
+    assert gone(family, 3) == [] and place.left() == []
+    assert place.rows("SELECT status, reason FROM clusters") == [("STOPPED", "rask up was stopped")]
+    assert (place.cluster / "logs" / "scheduler.log").exists()
+
+
+def test_kept_clusters_survive_an_orderly_end_and_end_with_the_next_one(place):
+    up = place.up("--keep-clusters")
+    pid = place.named("scheduler").pid
+    # Not by the harness, which stops what a process leaves behind.
+    up.proc.popen.send_signal(signal.SIGTERM)
+    assert up.proc.wait() == 0
+    assert psutil.pid_exists(pid) and place.rows("SELECT status FROM clusters") == [("RUNNING",)]
+    again = place.up()
+    assert place.named("scheduler").pid == pid
+    family = place.processes()
+    assert again.proc.stop(signal.SIGINT) == 0 and gone(family, 3) == []
+
+
+def test_a_killed_scheduler_fails_its_cluster_takes_its_workers_along_and_local_comes_back(place):
+    up = place.up()
+    scheduler, group = place.named("scheduler"), place.named("worker")
+    workers = group.children(recursive=True)
+    scheduler.kill()
+    assert gone([scheduler, group, *workers]) == []
+    wait_until(lambda: place.rows("SELECT 1 FROM clusters WHERE status = 'FAILED'"), "the record says so")
+    assert "SIGKILL" in place.rows("SELECT reason FROM clusters WHERE status = 'FAILED'")[0][0]
+    wait_until(lambda: place.rows("SELECT 1 FROM clusters WHERE status = 'RUNNING'"), "local is started anew")
+    with up.client() as client:
+        assert client.submit(slow_inc, 1).result(timeout=60) == 2
+
+
+def test_a_killed_group_of_workers_is_replaced(place):
+    up = place.up()
+    with up.client() as client:
+        client.wait_for_workers(2, timeout=60)
+        group = place.named("worker")
+        workers = group.children(recursive=True)
+        group.kill()
+        assert gone([group, *workers]) == []
+        wait_until(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) == 2, "two new workers", 60)
+        assert client.gather(client.map(slow_inc, range(10))) == list(range(1, 11))
+
+
+def test_a_cluster_that_ended_meanwhile_is_closed_honestly(place):
+    up = place.up()
+    up.proc.kill()
+    family = place.processes()
+    place.named("scheduler").kill()
+    assert gone(family) == []
+    again = place.up()
+    ended = place.rows("SELECT status, reason FROM clusters WHERE stop_ms IS NOT NULL")
+    assert ended == [("FAILED", "it ended while rask up was not running")]
+    again.proc.kill()
+    family = place.processes()
+    place.named("scheduler").kill()
+    assert gone(family) == []
+    with sqlite3.connect(place.state / "rask.db", timeout=10) as db:
+        (body,) = db.execute("SELECT body FROM clusters WHERE stop_ms IS NULL").fetchone()
+        body = json.dumps(json.loads(body) | {"boot_id": "another boot"})
+        db.execute("UPDATE clusters SET body = ? WHERE stop_ms IS NULL", (body,))
+    place.up()
+    wait_until(lambda: ("the machine was restarted",) in place.rows("SELECT reason FROM clusters"), "its record is closed")
+
+
+def test_what_workers_print_is_in_a_log_of_their_own_with_an_index(place):
+    up = place.up()
+    with up.client() as client:
+        client.wait_for_workers(2, timeout=60)
+        client.run(lambda: print("a line of the user's"))
+        logs = place.cluster / "logs"
+        files = sorted(p.name for p in logs.glob("worker-*.log"))
+        assert files == ["worker-local-0.log", "worker-local-1.log"]
+        text = lambda: [(logs / name).read_text() for name in files]
+        wait_until(lambda: all("a line of the user's" in t for t in text()), "both printed it")
+        index = [json.loads(line) for line in (logs / "index.jsonl").read_text().splitlines()]
+        assert {entry["worker"] for entry in index} == {"local-0", "local-1"}
+        victim = next(iter(client.run(os.getpid).values()))
+        os.kill(victim, signal.SIGKILL)
+        killed = lambda: [e for e in map(json.loads, (logs / "index.jsonl").read_text().splitlines()) if "SIGKILL" in str(e)]
+        wait_until(killed, "the index tells how the worker ended")
+
+
+# --- the door ------------------------------------------------------------------------------------
+
+
+def pair(place):
+    return str(place.cluster / "tls.crt"), str(place.cluster / "tls.key")
+
+
+def hostport(url: str) -> tuple[str, int]:
+    host, port = url.split("://")[1].split(":")
+    return host, int(port)
+
+
+def test_tls_by_name_reaches_the_cluster_on_both_ports(place):
+    gateway = pytest.importorskip("dask_gateway.client")
+    up = place.up()
+    cert, key = (open(path).read() for path in pair(place))
+    for url in (up.http, up.address):
+        host, port = hostport(url)
+        security = gateway.GatewaySecurity(tls_key=key, tls_cert=cert)
+        with Client(f"gateway://{host}:{port}/local", security=security, timeout=30, set_as_default=False) as client:
+            assert client.submit(slow_inc, 1, pure=False).result(timeout=30) == 2
+
+
+def test_unknown_names_and_foreign_certificates_are_closed(place):
+    up = place.up()
+    at = hostport(up.http)
+    anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    for name in ("daskgateway-nobody", "daskgateway-local.x", "example.org", None):
+        with socket.create_connection(at, timeout=10) as s, pytest.raises((ssl.SSLError, OSError)):
+            anyone.wrap_socket(s, server_hostname=name)
+    # The right name without the right certificate: the refusal shows at the first read.
+    with socket.create_connection(at, timeout=10) as s, pytest.raises((ssl.SSLError, OSError)):
+        tls = anyone.wrap_socket(s, server_hostname="daskgateway-local")
+        if tls.recv(1) == b"":
+            raise OSError("closed")
+    assert get(up.http + "/health")[0] == 200
+    assert "cluster that is not there" in up.proc.output() and "TLS that asks for no cluster" in up.proc.output()
+
+
+def test_idle_and_half_open_connections_do_not_hurt_others(place):
+    up = place.up()
+    at = hostport(up.http)
+
+    def p99(count=100):
+        took = []
+        for _ in range(count):
+            t0 = time.perf_counter()
+            with urllib.request.urlopen(up.http + "/health", timeout=10) as answer:
+                assert answer.status == 200
+            took.append(time.perf_counter() - t0)
+        return sorted(took)[int(count * 0.99) - 1]
+
+    alone = p99()
+    crowd = []
+    try:
+        for n in range(2000):
+            s = socket.create_connection(at, timeout=10)
+            crowd.append(s)
+            if n % 2:
+                s.sendall([b"\x16\x03\x01", b"GET /hea", b"\x3a\x00\x00"][n // 2 % 3])
+        time.sleep(1)
+        cpu = psutil.Process(up.proc.pid).cpu_times()
+        t0 = time.monotonic()
+        crowded = p99()
+        spent = psutil.Process(up.proc.pid).cpu_times()
+        busy = (spent.user + spent.system - cpu.user - cpu.system) / (time.monotonic() - t0)
+    finally:
+        for s in crowd:
+            s.close()
+    print(f"p99 alone {alone * 1e3:.1f} ms, with 2,000 others {crowded * 1e3:.1f} ms, {busy:.0%} of a core")
+    assert crowded < 2 * alone + 0.02
+
+
+# --- over and over -------------------------------------------------------------------------------
+
+
+def test_the_appliance_is_killed_over_and_over_under_load(place):
+    up = place.up()
+    scheduler = place.named("scheduler").pid
+    with up.client() as client:
+        client.wait_for_workers(2, timeout=60)
+        futures = client.map(slow_inc, range(KILLS * 40), pure=False)
+        for _ in range(KILLS):
+            up.proc.kill()
+            up = place.up()
+            assert place.named("scheduler").pid == scheduler
+        assert client.gather(futures) == list(range(1, KILLS * 40 + 1))
+    family = place.processes()
+    assert up.proc.stop() == 0 and gone(family, 3) == [] and place.left() == []
+
+
+def test_workers_are_killed_over_and_over_under_load(place):
+    up = place.up()
+    with up.client() as client:
+        client.wait_for_workers(2, timeout=60)
+        # A task may lose more workers than Dask allows by default before it counts as the culprit.
+        futures = client.map(slow_inc, range(KILLS * 30), pure=False, retries=KILLS * 10)
+        for _ in range(KILLS):
+            pids = list(client.run(os.getpid, on_error="ignore").values())
+            if pids:
+                os.kill(pids[0], signal.SIGKILL)
+            client.wait_for_workers(2, timeout=60)
+        assert client.gather(futures) == list(range(1, KILLS * 30 + 1))
+    family = place.processes()
+    assert up.proc.stop() == 0 and gone(family, 3) == [] and place.left() == []
