@@ -1,17 +1,12 @@
-// The pages against the real binary running a real computation.
+// The pages against the real binary: a stand-alone scheduler running a real computation.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { ALONE, AXE, openPage, startBrowser, startCluster, until } from "./stage.mjs";
+import { figure, live, look, number } from "./looks.mjs";
+import { openPage, startBrowser, startCluster, until } from "./stage.mjs";
 
-const WIDTHS = [360, 900, 1600];
-const THEMES = ["light", "dark"];
 const PAGES = [
   "status", "tasks", "progress", "graph", "groups", "computations", "workers", "system", "bandwidth", "hardware", "profile", "compute", "memory", "fine", "exceptions", "events", "stealing", "shuffle", "coordination", "clients", "logs",
 ];
-const SHELL = ["clusters", "host", "peers", "logs", "history", "tokens", "settings"];
-const ARTEFACTS = process.env.RASK_TEST_ARTEFACTS ?? "/tmp/rask-screenshots";
 
 let stage;
 let browser;
@@ -24,15 +19,6 @@ after(async () => {
   await browser?.close();
   await stage?.stop();
 });
-
-/** A figure of the strip on top of the status page. */
-function figure(page, name) {
-  return page.locator(".figure", { has: page.locator("dt", { hasText: new RegExp(`^${name}$`) }) }).locator("dd").first().innerText();
-}
-
-const number = (text) => Number(text.replace(/[^0-9.-]/g, ""));
-const settled = (page) => page.waitForFunction(() => document.querySelector("main")?.textContent?.trim() && !document.querySelector("main")?.textContent?.includes("Waiting for the scheduler"), null, { timeout: 15_000 });
-const live = (page) => page.waitForSelector(".link.live", { state: "attached", timeout: 15_000 });
 
 describe("values on screen", () => {
   test("figures of the status page equal the counts of the API", async () => {
@@ -131,42 +117,14 @@ describe("the task stream", () => {
 });
 
 describe("every page", () => {
-  const problems = async (page) => {
-    const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-    return found.violations.map((rule) => `${rule.id}: ${rule.nodes.slice(0, 3).map((node) => node.target.join(" ")).join("; ")}`);
-  };
-  const look = async (path, name) => {
-    const bad = [];
-    const { page, context, faults } = await openPage(browser, stage.base);
-    await page.goto(stage.base + path);
-    await settled(page);
-    await page.waitForTimeout(300);
-    // By the debugger: the page's policy rightly refuses scripts of others.
-    await page.evaluate(readFileSync(AXE, "utf8"));
-    for (const theme of THEMES) {
-      await page.emulateMedia({ colorScheme: theme, reducedMotion: "reduce" });
-      for (const width of WIDTHS) {
-        await page.setViewportSize({ width, height: width < 500 ? 800 : 900 });
-        await page.waitForTimeout(80);
-        await page.screenshot({ path: join(ARTEFACTS, `${name}-${width}-${theme}.png`) });
-        const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-        if (over > 0) bad.push(`${width} ${theme}: ${over} px too wide`);
-        // Contrast depends on the theme, order and names on the width: two looks see both.
-        if ((width === 900 && theme === "dark") || (width === 360 && theme === "light")) bad.push(...(await problems(page)).map((one) => `${width} ${theme}: ${one}`));
-      }
-    }
-    await context.close();
-    assert.deepEqual([...bad, ...faults], []);
-  };
-  for (const name of PAGES) test(`${name} fits three widths in both themes, is accessible, and says nothing on the console`, () => look(name, name));
-  for (const name of ALONE ? [] : SHELL) test(`the appliance's ${name} fits, is accessible, and says nothing on the console`, () => look(`#/${name}`, `shell-${name}`));
+  for (const name of PAGES) test(`${name} fits three widths in both themes, is accessible, and says nothing on the console`, () => look(browser, stage.base, name, name));
   test("a worker's page fits, is accessible, and says nothing on the console", async () => {
     const identity = await (await fetch(`${stage.base}json/identity.json`)).json();
-    await look(`worker?address=${encodeURIComponent(Object.keys(identity.workers)[0])}`, "worker");
+    await look(browser, stage.base, `worker?address=${encodeURIComponent(Object.keys(identity.workers)[0])}`, "worker");
   });
   test("a failed task's page fits, is accessible, and says nothing on the console", async () => {
     const found = await (await fetch(`${stage.base}api/find?q=divide`)).json();
-    await look(`task?key=${encodeURIComponent(found.tasks[0].key)}`, "task");
+    await look(browser, stage.base, `task?key=${encodeURIComponent(found.tasks[0].key)}`, "task");
   });
 });
 
@@ -181,22 +139,6 @@ describe("panes", () => {
       assert.equal(await page.getByText("There is no plot").count(), 0, `${path} is known`);
     }
     assert.deepEqual(faults, []);
-    await context.close();
-  });
-
-  test("a page works below a cluster's prefix and in a sandboxed frame", { skip: ALONE }, async () => {
-    const { page, context } = await openPage(browser, stage.base);
-    await page.goto(`${stage.base}clusters/local/status`);
-    await live(page);
-    assert.ok(number(await figure(page, "Workers")) >= 1);
-    await page.goto(`${stage.base}health`);
-    await page.evaluate((src) => {
-      const frame = document.createElement("iframe");
-      frame.sandbox.add("allow-scripts", "allow-same-origin");
-      frame.src = src;
-      document.body.append(frame);
-    }, `${stage.base}clusters/local/individual-task-stream`);
-    await page.frameLocator("iframe").locator(".stream canvas").waitFor();
     await context.close();
   });
 });

@@ -93,14 +93,16 @@ async function runScheduler(folder, env) {
   return { base: `http://127.0.0.1:${http}/`, comm, stop, log: () => scheduler.output + workers.output };
 }
 
-/** RASK_TEST_ALONE=1 looks at a stand-alone scheduler: no shell, no clusters. */
-export const ALONE = process.env.RASK_TEST_ALONE === "1";
+/** A stand-alone scheduler with workers, and a client that computes and holds results. */
+export const startCluster = () => start(runScheduler);
 
-/** The binary with workers, and a client that computes and holds results. */
-export async function startCluster() {
+/** The same with the whole appliance and its cluster `local`. */
+export const startAppliance = () => start(runAppliance);
+
+async function start(run) {
   const folder = await mkdtemp(join(tmpdir(), "rask-web-"));
   const env = { RASK_STATE_DIR: join(folder, "state"), XDG_CONFIG_HOME: folder, DASK_CONFIG: folder };
-  const { base, comm, stop, log } = await (ALONE ? runScheduler : runAppliance)(folder, env);
+  const { base, comm, stop, log } = await run(folder, env);
   const counts = async () => (await fetch(`${base}json/counts.json`)).json();
   let client = null;
   const end = async () => {

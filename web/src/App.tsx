@@ -19,15 +19,26 @@ function clusterName(): string {
   return found?.[1] ? decodeURIComponent(found[1]) : where.value?.kind === "cluster" ? where.value.name || "cluster" : "local";
 }
 
+/** Pages of the shell that no cluster has: known before the server has said what it is. */
+const SHELL = /^(clusters|host|tokens|settings|history|peers)$/;
+
+function isShell(page: string): boolean {
+  if (/\/clusters\/[^/]+\/$/.test(base().pathname)) return false;
+  const kind = where.value?.kind;
+  return SHELL.test(page) || (page === "" ? kind !== "cluster" : kind === "appliance");
+}
+
 export function App() {
   const page = place.value.page;
   useEffect(() => {
     void askWhere();
   }, []);
-  if (page === "") return where.value?.kind === "cluster" ? <Cluster page="status" name={clusterName()} shell={null} /> : <Appliance />;
+  if (isShell(page)) return <Appliance />;
+  // Both have a page of this name: wait for the server's word.
+  if (page === "logs" && where.value === null) return null;
   if (!fed) {
     fed = true;
     startFeed();
   }
-  return <Cluster page={page} name={clusterName()} shell={shellAbove()} />;
+  return <Cluster page={page || "status"} name={clusterName()} shell={shellAbove()} />;
 }

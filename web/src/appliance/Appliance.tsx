@@ -4,7 +4,7 @@ import type { ComponentType } from "preact";
 import { needsToken, signIn } from "../base/http";
 import { obj, rowsOf, str } from "../base/rows";
 import { seconds } from "../base/format";
-import { hash } from "../base/url";
+import { hash, place } from "../base/url";
 import { Empty } from "../ui/Panel";
 import { Shell, type NavGroup } from "../ui/Shell";
 import { API, useApi } from "./api";
@@ -30,8 +30,9 @@ const PLACES: readonly Place[] = [
 ];
 
 export function Appliance() {
-  const wanted = hash.value.split("?")[0] || "clusters";
-  const found = PLACES.find((place) => place.name === wanted);
+  // `/host` and `/#/host` are the same page.
+  const wanted = hash.value.split("?")[0] || place.value.page || "clusters";
+  const found = PLACES.find((one) => one.name === wanted);
   const info = useApi("/", 60_000);
   const data = info.answer.value.data;
   const Draw = found?.draw;
@@ -51,7 +52,7 @@ export function Appliance() {
 }
 
 function navigation(wanted: string): NavGroup[] {
-  return [{ title: "Appliance", items: PLACES.map((place) => ({ href: `#/${place.name}`, title: place.title, current: place.name === wanted, leaves: true })) }];
+  return [{ title: "Appliance", items: PLACES.map((one) => ({ href: `#/${one.name}`, title: one.title, current: one.name === wanted, leaves: true })) }];
 }
 
 /** One line on how things are, made of the clusters' states. */

@@ -299,7 +299,7 @@ function paint(canvas: HTMLCanvasElement, scene: Scene, camera: Camera, nodes: r
   context.scale(ratio, ratio);
   paintEdges(context, scene, camera, chosen, read("--line-strong"), read("--accent"));
   const radius = Math.min(9, Math.max(1.5, camera.scale * 0.3));
-  const letters = Math.min(40, Math.floor((camera.scale * camera.aspect - radius * 2 - 12) / 6.4));
+  const letters = Math.min(40, Math.floor((camera.scale * camera.aspect * scene.at.room - radius * 2 - 12) / 6.4));
   const text = camera.scale > 13 && letters >= 4;
   context.font = "11px system-ui, sans-serif";
   context.textBaseline = "middle";

@@ -16,6 +16,8 @@ export interface LayoutAnswer {
   readonly y: Float32Array;
   readonly layers: number;
   readonly tallest: number;
+  /** Room to the right of a node. Unit: layers. */
+  readonly room: number;
 }
 
 /** Passes over the layers; more changes little. */
@@ -147,8 +149,10 @@ function finish(ask: LayoutAsk, layers: readonly number[][], place: Float32Array
   const tallest = Math.max(ROWS_LEAST, Math.ceil(Math.sqrt(ask.nodes * ROWS_PER_COLUMN)));
   let left = 0;
   let most = 1;
+  let room = 1;
   for (const row of layers) {
     const columns = Math.ceil(row.length / tallest);
+    if (columns > 1) room = COLUMN_STEP;
     most = Math.max(most, Math.ceil(row.length / Math.max(1, columns)));
     row.forEach((node, index) => {
       x[node] = left + (index % Math.max(1, columns)) * COLUMN_STEP;
@@ -157,5 +161,5 @@ function finish(ask: LayoutAsk, layers: readonly number[][], place: Float32Array
     });
     left += 1 + Math.max(0, columns - 1) * COLUMN_STEP;
   }
-  return { id: ask.id, x, y: y.map((value) => value + most / 2), layers: Math.max(1, left), tallest: most };
+  return { id: ask.id, x, y: y.map((value) => value + most / 2), layers: Math.max(1, left), tallest: most, room };
 }

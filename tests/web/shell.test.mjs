@@ -1,0 +1,89 @@
+// The appliance's shell against the real `rask up`.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { figure, live, look, number } from "./looks.mjs";
+import { openPage, startAppliance, startBrowser, until } from "./stage.mjs";
+
+const PLACES = ["clusters", "host", "peers", "logs", "history", "tokens", "settings"];
+
+let stage;
+let browser;
+
+before(async () => {
+  stage = await startAppliance();
+  browser = await startBrowser();
+});
+after(async () => {
+  await browser?.close();
+  await stage?.stop();
+});
+
+for (const name of PLACES) test(`${name} fits three widths in both themes, is accessible, and says nothing on the console`, () => look(browser, stage.base, `#/${name}`, `shell-${name}`));
+
+test("lists the cluster that runs, as the API has it", async () => {
+  const { page, context, faults } = await openPage(browser, stage.base);
+  await page.goto(stage.base);
+  const card = page.locator(".card", { hasText: "local" });
+  await card.waitFor();
+  const { clusters } = await (await fetch(`${stage.base}api/rask/v1/clusters`)).json();
+  const local = clusters.find((cluster) => cluster.name === "local");
+  assert.match(await card.innerText(), new RegExp(`${local.workers} of ${local.target}`));
+  await card.getByRole("link", { name: "Dashboard" }).click();
+  await live(page);
+  await until(async () => number(await figure(page, "Workers")) === local.workers, "the workers on the cluster's own page");
+  assert.deepEqual(faults, []);
+  await context.close();
+});
+
+test("makes a cluster with options, scales it, stops it", async () => {
+  const { page, context } = await openPage(browser, stage.base);
+  await page.goto(stage.base);
+  await page.getByRole("button", { name: "New cluster" }).click();
+  await page.getByLabel("Name (empty: made up)").fill("from-page");
+  await page.getByLabel("Workers to start with").fill("0");
+  await page.getByRole("button", { name: "Create" }).click();
+  const card = page.locator(".card", { hasText: "from-page" });
+  await card.getByText("running").waitFor({ timeout: 60_000 });
+  await card.getByRole("button", { name: "Scale" }).click();
+  await page.getByRole("dialog").getByLabel("Workers").fill("1");
+  await page.getByRole("dialog").getByRole("button", { name: "Apply" }).click();
+  await card.getByText(/of 1$/).waitFor({ timeout: 20_000 });
+  await card.getByRole("button", { name: "Stop" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: /Stop from-page/ }).click();
+  await card.getByText(/stopp/).waitFor({ timeout: 30_000 });
+  await context.close();
+});
+
+test("makes a token whose secret is shown once, and revokes it", async () => {
+  const { page, context } = await openPage(browser, stage.base);
+  await page.goto(`${stage.base}#/tokens`);
+  await page.getByRole("button", { name: "New token" }).click();
+  await page.getByLabel("What it is for").fill("a test");
+  await page.getByRole("button", { name: "Create" }).click();
+  const secret = (await page.locator("dialog .code pre").innerText()).trim();
+  const known = await fetch(`${stage.base}api/rask/v1/clusters`, { headers: { Authorization: `Bearer ${secret}` } });
+  assert.equal(known.status, 200);
+  await page.getByRole("button", { name: "Done" }).click();
+  const row = page.locator("tr", { hasText: "a test" });
+  await row.getByRole("button", { name: /Revoke/ }).click();
+  await row.getByRole("button", { name: "Really revoke" }).click();
+  await until(async () => (await page.locator("tr", { hasText: "a test" }).count()) === 0, "the token to go");
+  const refused = await fetch(`${stage.base}api/rask/v1/clusters`, { headers: { Authorization: `Bearer ${secret}` } });
+  assert.equal(refused.status, 401);
+  await context.close();
+});
+
+test("a cluster's page works below its prefix, and in a frame", async () => {
+  const { page, context } = await openPage(browser, stage.base);
+  await page.goto(`${stage.base}clusters/local/status`);
+  await live(page);
+  await page.goto(`${stage.base}health`);
+  await page.evaluate((src) => {
+    const frame = document.createElement("iframe");
+    frame.sandbox.add("allow-scripts", "allow-same-origin");
+    frame.src = src;
+    document.body.append(frame);
+  }, `${stage.base}clusters/local/individual-task-stream`);
+  await page.frameLocator("iframe").locator(".stream canvas").waitFor();
+  await context.close();
+});
