@@ -6,6 +6,7 @@
 mod clusters;
 mod error;
 mod history;
+mod look;
 mod peers;
 mod schema;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tokens;
 pub use clusters::ClusterRecord;
 pub use error::StoreError;
 pub use history::{Computation, HISTORY_DAYS};
+pub use look::look;
 pub use peers::{JoinTokenRecord, PeerRecord, TokenUse};
 pub use thread::StoreHandle;
 pub use tokens::{NewToken, TokenRecord};

@@ -33,11 +33,16 @@ const STEPS: &[&str] = &[
 ",
 ];
 
+/// The schema that all steps lead to.
+pub(super) fn known() -> u32 {
+    u32::try_from(STEPS.len()).unwrap_or(u32::MAX)
+}
+
 /// Brings the file to our schema. Errors: a newer one; anything of SQLite's.
 pub(super) fn migrate(db: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let failed = |why: rusqlite::Error| StoreError::from_sqlite(path, &why);
     let found: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-    let known = u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
+    let known = known();
     if found > known {
         return Err(StoreError::Newer { path: path.to_path_buf(), found, known });
     }

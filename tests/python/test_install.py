@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,29 @@ def test_a_state_folder_in_memory_is_a_warning(home):
 def test_a_python_without_distributed_is_a_problem_if_it_was_asked_for(home):
     code, findings = home.doctor("--python", "/bin/true")
     assert (code, one(findings, "python")["severity"]) == (1, "problem")
+
+
+def test_a_damaged_and_a_newer_database_are_problems_with_a_way_out(home):
+    home.state.mkdir(mode=0o700)
+    database = home.state / "rask.db"
+    database.write_bytes(b"no database" * 1000)
+    code, findings = home.doctor()
+    assert (code, "damaged" in one(findings, "database")["what"]) == (1, True), findings
+    database.unlink()
+    with sqlite3.connect(database) as db:
+        db.execute("PRAGMA user_version = 999")
+    code, findings = home.doctor()
+    found = one(findings, "database")
+    assert (code, "newer" in found["what"]) == (1, True), findings
+    assert "newer version again" in found["remedy"]
+
+
+def test_certificates_are_looked_at(home):
+    (home.state / "ca").mkdir(parents=True, mode=0o700)
+    home.state.chmod(0o700)
+    (home.state / "ca/ca.crt").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    code, findings = home.doctor()
+    assert (code, "no certificate" in one(findings, "tls")["what"]) == (1, True), findings
 
 
 def test_settings_that_cannot_be_read_are_a_problem_and_the_rest_is_looked_at_all_the_same(home):

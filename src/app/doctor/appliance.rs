@@ -1,8 +1,11 @@
 //! Configuration, the running appliance, and where Dask's clients would go.
 
-use super::facts::{Dask, Facts};
+use super::facts::{Dask, Facts, Peer};
 use super::{Finding, show};
 use crate::app::Running;
+
+/// A clock that is off by more shows in the task stream. Unit: milliseconds.
+const SKEW_MS: u64 = 2_000;
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let mut found = vec![config(&facts.config)];
@@ -56,7 +59,26 @@ fn appliance(facts: &Facts) -> Vec<Finding> {
                 .remedy("restart it: rask down, then rask up (a service: systemctl restart rask)"),
         );
     }
-    found.into_iter().chain(dead_sockets(&appliance.clusters_dead)).collect()
+    found.extend(dead_sockets(&appliance.clusters_dead));
+    found.extend(appliance.peers.iter().filter_map(peer));
+    found
+}
+
+fn peer(peer: &Peer) -> Option<Finding> {
+    let (name, secs) = (&peer.name, peer.clock_skew_ms as f64 / 1e3);
+    if peer.clock_skew_ms.unsigned_abs() > SKEW_MS {
+        let (size, way) = (secs.abs(), if secs > 0.0 { "ahead" } else { "behind" });
+        return Some(
+            Finding::warning("peers", format!("the clock of {name} is {size:.0} s {way}"))
+                .why("times of its tasks are wrong in the task stream; by hours, certificates are not valid there")
+                .remedy("on that machine: timedatectl set-ntp true"),
+        );
+    }
+    matches!(peer.state.as_str(), "late" | "gone").then(|| {
+        Finding::warning("peers", format!("{name} is {}", peer.state))
+            .why("its workers are given up until it comes back, by itself, when it can be reached")
+            .remedy("look after it, or forget it: rask peer remove")
+    })
 }
 
 fn dead_sockets(names: &[String]) -> Option<Finding> {
@@ -96,6 +118,16 @@ fn clients(dask: &Dask, running: Option<&Running>) -> Vec<Finding> {
 mod tests {
     use super::super::Severity;
     use super::*;
+
+    #[test]
+    fn a_peer_is_told_of_when_its_clock_or_itself_is_off() {
+        let rate = |state: &str, clock_skew_ms| {
+            peer(&Peer { name: "box".to_owned(), state: state.to_owned(), clock_skew_ms }).map(|finding| finding.what)
+        };
+        assert_eq!(rate("up", 50), None);
+        assert_eq!(rate("up", -9000).as_deref(), Some("the clock of box is 9 s behind"));
+        assert_eq!(rate("gone", 0).as_deref(), Some("box is gone"));
+    }
 
     #[test]
     fn a_variable_that_points_elsewhere_is_a_warning_and_one_that_fits_is_silent() {

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,6 +23,8 @@ use crate::host::{
     ControlGroup, Disk, Granted, Holder, Interpreter, Machine, Memory, candidates, existing, holder_of,
     multicast_interfaces, packages, probe,
 };
+use crate::pki;
+use crate::store::{self, StoreError};
 
 /// An appliance on this machine answers at once, or is in trouble.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,6 +43,21 @@ pub(super) struct Facts {
     pub(super) network: Network,
     pub(super) machine: TheMachine,
     pub(super) files: Files,
+    pub(super) certificates: Vec<Certificate>,
+}
+
+/// A certificate of ours.
+#[derive(Clone)]
+pub(super) struct Certificate {
+    /// For people.
+    pub(super) what: String,
+    pub(super) path: PathBuf,
+    pub(super) is_authority: bool,
+    /// The authority should have signed it.
+    pub(super) by_authority: bool,
+    /// Its key is beside it.
+    pub(super) has_key: bool,
+    pub(super) facts: Result<pki::Facts, String>,
 }
 
 /// The appliance of the state folder.
@@ -54,6 +72,16 @@ pub(super) struct Appliance {
     pub(super) clusters_dead: Vec<String>,
     /// `up.json` is there though nobody runs.
     pub(super) stale_file: bool,
+    pub(super) peers: Vec<Peer>,
+}
+
+/// A machine that joined, as the appliance sees it.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Peer {
+    pub(super) name: String,
+    pub(super) state: String,
+    /// Its clock minus ours. Unit: milliseconds.
+    pub(super) clock_skew_ms: i64,
 }
 
 /// Where Dask's clients would go by themselves.
@@ -139,6 +167,8 @@ pub(super) struct Files {
     pub(super) temp: Folder,
     /// Files with keys whose mode lets others read them.
     pub(super) private_open: Vec<PathBuf>,
+    /// Its schema. None: there is none yet.
+    pub(super) database: Result<Option<u32>, StoreError>,
 }
 
 impl Facts {
@@ -169,15 +199,22 @@ impl Facts {
                 state: folder(state),
                 temp: folder(&std::env::temp_dir()),
                 private_open: open_secrets(state),
+                database: store::look(&state.join("rask.db")),
             },
+            certificates: certificates(state),
         }
     }
 }
 
 async fn appliance(state: &Path, running: Option<Running>) -> Appliance {
-    let health = match &running {
-        Some(running) => Some(healthy(&running.http).await),
-        None => None,
+    let (health, peers) = match &running {
+        Some(running) => {
+            let health = ask(&running.http, "/health").await.map(drop);
+            // An appliance without a LAN has none, and an older one does not know the question.
+            let listed = ask(&running.http, "/api/rask/v1/peers").await.unwrap_or_default();
+            (Some(health), serde_json::from_str(&listed).unwrap_or_default())
+        }
+        None => (None, Vec::new()),
     };
     let (mut clusters_alive, mut clusters_dead) = (Vec::new(), Vec::new());
     let folders = fs::read_dir(state.join("clusters")).into_iter().flatten().flatten();
@@ -188,15 +225,15 @@ async fn appliance(state: &Path, running: Option<Running>) -> Appliance {
         if matches!(answer, Ok(Ok(_))) { clusters_alive.push(name) } else { clusters_dead.push(name) }
     }
     let stale_file = running.is_none() && state.join("up.json").exists();
-    Appliance { running, health, clusters_alive, clusters_dead, stale_file }
+    Appliance { running, health, clusters_alive, clusters_dead, stale_file, peers }
 }
 
-/// Does it answer over HTTP? Not blocking: the appliance asks this about itself.
-async fn healthy(url: &str) -> Result<(), String> {
+/// What it answers over HTTP. Not blocking: the appliance asks this about itself.
+async fn ask(url: &str, path: &str) -> Result<String, String> {
     let address = url.trim_start_matches("http://");
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET /health HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
@@ -205,8 +242,9 @@ async fn healthy(url: &str) -> Result<(), String> {
     let answer = timeout(PATIENCE, exchange).await;
     let answer = answer.map_err(|_| format!("nothing within {} s", PATIENCE.as_secs()))?;
     let answer = answer.map_err(|why| why.to_string())?;
-    match answer.lines().next() {
-        Some(line) if line.split(' ').nth(1) == Some("200") => Ok(()),
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer.as_str(), ""));
+    match head.lines().next() {
+        Some(line) if line.split(' ').nth(1) == Some("200") => Ok(body.to_owned()),
         Some(line) => Err(line.to_owned()),
         None => Err("an empty answer".to_owned()),
     }
@@ -325,6 +363,28 @@ fn open_secrets(state: &Path) -> Vec<PathBuf> {
     let secret = [state.join("rask.db")].into_iter().chain(of_clusters).chain(of_authority);
     let open = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o077 != 0);
     secret.filter(open).collect()
+}
+
+fn certificates(state: &Path) -> Vec<Certificate> {
+    let ca = state.join("ca");
+    let mut places =
+        vec![("the authority".to_owned(), ca.join("ca.crt")), ("the server".to_owned(), ca.join("server.crt"))];
+    for folder in fs::read_dir(state.join("clusters")).into_iter().flatten().flatten() {
+        places.push((format!("cluster {}", folder.file_name().to_string_lossy()), folder.path().join("tls.crt")));
+    }
+    let there = places.into_iter().filter(|(_, path)| path.exists());
+    there
+        .map(|(what, path)| Certificate {
+            what,
+            is_authority: path.ends_with("ca/ca.crt"),
+            by_authority: path.ends_with("ca/server.crt"),
+            has_key: path.with_extension("key").exists(),
+            facts: fs::read_to_string(&path)
+                .map_err(|why| why.to_string())
+                .and_then(|text| pki::facts(&text).map_err(|why| why.to_string())),
+            path,
+        })
+        .collect()
 }
 
 /// The latest change of a file that rask itself writes. Unit: seconds since the epoch.

@@ -3,6 +3,7 @@
 use super::facts::{Files, Folder};
 use super::{Finding, show};
 use crate::config::show_size;
+use crate::store::StoreError;
 
 /// Below this, spilling ends at once. Unit: bytes.
 const FREE_MIN: u64 = 100 << 20;
@@ -14,6 +15,7 @@ const FREE_FILES_MIN: u64 = 20_000;
 pub(super) fn check(files: &Files) -> Vec<Finding> {
     let mut found = vec![state(&files.state, files.uid)];
     found.extend(privacy(&files.state, files));
+    found.push(database(&files.database));
     found.extend(disk(&files.state, "state and spilled data"));
     let other_disk = match (&files.state.disk, &files.temp.disk) {
         (Ok(state), Ok(temp)) => state.mount != temp.mount,
@@ -59,6 +61,16 @@ fn privacy(folder: &Folder, files: &Files) -> Vec<Finding> {
             .remedy(format!("chmod 600 {}", show(path)))
     });
     std::iter::once(entered).chain(read).collect()
+}
+
+fn database(looked: &Result<Option<u32>, StoreError>) -> Finding {
+    match looked {
+        Ok(Some(schema)) => Finding::ok("database", format!("sound (schema {schema})")),
+        Ok(None) => Finding::ok("database", "will be made"),
+        Err(why) => Finding::problem("database", why.to_string())
+            .why("clusters, tokens and history are in it")
+            .remedy(why.remedy()),
+    }
 }
 
 fn disk(folder: &Folder, what_for: &str) -> Vec<Finding> {
@@ -158,6 +170,7 @@ mod tests {
             state: folder(Some(mode), "ext4", 1 << 39),
             temp: folder(Some(0o777), "ext4", 1 << 39),
             private_open: vec![PathBuf::from("/state/ca/ca.key")],
+            database: Ok(None),
         };
         let found = |mode| privacy(&files(mode).state, &files(mode));
         assert_eq!(found(0o700), []);

@@ -4,6 +4,7 @@
 //! can be tried on a machine that does not exist.
 
 mod appliance;
+mod certificates;
 mod facts;
 mod files;
 mod machine;
@@ -101,6 +102,7 @@ impl Diagnosis {
         findings.extend(network::check(&facts.network));
         findings.extend(machine::check(&facts.machine));
         findings.extend(files::check(&facts.files));
+        findings.extend(certificates::check(&facts.certificates, facts.machine.now));
         let worst = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok);
         Self { worst, findings }
     }
