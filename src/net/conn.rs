@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::Message as WsMessage;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::error::NetError;
+use super::memory;
 use super::outbox::{Outbox, Queue};
 use super::writer::{self, Sink};
 use crate::base::{Limits, Text};
@@ -112,7 +113,7 @@ where
     loop {
         let (read, room) = match decoder.target() {
             Target::Shared { buffer, room } => (stream.read_buf(&mut buffer.limit(room)).await, room),
-            Target::Own { buffer, room } => (stream.read_buf(&mut buffer.limit(room)).await, room),
+            Target::Own { buffer } => (stream.read(buffer).await, buffer.len()),
         };
         let read = match read {
             // OpenSSL peers leave without TLS's good-bye; between messages nothing can have been cut off.
@@ -122,7 +123,7 @@ where
         if read == 0 {
             return if decoder.is_idle() { Ok(None) } else { Err(NetError::Closed) };
         }
-        decoder.tune(read, room);
+        decoder.took(read, room);
         if let Some(message) = decoder.next()? {
             return Ok(Some(message));
         }
@@ -164,7 +165,7 @@ pub(super) enum Opened {
 pub(super) async fn establish(stream: Opened, peer: PeerInfo, limits: &Limits) -> Result<Connection, NetError> {
     let (outbox, queue) = Outbox::new(peer.address.clone(), limits);
     let first = hello_limits(limits);
-    let framed = |io| Source::Bytes { io, decoder: Box::new(Decoder::new(&first)) };
+    let framed = |io| Source::Bytes { io, decoder: Box::new(Decoder::with_memory(&first, memory::map)) };
     let (source, sink) = match stream {
         Opened::Tcp(stream) => {
             let (read, write) = stream.into_split();

@@ -7,6 +7,7 @@ mod accept;
 mod address;
 mod conn;
 mod error;
+mod memory;
 mod outbox;
 mod owner;
 mod pace;

@@ -113,12 +113,12 @@ impl Process {
         loop {
             let (read, room) = match self.decoder.target() {
                 Target::Shared { buffer, room } => (self.stdout.read_buf(&mut buffer.limit(room)).await?, room),
-                Target::Own { buffer, room } => (self.stdout.read_buf(&mut buffer.limit(room)).await?, room),
+                Target::Own { buffer } => (self.stdout.read(buffer).await?, buffer.len()),
             };
             if read == 0 {
                 return Err(Broken::Gone);
             }
-            self.decoder.tune(read, room);
+            self.decoder.took(read, room);
             if let Some(message) = self.decoder.next()? {
                 return Ok(message.to_value(&self.limits)?);
             }

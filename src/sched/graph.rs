@@ -302,9 +302,7 @@ impl Scheduler {
             if let Some(dependency) = blame
                 && matches!(self.tasks[task].state, TaskState::Released)
             {
-                let blame = self.tasks[dependency].blame().filter(|&id| self.tasks.get(id).is_some());
                 self.inherit_blame(task, dependency);
-                self.tasks[task].rare_mut().blame = Some(blame.unwrap_or(dependency));
                 self.recommend(task, TaskState::Erred);
             }
         }

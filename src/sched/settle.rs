@@ -125,11 +125,10 @@ impl Scheduler {
             self.loose_ends.push(task);
             return;
         }
-        let blame = self.tasks[task].blame().unwrap_or(task);
         let dependents = std::mem::take(&mut self.tasks[task].dependents);
         for dependent in dependents.iter() {
             if self.tasks[dependent].who_has.is_empty() {
-                self.inherit_blame(dependent, blame);
+                self.inherit_blame(dependent, task);
                 self.recommend(dependent, TaskState::Erred);
             }
         }
@@ -166,10 +165,10 @@ impl Scheduler {
             rare.failure = cause.failure;
             rare.blame = Some(task);
         }
-        let blame = *rare.blame.get_or_insert(task);
+        rare.blame.get_or_insert(task);
         let waiters = std::mem::take(&mut self.tasks[task].waiters);
         for waiter in waiters.iter() {
-            self.inherit_blame(waiter, blame);
+            self.inherit_blame(waiter, task);
             self.recommend(waiter, TaskState::Erred);
         }
         self.release_dependencies(task);
@@ -195,12 +194,14 @@ impl Scheduler {
         self.enter_erred(task, Cause { worker: None, failure: Some(failure) });
     }
 
-    /// Makes `blame` the reason why `task` can't be computed. The failure is kept with both: the blamed task may go.
-    pub(super) fn inherit_blame(&mut self, task: TaskId, blame: TaskId) {
-        let failure = self.failure_of(blame).cloned();
+    /// Makes what `input` failed for the reason why `task` can't be computed. Each keeps the failure for itself: the
+    /// task that is to blame may be gone, or tried again by now.
+    pub(super) fn inherit_blame(&mut self, task: TaskId, input: TaskId) {
+        let Some(failure) = self.failure_of(input).cloned() else { return };
+        let blame = self.tasks[input].blame().filter(|&id| self.tasks.get(id).is_some());
         let rare = self.tasks[task].rare_mut();
-        rare.blame = Some(blame);
-        rare.failure = failure;
+        rare.blame = Some(blame.unwrap_or(input));
+        rare.failure = Some(failure);
     }
 
     /// The failure of a task, or of the task that it failed for.

@@ -168,10 +168,7 @@ impl Scheduler {
             return self.stop_dependencies(task);
         }
         if let Some(dependency) = self.failed_dependency(task) {
-            // The failure comes from the input: the task that it blames may be gone, or tried again by now.
-            let blame = self.tasks[dependency].blame().filter(|&id| self.tasks.get(id).is_some());
             self.inherit_blame(task, dependency);
-            self.tasks[task].rare_mut().blame = Some(blame.unwrap_or(dependency));
             self.recommend(task, TaskState::Erred);
             return self.stop_dependencies(task);
         }

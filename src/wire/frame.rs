@@ -19,16 +19,28 @@ pub const BIG_FRAME_BYTES: usize = 64 << 10;
 const STEP_MIN: usize = 8 << 10;
 /// Most to read at once into the shared buffer.
 const STEP_MAX: usize = 256 << 10;
-/// First allocation for a big frame, whatever its announced length.
-const BIG_STEP_BYTES: usize = 1 << 20;
+/// Most memory for a big frame on its announcement alone, that is for one shard: Dask cuts what is longer, all but
+/// graphs. A longer frame gets twice what has arrived of it.
+const BIG_FIRST_BYTES: usize = SHARD_BYTES;
+/// Frames from this size on are put in memory that [`Allocate`] gives.
+const OUTSIDE_MIN_BYTES: usize = 1 << 20;
+/// Dask cuts buffers in pieces of this size. Source: `distributed.comm.shard`.
+const SHARD_BYTES: usize = 64 << 20;
 
-/// Where the next bytes belong. Read at most `room` bytes, append them, then call [`Decoder::next`].
+/// Memory of a fixed length, zeroed.
+pub trait Memory: AsRef<[u8]> + AsMut<[u8]> + Send {}
+impl<T: AsRef<[u8]> + AsMut<[u8]> + Send> Memory for T {}
+
+/// Gives memory of so many bytes, if there is any: a way around the heap for what is big and short-lived.
+pub type Allocate = fn(usize) -> Option<Box<dyn Memory>>;
+
+/// Where the next bytes belong. Read at most `room` bytes, append them, then call [`Decoder::took`].
 #[derive(Debug)]
 pub enum Target<'a> {
     /// The buffer shared by small things; it has spare capacity.
     Shared { buffer: &'a mut BytesMut, room: usize },
-    /// The buffer of one big frame; it has spare capacity.
-    Own { buffer: &'a mut Vec<u8>, room: usize },
+    /// What is missing of one big frame, or the first part of that. Read into it from its start, do not append.
+    Own { buffer: &'a mut [u8] },
 }
 
 #[derive(Debug)]
@@ -52,7 +64,47 @@ pub struct Decoder {
     /// Sum of `lengths`.
     announced: u64,
     done: Vec<Bytes>,
-    big: Option<Vec<u8>>,
+    big: Option<Big>,
+    allocate: Allocate,
+}
+
+/// A big frame that is arriving.
+struct Big {
+    memory: Box<dyn Memory>,
+    filled: usize,
+}
+
+impl std::fmt::Debug for Big {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Big").field("filled", &self.filled).finish_non_exhaustive()
+    }
+}
+
+impl AsRef<[u8]> for Big {
+    fn as_ref(&self) -> &[u8] {
+        (*self.memory).as_ref().get(..self.filled).unwrap_or_default()
+    }
+}
+
+impl Big {
+    /// Memory for a frame of `len` bytes that begins with `arrived`.
+    fn new(allocate: Allocate, len: usize, arrived: &[u8]) -> Self {
+        let room = len.min(BIG_FIRST_BYTES.max(arrived.len().saturating_mul(2)));
+        let memory = if room < OUTSIDE_MIN_BYTES { None } else { allocate(room) };
+        let mut memory = memory.unwrap_or_else(|| Box::new(vec![0; room]));
+        if let Some(start) = (*memory).as_mut().get_mut(..arrived.len()) {
+            start.copy_from_slice(arrived);
+        }
+        Self { memory, filled: arrived.len() }
+    }
+
+    fn spare(&mut self) -> &mut [u8] {
+        (*self.memory).as_mut().get_mut(self.filled..).unwrap_or_default()
+    }
+}
+
+fn from_heap(len: usize) -> Option<Box<dyn Memory>> {
+    Some(Box::new(vec![0; len]))
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +129,13 @@ impl Bounds {
 impl Decoder {
     /// A decoder at the start of a connection.
     pub fn new(limits: &Limits) -> Self {
+        Self::with_memory(limits, from_heap)
+    }
+
+    /// As [`Decoder::new`], with another place for big frames.
+    pub fn with_memory(limits: &Limits, allocate: Allocate) -> Self {
         Self {
+            allocate,
             limits: Bounds::of(limits),
             shared: BytesMut::new(),
             step: STEP_MIN,
@@ -102,13 +160,8 @@ impl Decoder {
     /// Where to put the next bytes.
     pub fn target(&mut self) -> Target<'_> {
         let next_len = self.lengths.get(self.done.len()).copied().unwrap_or(0) as usize;
-        if let Some(big) = &mut self.big {
-            let missing = next_len.saturating_sub(big.len());
-            if big.len() == big.capacity() {
-                big.reserve_exact(missing.min(big.len().max(BIG_STEP_BYTES)));
-            }
-            let room = missing.min(big.capacity() - big.len());
-            return Target::Own { buffer: big, room };
+        if self.big.is_some() {
+            return Target::Own { buffer: self.big_target(next_len) };
         }
         let frame_missing =
             if matches!(self.state, State::Frames) { next_len.saturating_sub(self.shared.len()) } else { 0 };
@@ -121,9 +174,21 @@ impl Decoder {
         Target::Shared { buffer: &mut self.shared, room }
     }
 
+    /// What is missing of the big frame, as far as there is memory for it.
+    fn big_target(&mut self, len: usize) -> &mut [u8] {
+        let allocate = self.allocate;
+        let Some(big) = &mut self.big else { return &mut [] };
+        if big.filled < len && big.spare().is_empty() {
+            *big = Big::new(allocate, len, (*big).as_ref());
+        }
+        big.spare()
+    }
+
     /// Tells how many bytes a read brought and how many it could have, so that busy connections read in larger gulps.
-    pub fn tune(&mut self, read: usize, room: usize) {
-        if read == room {
+    pub fn took(&mut self, read: usize, room: usize) {
+        if let Some(big) = &mut self.big {
+            big.filled += read.min(big.spare().len());
+        } else if read == room {
             self.step = (self.step * 2).min(STEP_MAX);
         } else if read < self.step / 4 {
             self.step = (self.step / 2).max(STEP_MIN);
@@ -139,9 +204,12 @@ impl Decoder {
                     buffer.extend_from_slice(bytes);
                     bytes.len()
                 }
-                Target::Own { buffer, room } => {
-                    let taken = room.min(bytes.len());
-                    buffer.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+                Target::Own { buffer } => {
+                    let taken = buffer.len().min(bytes.len());
+                    if let (Some(to), Some(from)) = (buffer.get_mut(..taken), bytes.get(..taken)) {
+                        to.copy_from_slice(from);
+                    }
+                    self.took(taken, taken);
                     taken
                 }
             };
@@ -211,17 +279,15 @@ impl Decoder {
         if len <= BIG_FRAME_BYTES {
             return (self.shared.len() >= len).then(|| self.shared.split_to(len).freeze());
         }
-        let shared = &mut self.shared;
+        let (shared, allocate) = (&mut self.shared, self.allocate);
         let big = self.big.get_or_insert_with(|| {
-            let mut big = Vec::with_capacity(len.min(shared.len().max(BIG_STEP_BYTES)));
             let arrived = shared.split_to(len.min(shared.len()));
-            big.extend_from_slice(&arrived);
-            big
+            Big::new(allocate, len, &arrived)
         });
-        if big.len() < len {
+        if big.filled < len {
             return None;
         }
-        self.big.take().map(Bytes::from)
+        self.big.take().map(Bytes::from_owner)
     }
 
     fn take(&mut self) -> Message {
@@ -247,8 +313,31 @@ pub(super) const fn within(what: &'static str, announced: u64, limit: u64) -> Re
 const COPY_MAX_BYTES: usize = 4 << 10;
 /// A copying buffer is closed at this size.
 const COPY_BUFFER_BYTES: usize = 64 << 10;
-/// Most that a Python reader is told to take in one read: it keeps that buffer as long as any frame in it.
-const TOTAL_MAX_BYTES: u64 = 1 << 20;
+/// Most small frames that a Python reader is told to take in one read: it keeps that buffer as long as any of them.
+const TOTAL_SMALL_BYTES: u64 = 1 << 20;
+
+/// How much a Python reader is told to read in one go, after the lengths: small frames that come first and are soon
+/// done with, then the first buffer, all of its shards, because pieces that lie next to each other need not be copied
+/// to make one of them. Source: `distributed/comm/tcp.py`, `_add_frames_header`.
+fn first_read(mut lengths: impl Iterator<Item = u64>) -> u64 {
+    let mut total = 0;
+    let first = loop {
+        match lengths.next() {
+            None => return total,
+            Some(len) if len > BIG_FRAME_BYTES as u64 => break len,
+            Some(len) if total + len > TOTAL_SMALL_BYTES => return total,
+            Some(len) => total += len,
+        }
+    };
+    let mut run = first;
+    let mut last = first;
+    while last == SHARD_BYTES as u64 {
+        last = lengths.next().unwrap_or_default();
+        run += last;
+    }
+    // The buffer keeps what was read along with it: that must be little.
+    if total > 2048.max(run / 20) { total } else { total + run }
+}
 
 /// Bytes on their way out, in pieces that need not touch.
 #[derive(Debug, Default)]
@@ -268,13 +357,7 @@ impl Gather {
     pub fn push(&mut self, message: &Message) {
         let lengths = || std::iter::once(&message.head).chain(&message.frames).map(|frame| frame.len() as u64);
         let prelude = 8 + 8 * (1 + message.frames.len() as u64);
-        let mut total = prelude;
-        for len in lengths().take_while(|&len| len <= BIG_FRAME_BYTES as u64) {
-            if total + len > TOTAL_MAX_BYTES.max(prelude) {
-                break;
-            }
-            total += len;
-        }
+        let total = prelude + first_read(lengths());
         self.tail.extend_from_slice(&total.to_le_bytes());
         self.tail.extend_from_slice(&(1 + message.frames.len() as u64).to_le_bytes());
         for len in lengths() {

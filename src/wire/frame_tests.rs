@@ -178,8 +178,42 @@ fn announced_bytes_are_not_allocated() {
     bytes.extend_from_slice(&[0xc0, 1, 2, 3]);
     let mut decoder = Decoder::new(&Limits::default());
     assert_eq!(decoder.feed(&bytes), Ok(None));
-    let Target::Own { room, .. } = decoder.target() else { panic!("a big frame has its own buffer") };
-    assert!(room <= BIG_STEP_BYTES);
+    let Target::Own { buffer } = decoder.target() else { panic!("a big frame has its own buffer") };
+    assert!(buffer.len() <= BIG_FIRST_BYTES);
+}
+
+/// Goal: a frame longer than what its announcement is believed comes out whole, wherever its memory comes from.
+#[test]
+fn a_frame_outgrows_its_first_memory() {
+    let outside: Allocate = |len| (len < 1 << 30).then(|| -> Box<dyn Memory> { Box::new(vec![0; len]) });
+    let nowhere: Allocate = |_| None;
+    let frame: Vec<u8> = (0..BIG_FIRST_BYTES + 1000).map(|at| (at / 1000) as u8).collect();
+    let message = Message { head: Bytes::from_static(b"\x01"), frames: vec![frame.into(), Bytes::from_static(b"end")] };
+    let bytes = written(&message);
+    for allocate in [outside, nowhere] {
+        let mut decoder = Decoder::with_memory(&Limits::default(), allocate);
+        let mut found = None;
+        for piece in bytes.chunks(20_000_001) {
+            found = found.or(decoder.feed(piece).expect("valid"));
+        }
+        assert!(found.as_ref() == Some(&message));
+        assert!(decoder.is_idle());
+    }
+}
+
+/// Goal: the pieces of one buffer are to be read in one go, so that no reader must put them together; other buffers
+/// are not, because they would keep each other.
+#[test]
+fn a_reader_takes_the_pieces_of_one_buffer_together() {
+    const SHARD: u64 = SHARD_BYTES as u64;
+    let read = |lengths: &[u64]| first_read(lengths.iter().copied());
+    assert_eq!(read(&[]), 0);
+    assert_eq!(read(&[100, 20]), 120);
+    assert_eq!(read(&[100, 2_000_000, 2_000_000]), 2_000_100);
+    assert_eq!(read(&[100, SHARD, SHARD, 7, 9]), 100 + 2 * SHARD + 7);
+    assert_eq!(read(&[100, SHARD]), 100 + SHARD);
+    assert_eq!(read(&[60_000, 70_000, 70_000]), 60_000);
+    assert_eq!(read(&[60_000; 100]), 17 * 60_000);
 }
 
 /// Goal: deep nesting is refused, not recursed into.

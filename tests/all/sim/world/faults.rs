@@ -374,7 +374,10 @@ impl World<'_> {
     fn copy_something(&mut self, worker: WorkerId) -> Result<(), String> {
         let proc = self.registered[&worker];
         let keys: Vec<Key> = self.procs.iter().filter(|proc| proc.alive).flat_map(|proc| proc.machine.held()).collect();
-        if keys.is_empty() || !self.procs[proc].alive {
+        // What the worker said before (that it let the key go) would arrive after the driver's news: neither stock nor
+        // rask can tell such news from later ones.
+        let silent = self.procs[proc].up_last < self.now;
+        if keys.is_empty() || !self.procs[proc].alive || !silent {
             return Ok(());
         }
         let key = keys[self.rng.below(keys.len())].clone();
