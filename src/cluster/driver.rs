@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tracing::warn;
 
+use super::ahead::Ahead;
 use super::computations::Computations;
 use super::desk::{ConnId, Desk, Inbound, Line};
 use super::graphs::Graphs;
@@ -195,6 +196,7 @@ pub(super) struct Driver {
     pub samples: SeededMap<Text, (AbortHandle, Vec<Value>)>,
     pub retiring: SeededMap<WorkerId, Vec<oneshot::Sender<bool>>>,
     pub round_robin: usize,
+    pub ahead: Ahead,
 
     calls: SeededMap<CallId, Waiting>,
     next_call: CallId,
@@ -281,6 +283,7 @@ impl Driver {
             samples: SeededMap::default(),
             retiring: SeededMap::default(),
             round_robin: 0,
+            ahead: Ahead::default(),
             calls: SeededMap::default(),
             next_call: 1,
             follow: VecDeque::new(),
@@ -362,6 +365,7 @@ impl Driver {
                 outbox.kick();
             }
         }
+        self.fetch_ahead();
     }
 
     // ---- stepping -------------------------------------------------------------------------------------------

@@ -49,6 +49,9 @@ impl Driver {
     }
 
     fn say_to_client(&mut self, client: ClientId, message: &ToClient) {
+        if let ToClient::KeyInMemory { key, type_pickle: Some(_) } = message {
+            self.note_reported(client, key);
+        }
         if let Some(outbox) = self.client_outbox(client) {
             outbox.push(|encoder| put_to_client(encoder, message));
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tracing::{error, warn};
 
+use super::ahead::Fetched;
 use super::desk::Desk;
 use super::driver::Outcome;
 use crate::base::{Key, Rng, SeededMap, SeededSet, Text, Value};
@@ -21,15 +22,20 @@ const BUSY_PAUSE: Duration = Duration::from_millis(150);
 /// much earlier, by TCP.
 pub(super) const DATA_DEADLINE: Duration = Duration::from_secs(3_600);
 
-/// `gather`: `{"status": "OK", "data": {key: payload}}`, or the keys that nobody could give.
-pub(super) async fn gather(desk: Desk, keys: Vec<Key>) -> Outcome {
+/// `gather`: `{"status": "OK", "data": {key: payload}}`, or the keys that nobody could give. What was fetched `ahead`
+/// is all that is asked for, if it came.
+pub(super) async fn gather(desk: Desk, keys: Vec<Key>, ahead: Option<Fetched>) -> Outcome {
+    if let Some(ahead) = ahead
+        && let Ok(Some(pair)) = ahead.await
+    {
+        return Ok(found(&desk, vec![pair]).await);
+    }
     let mut fetch = Fetch {
         rng: Rng::new(random_u64()),
         data: Vec::with_capacity(keys.len()),
         failed: Vec::new(),
         missing_workers: BTreeSet::new(),
     };
-    let count = keys.len();
     let mut missing = keys;
     while !missing.is_empty() {
         let asked = missing.clone();
@@ -49,17 +55,26 @@ pub(super) async fn gather(desk: Desk, keys: Vec<Key>) -> Outcome {
         }
         missing = fetch.fetch_all(&desk, who_has).await;
     }
+    if fetch.failed.is_empty() {
+        return Ok(found(&desk, fetch.data).await);
+    }
+    log_gather(&desk, fetch.data.len() + fetch.failed.len()).await;
+    warn!(keys = fetch.failed.len(), "some keys could not be gathered");
+    let failed = fetch.failed.iter().map(Key::to_value).collect();
+    Ok(Value::map([("status", "error".into()), ("keys", Value::Array(failed))]))
+}
+
+async fn found(desk: &Desk, data: Vec<(Value, Value)>) -> Value {
+    log_gather(desk, data.len()).await;
+    Value::map([("status", "OK".into()), ("data", Value::Map(data))])
+}
+
+async fn log_gather(desk: &Desk, count: usize) {
     desk.tell(move |driver| {
         let message = Value::map([("action", "gather".into()), ("count", count.into())]);
         driver.log_event(&["all".into()], &message);
     })
     .await;
-    if fetch.failed.is_empty() {
-        return Ok(Value::map([("status", "OK".into()), ("data", Value::Map(fetch.data))]));
-    }
-    warn!(keys = fetch.failed.len(), "some keys could not be gathered");
-    let failed = fetch.failed.iter().map(Key::to_value).collect();
-    Ok(Value::map([("status", "error".into()), ("keys", Value::Array(failed))]))
 }
 
 struct Fetch {
@@ -149,6 +164,16 @@ impl Fetch {
             }
         }
     }
+}
+
+/// One result from one of its holders; none when that one has something else to do, or fails.
+pub(super) async fn fetch_one(desk: Desk, address: Text, key: Key) -> Option<(Value, Value)> {
+    let reply = get_data(&desk, &address, std::slice::from_ref(&key)).await.ok()?;
+    let Value::Map(fields) = reply else { return None };
+    // Only an answer with data has this field; `busy` has none.
+    let data = fields.into_iter().find(|(name, _)| name.as_str() == Some("data")).map(|(_, data)| data)?;
+    let Value::Map(pairs) = data else { return None };
+    pairs.into_iter().find(|(name, _)| name.as_key().as_ref() == Some(&key))
 }
 
 async fn get_data(desk: &Desk, address: &Text, keys: &[Key]) -> Result<Value, NetError> {

@@ -4,6 +4,7 @@
 //! (`effects`, `translate`). Requests are answered by family (`rpc`). What takes several turns is a job that reaches
 //! the driver through a `desk`. Nothing here decides where a task runs.
 
+mod ahead;
 mod benchmark;
 mod broadcast;
 mod clients;

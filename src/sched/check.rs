@@ -150,6 +150,8 @@ impl Scheduler {
         ensure!(worker.saturated == self.saturated.contains(&id), "saturated is wrong");
         let slot = worker.slot_load.is_none_or(|load| self.open_slots.contains(&(load, id)));
         ensure!(slot, "its open slot is lost");
+        let load = worker.load.is_none_or(|load| self.by_load.contains(&(load, id)));
+        ensure!(load && (worker.is_running() || worker.load.is_none()), "its load is filed wrong");
         Ok(())
     }
 
@@ -163,7 +165,9 @@ impl Scheduler {
         ensure!(unrunnable == counts.by_state[TaskState::NoWorker as usize], "{unrunnable} tasks are unrunnable");
         let long_running: usize = self.by_address.values().map(|&id| self.workers[id].long_running.len()).sum();
         ensure!(long_running == self.long_running, "{} tasks have seceded, not {long_running}", self.long_running);
-        ensure!(queued == 0 || self.open_slots.is_empty(), "{queued} tasks are held back while workers have room");
+        let place = self.queued.first().is_some_and(|&(_, _, task)| self.has_place(task));
+        ensure!(!place, "{queued} tasks are held back while workers have room");
+        ensure!(self.supplied.is_none(), "a worker is still being supplied");
         for prefix in &self.prefixes {
             ensure!((prefix.processing > 0) == prefix.active_at.is_some(), "prefix {} is filed wrong", prefix.name);
         }

@@ -82,6 +82,10 @@ pub struct Scheduler {
     saturated: BTreeSet<WorkerId>,
     /// Running workers with free slots, least loaded first.
     open_slots: BTreeSet<(u64, WorkerId)>,
+    /// Running workers, least loaded first; kept while there is a bound on what a worker may have.
+    by_load: BTreeSet<(u64, WorkerId)>,
+    /// The worker that is being given a supply of short tasks.
+    supplied: Option<WorkerId>,
     total_nthreads: u64,
     network_bytes: i64,
     bandwidth: f64,
@@ -153,6 +157,8 @@ impl Scheduler {
             idle: Vec::new(),
             saturated: BTreeSet::new(),
             open_slots: BTreeSet::new(),
+            by_load: BTreeSet::new(),
+            supplied: None,
             total_nthreads: 0,
             network_bytes: 0,
             bandwidth: config.bandwidth,

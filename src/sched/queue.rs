@@ -12,6 +12,20 @@ const SATURATED_SECS: f64 = 0.4;
 /// And it must be this many times the average worker's.
 const SATURATED_FACTOR: f64 = 1.9;
 
+/// How long a worker's supply of short tasks lasts. A stock worker reports what it did every 2 ms, and its next tasks
+/// take a while to come: whoever runs dry in between waits, and gets each task in a message of its own.
+///
+/// Unit: seconds.
+const SUPPLY_SECS: f64 = 0.005;
+/// What a task costs a Python worker besides its own time. Unit: seconds.
+const TASK_OVERHEAD_SECS: f64 = 0.000_5;
+/// Results of so much that a thread may make out of its supply: tasks are held back for the sake of memory.
+///
+/// Unit: bytes.
+const SUPPLY_BYTES: f64 = (1 << 20) as f64;
+/// A supply is renewed when so much of it is left.
+const SUPPLY_RENEW: f64 = 0.5;
+
 impl Scheduler {
     pub(super) fn enter_queued(&mut self, task: TaskId) {
         self.set_state(task, TaskState::Queued);
@@ -40,13 +54,52 @@ impl Scheduler {
 
     /// Sends held-back tasks as long as workers have room. Call when a stimulus has run to rest.
     pub(super) fn fill_open_slots(&mut self) {
-        while let (Some(&(_, _, task)), false) = (self.queued.first(), self.open_slots.is_empty()) {
+        while let Some(&(_, _, task)) = self.queued.first() {
             self.transition(task, TaskState::Processing);
             self.run_transitions();
             if self.tasks.get(task).is_some_and(|entry| entry.state == TaskState::Queued) {
-                return;
+                break;
             }
         }
+        self.supplied = None;
+    }
+
+    /// Where a task that was held back may go now: an open slot, or a worker that has used up its supply of short
+    /// tasks, which is then given a whole supply.
+    pub(super) fn place_queued(&mut self, task: TaskId) -> Option<WorkerId> {
+        self.place_in_open_slot().or_else(|| {
+            let supply = self.supply(task)?;
+            let has_room = |id: &WorkerId| {
+                self.workers.get(*id).and_then(|worker| worker.load).is_some_and(|load| f64::from_bits(load) < supply)
+            };
+            self.supplied = self.supplied.filter(has_room).or_else(|| self.lacks_supply(supply));
+            self.supplied
+        })
+    }
+
+    /// May a task that was held back go somewhere?
+    pub(super) fn has_place(&self, task: TaskId) -> bool {
+        !self.open_slots.is_empty() || self.supply(task).is_some_and(|supply| self.lacks_supply(supply).is_some())
+    }
+
+    fn lacks_supply(&self, supply: f64) -> Option<WorkerId> {
+        self.by_load.first().filter(|(load, _)| f64::from_bits(*load) < supply * SUPPLY_RENEW).map(|&(_, id)| id)
+    }
+
+    /// Tasks per thread that a worker may have of this kind, if that is more than `worker-saturation` says. Only for
+    /// tasks that are known to be short and to have small results.
+    fn supply(&self, task: TaskId) -> Option<f64> {
+        if self.config.worker_saturation <= 1.0 {
+            return None;
+        }
+        let prefix = &self.prefixes[self.prefix_at(task) as usize];
+        if prefix.duration < 0.0 {
+            return None;
+        }
+        let held = prefix.states[TaskState::Memory as usize].max(1);
+        let result_bytes = (prefix.nbytes_total as f64 / held as f64).max(1.0);
+        let tasks = (SUPPLY_SECS / (prefix.duration + TASK_OVERHEAD_SECS)).min(SUPPLY_BYTES / result_bytes);
+        (tasks > self.config.worker_saturation.ceil()).then_some(tasks)
     }
 
     /// A worker came or woke up: what it can run goes, the most urgent first.
@@ -85,10 +138,13 @@ impl Scheduler {
         let idle = self.is_unoccupied(worker, occupancy, worker.processing.len() as i64);
         let pending = occupancy * (processing - nthreads) / (processing * nthreads).max(1.0);
         let saturated = !idle && processing > nthreads && pending > SATURATED_SECS && pending > SATURATED_FACTOR * mean;
-        let load = self.has_open_slot(worker).then(|| (processing / nthreads).to_bits());
+        let slot = self.has_open_slot(worker).then(|| (processing / nthreads).to_bits());
+        let counted = (worker.processing.len() - worker.long_running.len()) as f64;
+        let load = self.config.worker_saturation.is_finite().then(|| (counted / nthreads).to_bits());
         self.set_idle(id, idle);
         self.set_saturated(id, saturated);
-        self.set_open_slot(id, load);
+        self.set_open_slot(id, slot);
+        self.set_load(id, load);
     }
 
     /// Takes a worker that is not running out of all lists.
@@ -96,6 +152,7 @@ impl Scheduler {
         self.set_idle(id, false);
         self.set_saturated(id, false);
         self.set_open_slot(id, None);
+        self.set_load(id, None);
     }
 
     pub(super) fn is_unoccupied(&self, worker: &Worker, occupancy: f64, processing: i64) -> bool {
@@ -149,6 +206,19 @@ impl Scheduler {
         }
         if let Some(load) = load {
             self.open_slots.insert((load, id));
+        }
+    }
+
+    fn set_load(&mut self, id: WorkerId, load: Option<u64>) {
+        let old = std::mem::replace(&mut self.workers[id].load, load);
+        if old == load {
+            return;
+        }
+        if let Some(old) = old {
+            self.by_load.remove(&(old, id));
+        }
+        if let Some(load) = load {
+            self.by_load.insert((load, id));
         }
     }
 

@@ -249,7 +249,7 @@ impl Scheduler {
     }
 
     fn queued_processing(&mut self, task: TaskId) {
-        if let Some(worker) = self.place_in_open_slot() {
+        if let Some(worker) = self.place_queued(task) {
             self.leave_queued(task);
             self.enter_processing(task, worker);
         }

@@ -7,7 +7,7 @@ use super::coord::{CoordView, SemaphoreView};
 use super::effect::Priority;
 use super::event::WorkerStatus;
 use super::task::TaskState;
-use crate::base::{ClientId, Failure, Key, Opaque, SeededSet, TaskId, Text, Value, WorkerId};
+use crate::base::{ClientId, Failure, Key, Opaque, RunId, SeededSet, TaskId, Text, Value, WorkerId};
 
 /// A worker as seen from outside.
 #[derive(Clone, Debug)]
@@ -85,6 +85,8 @@ pub struct TaskView<'a> {
     pub holders: &'a [WorkerId],
     /// Worker that has been told to run it.
     pub processing_on: Option<WorkerId>,
+    /// Its last run; 0: none yet.
+    pub run_id: RunId,
     /// None before its graph gave it one.
     pub priority: Option<Priority>,
     /// Run spec frames.
@@ -282,6 +284,7 @@ impl Scheduler {
             typename: task.typename.as_ref(),
             holders: &task.who_has,
             processing_on: task.processing_on,
+            run_id: task.run_id,
             priority: task.priority,
             run_spec: task.run_spec.as_ref(),
             failure: self.failure_of(id).map(|failure| &**failure),

@@ -32,6 +32,8 @@ pub(super) struct Worker {
     pub(super) idle_at: Option<usize>,
     /// Its entry in `Scheduler::open_slots`.
     pub(super) slot_load: Option<u64>,
+    /// Its entry in `Scheduler::by_load`.
+    pub(super) load: Option<u64>,
     pub(super) saturated: bool,
     pub(super) stealable: [SeededSet<TaskId>; STEAL_LEVELS],
     /// Occupancy that is about to arrive by stealing (or leave). Unit: seconds.
@@ -70,6 +72,7 @@ impl Worker {
             last_seen: now,
             idle_at: None,
             slot_load: None,
+            load: None,
             saturated: false,
             stealable: Default::default(),
             in_flight_secs: 0.0,

@@ -32,8 +32,8 @@ pub(in crate::cluster) fn dispatch(driver: &mut Driver, op: &str, call: Call, bo
 fn start_gather(driver: &mut Driver, call: Call, body: &Value) -> Done {
     match args::keys(body, "keys") {
         Ok(keys) => {
-            let desk = driver.desk.clone();
-            driver.job_for_asker(call, gather::gather(desk, keys))
+            let (desk, ahead) = (driver.desk.clone(), driver.fetched_ahead(&keys));
+            driver.job_for_asker(call, gather::gather(desk, keys, ahead))
         }
         Err(failure) => Done::Now(Err(failure)),
     }
