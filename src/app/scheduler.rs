@@ -50,6 +50,8 @@ pub struct SchedulerArgs {
     pub pid_file: Option<PathBuf>,
     /// `--preload`
     pub preload: Vec<String>,
+    /// Arguments of preloaded modules.
+    pub preload_argv: Vec<String>,
     /// `--contact-address`
     pub contact_address: Option<String>,
     /// `--python`
@@ -209,6 +211,7 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         python_env: settings::python_env(&config.scheduler),
         run_dir: run_dir.to_path_buf(),
         preload,
+        preload_argv: args.preload_argv.clone(),
         blocked_handlers: config.scheduler.blocked_handlers.iter().map(|name| name.as_str().into()).collect(),
         keep: settings::keep(&config.scheduler),
         sched,

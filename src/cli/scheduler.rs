@@ -98,8 +98,8 @@ pub(super) struct Scheduler {
     /// Serve the page's files from this folder, to develop it
     #[arg(long, hide = true, value_name = "DIR")]
     web_dir: Option<PathBuf>,
-    /// Arguments of preloaded modules
-    #[arg(hide = true)]
+    /// Arguments of preloaded modules, for those that take any
+    #[arg(value_name = "PRELOAD_ARGV")]
     preload_argv: Vec<String>,
 }
 
@@ -110,9 +110,6 @@ impl Scheduler {
         }
         if self.dashboard_prefix.is_some_and(|prefix| !prefix.is_empty()) {
             return Err(unsupported("--dashboard-prefix", "the pages use relative links and work under any prefix"));
-        }
-        if !self.preload_argv.is_empty() {
-            return Err(unsupported("an argument for preloaded modules", "configure them by environment"));
         }
         Ok(SchedulerArgs {
             host: self.host,
@@ -127,6 +124,7 @@ impl Scheduler {
             scheduler_file: self.scheduler_file,
             pid_file: self.pid_file,
             preload: self.preload,
+            preload_argv: self.preload_argv,
             contact_address: self.contact_address,
             python: self.python,
             state_dir: common.state_dir.clone(),

@@ -81,21 +81,22 @@ impl Driver {
         }
     }
 
-    /// At the end of a turn: gets what is about to be asked for.
-    pub(super) fn fetch_ahead(&mut self) {
-        let Some(key) = self.ahead.habit.end_turn() else { return };
-        self.ahead.fetch = None;
-        let Some(task) = self.sched.task(&key) else { return };
+    /// At the end of a turn: gets what is about to be asked for. Returns whether it does.
+    pub(super) fn fetch_ahead(&mut self) -> bool {
+        let Some(key) = self.ahead.habit.end_turn() else { return false };
+        self.ahead.fetch = self.start_fetch(key);
+        self.ahead.fetch.is_some()
+    }
+
+    fn start_fetch(&self, key: Key) -> Option<Fetch> {
+        let task = self.sched.task(&key)?;
         if task.actor || !(0..=SMALL_BYTES).contains(&task.nbytes) {
-            return;
+            return None;
         }
         let run = task.run_id;
-        let Some(address) = task.holders.first().and_then(|&id| self.sched.worker(id)).map(|view| view.address.clone())
-        else {
-            return;
-        };
+        let address = task.holders.first().and_then(|&id| self.sched.worker(id))?.address.clone();
         let answer = tokio::spawn(gather::fetch_one(self.desk.clone(), address, key.clone()));
-        self.ahead.fetch = Some(Fetch { key, run, answer });
+        Some(Fetch { key, run, answer })
     }
 
     /// These keys are asked for: what was fetched ahead, if it is that, and still their result.

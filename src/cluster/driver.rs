@@ -347,12 +347,7 @@ impl Driver {
     pub(super) fn flush(&mut self) {
         self.hook_transitions();
         self.close_computation();
-        for client in self.touched_clients.drain(..) {
-            if let Some(link) = self.clients.get_mut(&client) {
-                link.touched = false;
-                link.outbox.kick();
-            }
-        }
+        self.flush_clients();
         for worker in self.touched_workers.drain(..) {
             if let Some(link) = self.workers.get_mut(&worker) {
                 link.touched = false;
@@ -365,7 +360,25 @@ impl Driver {
                 outbox.kick();
             }
         }
-        self.fetch_ahead();
+    }
+
+    fn flush_clients(&mut self) {
+        let (clients, touched) = (&mut self.clients, self.touched_clients.drain(..));
+        let outboxes = touched.filter_map(|id| {
+            let link = clients.get_mut(&id)?;
+            link.touched = false;
+            Some(link.outbox.clone())
+        });
+        let outboxes: Vec<Outbox> = outboxes.collect();
+        if self.fetch_ahead() {
+            // The worker is asked first: it is awake, and the client takes its time to ask.
+            tokio::spawn(async move {
+                tokio::task::yield_now().await;
+                outboxes.iter().for_each(Outbox::kick);
+            });
+        } else {
+            outboxes.iter().for_each(Outbox::kick);
+        }
     }
 
     // ---- stepping -------------------------------------------------------------------------------------------

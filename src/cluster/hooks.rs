@@ -85,7 +85,8 @@ impl Driver {
         }
         let told = self.hooks.told_step;
         self.hooks.told_step = self.stimulus.number;
-        for line in self.sched.story(&[]).into_iter().filter(|line| line.stimulus.1 > told) {
+        let lines: Vec<_> = self.sched.story_since(told).collect();
+        for line in lines {
             let stimulus = format!("{}-{}", line.stimulus.0, line.stimulus.1);
             let args = vec![line.key.to_value(), line.start.into(), line.finish.into()];
             self.hook("transition", args, Value::map([("stimulus_id", stimulus.into())]));

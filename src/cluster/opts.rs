@@ -46,6 +46,8 @@ pub struct SchedulerOpts {
     pub run_dir: PathBuf,
     /// `--preload` modules, run in pyhost's Python, which shows them a picture of this scheduler.
     pub preload: Vec<String>,
+    /// Their arguments, for those that take any.
+    pub preload_argv: Vec<String>,
     /// Operations that are refused (`distributed.scheduler.blocked-handlers`).
     pub blocked_handlers: Vec<Text>,
     /// How much is kept for people to read later.

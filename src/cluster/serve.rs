@@ -82,7 +82,7 @@ pub async fn run_scheduler(mut opts: SchedulerOpts) -> Result<(), RunError> {
     });
     if !opts.preload.is_empty() {
         tokio::select! {
-            loaded = preload(&mut driver, &opts.preload) => loaded?,
+            loaded = preload(&mut driver, &opts.preload, &opts.preload_argv) => loaded?,
             name = signals.next() => driver.close_because(format!("signal-{name}")),
         }
     }
@@ -286,13 +286,14 @@ fn start_pyhost(opts: &SchedulerOpts, limits: &Limits) -> Option<Pyhost> {
 }
 
 /// Runs `dask_setup` of the modules; plugins that they add hear of what happens from now on.
-async fn preload(driver: &mut Driver, modules: &[String]) -> Result<(), RunError> {
+async fn preload(driver: &mut Driver, modules: &[String], argv: &[String]) -> Result<(), RunError> {
     let refused = |why: String| RunError::Preload { why };
     let Some(pyhost) = driver.pyhost.clone() else {
         return Err(refused(format!("{} needs a Python interpreter, and none was found", modules.join(", "))));
     };
-    let names = modules.iter().map(|name| name.as_str().into()).collect();
-    let request = Value::map([("modules", Value::Array(names)), ("snapshot", python::snapshot(driver))]);
+    let list = |texts: &[String]| Value::Array(texts.iter().map(|text| text.as_str().into()).collect());
+    let request =
+        Value::map([("modules", list(modules)), ("argv", list(argv)), ("snapshot", python::snapshot(driver))]);
     let answer = pyhost.call("preload", request).await.map_err(|failure| refused(failure_text(&failure)))?;
     for plugin in answer.get("plugins").and_then(Value::items).unwrap_or_default() {
         if let Some([Value::Str(name), hooks]) = plugin.items() {

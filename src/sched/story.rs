@@ -2,6 +2,7 @@
 
 use super::Scheduler;
 use super::task::TaskState;
+use super::view::StoryLine;
 use crate::base::{Key, Now};
 
 /// One transition.
@@ -13,6 +14,18 @@ pub(super) struct Entry {
     pub(super) stimulus: &'static str,
     pub(super) step: u64,
     pub(super) at: Now,
+}
+
+impl Entry {
+    pub(super) fn line(&self) -> StoryLine {
+        StoryLine {
+            key: self.key.clone(),
+            start: self.start.name(),
+            finish: self.finish.name(),
+            stimulus: (self.stimulus, self.step),
+            at_us: self.at.0,
+        }
+    }
 }
 
 impl Scheduler {

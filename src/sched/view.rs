@@ -6,6 +6,7 @@ use super::Scheduler;
 use super::coord::{CoordView, SemaphoreView};
 use super::effect::Priority;
 use super::event::WorkerStatus;
+use super::story::Entry;
 use super::task::TaskState;
 use crate::base::{ClientId, Failure, Key, Opaque, RunId, SeededSet, TaskId, Text, Value, WorkerId};
 
@@ -382,17 +383,14 @@ impl Scheduler {
 
     /// Transitions of the tasks named here, oldest first; all when empty.
     pub fn story(&self, keys: &[Key]) -> Vec<StoryLine> {
-        self.story
-            .iter()
-            .filter(|entry| keys.is_empty() || keys.contains(&entry.key))
-            .map(|entry| StoryLine {
-                key: entry.key.clone(),
-                start: entry.start.name(),
-                finish: entry.finish.name(),
-                stimulus: (entry.stimulus, entry.step),
-                at_us: entry.at.0,
-            })
-            .collect()
+        let told = |entry: &&Entry| keys.is_empty() || keys.contains(&entry.key);
+        self.story.iter().filter(told).map(Entry::line).collect()
+    }
+
+    /// Transitions of the steps after this one, oldest first.
+    pub fn story_since(&self, step: u64) -> impl Iterator<Item = StoryLine> + use<'_> {
+        let start = self.story.partition_point(|entry| entry.step <= step);
+        self.story.range(start..).map(Entry::line)
     }
 
     /// Since when nothing happens; none when something does. Unit: microseconds since creation.

@@ -1,8 +1,9 @@
 """The same client programs against stock `dask scheduler` and `rask scheduler`, alternating in one run.
 
-    python bench.py                 all cases, 3 alternations, medians
+    python bench.py                 all cases but the heavy one, 3 alternations, medians
     python bench.py --quick         everything once and small, to see that it works (under a minute)
     python bench.py --case map latency --alternations 5 --only stock rask
+    python bench.py --case return   2 GiB through the scheduler and back; see "sched +MiB" for what it keeps
 
 Every alternation starts a scheduler of each kind in turn with two fresh stock workers of one thread.
 `-inf` kinds run with worker-saturation inf, stock's better setting for tiny tasks. CPU seconds are given
@@ -35,7 +36,12 @@ CASES = {
     "transpose": ("s", False),
     "merge": ("s", False),
     "scatter": ("MiB/s", True),
+    "gather": ("MiB/s", True),
+    "transfer": ("MiB/s", True),
+    "return": ("s", False),
 }
+# Takes 8 GiB of memory in all: only when it is asked for.
+HEAVY = {"return"}
 
 
 def cpu_by_role(cluster: Cluster) -> dict[str, float]:
@@ -68,7 +74,7 @@ def run_kind(work_dir: Path, kind: str, cases: list[str], scale: float) -> dict[
     scheduler, env = KINDS[kind]
     with Cluster(work_dir, scheduler=scheduler, env=env) as cluster:
         for name in ("w0", "w1"):
-            cluster.add_worker(name)
+            cluster.add_worker(name, *(("--memory-limit", "6GiB") if HEAVY & set(cases) else ()))
         with Client(cluster.address, set_as_default=False, timeout=60) as client:
             client.wait_for_workers(2, timeout=60)
         return {case: run_case(cluster, case, scale) for case in cases}
@@ -95,7 +101,7 @@ def report(case: str, runs: dict[str, list[dict]]) -> str:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--case", choices=CASES, nargs="*", default=list(CASES))
+    parser.add_argument("--case", choices=CASES, nargs="*", default=[c for c in CASES if c not in HEAVY])
     parser.add_argument("--only", choices=KINDS, nargs="*", default=None)
     parser.add_argument("--alternations", type=int, default=None, help="default 3")
     parser.add_argument("--scale", type=float, default=None, help="size of every case; 1 is what figures are quoted for")

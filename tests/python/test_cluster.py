@@ -420,19 +420,24 @@ def test_adaptive_scales_a_cluster_object(start_cluster):
 def test_preloaded_modules_see_the_scheduler(start_cluster, work_dir):
     module = work_dir / "preloaded_by_test.py"
     module.write_text(
+        "import click\n"
         "from distributed.diagnostics.plugin import SchedulerPlugin\n"
         "class Count(SchedulerPlugin):\n"
         "    name = 'count'\n"
         "    seen = 0\n"
         "    def add_client(self, scheduler=None, client=None):\n"
         "        self.seen += 1\n"
-        "def dask_setup(scheduler):\n"
-        "    scheduler.log_event('preloaded', {'at': scheduler.address})\n"
+        "@click.command()\n"
+        "@click.argument('word')\n"
+        "def dask_setup(scheduler, word):\n"
+        "    scheduler.log_event('preloaded', {'at': scheduler.address, 'word': word})\n"
         "    scheduler.add_plugin(Count())\n"
     )
-    cluster = start_cluster(args=("--preload", str(module)))
+    cluster = start_cluster(args=("--preload", str(module), "--", "hello"))
     with Client(cluster.address, timeout=30) as client:
-        assert [msg for _, msg in client.get_events("preloaded")] == [{"at": cluster.address}]
+        assert [msg for _, msg in client.get_events("preloaded")] == [
+            {"at": cluster.address, "word": "hello"}
+        ]
         seen = lambda: client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.plugins["count"].seen)
         wait_until(lambda: seen() == 1, "the plugin heard of the client")
 

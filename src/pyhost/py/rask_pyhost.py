@@ -510,7 +510,7 @@ async def op_preload(host, body):
     from distributed import preloading
 
     host.scheduler.refresh(body.get("snapshot"))
-    host.preloads = preloading.process_preloads(host.scheduler, list(body["modules"]), [])
+    host.preloads = preloading.process_preloads(host.scheduler, list(body["modules"]), list(body["argv"]))
     for preload in host.preloads:
         try:
             await preload.start()

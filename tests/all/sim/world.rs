@@ -516,11 +516,15 @@ fn any_slot(at: usize, rng: &mut Rng) -> Slot {
 }
 
 /// The request that opens a graph.
-pub fn opening(client: rask::base::ClientId, graph: &super::graphs::Graph) -> Box<GraphOpen> {
+pub fn opening(
+    client: rask::base::ClientId,
+    graph: &super::graphs::Graph,
+    submitting_task: Option<Key>,
+) -> Box<GraphOpen> {
     Box::new(GraphOpen {
         client,
         keys: graph.wanted.clone(),
-        submitting_task: None,
+        submitting_task,
         fifo_timeout_secs: 0.1,
         actors: graph.actors.clone(),
     })

@@ -210,7 +210,8 @@ impl World<'_> {
                     let parts = self.cut(&graph.tasks);
                     self.readings.insert(ticket, Reading { client, parts, unreadable: graph.unreadable });
                     self.clients[client].open_graph = Some(ticket);
-                    self.step(Event::GraphOpened { ticket, graph: opening(id, &graph) })?;
+                    let submitting_task = self.running_task();
+                    self.step(Event::GraphOpened { ticket, graph: opening(id, &graph, submitting_task) })?;
                 }
                 Send::Desire { keys, fire_and_forget } => {
                     let wanter = if fire_and_forget { self.sched.client_id("fire-and-forget") } else { Some(id) };
@@ -248,6 +249,17 @@ impl World<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Now and then a graph comes from within a task.
+    fn running_task(&mut self) -> Option<Key> {
+        if self.rng.below(8) > 0 {
+            return None;
+        }
+        let alive = self.procs.iter().filter(|proc| proc.alive);
+        let running: Vec<Key> = alive.flat_map(|proc| proc.machine.executing()).collect();
+        let at = self.rng.below(running.len());
+        running.get(at).cloned()
     }
 
     /// Cuts a graph in parts. Within one part tasks may come before what they need; later parts need earlier ones.
