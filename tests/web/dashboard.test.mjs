@@ -116,6 +116,25 @@ describe("the task stream", () => {
   });
 });
 
+describe("where a proxy breaks", () => {
+  const broken = {
+    sockets: "window.WebSocket = class { constructor() { throw new Error('blocked'); } };",
+    "sockets and server-sent events": "window.WebSocket = window.EventSource = class { constructor() { throw new Error('blocked'); } };",
+  };
+  for (const [what, script] of Object.entries(broken)) {
+    test(`${what}, the news come another way, the task stream too`, async () => {
+      const { page, context } = await openPage(browser, stage.base);
+      await page.addInitScript(script);
+      await page.goto(`${stage.base}status`);
+      await page.waitForSelector(".link.live", { state: "attached", timeout: 40_000 });
+      await until(() => page.$eval(".stream canvas", (canvas) => Number(canvas.dataset.held) > 300), "rectangles");
+      const counts = await stage.counts();
+      await until(async () => number(await figure(page, "Failed")) === counts.erred, "the figures");
+      await context.close();
+    });
+  }
+});
+
 describe("every page", () => {
   for (const name of PAGES) test(`${name} fits three widths in both themes, is accessible, and says nothing on the console`, () => look(browser, stage.base, name, name));
   test("a worker's page fits, is accessible, and says nothing on the console", async () => {

@@ -3,11 +3,14 @@ import * as show from "../base/format";
 import { hue } from "../base/palette";
 import { list, num, str, type Row } from "../base/rows";
 import { dark } from "../base/theme";
+import { rows } from "../feed/store";
+import { useTopics } from "../feed/wants";
 import { Panel } from "../ui/Panel";
 import { Nothing, useItems, type Item } from "./lists";
 import { taskHref, workerHref } from "./parts";
 
 export function Exceptions() {
+  useTopics(["prefixes"]);
   const all = useItems("exceptions").sort((a, b) => num(b.row, "last") - num(a.row, "last"));
   const sum = all.reduce((count, item) => count + num(item.row, "count"), 0);
   const summary = all.length > 0 ? `${show.many(all.length, "cause")}, ${show.many(sum, "failed task")}` : undefined;
@@ -36,7 +39,7 @@ function Cause({ item }: { item: Item }) {
         <p class="cause-text mono">{str(row, "exception") || str(row, "text") || str(row, "type")}</p>
         <p class="row">
           <span class="pill">
-            <span class="tone" style={{ backgroundColor: hue(num(row, "color"), dark.value) }} aria-hidden="true" />
+            <span class="tone" style={{ backgroundColor: hue(num(rows("prefixes").get(str(row, "prefix")), "color"), dark.value) }} aria-hidden="true" />
             {str(row, "prefix") || "unknown prefix"}
           </span>
           <span class="muted">first {show.moment(row.first)}</span>

@@ -152,9 +152,14 @@ function bySocket(): Carrier {
 }
 
 function byEvents(): Carrier {
-  let source: EventSource;
+  let source: EventSource | null = null;
   const open = (resume: boolean): void => {
-    source = new EventSource(absolute(`feed/events?q=${encodeURIComponent(wish(resume))}`));
+    try {
+      source = new EventSource(absolute(`feed/events?q=${encodeURIComponent(wish(resume))}`));
+    } catch {
+      queueMicrotask(lost);
+      return;
+    }
     source.addEventListener("json", (event) => {
       heard();
       receive(JSON.parse(String((event as MessageEvent).data)));
@@ -167,8 +172,8 @@ function byEvents(): Carrier {
   };
   open(true);
   const close = (): void => {
-    source.onerror = null;
-    source.close();
+    if (source) source.onerror = null;
+    source?.close();
   };
   return {
     close,

@@ -108,7 +108,7 @@ function options(props: SeriesProps, at: HTMLElement): uPlot.Options {
     cursor: { y: false, points: { size: 6 } },
     scales: { x: { time: true }, y: { range: (_, __, high) => [0, Math.max((Number.isFinite(high) ? high : 0) * 1.06, props.least ?? 0, 1e-9)] } },
     axes: [
-      { ...axis, size: 26, gap: 3, space: 58, values: (_, splits) => splits.map((time) => clock(time).slice(0, 5)) },
+      { ...axis, size: 26, gap: 3, space: 58, values: (_, splits) => splits.map((time) => ((splits[1] ?? 0) - (splits[0] ?? 0) < 60 ? clock(time) : clock(time).slice(0, 5))) },
       { ...axis, size: 76, gap: 4, space: 34, ...(props.binary ? { incrs: POWERS } : {}), values: (_, splits) => splits.map((value) => props.show(value)) },
     ],
     series: [
