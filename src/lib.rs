@@ -17,6 +17,7 @@
 //! | `pyhost` | the Python processes beside a scheduler |
 //! | `cluster` | the driver: the only place where the scheduler meets the world |
 //! | `host`, `supervise` | this machine; child processes on it |
+//! | `gateway` | dask-gateway's REST API and our own: users, options, limits |
 //! | `link`, `door`, `http` | talk between rask processes, the front door, pages |
 //! | `fleet` | the clusters of this machine: their processes, their workers, their lives |
 //! | `app`, `cli` | a role each, composed of modules; the command line |
@@ -30,6 +31,7 @@ pub mod config;
 pub mod door;
 pub mod feed;
 pub mod fleet;
+pub mod gateway;
 pub mod graph;
 pub mod host;
 pub mod http;

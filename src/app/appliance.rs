@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +11,22 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use super::front::CliToken;
 use super::lan::Lan;
 use super::notify::Manager;
 use super::scheduler::raise_open_files;
 use super::state::{LogPlace, Running, Seat};
-use super::{Failure, Loaded, Signals, background, block_on, clusters, pyenv, settings, state};
+use super::{Failure, Loaded, Signals, background, block_on, clusters, front, https, pyenv, settings, state};
 use crate::cluster::Ask;
 use crate::config::{Auto, show_size};
 use crate::door::{Door, FindCluster, Kind};
 use crate::fleet::{FleetHandle, LOCAL};
+use crate::gateway::{self, Gateway};
 use crate::host::{Asked, Group, Interpreter, Machine, size_group};
 use crate::http::{self, NoAnswer, Pages};
 use crate::link::Question;
 use crate::net::PlainRule;
+use crate::pki::Authority;
 use crate::store::StoreHandle;
 
 /// Flags of `rask up`, as given; what was not given comes from the configuration.
@@ -166,6 +168,8 @@ pub(super) struct Appliance {
     invitation: Option<String>,
     fleet: FleetHandle,
     doors: Vec<JoinHandle<()>>,
+    /// Commands of this user read it; it goes with us.
+    _token: CliToken,
     // Last: the seat is free when everything else is gone.
     seat: Seat,
 }
@@ -190,8 +194,9 @@ impl Appliance {
         let http = (plan.port, before.as_ref().map(|up| &*up.http));
         let http = bind(on, http, "--port", "up.port").await?;
         let store = clusters::open_store(&plan.state)?;
+        let authority = Arc::new(https::authority(&plan.state)?);
         let lan = match plan.lan {
-            true => Some(open_lan(&plan, loaded, store.clone(), local(&http)?.port()).await?),
+            true => Some(open_lan(&plan, loaded, &authority, store.clone(), local(&http)?.port()).await?),
             false => None,
         };
         // Loopback has a listener of its own, unless all addresses have one.
@@ -207,7 +212,7 @@ impl Appliance {
             false => None,
         };
         let config = clusters::fleet_config(&plan, loaded, python.as_ref(), (http_at, dask_at), outlive);
-        let fleet = FleetHandle::start(config, store).await.map_err(|why| clusters::of_store(&why))?;
+        let fleet = FleetHandle::start(config, store.clone()).await.map_err(|why| clusters::of_store(&why))?;
         let came = match plan.local_cluster {
             true => signals.during(clusters::local(&fleet, &plan, dask_at)).await,
             false => Ok(()),
@@ -225,10 +230,21 @@ impl Appliance {
             Some(lan) => Some(lan.invitation().await?),
             None => None,
         };
-        let door = Arc::new(door(&plan, &running, &fleet, lan.as_ref())?);
+        let parts = front::Parts {
+            config: &loaded.config,
+            state: &plan.state,
+            fleet: fleet.clone(),
+            store,
+            running: &running,
+            group: plan.group,
+            lan: plan.lan,
+        };
+        let (gateway, token) = front::gateway(parts).await?;
+        let open = Open { fleet: &fleet, gateway: &gateway, authority: &authority, lan: lan.as_ref() };
+        let door = Arc::new(door(&plan, &running, &open)?);
         let listeners = [http, dask].into_iter().chain(outside);
         let doors = listeners.map(|listener| tokio::spawn(Arc::clone(&door).accept(listener))).collect();
-        let appliance = Self { running, invitation, fleet, doors, seat };
+        let appliance = Self { running, invitation, fleet, doors, _token: token, seat };
         let came = match came {
             Ok(()) => clusters::first_worker(&appliance.fleet, signals).await,
             Err(why) => Err(why),
@@ -349,8 +365,14 @@ async fn bind(
     })
 }
 
-async fn open_lan(plan: &Plan, loaded: &Loaded, store: StoreHandle, port: u16) -> Result<Lan, Failure> {
-    Lan::open(&plan.state, store, port, loaded.config.peers.certificate_life.0 as u64).await
+async fn open_lan(
+    plan: &Plan,
+    loaded: &Loaded,
+    authority: &Arc<Authority>,
+    store: StoreHandle,
+    port: u16,
+) -> Result<Lan, Failure> {
+    Lan::open(&plan.state, Arc::clone(authority), store, port, loaded.config.peers.certificate_life.0 as u64).await
 }
 
 fn local(listener: &TcpListener) -> Result<SocketAddr, Failure> {
@@ -363,8 +385,45 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     Ok(at)
 }
 
-fn door(plan: &Plan, running: &Running, fleet: &FleetHandle, lan: Option<&Lan>) -> Result<Door, Failure> {
+/// What is behind the door.
+struct Open<'a> {
+    fleet: &'a FleetHandle,
+    gateway: &'a Gateway,
+    authority: &'a Arc<Authority>,
+    lan: Option<&'a Lan>,
+}
+
+fn door(plan: &Plan, running: &Running, open: &Open<'_>) -> Result<Door, Failure> {
     let rule = PlainRule::LoopbackUsers(plan.allow_users.clone());
+    let fleet = open.fleet.clone();
+    let router = routes(running, open);
+    let http = https::plain(router.clone(), rule.clone());
+    let joining = match open.lan {
+        Some(lan) => router.merge(http::peers::open_routes(lan.head.clone())),
+        None => router,
+    };
+    let tls = https::encrypted(joining, rule.clone(), open.authority, &plan.state)?;
+    let anybody = open.gateway.admits_strangers();
+    let admit = move |stream: &TcpStream, kind: &Kind| match kind {
+        // The other side of TLS shows who it is by its certificate or a password.
+        Kind::Tls(_) => Ok(()),
+        // With a password, programs of other users of this machine may come too.
+        Kind::Http if anybody => Ok(()),
+        Kind::Http | Kind::Dask | Kind::Nothing | Kind::Unknown => {
+            let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
+            let (peer, local) = ends.map_err(|why| why.to_string())?;
+            rule.admit(peer, local).map_err(|why| why.to_string())
+        }
+    };
+    let find: FindCluster = Arc::new(move |name| fleet.link(name));
+    let mut door = Door::new(plan.limits.clone(), find, http, Arc::new(admit));
+    (door.lan, door.tls) = (open.lan.is_some(), Some(tls));
+    Ok(door)
+}
+
+/// Everything that is served over HTTP.
+fn routes(running: &Running, open: &Open<'_>) -> axum::Router {
+    let fleet = open.fleet;
     let facts = vec![
         ("appliance".to_owned(), format!("rask {}, process {}", running.version, running.pid)),
         ("scheduler".to_owned(), running.scheduler.clone().unwrap_or_else(|| "none".to_owned())),
@@ -372,29 +431,12 @@ fn door(plan: &Plan, running: &Running, fleet: &FleetHandle, lan: Option<&Lan>) 
         ("logs".to_owned(), fleet.files(LOCAL).logs.display().to_string()),
     ];
     let ask = running.scheduler.is_some().then(|| ask_local(fleet.clone()));
-    let mut router = http::router(Pages { ask, facts: Arc::new(facts) });
-    if let Some(lan) = lan {
-        router = router.merge(http::peers::managed_routes(lan.head.clone()));
+    let pages = http::router(Pages { ask, facts: Arc::new(facts) });
+    let mut all = gateway::viewers_only(open.gateway, pages).merge(gateway::router(open.gateway));
+    if let Some(lan) = open.lan {
+        all = all.merge(gateway::for_admins(open.gateway, http::peers::managed_routes(lan.head.clone())));
     }
-    let admit = move |stream: &TcpStream, kind: &Kind| {
-        // The other side of TLS shows who it is by its certificate.
-        if matches!(kind, Kind::Tls(_)) {
-            return Ok(());
-        }
-        let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
-        let (peer, local) = ends.map_err(|why| why.to_string())?;
-        rule.admit(peer, local).map_err(|why| why.to_string())
-    };
-    let serve = move |stream| -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(http::serve_stream(router.clone(), stream))
-    };
-    let known = fleet.clone();
-    let find: FindCluster = Arc::new(move |name| known.link(name));
-    let mut door = Door::new(plan.limits.clone(), find, Arc::new(serve), Arc::new(admit));
-    if let Some(lan) = lan {
-        (door.lan, door.tls) = (true, Some(lan.serve(axum::Router::new())?));
-    }
-    Ok(door)
+    gateway::guarded(open.gateway, all)
 }
 
 /// Questions of pages to the scheduler of `local`, whichever process that is by then.

@@ -1,15 +1,12 @@
-//! `rask peers`, `rask peer`, `rask token`: what people ask a running head about other machines.
+//! `rask peers`, `rask peer`: what people ask a running head about other machines.
 
 use std::path::Path;
-use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Failure, Running, state_dir};
+use super::Failure;
+use super::remote::{Client, Remote, part};
 use crate::config::show_size;
-
-/// An appliance on this machine answers at once, or is in trouble.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What to do to a machine that joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +21,7 @@ pub enum PeerDo {
 
 /// Lists the machines that joined.
 pub fn peers(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
-    let list = call(state, "GET", "peers", None)?;
+    let list = call(state, "GET", "peers")?;
     if as_json {
         println!("{list:#}");
         return Ok(());
@@ -98,103 +95,29 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 pub fn peer(state: Option<&Path>, name: &str, what: PeerDo) -> Result<(), Failure> {
     match what {
         PeerDo::Drain => {
-            call(state, "POST", &format!("peers/{name}/drain"), None)?;
+            call(state, "POST", &format!("peers/{}/drain", part(name)))?;
             println!("{name} gets no new work; its data moves to other workers. Undo: rask peer resume {name}");
         }
         PeerDo::Resume => {
-            call(state, "POST", &format!("peers/{name}/resume"), None)?;
+            call(state, "POST", &format!("peers/{}/resume", part(name)))?;
             println!("{name} is used again");
         }
         PeerDo::Remove => {
-            call(state, "DELETE", &format!("peers/{name}"), None)?;
+            call(state, "DELETE", &format!("peers/{}", part(name)))?;
             println!("{name} is no member any more; its certificate opens nothing");
         }
     }
     Ok(())
 }
 
-/// Makes a join token and prints the line to paste.
-pub fn invite(state: Option<&Path>, ttl_secs: u64, uses: u32, as_json: bool) -> Result<(), Failure> {
-    let made = call(state, "POST", "join-tokens", Some(json!({ "ttl_secs": ttl_secs, "uses": uses })))?;
-    if as_json {
-        println!("{made:#}");
-        return Ok(());
-    }
-    let token = made.get("token").and_then(Value::as_str).unwrap_or_default();
-    let at = made.get("address").and_then(Value::as_str).unwrap_or("https://HEAD:8787");
-    println!("rask join {at} --token {token}");
-    Ok(())
-}
-
-/// Lists join tokens, without their secrets.
-pub fn invitations(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
-    let list = call(state, "GET", "join-tokens", None)?;
-    if as_json {
-        println!("{list:#}");
-        return Ok(());
-    }
-    let mut rows = vec![["ID", "FOR", "EXPIRES", "USES LEFT", "LAST USED"].map(str::to_owned)];
-    let now = crate::clock::unix_ms();
-    for token in list.as_array().into_iter().flatten() {
-        let number = |name: &str| token.get(name).and_then(Value::as_i64);
-        let left = number("expires_ms").unwrap_or_default().saturating_sub(now);
-        rows.push([
-            token.get("id").and_then(Value::as_str).unwrap_or_default().to_owned(),
-            "join".to_owned(),
-            if left > 0 { format!("in {} min", (left / 60_000).max(1)) } else { "expired".to_owned() },
-            number("uses_left").unwrap_or_default().to_string(),
-            number("used_ms")
-                .map_or_else(|| "never".to_owned(), |ms| format!("{} min ago", now.saturating_sub(ms) / 60_000)),
-        ]);
-    }
-    print!("{}", table(&rows));
-    Ok(())
-}
-
-/// Takes a join token back.
-pub fn withdraw(state: Option<&Path>, id: &str) -> Result<(), Failure> {
-    call(state, "DELETE", &format!("join-tokens/{id}"), None)?;
-    println!("the token {id} lets nobody join any more; machines that joined with it stay members");
-    Ok(())
-}
-
 /// Asks the appliance of this machine. An empty answer is `null`.
-fn call(state: Option<&Path>, method: &str, path: &str, body: Option<Value>) -> Result<Value, Failure> {
-    let state = state_dir(state)?;
-    let running = Running::find(&state).ok_or_else(|| {
-        Failure::world("no rask runs here")
-            .remedy("run this on the head, beside rask up --lan, with the same --state-dir")
-    })?;
-    let url = format!("{}/api/rask/v1/{path}", running.http);
-    let failed = |why: &dyn std::fmt::Display| {
-        Failure::world(format!("{} does not answer: {why}", running.http)).remedy("try rask doctor")
-    };
-    // Never through a proxy: it is this machine.
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(PATIENCE))
-        .http_status_as_error(false)
-        .proxy(None)
-        .build()
-        .into();
-    let sent = match (method, body) {
-        ("GET", _) => agent.get(&url).call(),
-        ("DELETE", _) => agent.delete(&url).call(),
-        (_, Some(body)) => agent.post(&url).send_json(body),
-        (_, None) => agent.post(&url).send_empty(),
-    };
-    let mut answer = sent.map_err(|why| failed(&why))?;
-    let status = answer.status();
-    let text = answer.body_mut().read_to_string().map_err(|why| failed(&why))?;
-    let value: Value = serde_json::from_str(&text).unwrap_or_default();
-    if status.is_success() {
-        return Ok(value);
-    }
-    let part = |name: &str| value.get(name).and_then(Value::as_str);
-    match (part("error"), part("remedy")) {
-        (Some(error), remedy) => Err(Failure::world(error).remedy(remedy.unwrap_or("see the head's log"))),
-        (None, _) if status.as_u16() == 404 => {
-            Err(Failure::world("other machines cannot join this appliance").remedy("start it with rask up --lan"))
-        }
-        (None, _) => Err(Failure::world(format!("the appliance answers {status}")).remedy("see its log")),
+fn call(state: Option<&Path>, method: &str, path: &str) -> Result<Value, Failure> {
+    let remote = Remote { state_dir: state.map(Path::to_path_buf), ..Remote::default() };
+    let client = Client::find(&remote)?;
+    let path = format!("/{path}");
+    match method {
+        "GET" => client.get(&path),
+        "DELETE" => client.delete(&path).map(|()| Value::Null),
+        _ => client.post(&path, &Value::Null),
     }
 }

@@ -2,12 +2,15 @@
 
 mod appliance;
 mod background;
+mod certs;
 mod clusters;
 mod doctor;
 mod explain;
 mod failure;
+mod front;
 mod gendocs;
 mod group;
+mod https;
 mod join;
 mod lan;
 mod listen;
@@ -18,6 +21,7 @@ mod pages;
 mod pages_of;
 mod pyenv;
 mod pymake;
+mod remote;
 mod run;
 mod scheduler;
 mod service;
@@ -30,6 +34,7 @@ mod worker;
 
 pub use appliance::{UpArgs, up};
 pub use background::{down, logs, open};
+pub use certs::certs;
 pub use doctor::{Diagnosis, DoctorArgs, Finding, Severity, doctor, examine};
 pub use explain::explain;
 pub use failure::Failure;
@@ -37,8 +42,9 @@ pub use gendocs::generate_docs;
 pub use group::GroupArgs;
 pub use join::{JoinArgs, join};
 pub use logging::init as init_logging;
-pub use members::{PeerDo, invitations, invite, peer, peers, withdraw};
+pub use members::{PeerDo, peer, peers};
 pub use pages_of::Meant;
+pub use remote::{ClusterCommand, Remote, TokenCommand, cluster, token};
 pub use run::{RunArgs, run};
 pub use scheduler::{SchedulerArgs, scheduler};
 pub use service::{

@@ -86,5 +86,6 @@ fn script(args: &RunArgs, running: &Running, start: impl FnOnce(&Path) -> Comman
     };
     let mut command = start(python);
     command.arg(&args.script).args(&args.args).env("DASK_SCHEDULER_ADDRESS", address);
+    command.env("DASK_GATEWAY__ADDRESS", &running.http).env("DASK_GATEWAY__HTTP_CLIENT__PROXY", "False");
     Ok(command)
 }

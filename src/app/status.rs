@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::remote::{Client, Remote, all_clusters, show_list};
 use super::settings::home;
 use super::{Failure, Running, state_dir};
 
@@ -22,8 +23,9 @@ pub fn status(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
     let running = find(state)?;
     let counts = get(&running, "/json/counts.json")
         .and_then(|body| serde_json::from_str::<Value>(&body).map_err(|why| Failure::world(why.to_string())));
+    let clusters = clusters(state);
     if as_json {
-        let told = json!({ "running": running, "counts": counts.as_ref().ok() });
+        let told = json!({ "running": running, "counts": counts.as_ref().ok(), "clusters": clusters.ok() });
         println!("{told:#}");
         return Ok(());
     }
@@ -44,7 +46,13 @@ pub fn status(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
         Err(why) if running.scheduler.is_some() => println!("Now: {why}"),
         Err(_) => {}
     }
+    print!("{}", show_list(&clusters?));
     Ok(())
+}
+
+fn clusters(state: Option<&Path>) -> Result<Vec<Value>, Failure> {
+    let remote = Remote { state_dir: state.map(Path::to_path_buf), ..Remote::default() };
+    all_clusters(&Client::find(&remote)?, false)
 }
 
 /// Prints shell exports.
@@ -54,6 +62,8 @@ pub fn env(state: Option<&Path>) -> Result<(), Failure> {
         println!("export DASK_SCHEDULER_ADDRESS={address}");
     }
     println!("export DASK_GATEWAY__ADDRESS={}", running.http);
+    // A company's proxy is not the way to this machine, and the client would take it.
+    println!("export DASK_GATEWAY__HTTP_CLIENT__PROXY=False");
     Ok(())
 }
 
@@ -80,7 +90,8 @@ pub fn configure(state: Option<&Path>, remove: bool) -> Result<(), Failure> {
         text.push_str(&format!("scheduler-address: {address}\n"));
         finds.push(format!("Client() now connects to {address}"));
     }
-    text.push_str(&format!("gateway:\n  address: {}\n", running.http));
+    // A company's proxy is not the way to this machine, and the client would take it.
+    text.push_str(&format!("gateway:\n  address: {}\n  http-client:\n    proxy: false\n", running.http));
     finds.push(format!("Gateway() to {}", running.http));
     let folder = path.parent().unwrap_or(Path::new("/"));
     let written = fs::create_dir_all(folder).and_then(|()| fs::write(&path, text));

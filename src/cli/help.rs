@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 /// Every command that is shown, under the heading where a person would look for it.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("This machine", &["up", "down", "open", "status", "top", "explain", "logs", "run"]),
-    ("Clients", &["env", "configure"]),
+    ("This machine", &["up", "down", "open", "status", "top", "explain", "logs", "run", "cluster"]),
+    ("Clients", &["env", "configure", "token", "certs"]),
     ("Parts, with the flags of Dask's", &["scheduler", "worker"]),
-    ("Other machines", &["join", "peers", "peer", "token"]),
+    ("Other machines", &["join", "peers", "peer"]),
     ("Care", &["doctor", "service", "sample-config", "completions", "uninstall"]),
 ];
 

@@ -4,6 +4,7 @@ mod care;
 mod help;
 mod join;
 mod peers;
+mod remote;
 mod scheduler;
 mod up;
 mod watch;
@@ -94,9 +95,6 @@ enum Command {
     /// Drain, resume or remove a machine that joined
     #[command(subcommand)]
     Peer(peers::Peer),
-    /// Make, list and revoke tokens
-    #[command(subcommand)]
-    Token(peers::Token),
     /// Show what runs
     Status {
         /// As JSON
@@ -107,6 +105,16 @@ enum Command {
     Top(watch::Top),
     /// Say why a task does not run, or where it ran
     Explain(watch::Explain),
+    /// List, make, scale and stop clusters; read their logs
+    Cluster(Box<remote::Cluster>),
+    /// Make, list and revoke tokens, for the API and for machines that join
+    Token(Box<remote::Token>),
+    /// Show certificates: subjects, fingerprints, ends
+    Certs {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print shell exports that make Client() and Gateway() find it
     #[command(after_help = "Example: eval \"$(rask env)\"")]
     Env,
@@ -219,6 +227,13 @@ pub fn main() -> Result<u8, Failure> {
         Command::GenerateDocs { folder } => app::generate_docs(self::command(), &folder).map(|()| 0),
         Command::Top(top) => top.run(state).map(|()| 0),
         Command::Explain(explain) => explain.run(state).map(|()| 0),
+        Command::Cluster(cluster) => {
+            app::cluster(&cluster.flags.remote(&common), &cluster.command(), cluster.flags.json).map(|()| 0)
+        }
+        Command::Token(token) => {
+            app::token(&token.flags.remote(&common), &token.command(), token.flags.json).map(|()| 0)
+        }
+        Command::Certs { json } => app::certs(state, json).map(|()| 0),
         Command::Env => app::env(state).map(|()| 0),
         Command::Configure { remove } => app::configure(state, remove).map(|()| 0),
         Command::Doctor { json, python } => {
@@ -229,7 +244,6 @@ pub fn main() -> Result<u8, Failure> {
         Command::Run(run) => app::run(&run.args(&common), &prepared(&common)?),
         Command::Peers { json } => app::peers(state, json).map(|()| 0),
         Command::Peer(peer) => peer.run(state).map(|()| 0),
-        Command::Token(token) => token.run(state).map(|()| 0),
         Command::Join(join) => app::join(&join.args(&common), &prepared(&common)?).map(|()| 0),
         Command::Scheduler(scheduler) => app::scheduler(&scheduler.args(&common)?, &prepared(&common)?).map(|()| 0),
         Command::Worker(worker) => {

@@ -5,6 +5,7 @@
 
 mod dask;
 mod error;
+mod gateway;
 mod pyliteral;
 mod sections;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 mod units;
 
 pub use error::ConfigError;
+pub use gateway::{AuthType, Choices, Gateway, GatewayAuth, GatewayCluster, GatewayOption, GatewayUser, OptionType};
 pub use sections::{
     ActiveMemoryManager, AmmClass, AmmPolicy, Comm, CommTls, Config, Limits, Locks, Log, LogFormat, Measure, Scheduler,
     Security, TlsPair, Up, Workers,

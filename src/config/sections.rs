@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use super::gateway::Gateway;
 use super::units::{Auto, MaybeSecs, Secs, Size, positive_or_inf};
 
 /// Everything that can be set.
@@ -15,6 +16,8 @@ pub struct Config {
     pub workers: Workers,
     /// Who may talk to it.
     pub security: Security,
+    /// dask-gateway's API: who may use it, and what clusters it makes.
+    pub gateway: Gateway,
     /// Dask's `distributed.scheduler.*`.
     pub scheduler: Scheduler,
     /// Dask's `distributed.comm.*`.
@@ -96,6 +99,8 @@ impl Default for Workers {
 pub struct Security {
     /// User ids that may connect besides this user and root.
     pub allow_users: Vec<u32>,
+    /// Host names under which browsers and clients may reach us besides our own.
+    pub allowed_hosts: Vec<String>,
 }
 
 /// `[scheduler]`: keys as in Dask.

@@ -9,15 +9,16 @@ mod live;
 mod page;
 pub mod peers;
 mod proxy;
+mod serve;
 
 use std::fmt;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use axum::{Extension, Router};
 use futures_util::future::BoxFuture;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
@@ -28,6 +29,7 @@ pub use appliance::appliance_router;
 pub use assets::Assets;
 pub use cluster::{Site, cluster_router};
 pub use proxy::{Backends, clusters_router};
+pub use serve::serve_known;
 
 /// How a page asks a scheduler, in this process or another.
 pub type AskCluster = Arc<dyn Fn(Ask) -> BoxFuture<'static, Result<Answered, NoAnswer>> + Send + Sync>;
@@ -71,18 +73,6 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = TowerToHyperService::new(router);
-    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
-    if let Err(why) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
-        tracing::debug!(%why, "HTTP connection ended early");
-    }
-}
-
-/// Serves one connection to its end, telling handlers who is at the other end of it.
-pub async fn serve_known<S>(router: Router, stream: S, ends: peers::Ends)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = TowerToHyperService::new(router.layer(Extension(ends)));
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
     if let Err(why) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
         tracing::debug!(%why, "HTTP connection ended early");

@@ -1,0 +1,249 @@
+//! What is remembered about who is who: tokens, sessions, the hub's answers, failures. One task owns it.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::token::random_secret;
+use super::{Role, SecretHash, User};
+use crate::clock::unix_ms;
+use crate::store::{NewToken, StoreError, StoreHandle, TokenRecord};
+
+/// A session's life. The cookie says ten minutes, dask-gateway's server honours it for five.
+const SESSION_LIFE: Duration = Duration::from_secs(300);
+/// The hub is asked again after this, so a token revoked there soon stops working here.
+const HUB_LIFE: Duration = Duration::from_secs(30);
+/// Failures in a row that a person's typing may cause.
+const FAILURES_FREE: f64 = 20.0;
+/// Failures that are forgotten per second.
+const FAILURES_FORGOTTEN: f64 = 0.5;
+/// Most entries of each table: they are small, and whoever fills them must not fill the memory.
+const ENTRIES_MAX: usize = 10_000;
+/// Requests that may wait for the desk; each takes microseconds.
+const QUEUE: usize = 1024;
+/// Uses of a token are noted at most this often. Unit: milliseconds.
+const USE_NOTED_MS: i64 = 60_000;
+
+/// A token that exists; `Err`: it has expired.
+pub(in crate::gateway) type Known = Result<User, Expired>;
+
+/// It was right once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expired;
+
+/// The tables, and the rules over them. Time is given.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    tokens: HashMap<SecretHash, TokenRecord>,
+    /// Of this process; the CLI on this machine reads it from a file.
+    own: Option<SecretHash>,
+    sessions: HashMap<SecretHash, (User, Instant)>,
+    hub_users: HashMap<SecretHash, (User, Instant)>,
+    /// Count and when it was true.
+    failures: HashMap<IpAddr, (f64, Instant)>,
+}
+
+impl Desk {
+    pub(super) fn add(&mut self, record: TokenRecord) {
+        if let Some(hash) = read_hash(&record.token.hash) {
+            self.tokens.insert(hash, record);
+        }
+    }
+
+    /// The user of a token, and its id if its use is to be noted.
+    fn token(&mut self, hash: SecretHash, now_ms: i64) -> Option<(Known, Option<String>)> {
+        if self.own == Some(hash) {
+            return Some((Ok(User { name: String::new(), admin: true }), None));
+        }
+        let record = self.tokens.get_mut(&hash)?;
+        if record.token.expires_ms.is_some_and(|end| end <= now_ms) {
+            return Some((Err(Expired), None));
+        }
+        // Other roles (of machines that join, say) open other doors than this one.
+        let role = Role::read(&record.token.role)?;
+        let stale = record.used_ms.is_none_or(|used| now_ms.saturating_sub(used) >= USE_NOTED_MS);
+        if stale {
+            record.used_ms = Some(now_ms);
+        }
+        let user = User { name: record.token.user.clone(), admin: role == Role::Admin };
+        Some((Ok(user), stale.then(|| record.token.id.clone())))
+    }
+
+    pub(super) fn session(&self, id: SecretHash, now: Instant) -> Option<User> {
+        self.sessions.get(&id).filter(|(_, end)| *end > now).map(|(user, _)| user.clone())
+    }
+
+    pub(super) fn open_session(&mut self, user: User, now: Instant) -> String {
+        make_room(&mut self.sessions, |(_, end)| *end > now);
+        let id = random_secret();
+        self.sessions.insert(SecretHash::of(&id), (user, now + SESSION_LIFE));
+        id
+    }
+
+    /// How long somebody with too many failures must wait. Unit: seconds.
+    pub(super) fn blocked_for(&self, who: IpAddr, now: Instant) -> Option<u64> {
+        let over = self.failures_of(who, now) - FAILURES_FREE;
+        (over >= 0.0).then(|| ((over + 1.0) / FAILURES_FORGOTTEN).ceil() as u64)
+    }
+
+    pub(super) fn failed(&mut self, who: IpAddr, now: Instant) {
+        let count = (self.failures_of(who, now) + 1.0).min(FAILURES_FREE + 1.0);
+        make_room(&mut self.failures, |(count, since)| decayed(*count, *since, now) > 1.0);
+        self.failures.insert(who, (count, now));
+    }
+
+    fn failures_of(&self, who: IpAddr, now: Instant) -> f64 {
+        self.failures.get(&who).map_or(0.0, |(count, since)| decayed(*count, *since, now))
+    }
+
+    /// A token that was revoked opens nothing any more, the sessions it began included.
+    fn forget(&mut self, id: &str) {
+        let users: Vec<String> =
+            self.tokens.values().filter(|kept| kept.token.id == id).map(|kept| kept.token.user.clone()).collect();
+        self.tokens.retain(|_, record| record.token.id != id);
+        self.sessions.retain(|_, (user, _)| !users.contains(&user.name));
+    }
+}
+
+fn decayed(count: f64, since: Instant, now: Instant) -> f64 {
+    (count - now.saturating_duration_since(since).as_secs_f64() * FAILURES_FORGOTTEN).max(0.0)
+}
+
+/// Drops what is over, and everything if that is not enough.
+fn make_room<K: Eq + Hash, V>(table: &mut HashMap<K, V>, still_counts: impl Fn(&V) -> bool) {
+    if table.len() >= ENTRIES_MAX {
+        table.retain(|_, entry| still_counts(entry));
+    }
+    if table.len() >= ENTRIES_MAX {
+        table.clear();
+    }
+}
+
+fn read_hash(hex: &str) -> Option<SecretHash> {
+    let mut bytes = [0u8; 32];
+    if hex.len() != 64 {
+        return None;
+    }
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        let at = index.checked_mul(2)?;
+        *byte = u8::from_str_radix(hex.get(at..at.checked_add(2)?)?, 16).ok()?;
+    }
+    Some(SecretHash(bytes))
+}
+
+type Job = Box<dyn FnOnce(&mut Desk) + Send>;
+
+/// A handle on the desk.
+#[derive(Clone, Debug)]
+pub struct DeskHandle {
+    jobs: mpsc::Sender<Job>,
+    store: StoreHandle,
+}
+
+impl DeskHandle {
+    /// Reads the tokens and starts the task. Errors: the store's.
+    pub async fn start(store: StoreHandle) -> Result<Self, StoreError> {
+        let mut desk = Desk::default();
+        for record in store.tokens().await? {
+            desk.add(record);
+        }
+        let (jobs, mut inbox) = mpsc::channel::<Job>(QUEUE);
+        tokio::spawn(async move {
+            while let Some(job) = inbox.recv().await {
+                job(&mut desk);
+            }
+        });
+        Ok(Self { jobs, store })
+    }
+
+    /// `None`: the desk is gone, as at the end of the process.
+    async fn call<T: Send + 'static>(&self, job: impl FnOnce(&mut Desk) -> T + Send + 'static) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |desk| {
+            let _gone = reply.send(job(desk));
+        });
+        self.jobs.send(job).await.ok()?;
+        answer.await.ok()
+    }
+
+    pub(super) async fn session(&self, id: SecretHash) -> Option<User> {
+        self.call(move |desk| desk.session(id, Instant::now())).await.flatten()
+    }
+
+    pub(super) async fn open_session(&self, user: User) -> Option<String> {
+        self.call(move |desk| desk.open_session(user, Instant::now())).await
+    }
+
+    /// Whose token is it? `None`: nobody's.
+    pub(in crate::gateway) async fn token(&self, hash: SecretHash, now_ms: i64) -> Option<Known> {
+        let (known, used) = self.call(move |desk| desk.token(hash, now_ms)).await.flatten()?;
+        if let Some(id) = used {
+            let store = self.store.clone();
+            // Not worth waiting for.
+            tokio::spawn(async move {
+                if let Err(why) = store.use_token(&id, now_ms).await {
+                    tracing::warn!(%why, "the use of a token could not be noted");
+                }
+            });
+        }
+        Some(known)
+    }
+
+    pub(super) async fn blocked_for(&self, who: IpAddr) -> Option<u64> {
+        self.call(move |desk| desk.blocked_for(who, Instant::now())).await.flatten()
+    }
+
+    pub(super) async fn failed(&self, who: IpAddr) {
+        self.call(move |desk| desk.failed(who, Instant::now())).await;
+    }
+
+    pub(super) async fn hub_user(&self, hash: SecretHash) -> Option<User> {
+        let now = Instant::now();
+        self.call(move |desk| desk.hub_users.get(&hash).filter(|(_, end)| *end > now).map(|(user, _)| user.clone()))
+            .await
+            .flatten()
+    }
+
+    pub(super) async fn remember_hub_user(&self, hash: SecretHash, user: User) {
+        let now = Instant::now();
+        self.call(move |desk| {
+            make_room(&mut desk.hub_users, |(_, end)| *end > now);
+            desk.hub_users.insert(hash, (user, now + HUB_LIFE));
+        })
+        .await;
+    }
+
+    /// Lets the holder of `secret` do everything, as long as this process lives.
+    pub async fn set_own(&self, secret: &str) {
+        let hash = SecretHash::of(secret);
+        self.call(move |desk| desk.own = Some(hash)).await;
+    }
+
+    /// All tokens, those that expired too. Errors: the store's.
+    pub async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
+        self.store.tokens().await
+    }
+
+    /// Keeps a token: from now on it opens. Errors: the store's, and then it does not.
+    pub async fn keep(&self, token: NewToken) -> Result<(), StoreError> {
+        self.store.create_token(token.clone()).await?;
+        self.call(move |desk| desk.add(TokenRecord { token, used_ms: None })).await;
+        Ok(())
+    }
+
+    /// Revokes a token, at once. `false`: there was none. Errors: the store's; it opens nothing all the same.
+    pub async fn revoke(&self, id: &str) -> Result<bool, StoreError> {
+        let wanted = id.to_owned();
+        self.call(move |desk| desk.forget(&wanted)).await;
+        self.store.revoke_token(id).await
+    }
+
+    /// Has the token expired by now?
+    pub fn expired(record: &TokenRecord) -> bool {
+        record.token.expires_ms.is_some_and(|end| end <= unix_ms())
+    }
+}

@@ -1,0 +1,231 @@
+//! Logs of a cluster: its scheduler's, its group's, its workers'; together, one alone, or as they are written.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::Json as Answer;
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::unfold;
+use serde_json::Value;
+
+use super::shape::{ErrorBody, seconds};
+use crate::clock::unix_ms;
+use crate::fleet::logs::{self, Place, Source, Wanted};
+use crate::gateway::auth::User;
+use crate::gateway::error::ApiError;
+use crate::gateway::extract::Name;
+use crate::gateway::state::Gateway;
+
+/// Lines, if not asked otherwise: a screenful of history that still arrives at once.
+const TAIL: usize = 1000;
+/// Most lines of one answer.
+const TAIL_MAX: usize = 100_000;
+/// Between looks at files that are followed.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// What was asked for.
+struct Asked {
+    folder: PathBuf,
+    /// None: all.
+    source: Option<Source>,
+    wanted: Wanted,
+    follow: bool,
+}
+
+impl Asked {
+    fn read(folder: PathBuf, query: &HashMap<String, String>) -> Result<Self, ApiError> {
+        let since_ms = match query.get("since") {
+            None => None,
+            Some(text) => {
+                let given = text.parse::<f64>().map_or_else(|_| Value::from(text.as_str()), Value::from);
+                Some(unix_ms().saturating_sub((seconds("since", &given)? * 1000.0) as i64))
+            }
+        };
+        let tail = match query.get("tail") {
+            None => TAIL,
+            Some(text) => {
+                text.parse().map_err(|_| ApiError::invalid(format!("tail: {text:?} is not a number of lines")))?
+            }
+        };
+        let source = query.get("worker").map(|name| match name.as_str() {
+            "scheduler" => Source::Scheduler,
+            "group" => Source::Group,
+            worker => Source::Worker(worker.to_owned()),
+        });
+        let follow = query.get("follow").is_some_and(|value| value != "0" && value != "false");
+        Ok(Self { folder, source, wanted: Wanted { since_ms, tail: Some(tail.min(TAIL_MAX)) }, follow })
+    }
+
+    /// Names and files, as they are now: workers come while a log is followed.
+    fn files(&self) -> Vec<(String, PathBuf)> {
+        let file = |name: &str, source: &Source| (name.to_owned(), source.path(&self.folder));
+        match &self.source {
+            Some(source) => vec![file("", source)],
+            None => {
+                let workers = logs::index(&self.folder).into_keys();
+                let own = [file("scheduler", &Source::Scheduler), file("group", &Source::Group)];
+                own.into_iter().chain(workers.map(|name| file(&name, &Source::Worker(name.clone())))).collect()
+            }
+        }
+    }
+}
+
+/// Lines of text, oldest first. All processes together (each line with its name in front), or one of them.
+#[utoipa::path(get, path = "/api/rask/v1/clusters/{name}/logs", tag = "logs",
+    params(("name" = String, Path),
+        ("worker" = Option<String>, Query, description = "a worker's name, or scheduler, or group; not given: all"),
+        ("since" = Option<String>, Query, description = "seconds, or like 10m"),
+        ("tail" = Option<u32>, Query, description = "lines; 1000 if not given"),
+        ("follow" = Option<bool>, Query, description = "go on with what is written from now on")),
+    responses((status = 200, content_type = "text/plain", body = String), (status = 404, body = ErrorBody)))]
+pub(super) async fn logs(
+    State(gateway): State<Gateway>,
+    user: User,
+    Name(name): Name,
+    Query(query): Query<HashMap<String, String>>,
+) -> Result<Response, ApiError> {
+    gateway.cluster(&user, &name, "view")?;
+    let asked = Asked::read(gateway.logs_folder(&name), &query)?;
+    let (asked, first) = blocking(move || {
+        let first = read(&asked);
+        (asked, first)
+    })
+    .await?;
+    if let (Some(Source::Worker(worker)), true) = (&asked.source, first.places.is_empty()) {
+        return Err(ApiError::not_found(format!("cluster {name} has no log of a worker {worker}"))
+            .remedy(format!("see /api/rask/v1/clusters/{name}/logs/index for those that left one")));
+    }
+    let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    let body = if asked.follow { followed(asked, first) } else { Body::from(first.text) };
+    Ok((kind, body).into_response())
+}
+
+/// Workers that left a log, with their lives: process, start, end, cause.
+#[utoipa::path(get, path = "/api/rask/v1/clusters/{name}/logs/index", tag = "logs", params(("name" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = ErrorBody)))]
+pub(super) async fn index(
+    State(gateway): State<Gateway>,
+    user: User,
+    Name(name): Name,
+) -> Result<Answer<Value>, ApiError> {
+    gateway.cluster(&user, &name, "view")?;
+    let folder = gateway.logs_folder(&name);
+    let found = blocking(move || logs::index(&folder)).await?;
+    Ok(Answer(serde_json::json!({ "workers": found })))
+}
+
+/// Text, and where each file ended then.
+struct Chunk {
+    text: String,
+    places: BTreeMap<PathBuf, Place>,
+}
+
+fn read(asked: &Asked) -> Chunk {
+    let mut places = BTreeMap::new();
+    let mut all = Vec::new();
+    for (name, path) in asked.files() {
+        // A file that is not there (yet) has no lines.
+        if let Some(found) = logs::read(&path, asked.wanted).ok().filter(|_| path.exists()) {
+            places.insert(path, found.place);
+            all.push((name, found.lines));
+        }
+    }
+    let mut lines = woven(all);
+    if let Some(tail) = asked.wanted.tail {
+        lines.drain(..lines.len().saturating_sub(tail));
+    }
+    Chunk { text: lines.concat(), places }
+}
+
+fn read_on(asked: &Asked, mut places: BTreeMap<PathBuf, Place>) -> Chunk {
+    let mut all = Vec::new();
+    for (name, path) in asked.files() {
+        let place = places.get(&path).copied().unwrap_or_default();
+        if let Ok(found) = logs::follow(&path, place) {
+            places.insert(path, found.place);
+            all.push((name, found.lines));
+        }
+    }
+    Chunk { text: woven(all).concat(), places }
+}
+
+/// Lines of several files in the order of their times. A line without a time belongs to the one before it.
+fn woven(files: Vec<(String, Vec<String>)>) -> Vec<String> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    for (name, lines) in files {
+        let mut time = String::new();
+        for line in lines {
+            if let Some(stamp) = stamp(&line) {
+                time = stamp.to_owned();
+            }
+            let whole = if name.is_empty() { format!("{line}\n") } else { format!("[{name}] {line}\n") };
+            all.push((time.clone(), whole));
+        }
+    }
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    all.into_iter().map(|(_, line)| line).collect()
+}
+
+/// The time at a line's begin, as text that sorts as the times do.
+fn stamp(line: &str) -> Option<&str> {
+    let text = line.strip_prefix("{\"timestamp\":\"").unwrap_or(line);
+    let stamp = text.get(..text.find([' ', '"', 'Z'])?)?;
+    (stamp.len() >= 19 && stamp.starts_with(|c: char| c.is_ascii_digit()) && stamp.contains('T')).then_some(stamp)
+}
+
+fn followed(asked: Asked, first: Chunk) -> Body {
+    let stream = unfold((asked, first), |(asked, chunk)| async move {
+        if !chunk.text.is_empty() {
+            let text = Bytes::from(chunk.text);
+            return Some((Ok::<_, Infallible>(text), (asked, Chunk { text: String::new(), places: chunk.places })));
+        }
+        let mut places = chunk.places;
+        let mut asked = asked;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let next = tokio::task::spawn_blocking(move || {
+                let chunk = read_on(&asked, places);
+                (asked, chunk)
+            });
+            let (same, chunk) = next.await.ok()?;
+            if chunk.text.is_empty() {
+                (asked, places) = (same, chunk.places);
+                continue;
+            }
+            let text = Bytes::from(chunk.text);
+            return Some((Ok(text), (same, Chunk { text: String::new(), places: chunk.places })));
+        }
+    });
+    Body::from_stream(stream)
+}
+
+/// Files are read beside the event loop.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|why| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the log could not be read: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_several_files_are_woven_by_time_and_tracebacks_stay_together() {
+        let lines = |all: &[&str]| all.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        let one = lines(&["2026-01-01T00:00:01Z a", "  more", "2026-01-01T00:00:05Z b"]);
+        let two = lines(&["{\"timestamp\":\"2026-01-01T00:00:03Z\",\"x\":1}"]);
+        let woven = woven(vec![("s".to_owned(), one), ("w".to_owned(), two)]);
+        let want = [
+            "[s] 2026-01-01T00:00:01Z a\n",
+            "[s]   more\n",
+            "[w] {\"timestamp\":\"2026-01-01T00:00:03Z\",\"x\":1}\n",
+            "[s] 2026-01-01T00:00:05Z b\n",
+        ];
+        assert_eq!(woven, want);
+    }
+}

@@ -1,0 +1,54 @@
+//! Serves one accepted connection and tells handlers who is at its other end.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::peers::Ends;
+use crate::gateway::Peer;
+
+/// Longest a peer may take for the head of a request, and longest a connection may rest between two. Clients close
+/// idle connections after 15 s (aiohttp) or reuse them within a second.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// Longest head of a request. Unit: bytes.
+const HEAD_BYTES: usize = 64 << 10;
+
+/// Serves HTTP to its end, telling handlers who is at the other end. Nothing may have been read from the connection.
+pub async fn serve_known<S>(router: Router, stream: S, peer: Peer, ends: Ends)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = Known { inner: TowerToHyperService::new(router), peer, ends };
+    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(HEAD_BYTES);
+    if let Err(why) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+        tracing::debug!(peer = %peer.address, %why, "HTTP connection ended early");
+    }
+}
+
+/// Puts the other end into every request.
+#[derive(Clone)]
+struct Known {
+    inner: TowerToHyperService<Router>,
+    peer: Peer,
+    ends: Ends,
+}
+
+impl Service<Request<Incoming>> for Known {
+    type Response = Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.ends.clone());
+        self.inner.call(request)
+    }
+}

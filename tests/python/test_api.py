@@ -1,0 +1,238 @@
+"""The REST API with plain HTTP: what scripts do, and what must not hurt: bad bodies, names, hosts, slow senders."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import subprocess
+import time
+
+import pytest
+
+from appliance import Appliance
+from harness import rask_bin, scheduler_kind, wait_until
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(scheduler_kind() == "stock", reason="rask's own API"),
+]
+
+API = "/api/rask/v1"
+
+
+@pytest.fixture(scope="module")
+def appliance(work_dir):
+    with Appliance(work_dir / "api", '[limits]\nrequest = "64 kiB"\n') as appliance:
+        yield appliance
+
+
+@pytest.fixture
+def ask(appliance):
+    return appliance.ask
+
+
+def test_a_script_creates_waits_scales_watches_and_stops(appliance, ask):
+    made = ask("POST", f"{API}/clusters", {"name": "script", "workers": 1, "options": {"worker_cores": 1}})
+    assert made.status == 201 and made.json()["name"] == "script", made
+    running = wait_until(
+        lambda: (a := ask("GET", f"{API}/clusters/script?wait").json())["status"] == "RUNNING" and a, "it runs", 60
+    )
+    assert running["gateway_address"].startswith("gateway://127.0.0.1:")
+    assert ask("POST", f"{API}/clusters", {"name": "script"}).status == 409
+    wait_until(lambda: ask("GET", f"{API}/clusters/script").json()["workers"] == 1, "its worker is there", 60)
+    scaled = ask("POST", f"{API}/clusters/script/scale", {"count": 2})
+    assert scaled.json() == {"ok": True, "msg": None}
+    wait_until(lambda: len(ask("GET", f"{API}/clusters/script/workers").json()["workers"]) == 2, "two workers", 60)
+    assert ask("GET", f"{API}/clusters/script/credentials").json()["tls_cert"].startswith("-----BEGIN CERT")
+    logs = ask("GET", f"{API}/clusters/script/logs?tail=50&since=10m")
+    assert logs.status == 200 and b"[scheduler] " in logs.body, logs
+    assert ask("GET", f"{API}/clusters/script/logs?worker=nobody").status == 404
+    listed = ask("GET", f"{API}/clusters").json()["clusters"]
+    assert [c["name"] for c in listed] == ["script"]
+    assert ask("DELETE", f"{API}/clusters/script").status == 204
+    wait_until(lambda: ask("GET", f"{API}/clusters/script").json()["status"] == "STOPPED", "it stops", 60)
+    past = wait_until(lambda: ask("GET", f"{API}/history").json()["clusters"], "it is history")
+    assert past[0]["name"] == "script" and past[0]["status"] == "STOPPED"
+
+
+def test_news_come_as_a_stream(appliance, ask):
+    connection = http.client.HTTPConnection(*appliance.hostport, timeout=60)
+    connection.request("GET", f"{API}/events")
+    stream = connection.getresponse()
+    assert stream.headers.get_content_type() == "text/event-stream"
+    ask("POST", f"{API}/clusters", {"name": "news"})
+    seen = []
+    while not any('"RUNNING"' in line for line in seen):
+        seen.append(stream.fp.readline().decode())
+    assert any(line.startswith("event: created") for line in seen)
+    connection.close()
+    ask("DELETE", f"{API}/clusters/news")
+
+
+def test_the_document_describes_the_api(ask):
+    document = ask("GET", f"{API}/openapi.json").json()
+    assert document["openapi"].startswith("3.")
+    assert {f"{API}/clusters", f"{API}/tokens", f"{API}/events"} <= set(document["paths"])
+    info = ask("GET", f"{API}/").json()
+    assert info["user"]["admin"] is True and info["version"]
+    assert ask("GET", f"{API}/host").json()["cores"] >= 1
+    assert ask("GET", f"{API}/settings").json()["gateway"]["auth"]["type"] == "local"
+
+
+def test_both_spellings_with_and_without_a_slash(ask):
+    for path in ("/api/v1/options", "/api/v1/clusters", "/api/v1/clusters/", f"{API}/clusters", API):
+        assert ask("GET", path).status == 200, path
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"null", b'{"count": NaN}', b"\xff\xfe", b"[" * 10_000])
+def test_malformed_bodies_are_422_in_json(ask, body):
+    for path in ("/api/v1/clusters/", "/api/v1/clusters/x/scale", f"{API}/clusters", f"{API}/tokens"):
+        answer = ask("POST", path, body)
+        assert answer.status == 422 and answer.error, (path, answer)
+
+
+@pytest.mark.parametrize(
+    "path, body",
+    [
+        ("/api/v1/clusters/", {"cluster_options": []}),
+        ("/api/v1/clusters/", {"cluster_options": {"worker_cores": 1.5}}),
+        ("/api/v1/clusters/", {"cluster_options": {"nope": 1}}),
+        ("/api/v1/clusters/x/scale", {"count": True}),
+        ("/api/v1/clusters/x/scale", {"count": -1}),
+        ("/api/v1/clusters/x/scale", {"count": 1 << 40}),
+        ("/api/v1/clusters/x/adapt", {"minimum": 3, "maximum": 1}),
+        ("/api/v1/clusters/x/adapt", {"minimum": "1"}),
+        ("/api/v1/clusters/x/adapt", {"active": "yes"}),
+        (f"{API}/clusters", {"nme": "x"}),
+        (f"{API}/clusters", {"name": "../x"}),
+        (f"{API}/clusters", {"name": "A"}),
+        (f"{API}/clusters", {"name": "a" * 52}),
+        (f"{API}/clusters", {"workers": "1"}),
+        (f"{API}/tokens", {"role": "king"}),
+        (f"{API}/tokens", {"expires_in": "soon"}),
+        (f"{API}/tokens", {"user": "a:b"}),
+    ],
+)
+def test_wrong_values_are_422_with_the_field(ask, path, body):
+    answer = ask("POST", path, body)
+    assert answer.status == 422 and answer.error, answer
+
+
+@pytest.mark.parametrize("name", ["nope", "..%2F..%2Fetc", "%00", "a%2Fb", "%FF", "x" * 5000])
+def test_strange_names_are_404(ask, name):
+    for path in (f"/api/v1/clusters/{name}", f"{API}/clusters/{name}", f"{API}/clusters/{name}/logs"):
+        answer = ask("GET", path)
+        assert answer.status == 404 and answer.error, (path, answer)
+    assert ask("DELETE", f"/api/v1/clusters/{name}").status in (204, 404)
+
+
+def test_queries_are_checked(ask):
+    assert ask("GET", "/api/v1/clusters/?status=foo").error == "'foo' is not a valid ClusterStatus"
+    assert ask("GET", "/api/v1/clusters/?status=").status == 422
+    assert ask("GET", "/api/v1/clusters/?status=Running,PENDING").json() == {}
+    assert ask("GET", f"{API}/clusters?status=foo").status == 422
+    assert ask("GET", f"{API}/history?limit=x").status == 422
+
+
+def test_unknown_addresses_and_methods_are_json_too(ask):
+    assert ask("GET", "/api/v1/nothing").status == 404 and ask("GET", "/api/v1/nothing").error
+    answer = ask("PUT", "/api/v1/clusters/")
+    assert answer.status == 405 and answer.error and "GET" in answer.headers["Allow"]
+
+
+def test_long_bodies_are_refused(appliance, ask):
+    answer = ask("POST", "/api/v1/clusters/", b'{"x": "' + b"a" * 100_000 + b'"}')
+    assert answer.status == 413 and "65536" in answer.error
+    head = b"POST /api/v1/clusters/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n{"
+    assert b" 413 " in appliance.raw(head).split(b"\r\n")[0]
+    assert ask("GET", "/api/health").json() == {"status": "pass"}
+
+
+def test_other_names_and_other_sites_are_refused(ask):
+    for host in ("evil.example", "127.0.0.1.nip.io:8787", ""):
+        answer = ask("GET", "/api/v1/clusters/", headers={"Host": host})
+        assert answer.status == 403 and "Host" in answer.error, host
+        assert ask("GET", "/status", headers={"Host": host}).status == 403
+    for origin in ("http://evil.example", "null", "http://localhost:1"):
+        for method, path in (("GET", "/api/health"), ("POST", "/api/v1/clusters/"), ("DELETE", "/api/v1/clusters/x")):
+            answer = ask(method, path, headers={"Origin": origin})
+            assert answer.status == 403 and "pages of" in answer.error, (origin, method)
+    upgrade = {"Origin": "http://evil.example", "Connection": "Upgrade", "Upgrade": "websocket"}
+    upgrade |= {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    assert ask("GET", "/clusters/local/status/ws", headers=upgrade).status == 403
+
+
+def test_slow_senders_hold_up_nobody_and_are_cut_off(appliance, ask):
+    slow = []
+    for _ in range(100):
+        sock = socket.create_connection(appliance.hostport, timeout=60)
+        sock.sendall(b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nX-")
+        slow.append(sock)
+    silent = [socket.create_connection(appliance.hostport, timeout=60) for _ in range(100)]
+    began = time.monotonic()
+    for _ in range(20):
+        assert ask("GET", "/api/health", timeout=5).status == 200
+    assert time.monotonic() - began < 5
+    slow[0].settimeout(60)
+    assert b"200" not in slow[0].recv(1000)
+    for sock in slow + silent:
+        sock.close()
+
+
+def test_neither_http_nor_tls_is_closed(appliance, ask):
+    for nonsense in (b"\x00" * 64, b"SSH-2.0-x\r\n", b"GET / HTTP/9.9\r\n\r\n"):
+        assert b" 200 " not in appliance.raw(nonsense, timeout=3)
+    assert ask("GET", "/api/health").status == 200
+
+
+def test_tls_with_a_foreign_authority_is_the_clients_to_refuse(appliance):
+    host, port = appliance.hostport
+    context = ssl.create_default_context()
+    with pytest.raises(ssl.SSLCertVerificationError), socket.create_connection((host, port), timeout=10) as sock:
+        context.wrap_socket(sock, server_hostname=host)
+
+
+def test_many_wrong_tokens_are_refused_quickly_and_block_no_right_one(appliance, ask):
+    secret = ask("POST", f"{API}/tokens", {"label": "right"}).json()["secret"]
+    connection = http.client.HTTPConnection(*appliance.hostport, timeout=30)
+    seen = set()
+    began = time.monotonic()
+    for number in range(2000):
+        connection.request("GET", f"{API}/", headers={"Authorization": f"Bearer rask_{number:048x}"})
+        answer = connection.getresponse()
+        answer.read()
+        seen.add(answer.status)
+    assert seen == {401, 429}
+    assert time.monotonic() - began < 60
+    connection.request("GET", f"{API}/", headers={"Authorization": f"Bearer {secret}"})
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert ask("GET", f"{API}/").status == 200, "requests without credentials are never counted"
+
+
+def test_the_command_line_speaks_this_api(appliance):
+    def rask(*args, code=0):
+        done = subprocess.run([rask_bin(), *args], env=appliance.env, capture_output=True, text=True, timeout=90)
+        assert done.returncode == code, (args, done.stdout, done.stderr)
+        return done.stdout if code == 0 else done.stderr
+
+    assert "No clusters" in rask("cluster", "ls")
+    name = rask("cluster", "create", "--name", "cli", "--workers", "1", "worker_cores=1", "env.A=b").strip()
+    assert name == "cli"
+    shown = json.loads(rask("cluster", "show", "cli", "--json"))
+    assert shown["options"]["env"] == {"A": "b"} and shown["status"] == "RUNNING"
+    assert "cli" in rask("cluster", "ls") and "cli" in rask("status")
+    rask("cluster", "scale", "cli", "2")
+    rask("cluster", "adapt", "cli", "--minimum", "1", "--maximum", "2")
+    assert "[scheduler]" in rask("cluster", "logs", "cli")
+    assert "worker_cores must be an integer" in rask("cluster", "create", "worker_cores=x", code=2)
+    assert "not found" in rask("cluster", "stop", "nope", code=1)
+    rask("cluster", "stop", "cli")
+    wait_until(lambda: "STOPPED" in rask("cluster", "ls", "--all"), "it stops", 60)
+    certs = json.loads(rask("certs", "--json"))
+    assert [c["what"] for c in certs][:2] == ["authority", "server (HTTPS)"] and ":" in certs[0]["fingerprint"]
+    url = f"https://127.0.0.1:{appliance.hostport[1]}"
+    secret = rask("token", "create", "far away", "--role", "admin").strip()
+    assert "far away" in rask("token", "ls", "--url", url, "--token", secret)
