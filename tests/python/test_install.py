@@ -126,6 +126,20 @@ def test_a_damaged_and_a_newer_database_are_problems_with_a_way_out(home):
     assert "newer version again" in found["remedy"]
 
 
+def test_the_state_of_a_newer_rask_is_refused_and_left_as_it_is(home):
+    home.state.mkdir(mode=0o700)
+    with sqlite3.connect(home.state / "rask.db") as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA user_version = 999")
+    db.close()
+    before = (home.state / "rask.db").read_bytes()
+    done = home.run("up", "--no-local-cluster")
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1), done.stderr
+    assert "newer rask" in done.stderr and "newer version again" in done.stderr, done.stderr
+    assert (home.state / "rask.db").read_bytes() == before
+    assert home.run("status").returncode == 1
+
+
 def test_certificates_are_looked_at(home):
     (home.state / "ca").mkdir(parents=True, mode=0o700)
     home.state.chmod(0o700)

@@ -15,7 +15,9 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
+from distributed import Client
 
 from harness import Proc, clean_env, rask_bin, scheduler_kind, wait_until
 
@@ -205,3 +207,48 @@ def test_the_service_starts_restarts_and_stops_for_real():
     finally:
         run(binary, "service", "uninstall", "--system")
         os.unlink(binary)
+
+
+def started(env, path, *more: str) -> Proc:
+    """`rask up` as the unit starts it, when it is ready."""
+    up = ["up", "--keep-clusters", "--port", "0", "--scheduler-port", "0", "--nworkers", "1", "--nthreads", "1", *more]
+    proc = Proc("rask-up", [rask_bin(), *up], env, path)
+    wait_until(lambda: "Stop:" in proc.output() or not proc.alive(), "rask up is ready", 90)
+    assert proc.alive(), proc.output()
+    return proc
+
+
+def test_a_restart_keeps_the_clusters_work_and_the_stop_command_ends_them(tmp_path):
+    env = clean_env(tmp_path, HOME=tmp_path)
+    run = lambda *args: subprocess.run([rask_bin(), *args], env=env, capture_output=True, text=True, timeout=60)
+    first = started(env, tmp_path)
+    procs = []
+    try:
+        address = re.search(r"tcp://127\.0\.0\.1:\d+", first.output())[0]
+        family = [process for process in first.children() if "exec-child" not in process.cmdline()]
+        procs += family
+        with Client(address, timeout=30, set_as_default=False) as client:
+            kept = client.scatter("kept")
+            client.publish_dataset(kept=kept)
+        first.popen.send_signal(signal.SIGTERM)
+        assert first.wait(30) == 0, first.output()
+        assert all(process.is_running() for process in family)
+        # What systemd does at a restart: the stop command of the clusters' unit is not run.
+        second = started(env, tmp_path)
+        try:
+            address = re.search(r"tcp://127\.0\.0\.1:\d+", second.output())[0]
+            with Client(address, timeout=30, set_as_default=False) as client:
+                assert client.get_dataset("kept").result(timeout=30) == "kept"
+        finally:
+            second.popen.send_signal(signal.SIGTERM)
+            assert second.wait(30) == 0, second.output()
+        # And at a stop: it is.
+        ended = run("down", "--clusters-only")
+        assert (ended.returncode, "Stopped clusters: local" in ended.stdout) == (0, True), ended.stdout + ended.stderr
+        gone, alive = psutil.wait_procs(family, timeout=20)
+        assert alive == []
+    finally:
+        first.stop()
+        for process in procs:
+            if process.is_running():
+                process.kill()
