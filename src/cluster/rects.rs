@@ -15,6 +15,9 @@ const CHUNK: usize = 8_192;
 /// Longest kept spelling of a key. Unit: bytes. Longer ones are cut, for memory's sake; they still read well.
 const KEY_BYTES_MAX: usize = 512;
 
+/// What most keys take: a name and 32 digits. Unit: bytes.
+const KEY_BYTES_USUAL: usize = 40;
+
 /// More threads than this over a scheduler's life are not told apart; what they do is not recorded.
 const LANES_MAX: usize = u16::MAX as usize;
 
@@ -68,7 +71,20 @@ pub struct RectChunk {
 
 impl RectChunk {
     fn starting_at(first: u64) -> Self {
-        Self { first, begin_ms: f64::INFINITY, end_ms: f64::NEG_INFINITY, ..Self::default() }
+        // Room for all at once: growing in steps would copy each column a dozen times.
+        Self {
+            first,
+            start_ms: Vec::with_capacity(CHUNK),
+            duration_ms: Vec::with_capacity(CHUNK),
+            lane: Vec::with_capacity(CHUNK),
+            prefix: Vec::with_capacity(CHUNK),
+            action: Vec::with_capacity(CHUNK),
+            run: Vec::with_capacity(CHUNK),
+            keys: Vec::with_capacity(CHUNK * KEY_BYTES_USUAL),
+            key_ends: Vec::with_capacity(CHUNK),
+            begin_ms: f64::INFINITY,
+            end_ms: f64::NEG_INFINITY,
+        }
     }
 
     /// How many rectangles it holds.

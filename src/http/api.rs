@@ -151,6 +151,7 @@ struct Window {
     worker: Option<String>,
     action: Option<String>,
     state: Option<String>,
+    server: Option<bool>,
 }
 
 impl Window {
@@ -237,6 +238,7 @@ async fn profile(State(site): State<Site>, Query(asked): Query<Window>) -> Respo
         ("key", text(&asked.prefix).unwrap_or(Value::Nil)),
         ("workers", workers),
         ("merge_workers", true.into()),
+        ("server", asked.server.unwrap_or(false).into()),
     ];
     match site.feed.request(request("profile", fields)).await {
         Ok(tree) => super::cluster::json(Ok(crate::feed::flame(&tree).to_string())),

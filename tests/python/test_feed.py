@@ -444,3 +444,19 @@ def test_a_performance_report_holds_its_data(cluster, client, base, tmp_path):
         assert data["topics"]["prefixes"]["reported"]["done"] >= 30
         block = read_block(base64.b64decode(data["stream"]))
         assert sum(block["count"]) >= 30
+
+
+def test_pages_are_served_on_a_private_socket(work_dir):
+    folder = work_dir / "named"
+    folder.mkdir()
+    path = folder / "http.sock"
+    with Cluster(work_dir, args=("--http-socket", str(path))):
+        wait_until(path.exists, "the socket")
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(str(path))
+        sock.sendall(b"GET /api/where HTTP/1.0\r\nHost: x\r\n\r\n")
+        answer = sock.makefile("rb").read().decode()
+        sock.close()
+        where = json.loads(answer.split("\r\n\r\n", 1)[1])
+        assert (where["kind"], where["name"], where["actions"]) == ("cluster", "named", True)
+    assert not path.exists()
