@@ -16,15 +16,13 @@ use super::lan::Lan;
 use super::notify::Manager;
 use super::scheduler::raise_open_files;
 use super::state::{LogPlace, Running, Seat};
-use super::{Failure, Loaded, Signals, background, block_on, clusters, front, https, pyenv, settings, state};
-use crate::cluster::Ask;
+use super::{Failure, Loaded, Signals, background, block_on, clusters, front, https, pyenv, settings, shell, state};
 use crate::config::{Auto, show_size};
 use crate::door::{Door, FindCluster, Kind};
 use crate::fleet::{FleetHandle, LOCAL};
 use crate::gateway::{self, Gateway};
 use crate::host::{Asked, Group, Interpreter, Machine, size_group};
-use crate::http::{self, NoAnswer, Pages};
-use crate::link::Question;
+use crate::http;
 use crate::net::PlainRule;
 use crate::pki::Authority;
 use crate::store::StoreHandle;
@@ -241,7 +239,7 @@ impl Appliance {
         };
         let (gateway, token) = front::gateway(parts).await?;
         let open = Open { fleet: &fleet, gateway: &gateway, authority: &authority, lan: lan.as_ref() };
-        let door = Arc::new(door(&plan, &running, &open)?);
+        let door = Arc::new(door(&plan, &open)?);
         let listeners = [http, dask].into_iter().chain(outside);
         let doors = listeners.map(|listener| tokio::spawn(Arc::clone(&door).accept(listener))).collect();
         let appliance = Self { running, invitation, fleet, doors, _token: token, seat };
@@ -393,10 +391,10 @@ struct Open<'a> {
     lan: Option<&'a Lan>,
 }
 
-fn door(plan: &Plan, running: &Running, open: &Open<'_>) -> Result<Door, Failure> {
+fn door(plan: &Plan, open: &Open<'_>) -> Result<Door, Failure> {
     let rule = PlainRule::LoopbackUsers(plan.allow_users.clone());
     let fleet = open.fleet.clone();
-    let router = routes(running, open);
+    let router = routes(open);
     let http = https::plain(router.clone(), rule.clone());
     let joining = match open.lan {
         Some(lan) => router.merge(http::peers::open_routes(lan.head.clone())),
@@ -422,45 +420,11 @@ fn door(plan: &Plan, running: &Running, open: &Open<'_>) -> Result<Door, Failure
 }
 
 /// Everything that is served over HTTP.
-fn routes(running: &Running, open: &Open<'_>) -> axum::Router {
-    let fleet = open.fleet;
-    let facts = vec![
-        ("appliance".to_owned(), format!("rask {}, process {}", running.version, running.pid)),
-        ("scheduler".to_owned(), running.scheduler.clone().unwrap_or_else(|| "none".to_owned())),
-        ("workers".to_owned(), running.workers.clone()),
-        ("logs".to_owned(), fleet.files(LOCAL).logs.display().to_string()),
-    ];
-    let ask = running.scheduler.is_some().then(|| ask_local(fleet.clone()));
-    let pages = http::router(Pages { ask, facts: Arc::new(facts) });
+fn routes(open: &Open<'_>) -> axum::Router {
+    let pages = shell::pages(open.fleet.clone());
     let mut all = gateway::viewers_only(open.gateway, pages).merge(gateway::router(open.gateway));
     if let Some(lan) = open.lan {
         all = all.merge(gateway::for_admins(open.gateway, http::peers::managed_routes(lan.head.clone())));
     }
     gateway::guarded(open.gateway, all)
-}
-
-/// Questions of pages to the scheduler of `local`, whichever process that is by then.
-fn ask_local(fleet: FleetHandle) -> http::AskCluster {
-    Arc::new(move |what| {
-        let link = fleet.link(LOCAL);
-        let question = match what {
-            Ask::Identity => Question::Identity,
-            Ask::Counts => Question::Counts,
-            Ask::Metrics => Question::Metrics,
-            Ask::Workers => Question::Workers,
-            Ask::Task(_)
-            | Ask::Worker(_)
-            | Ask::Tasks { .. }
-            | Ask::Find { .. }
-            | Ask::Rect(_)
-            | Ask::IdleSince
-            | Ask::AdaptiveTarget => {
-                return Box::pin(async { Err(NoAnswer("only its own pages know that".to_owned())) });
-            }
-        };
-        Box::pin(async move {
-            let link = link.ok_or_else(|| NoAnswer("the cluster local does not run".to_owned()))?;
-            link.ask(question).await.map_err(|why| NoAnswer(why.to_string()))
-        })
-    })
 }

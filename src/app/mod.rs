@@ -26,6 +26,7 @@ mod run;
 mod scheduler;
 mod service;
 mod settings;
+mod shell;
 mod state;
 mod status;
 mod top;

@@ -9,6 +9,7 @@ mod history;
 mod hub;
 mod limit;
 mod more_rows;
+mod overview;
 mod report;
 mod rows;
 mod series;

@@ -460,3 +460,33 @@ def test_pages_are_served_on_a_private_socket(work_dir):
         where = json.loads(answer.split("\r\n\r\n", 1)[1])
         assert (where["kind"], where["name"], where["actions"]) == ("cluster", "named", True)
     assert not path.exists()
+
+
+def test_the_appliance_leads_to_the_pages_of_its_clusters(tmp_path):
+    from test_up import Home
+
+    home = Home(tmp_path)
+    try:
+        up = home.up()
+        host, port = up.http.removeprefix("http://").split(":")
+        front = (host, int(port))
+        assert get_json(front, "/api/where")["kind"] == "appliance"
+        where = get_json(front, "/clusters/local/api/where")
+        assert (where["kind"], where["name"]) == ("cluster", "local")
+        with Client(up.address, set_as_default=False) as client:
+            assert client.submit(inc, 1, key="through-the-door").result() == 2
+            with Viewer(front, {"want": ["overview", "prefixes", "stream"]}, path="/clusters/local/feed") as viewer:
+                viewer.until(lambda v: now_row(v).get("done_total", 0) >= 1 and v.blocks, "the feed through the proxy")
+            assert get_json(front, "/clusters/local/api/find?q=through")["prefixes"]
+        # Dask's own addresses mean the cluster `local`, wherever they are asked for.
+        status, headers, _ = get(front, "/status")
+        assert status == 200 and headers["content-type"].startswith("text/html")
+        assert get_json(front, "/individual-plots.json")["Individual Progress"] == "/individual-progress"
+        assert get_json(front, "/json/counts.json")["workers"] == 2
+        assert get(front, "/clusters/local")[0] == 200
+        assert get(front, "/clusters/nobody/status")[0] == 404
+        top = home.run("top", "--once")
+        assert top.returncode == 0 and "workers 2" in top.stdout, top.stderr
+    finally:
+        for proc in home.procs:
+            proc.stop()
