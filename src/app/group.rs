@@ -19,8 +19,8 @@ const QUEUE: usize = 16;
 pub struct GroupArgs {
     /// `--control-socket`: listen here.
     pub control_socket: PathBuf,
-    /// `--follow`: end when the process that listens here does.
-    pub follow: PathBuf,
+    /// `--follow`: end when the process that listens here does. None: end when told to.
+    pub follow: Option<PathBuf>,
     /// `--log-dir`: a file per worker.
     pub log_dir: PathBuf,
     /// `--log-keep`: older files kept per worker.

@@ -1,5 +1,6 @@
 //! The role `rask join`: this machine becomes an extra host of workers for a head, and stays one.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -7,15 +8,16 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, watch};
 
+use super::scheduler::this_process;
 use super::state::private_folder;
-use super::{Failure, Loaded, Signals, block_on, pyenv, state};
+use super::{Failure, Loaded, Signals, block_on, peerenv, pyenv, state};
+use crate::config::LogFormat;
 use crate::host::{Interpreter, probe};
+use crate::link::{self, Inbound, Link, Question};
 use crate::peer::{
-    CallError, Caps, Ends, Fixed, HeadUrl, JoinError, JoinToken, Joined, Over, TrustError, hostname, stay,
+    CallError, Caps, Ends, Fixed, GroupsConfig, HeadUrl, JoinError, JoinToken, Joined, Over, TrustError, hostname,
+    start_groups, stay,
 };
-
-/// Orders of the head waiting for the owner of the groups.
-const ORDERS: usize = 64;
 
 /// Flags of `rask join`, as given.
 #[derive(Clone, Debug, Default)]
@@ -62,20 +64,31 @@ async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> R
     let mut joined = signals.during(membership(args, folder)).await?;
     let python = signals.during(own_python(args, loaded, state)).await?;
     let caps = Caps { cores: args.cores, memory_bytes: args.memory_bytes };
-    let versions = python.map(|python| (python.version, python.distributed));
+    let versions = python.as_ref().map(|python| (python.version.clone(), python.distributed.clone()));
     let fixed = Fixed::look(&caps, versions).await;
-    let (orders, _inbox) = mpsc::channel(ORDERS);
-    let (_states, shown) = watch::channel(Vec::new());
-    let (_wish, leave) = watch::channel(false);
-    println!("Joined {} as {}. Stop: Ctrl-C", joined.url, joined.name);
-    let ends = Ends { folder, fixed, orders, states: shown, leave };
+    let groups = start_groups(GroupsConfig {
+        folder: folder.join("clusters"),
+        common_args: common_args(state, loaded),
+        log_keep: loaded.config.log.keep,
+        python: python.as_ref().map(|python| python.path.clone()),
+        find_env: peerenv::finder(state, python),
+    });
+    let (wish, leave) = watch::channel(false);
+    let _socket = listen_for_leave(folder, wish)?;
+    println!("Joined {} as {}. Stop: Ctrl-C. Leave for good: rask leave", joined.url, joined.name);
+    let ends = Ends { folder, fixed, orders: groups.orders.clone(), states: groups.states.clone(), leave };
     let over = tokio::select! {
         over = stay(&mut joined, ends) => over,
         signal = signals.next() => {
-            eprintln!("{signal}: stopping; this machine stays a member: rask join brings it back");
+            eprintln!("{signal}: stopping workers; this machine stays a member: rask join brings it back");
+            tokio::select! {
+                () = groups.stop() => {}
+                _ = signals.next() => eprintln!("second signal: stopping at once"),
+            }
             return Ok(());
         }
     };
+    groups.stop().await;
     match over {
         Over::Goodbye(why) => {
             Joined::forget(folder);
@@ -84,6 +97,76 @@ async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> R
         }
         Over::Failed(why) => Err(explain(why)),
     }
+}
+
+/// `rask leave` asks here.
+fn listen_for_leave(folder: &Path, wish: watch::Sender<bool>) -> Result<link::Served, Failure> {
+    let path = folder.join("peer.sock");
+    let (sender, mut inbox) = mpsc::channel(4);
+    let served = link::serve(&path, &this_process(), sender)
+        .map_err(|why| Failure::world(format!("cannot listen on {}: {why}", path.display())))?;
+    tokio::spawn(async move {
+        while let Some(inbound) = inbox.recv().await {
+            // Other questions are dropped unanswered: the asker is told so.
+            if let Inbound::Ask { what: Question::Stop, reply } = inbound {
+                wish.send_replace(true);
+                drop(reply.send("leaving".to_owned()));
+            }
+        }
+        // Never dropped before: that would look like "will never leave", which is true as well.
+        drop(wish);
+    });
+    Ok(served)
+}
+
+fn common_args(state: &Path, loaded: &Loaded) -> Vec<OsString> {
+    let format = match loaded.config.log.format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    let mut args: Vec<OsString> = vec!["--state-dir".into(), state.into(), "--log-format".into(), format.into()];
+    if let Some(file) = &loaded.file {
+        args.extend(["--config".into(), file.clone().into()]);
+    }
+    args
+}
+
+/// `rask leave`: this machine's data moves to other workers, then it is a member no more.
+pub fn leave(state: Option<&Path>, force: bool) -> Result<(), Failure> {
+    let folder = state::state_dir(state)?.join("peer");
+    let Some(joined) = Joined::load(&folder).map_err(explain)? else {
+        println!("This machine has not joined any head.");
+        return Ok(());
+    };
+    if force {
+        Joined::forget(&folder);
+        println!("Forgotten here. The head still lists {}; there: rask peer remove {}", joined.name, joined.name);
+        return Ok(());
+    }
+    block_on(async {
+        let link = Link::new(folder.join("peer.sock"));
+        if link.ask(Question::Stop).await.is_err() {
+            return Err(Failure::world("rask join does not run here, and leaving takes it: data is moved first")
+                .remedy(
+                    "start rask join and leave then, or rask leave --force, and on the head rask peer remove NAME",
+                ));
+        }
+        println!("Moving data to other workers ...");
+        let mut signals = Signals::listen()?;
+        tokio::select! {
+            _ended = link.gone() => {}
+            signal = signals.next() => return Err(Failure::world(format!("{signal}: no longer waiting; it goes on leaving"))),
+        }
+        match Joined::load(&folder) {
+            Ok(None) => {
+                println!("Left {}.", joined.url);
+                Ok(())
+            }
+            Ok(Some(_)) | Err(_) => {
+                Err(Failure::world("rask join ended before this machine had left").remedy("see its output"))
+            }
+        }
+    })
 }
 
 /// As kept, or made now with the token.

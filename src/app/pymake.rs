@@ -40,24 +40,101 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Between looks at whether another rask is done.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// What to make.
+pub(super) struct Recipe {
+    /// Where.
+    folder: PathBuf,
+    /// For `pip install -r`.
+    requirements: String,
+    /// Python 3 of this version, or from the oldest that will do on.
+    minor: Minor,
+    /// Hears what is being done.
+    tell: Option<mpsc::UnboundedSender<String>>,
+}
+
+#[derive(Clone, Copy)]
+enum Minor {
+    From(u32),
+    Exactly(u32),
+}
+
+impl Minor {
+    const fn fits(self, minor: u32) -> bool {
+        match self {
+            Self::From(oldest) => minor >= oldest,
+            Self::Exactly(wanted) => minor == wanted,
+        }
+    }
+
+    fn for_uv(self) -> String {
+        match self {
+            Self::From(oldest) => format!(">=3.{oldest}"),
+            Self::Exactly(wanted) => format!("3.{wanted}"),
+        }
+    }
+
+    fn in_words(self) -> String {
+        match self {
+            Self::From(oldest) => format!("none from 3.{oldest} on"),
+            Self::Exactly(wanted) => format!("no Python 3.{wanted}"),
+        }
+    }
+}
+
+impl Recipe {
+    /// What we make when nothing else was said.
+    fn ours(state: &Path) -> Self {
+        let (requirements, minor) = (REQUIREMENTS.to_owned(), Minor::From(OLDEST_MINOR));
+        Self { folder: folder(state), requirements, minor, tell: None }
+    }
+
+    /// The same as another machine has. `hash`: names it.
+    pub(super) fn like(
+        state: &Path,
+        hash: &str,
+        (requirements, minor): (String, u32),
+        tell: mpsc::UnboundedSender<String>,
+    ) -> Self {
+        let folder = state.join("envs").join(format!("head-{hash}"));
+        Self { folder, requirements, minor: Minor::Exactly(minor), tell: Some(tell) }
+    }
+
+    /// The interpreter, if it was made before.
+    pub(super) fn made(&self) -> Option<PathBuf> {
+        self.folder.join(COMPLETE).exists().then(|| python_in(&self.folder))
+    }
+
+    /// Removes it: it is not what it should be.
+    pub(super) fn discard(&self) {
+        let _may_not_exist = fs::remove_dir_all(&self.folder);
+    }
+}
+
 /// The interpreter of the environment that was made before, if it was.
 pub(super) fn made(state: &Path) -> Option<PathBuf> {
-    let folder = folder(state);
-    folder.join(COMPLETE).exists().then(|| python_in(&folder))
+    Recipe::ours(state).made()
 }
 
 /// Makes the environment, or waits for another rask that does. Dropping the future ends what it started.
 pub(super) async fn make(state: &Path) -> Result<PathBuf, Failure> {
-    let folder = folder(state);
+    make_by(&Recipe::ours(state)).await
+}
+
+/// As [`make`], by another recipe.
+pub(super) async fn make_by(recipe: &Recipe) -> Result<PathBuf, Failure> {
+    let folder = &recipe.folder;
     if let Some(parent) = folder.parent() {
         private_folder(parent)?;
     }
-    let _lock = lock(&folder).await?;
-    if let Some(python) = made(state) {
+    let _lock = lock(folder).await?;
+    if let Some(python) = recipe.made() {
         return Ok(python);
     }
-    let job = Job::start(folder)?;
-    eprintln!("No Python with dask and distributed found: making one in {} (once).", job.folder.display());
+    let job = Job::start(recipe)?;
+    match recipe.tell {
+        None => eprintln!("No Python with dask and distributed found: making one in {} (once).", folder.display()),
+        Some(_) => eprintln!("Making the head's Python environment in {} (once).", folder.display()),
+    }
     let uv = on_path("uv");
     if let Some(uv) = &uv
         && let Err(why) = job.carry_out(job.by_uv(uv)).await
@@ -69,7 +146,7 @@ pub(super) async fn make(state: &Path) -> Result<PathBuf, Failure> {
     if !python_in(&job.folder).exists() {
         job.carry_out(job.by_pip().await?).await.map_err(|why| job.failed("with pip", &why))?;
     }
-    let marked = fs::write(job.folder.join(COMPLETE), REQUIREMENTS);
+    let marked = fs::write(job.folder.join(COMPLETE), &recipe.requirements);
     marked.map_err(|why| job.failed("marking it complete", &why))?;
     Ok(python_in(&job.folder))
 }
@@ -122,6 +199,8 @@ struct Job {
     folder: PathBuf,
     temporary: PathBuf,
     requirements: PathBuf,
+    minor: Minor,
+    tell: Option<mpsc::UnboundedSender<String>>,
 }
 
 struct Step {
@@ -131,11 +210,13 @@ struct Step {
 }
 
 impl Job {
-    fn start(folder: PathBuf) -> Result<Self, Failure> {
-        let job = Self { temporary: folder.with_extension("tmp"), requirements: folder.with_extension("txt"), folder };
+    fn start(recipe: &Recipe) -> Result<Self, Failure> {
+        let folder = recipe.folder.clone();
+        let (temporary, requirements) = (folder.with_extension("tmp"), folder.with_extension("txt"));
+        let job = Self { folder, temporary, requirements, minor: recipe.minor, tell: recipe.tell.clone() };
         // Of one that was killed.
         job.remove();
-        let written = fs::create_dir(&job.temporary).and_then(|()| fs::write(&job.requirements, REQUIREMENTS));
+        let written = fs::create_dir(&job.temporary).and_then(|()| fs::write(&job.requirements, &recipe.requirements));
         written.map_err(|why| job.failed("writing to that folder", &why))?;
         Ok(job)
     }
@@ -168,13 +249,13 @@ impl Job {
     async fn carry_out(&self, steps: [Step; 2]) -> Result<(), String> {
         for step in steps {
             let doing = step.doing;
-            follow(step, &self.temporary).await.map_err(|why| format!("{doing}: {why}"))?;
+            follow(step, &self.temporary, self.tell.as_ref()).await.map_err(|why| format!("{doing}: {why}"))?;
         }
         Ok(())
     }
 
     fn by_uv(&self, uv: &Path) -> [Step; 2] {
-        let wanted = format!(">=3.{OLDEST_MINOR}");
+        let wanted = self.minor.for_uv();
         let place = python_in(&self.folder).to_string_lossy().into_owned();
         [
             Step::new(MAKE, uv, &["venv", "--python", &wanted], &self.folder),
@@ -183,11 +264,9 @@ impl Job {
     }
 
     async fn by_pip(&self) -> Result<[Step; 2], Failure> {
-        let base = base_python().await.ok_or_else(|| {
-            Failure::world(format!(
-                "no Python with dask and distributed, and none from 3.{OLDEST_MINOR} on to make one"
-            ))
-            .remedy("install a newer Python (with venv) or uv, or name a Python with --python")
+        let base = base_python(self.minor).await.ok_or_else(|| {
+            Failure::world(format!("no Python with dask and distributed, and {} to make one", self.minor.in_words()))
+                .remedy("install a newer Python (with venv) or uv, or name a Python with --python")
         })?;
         let pip = ["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r"];
         Ok([
@@ -216,14 +295,14 @@ impl Drop for Job {
 }
 
 /// A probe that fails only for the lack of `distributed` shows a Python that can make environments.
-async fn base_python() -> Option<PathBuf> {
+async fn base_python(wanted: Minor) -> Option<PathBuf> {
     for path in candidates(variable) {
         let minor = match probe(&path).await {
             Ok(found) => found.version.split('.').nth(1).and_then(|minor| minor.parse().ok()),
             Err(ProbeError::NoDistributed { minor, .. }) => Some(minor),
             Err(_) => None,
         };
-        if minor.is_some_and(|minor: u32| minor >= OLDEST_MINOR) {
+        if minor.is_some_and(|minor: u32| wanted.fits(minor)) {
             return Some(path);
         }
     }
@@ -231,7 +310,14 @@ async fn base_python() -> Option<PathBuf> {
 }
 
 /// Runs a step to its end. The error is the best that it said.
-async fn follow(step: Step, temporary: &Path) -> Result<(), String> {
+async fn follow(step: Step, temporary: &Path, tell: Option<&mpsc::UnboundedSender<String>>) -> Result<(), String> {
+    let say = |line: &str| {
+        if let Some(tell) = tell {
+            // Whoever listened may have gone; the work goes on for the next.
+            drop(tell.send(line.trim().chars().take(200).collect()));
+        }
+    };
+    say(step.doing);
     let (lines, mut heard) = mpsc::unbounded_channel();
     let (reports, mut ends) = mpsc::unbounded_channel();
     let mut show = Show::start(step.doing);
@@ -257,7 +343,10 @@ async fn follow(step: Step, temporary: &Path) -> Result<(), String> {
     loop {
         tokio::select! {
             biased;
-            Some(line) = heard.recv() => show.line(&line),
+            Some(line) = heard.recv() => {
+                show.line(&line);
+                say(&line);
+            }
             Some(Report { story, .. }) = ends.recv() => match story {
                 Story::Started { pid } => group.0 = Some(pid),
                 Story::Died { cause, last_lines, .. } => {

@@ -277,6 +277,8 @@ fn control_of(what: Question, reply: oneshot::Sender<String>) -> Option<Control>
         Question::Metrics => Ask::Metrics,
         Question::Workers => Ask::Workers,
         Question::State => return Some(Control::Steer { what: Steer::State, reply }),
+        Question::RetireThese { names } => return Some(Control::Steer { what: Steer::RetireThese { names }, reply }),
+        Question::Lose { names } => return Some(Control::Steer { what: Steer::Lose { names }, reply }),
         Question::Retire { keep } => return Some(Control::Steer { what: Steer::Retire { keep }, reply }),
         Question::Warn { text } => return Some(Control::Steer { what: Steer::Warn { text }, reply }),
         Question::Stop => {

@@ -86,6 +86,12 @@ enum Command {
     Run(Box<up::Run>),
     /// Lend this machine's cores to another's clusters
     Join(Box<join::Join>),
+    /// Take this machine out of the head's clusters; its data moves first
+    Leave {
+        /// Forget the head without asking it: for one that is gone for good
+        #[arg(long)]
+        force: bool,
+    },
     /// List the machines that joined
     Peers {
         /// As JSON
@@ -244,6 +250,7 @@ pub fn main() -> Result<u8, Failure> {
         Command::Run(run) => app::run(&run.args(&common), &prepared(&common)?),
         Command::Peers { json } => app::peers(state, json).map(|()| 0),
         Command::Peer(peer) => peer.run(state).map(|()| 0),
+        Command::Leave { force } => app::leave(state, force).map(|()| 0),
         Command::Join(join) => app::join(&join.args(&common), &prepared(&common)?).map(|()| 0),
         Command::Scheduler(scheduler) => app::scheduler(&scheduler.args(&common)?, &prepared(&common)?).map(|()| 0),
         Command::Worker(worker) => {

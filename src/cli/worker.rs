@@ -123,7 +123,7 @@ pub(super) struct Worker {
     #[arg(long, hide = true, requires = "python")]
     python_checked: bool,
     /// Others decide how many workers there are; listen for them here
-    #[arg(long, hide = true, value_name = "PATH", requires_all = ["follow", "log_dir"])]
+    #[arg(long, hide = true, value_name = "PATH", requires = "log_dir")]
     control_socket: Option<PathBuf>,
     /// End with the process that listens here
     #[arg(long, hide = true, value_name = "PATH")]
@@ -175,7 +175,7 @@ impl Worker {
     fn group(&self) -> Option<GroupArgs> {
         Some(GroupArgs {
             control_socket: self.control_socket.clone()?,
-            follow: self.follow.clone()?,
+            follow: self.follow.clone(),
             log_dir: self.log_dir.clone()?,
             log_keep: self.log_keep,
             cgroup: self.cgroup.clone(),

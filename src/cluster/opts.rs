@@ -255,6 +255,16 @@ pub enum Steer {
         /// Workers that stay.
         keep: u32,
     },
+    /// Retire these workers. Answered with the names that are known.
+    RetireThese {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Forget these workers: their machine is gone. Answered with the names that were known.
+    Lose {
+        /// Their names.
+        names: Vec<String>,
+    },
     /// Publish on the topic `warn`: clients show it to their users.
     Warn {
         /// What.

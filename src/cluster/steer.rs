@@ -16,6 +16,8 @@ pub(super) fn answer(driver: &mut Driver, what: &Steer) -> Answered {
     match what {
         Steer::State => state(driver).to_string(),
         Steer::Retire { keep } => json!(retire_down_to(driver, *keep as usize)).to_string(),
+        Steer::RetireThese { names } => json!(retire_these(driver, names)).to_string(),
+        Steer::Lose { names } => json!(lose(driver, names)).to_string(),
         Steer::Warn { text } => {
             info!("telling clients: {text}");
             driver.log_event(&["warn".into()], &Value::Str(text.as_str().into()));
@@ -48,6 +50,35 @@ fn state(driver: &Driver) -> serde_json::Value {
 
 fn is_leaving(driver: &Driver, worker: WorkerId, status: WorkerStatus) -> bool {
     driver.retiring.contains_key(&worker) || status == WorkerStatus::ClosingGracefully
+}
+
+fn known(driver: &Driver, names: &[String]) -> Vec<(WorkerId, String)> {
+    let all = driver.sched.workers();
+    let all = all.iter().map(|view| (view.id, shown(view.name), view.status));
+    let fits = |(id, name, status): (WorkerId, String, WorkerStatus)| {
+        (names.contains(&name) && !is_leaving(driver, id, status)).then_some((id, name))
+    };
+    all.filter_map(fits).collect()
+}
+
+fn retire_these(driver: &mut Driver, names: &[String]) -> Vec<String> {
+    let (ids, names): (Vec<WorkerId>, Vec<String>) = known(driver, names).into_iter().unzip();
+    if !ids.is_empty() {
+        retire::and_close(driver, ids);
+    }
+    names
+}
+
+/// Their machine is gone without a word, so their connections may look open for minutes. It is not the fault of what
+/// they were running.
+fn lose(driver: &mut Driver, names: &[String]) -> Vec<String> {
+    let all = driver.sched.workers();
+    let lost: Vec<(WorkerId, String)> =
+        all.iter().map(|view| (view.id, shown(view.name))).filter(|(_, name)| names.contains(name)).collect();
+    for (id, _) in &lost {
+        driver.remove_worker(*id, true, true, "its machine is gone");
+    }
+    lost.into_iter().map(|(_, name)| name).collect()
 }
 
 /// Starts to retire what is more than `keep` workers. Names of those that were chosen now.

@@ -28,8 +28,8 @@ pub struct GroupPlan {
     pub memory_bytes: u64,
     /// Where their logs go.
     pub logs: Logbook,
-    /// The scheduler's control socket: when it is gone, so are we.
-    pub follow: PathBuf,
+    /// The scheduler's control socket: when it is gone, so are we. None: it is on another machine.
+    pub follow: Option<PathBuf>,
     /// Where cgroups for workers can be made.
     pub cage: Option<Cage>,
     /// How a worker of this name is run. What it prints is taken care of here.
@@ -73,7 +73,7 @@ pub async fn run(
     let (reports, mut reported) = mpsc::unbounded_channel();
     let (remarks, mut remarked) = mpsc::channel(REMARKS);
     let (stopped, mut have_stopped) = mpsc::unbounded_channel();
-    let scheduler = Link::new(plan.follow.clone());
+    let scheduler = plan.follow.clone().map(Link::new);
     let mut group = Group {
         slots: BTreeMap::new(),
         next: 0,
@@ -87,7 +87,12 @@ pub async fn run(
     };
     group.grow(group.plan.workers);
     let mut signal = std::pin::pin!(signal);
-    let mut gone = std::pin::pin!(scheduler.gone());
+    let mut gone = std::pin::pin!(async {
+        match &scheduler {
+            Some(scheduler) => scheduler.gone().await,
+            None => std::future::pending().await,
+        }
+    });
     loop {
         tokio::select! {
             Some(report) = reported.recv() => {
@@ -136,6 +141,8 @@ impl Group {
             | Question::Workers
             | Question::State
             | Question::Retire { .. }
+            | Question::RetireThese { .. }
+            | Question::Lose { .. }
             | Question::Warn { .. } => return true,
         }
         if let Ok(state) = serde_json::to_string(&self.state()) {
@@ -335,7 +342,7 @@ mod tests {
                 workers: 2,
                 memory_bytes: 0,
                 logs: Logbook::open(&folder.join("logs"), 1).expect("a folder"),
-                follow: folder.join("control.sock"),
+                follow: Some(folder.join("control.sock")),
                 cage: None,
                 spec: Box::new(|name| Spec {
                     name: name.to_owned(),

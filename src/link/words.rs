@@ -36,6 +36,18 @@ pub enum Question {
         /// Workers that stay.
         keep: u32,
     },
+    /// Of a scheduler: retire these workers (data moved first). Answered with the names that it knows, while their data
+    /// still moves.
+    RetireThese {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Of a scheduler: do not wait for these workers any more, their machine is gone. Answered with the names that it
+    /// knew.
+    Lose {
+        /// Their names.
+        names: Vec<String>,
+    },
     /// Of a scheduler: tell its clients, on the topic `warn`.
     Warn {
         /// What.

@@ -1,6 +1,5 @@
 //! The head's side: who joined, who is there, what each should run. One owner task; handles ask it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,13 +11,13 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::attempts::Attempts;
 use super::envlock::EnvLock;
-use super::member::{Effect, Event, LinkId, Member};
+use super::member::{Event, LinkId};
 use super::message::{Facts, GroupState, GroupWant, JoinAnswer, JoinAsk, LOG_LINES_MAX, RenewAsk, ToHead, ToPeer};
+use super::owner::{Owner, PEERS_MAX};
 use super::token::{JoinToken, Pin, hex};
-use crate::base::{Blame, Now};
-use crate::clock::{Clock, random_bytes, unix_ms};
+use crate::base::Blame;
+use crate::clock::{random_bytes, unix_ms};
 use crate::pki::Authority;
 use crate::store::{JoinTokenRecord, PeerRecord, StoreError, StoreHandle, TokenUse};
 
@@ -28,14 +27,10 @@ pub const CERTIFICATE_SECS: u64 = 24 * 3600;
 pub const TOKEN_TTL_MAX_SECS: u64 = 30 * 24 * 3600;
 /// Most machines with one invitation.
 pub const TOKEN_USES_MAX: u32 = 10_000;
-/// Most members: far above a LAN's machines, far below what would hurt.
-const PEERS_MAX: usize = 2_000;
 /// Commands and news waiting for the owner; senders beyond that wait.
 const QUEUE: usize = 256;
 /// Messages waiting for a slow peer. The newest wish says all, so a peer that is this far behind is cut off.
 const TO_PEER_QUEUE: usize = 64;
-/// Between looks at deadlines.
-const TICK: Duration = Duration::from_millis(250);
 /// News that a slow listener may miss; it looks at the whole view then.
 const EVENTS: usize = 256;
 /// Longest wait for the owner, or for a log from a peer.
@@ -53,7 +48,7 @@ pub enum PeerEvent {
         /// Its name.
         peer: String,
     },
-    /// Its workers should be retired with their data; say [`HeadHandle::emptied`] when that is done.
+    /// Its workers should be retired with their data. It is empty when it says so.
     Retire {
         /// Its name.
         peer: String,
@@ -87,6 +82,21 @@ pub struct PeerView {
     pub facts: Facts,
     /// Its groups of workers.
     pub groups: Vec<GroupState>,
+    /// What clusters want there.
+    pub placed: Vec<Placed>,
+}
+
+/// A cluster's share of a machine.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Placed {
+    /// Which cluster.
+    pub cluster: String,
+    /// Workers, at least.
+    pub workers: u32,
+    /// Threads of each.
+    pub nthreads: u32,
+    /// Memory of each, 0 for no limit. Unit: bytes.
+    pub memory_bytes: u64,
 }
 
 /// Why a machine may not join, or a request about one cannot be met.
@@ -162,11 +172,11 @@ impl fmt::Debug for HeadHandle {
 }
 
 /// What signing and keeping take; nothing here changes.
-struct Office {
-    authority: Arc<Authority>,
-    pin: Pin,
-    store: StoreHandle,
-    settings: HeadSettings,
+pub(super) struct Office {
+    pub authority: Arc<Authority>,
+    pub pin: Pin,
+    pub store: StoreHandle,
+    pub settings: HeadSettings,
 }
 
 /// What a head is told at its start.
@@ -178,7 +188,7 @@ pub struct HeadSettings {
     pub certificate_secs: u64,
 }
 
-enum Command {
+pub(super) enum Command {
     /// May this address try?
     Admit {
         from: IpAddr,
@@ -227,6 +237,7 @@ enum Command {
         want: Option<GroupWant>,
     },
     Lock(EnvLock),
+    Release,
     Logs {
         peer: String,
         cluster: String,
@@ -235,11 +246,11 @@ enum Command {
     },
 }
 
-struct OpenLink {
-    link: LinkId,
-    address: IpAddr,
-    head_address: IpAddr,
-    to: mpsc::Sender<ToPeer>,
+pub(super) struct OpenLink {
+    pub link: LinkId,
+    pub address: IpAddr,
+    pub head_address: IpAddr,
+    pub to: mpsc::Sender<ToPeer>,
 }
 
 /// The head's end of an open link. Dropping it says that the link is gone.
@@ -282,22 +293,7 @@ impl HeadHandle {
         let (shown, view) = watch::channel(Arc::default());
         let events = broadcast::Sender::new(EVENTS);
         let office = Arc::new(Office { authority, pin, store, settings });
-        let mut owner = Owner {
-            clock: Clock::start(),
-            peers: BTreeMap::new(),
-            attempts: Attempts::default(),
-            locks: BTreeMap::new(),
-            calls: BTreeMap::new(),
-            next_call: 0,
-            shown,
-            events: events.clone(),
-            office: Arc::clone(&office),
-        };
-        for record in known {
-            let member = Member::remembered(owner.clock.now(), record.drained);
-            owner.peers.insert(record.id.clone(), Peer::new(record, member));
-        }
-        owner.show();
+        let owner = Owner::new(known, shown, events.clone(), Arc::clone(&office));
         tokio::spawn(owner.run(commands));
         Ok(Self { inbox, view, events, links: Arc::default(), office })
     }
@@ -451,11 +447,6 @@ impl HeadHandle {
         self.change(name, Event::Resume).await
     }
 
-    /// Its workers are retired.
-    pub async fn emptied(&self, name: &str) -> Result<(), HeadError> {
-        self.change(name, Event::Empty).await
-    }
-
     async fn change(&self, name: &str, event: Event) -> Result<(), HeadError> {
         let name = name.to_owned();
         self.ask(|reply| Command::Change { name, event, reply }).await?
@@ -471,6 +462,12 @@ impl HeadHandle {
     pub async fn want(&self, peer: &str, cluster: &str, want: Option<GroupWant>) {
         let command = Command::Want { peer: peer.to_owned(), cluster: cluster.to_owned(), want };
         let _ending = self.inbox.send(command).await;
+    }
+
+    /// All clusters that ran before this process have said what they want: from now on the machines are told. Before
+    /// that they go on as they are.
+    pub async fn release(&self) {
+        let _ending = self.inbox.send(Command::Release).await;
     }
 
     /// An environment that groups may name from now on.
@@ -506,310 +503,6 @@ fn clean_name(asked: &str) -> String {
     let clean: String = asked.chars().take(NAME_MAX).map(|c| if allowed(c) { c } else { '-' }).collect();
     let clean = clean.trim_matches(['-', '.']);
     if clean.is_empty() { "peer".to_owned() } else { clean.to_owned() }
-}
-
-struct Peer {
-    record: PeerRecord,
-    member: Member,
-    facts: Facts,
-    groups: Vec<GroupState>,
-    skew_ms: i64,
-    address: Option<IpAddr>,
-    head_address: Option<IpAddr>,
-    to: Option<mpsc::Sender<ToPeer>>,
-    wants: BTreeMap<String, GroupWant>,
-    /// Hashes of the locks that went over the present link.
-    told: Vec<String>,
-}
-
-impl Peer {
-    fn new(record: PeerRecord, member: Member) -> Self {
-        Self {
-            record,
-            member,
-            facts: Facts::default(),
-            groups: Vec::new(),
-            skew_ms: 0,
-            address: None,
-            head_address: None,
-            to: None,
-            wants: BTreeMap::new(),
-            told: Vec::new(),
-        }
-    }
-
-    /// A peer that does not keep up is cut off: it comes back and hears all anew.
-    fn send(&mut self, message: ToPeer) {
-        if self.to.as_ref().is_some_and(|to| to.try_send(message).is_err()) {
-            self.to = None;
-        }
-    }
-
-    fn view(&self, now: Now) -> PeerView {
-        PeerView {
-            name: self.record.name.clone(),
-            id: self.record.id.clone(),
-            state: self.member.word(),
-            usable: self.member.is_usable(),
-            keeps_workers: self.member.keeps_workers(),
-            address: self.address,
-            head_address: self.head_address,
-            silent_ms: self.member.last_beat().map(|beat| now.0.saturating_sub(beat.0) / 1000),
-            clock_skew_ms: self.skew_ms,
-            joined_ms: self.record.joined_ms,
-            facts: self.facts.clone(),
-            groups: self.groups.clone(),
-        }
-    }
-}
-
-struct Owner {
-    clock: Clock,
-    peers: BTreeMap<String, Peer>,
-    attempts: Attempts,
-    locks: BTreeMap<String, EnvLock>,
-    calls: BTreeMap<u64, oneshot::Sender<Vec<String>>>,
-    next_call: u64,
-    shown: watch::Sender<Arc<Vec<PeerView>>>,
-    events: broadcast::Sender<PeerEvent>,
-    office: Arc<Office>,
-}
-
-impl Owner {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                command = commands.recv() => match command {
-                    Some(command) => self.on_command(command),
-                    None => return,
-                },
-                _ = tick.tick() => {
-                    self.calls.retain(|_, reply| !reply.is_closed());
-                    let ids: Vec<String> = self.peers.keys().cloned().collect();
-                    ids.iter().for_each(|id| self.step(id, Event::Tick));
-                }
-            }
-            self.show();
-        }
-    }
-
-    /// Those who look see one state, as of the last thing that happened.
-    fn show(&self) {
-        let now = self.clock.now();
-        let mut all: Vec<PeerView> = self.peers.values().map(|peer| peer.view(now)).collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        self.shown.send_replace(Arc::new(all));
-    }
-
-    fn on_command(&mut self, command: Command) {
-        // An asker that went away is told nothing.
-        match command {
-            Command::Admit { from, reply } => drop(reply.send(self.attempts.admit(from, self.clock.now()))),
-            Command::Failed { from } => self.attempts.failed(from, self.clock.now()),
-            Command::Join { record, reply } => drop(reply.send(self.on_join(record))),
-            Command::SecretHash { id, reply } => {
-                let known = self.peers.get(&id);
-                drop(reply.send(known.map(|peer| (peer.record.name.clone(), peer.record.secret_hash.clone()))));
-            }
-            Command::Linked { id, link, reply } => drop(reply.send(self.on_linked(&id, link))),
-            Command::Said { id, link, message } => self.on_said(&id, link, message),
-            Command::Unlinked { id, link } => self.step(&id, Event::Unlinked(link)),
-            Command::Change { name, event, reply } => drop(reply.send(self.on_change(&name, event))),
-            Command::Remove { name, reply } => drop(reply.send(self.on_remove(&name))),
-            Command::Want { peer, cluster, want } => self.on_want(&peer, cluster, want),
-            Command::Lock(lock) => drop(self.locks.insert(lock.hash(), lock)),
-            Command::Logs { peer, cluster, tail, reply } => self.on_logs(&peer, cluster, tail, reply),
-        }
-    }
-
-    fn id_of(&self, name: &str) -> Result<String, HeadError> {
-        let found = self.peers.values().find(|peer| peer.record.name == name || peer.record.id == name);
-        found.map(|peer| peer.record.id.clone()).ok_or_else(|| HeadError::Unknown(name.to_owned()))
-    }
-
-    fn on_join(&mut self, mut record: PeerRecord) -> Result<PeerRecord, HeadError> {
-        if self.peers.len() >= PEERS_MAX {
-            return Err(HeadError::Full);
-        }
-        let taken = |name: &str| self.peers.values().any(|peer| peer.record.name == name);
-        let wanted = record.name.clone();
-        let mut number = 2u32;
-        while taken(&record.name) {
-            record.name = format!("{wanted}-{number}");
-            number = number.saturating_add(1);
-        }
-        let member = Member::joining(self.clock.now());
-        self.peers.insert(record.id.clone(), Peer::new(record.clone(), member));
-        Ok(record)
-    }
-
-    fn on_linked(&mut self, id: &str, open: OpenLink) -> Option<String> {
-        let peer = self.peers.get_mut(id)?;
-        let name = peer.record.name.clone();
-        tracing::info!(peer = name, address = %open.address, "linked");
-        // Before the step: it may say what is wanted over the new link.
-        (peer.address, peer.head_address) = (Some(open.address), Some(open.head_address));
-        peer.to = Some(open.to);
-        peer.told.clear();
-        peer.send(ToPeer::Welcome { name: name.clone(), now_ms: unix_ms() });
-        self.step(id, Event::Linked(open.link));
-        self.tell(id);
-        Some(name)
-    }
-
-    fn on_said(&mut self, id: &str, link: LinkId, message: ToHead) {
-        let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.member.link() == Some(link)) else { return };
-        match message {
-            ToHead::Beat { facts, groups } => {
-                peer.skew_ms = facts.now_ms.saturating_sub(unix_ms());
-                let news = peer.groups != groups;
-                (peer.facts, peer.groups) = (facts, groups);
-                self.step(id, Event::Beat(link));
-                if news {
-                    self.happened(PeerEvent::Changed);
-                }
-            }
-            ToHead::Sign { csr } => {
-                let signed = self.office.authority.issue_member(&csr, id, self.office.settings.certificate_secs);
-                match signed {
-                    Ok(cert) => peer.send(ToPeer::Certificate { cert }),
-                    Err(why) => {
-                        tracing::warn!(peer = peer.record.name, %why, "its request for a certificate is refused")
-                    }
-                }
-            }
-            ToHead::Lines { call, lines } => {
-                if let Some(reply) = self.calls.remove(&call) {
-                    drop(reply.send(lines));
-                }
-            }
-            ToHead::Leave => self.step(id, Event::Leave),
-        }
-    }
-
-    fn on_change(&mut self, name: &str, event: Event) -> Result<(), HeadError> {
-        let id = self.id_of(name)?;
-        self.step(&id, event);
-        let kept = match event {
-            Event::Drain => Some(true),
-            Event::Resume => Some(false),
-            Event::Linked(_) | Event::Beat(_) | Event::Unlinked(_) | Event::Leave | Event::Empty | Event::Tick => None,
-        };
-        if let (Some(drained), Some(peer)) = (kept, self.peers.get_mut(&id)) {
-            peer.record.drained = drained;
-            self.office.keep(peer.record.clone());
-        }
-        Ok(())
-    }
-
-    fn on_remove(&mut self, name: &str) -> Result<(), HeadError> {
-        let id = self.id_of(name)?;
-        self.forget(&id, "it was removed by the head");
-        Ok(())
-    }
-
-    fn on_want(&mut self, name: &str, cluster: String, want: Option<GroupWant>) {
-        let Ok(id) = self.id_of(name) else { return };
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        let changed = match want {
-            Some(want) => peer.wants.insert(cluster, want.clone()).as_ref() != Some(&want),
-            None => peer.wants.remove(&cluster).is_some(),
-        };
-        if changed {
-            self.tell(&id);
-        }
-    }
-
-    fn on_logs(&mut self, name: &str, cluster: String, tail: usize, reply: oneshot::Sender<Vec<String>>) {
-        let call = self.next_call;
-        self.next_call = self.next_call.wrapping_add(1);
-        // Dropping `reply` answers too: with nothing.
-        let Ok(id) = self.id_of(name) else { return };
-        let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.to.is_some()) else { return };
-        peer.send(ToPeer::Logs { call, cluster, tail });
-        self.calls.insert(call, reply);
-    }
-
-    /// All that is wanted of a machine, with the locks that it has not heard.
-    fn tell(&mut self, id: &str) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let named: Vec<String> = peer.wants.values().filter_map(|want| want.lock.clone()).collect();
-        for hash in named.into_iter().filter(|hash| !peer.told.contains(hash)).collect::<Vec<_>>() {
-            let text = self.locks.get(&hash).and_then(|lock| serde_json::to_string(lock).ok());
-            if let Some(text) = text {
-                peer.send(ToPeer::Lock { text });
-                peer.told.push(hash);
-            }
-        }
-        let groups = peer.wants.values().cloned().collect();
-        peer.send(ToPeer::Want { groups });
-    }
-
-    fn step(&mut self, id: &str, event: Event) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let before = peer.member.word();
-        let effects = peer.member.step(event, self.clock.now());
-        let (after, name) = (peer.member.word(), peer.record.name.clone());
-        if before != after {
-            tracing::info!(peer = name, "{before} -> {after}");
-        }
-        for effect in effects {
-            match effect {
-                // The newer one has taken its place already, unless the machine is gone.
-                Effect::CloseLink(_) => {
-                    if let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.member.link().is_none()) {
-                        peer.to = None;
-                    }
-                }
-                Effect::Place => self.happened(PeerEvent::Changed),
-                Effect::GiveUpWorkers => {
-                    if let Some(peer) = self.peers.get_mut(id) {
-                        peer.groups.clear();
-                    }
-                    self.happened(PeerEvent::Lost { peer: name.clone() });
-                }
-                Effect::Retire => self.happened(PeerEvent::Retire { peer: name.clone() }),
-                Effect::Forget => self.forget(id, "it left"),
-            }
-        }
-    }
-
-    fn forget(&mut self, id: &str, why: &str) {
-        let Some(mut peer) = self.peers.remove(id) else { return };
-        tracing::info!(peer = peer.record.name, "{why}");
-        peer.send(ToPeer::Goodbye { why: why.to_owned() });
-        self.happened(PeerEvent::Lost { peer: peer.record.name });
-        self.happened(PeerEvent::Changed);
-        self.office.drop_record(id.to_owned());
-    }
-
-    fn happened(&self, event: PeerEvent) {
-        // Nobody may listen.
-        let _listeners = self.events.send(event);
-    }
-}
-
-impl Office {
-    /// Membership is in memory; what the store cannot keep now is lost at the next start only, and said.
-    fn keep(self: &Arc<Self>, record: PeerRecord) {
-        let office = Arc::clone(self);
-        tokio::spawn(async move {
-            if let Err(why) = office.store.upsert_peer(record).await {
-                tracing::error!(%why, "a change of a joined machine could not be kept");
-            }
-        });
-    }
-
-    fn drop_record(self: &Arc<Self>, id: String) {
-        let office = Arc::clone(self);
-        tokio::spawn(async move {
-            if let Err(why) = office.store.remove_peer(&id).await {
-                tracing::error!(%why, id, "a removed machine could not be taken off the list of members");
-            }
-        });
-    }
 }
 
 #[cfg(test)]

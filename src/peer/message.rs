@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::link::GroupWorker;
+
 /// Longest message. A lock of a large environment is some 50 KiB, a tail of a log less. Unit: bytes.
 pub const MESSAGE_MAX: usize = 4 << 20;
 
@@ -163,8 +165,11 @@ pub struct GroupWant {
     pub cert: String,
     /// Its key (PEM).
     pub key: String,
-    /// Workers.
+    /// Workers, at least. Looked at when the revision is new: those that end in good order are not replaced.
     pub count: u32,
+    /// Higher when workers should be started.
+    #[serde(default)]
+    pub revision: u64,
     /// Threads of each.
     pub nthreads: u32,
     /// Memory of each, 0 for no limit. Unit: bytes.
@@ -177,6 +182,11 @@ pub struct GroupWant {
     pub env: BTreeMap<String, String>,
     /// Hash of the environment that they need.
     pub lock: Option<String>,
+    /// The machine's address, as the head sees it: where its workers listen.
+    pub host: String,
+    /// Workers that should end at once; named again until they are gone.
+    #[serde(default)]
+    pub stop: Vec<String>,
 }
 
 /// The key stays out of logs.
@@ -198,6 +208,18 @@ pub struct GroupState {
     /// In words: progress, or what went wrong.
     #[serde(default)]
     pub note: String,
+    /// The last revision of what is wanted that was carried out.
+    #[serde(default)]
+    pub revision: Option<u64>,
+    /// Its workers.
+    #[serde(default)]
+    pub workers: Vec<GroupWorker>,
+    /// Ends of workers without being asked, so far.
+    #[serde(default)]
+    pub deaths: u64,
+    /// The last of them, in words.
+    #[serde(default)]
+    pub last_death: Option<String>,
 }
 
 /// What a group is about.

@@ -13,18 +13,21 @@ mod attempts;
 mod call;
 mod envlock;
 mod facts;
+mod groups;
 mod head;
 mod joined;
 mod link;
 pub mod member;
 mod message;
+mod owner;
 mod pinned;
 mod token;
 
 pub use call::{CallError, Caller, HeadUrl};
 pub use envlock::{EnvLock, LockError, in_words};
 pub use facts::{Caps, Fixed, disk_free, hostname};
-pub use head::{CERTIFICATE_SECS, HeadError, HeadHandle, HeadSettings, LinkEnd, PeerEvent, PeerView};
+pub use groups::{FindEnv, GroupsConfig, GroupsHandle, start as start_groups};
+pub use head::{CERTIFICATE_SECS, HeadError, HeadHandle, HeadSettings, LinkEnd, PeerEvent, PeerView, Placed};
 pub use joined::{JoinError, Joined};
 pub use link::{Ends, Order, Over, stay};
 pub use message::{
