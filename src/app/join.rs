@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, watch};
@@ -15,9 +16,12 @@ use crate::config::LogFormat;
 use crate::host::{Interpreter, probe};
 use crate::link::{self, Inbound, Link, Question};
 use crate::peer::{
-    CallError, Caps, Ends, Fixed, GroupsConfig, HeadUrl, JoinError, JoinToken, Joined, Over, TrustError, hostname,
-    start_groups, stay,
+    CallError, Caps, Ends, Fixed, FoundHead, GroupsConfig, HeadUrl, JoinError, JoinToken, Joined, Over, TrustError,
+    find_heads, hostname, start_groups, stay,
 };
+
+/// Answers come within a second; a sleeping radio takes longer.
+const DISCOVERY: Duration = Duration::from_secs(3);
 
 /// Flags of `rask join`, as given.
 #[derive(Clone, Debug, Default)]
@@ -193,8 +197,29 @@ async fn membership(args: &JoinArgs, folder: &Path) -> Result<Joined, Failure> {
         (_, None, Some(_)) => {
             Err(Failure::usage("a token, but no address of the head").remedy("rask join https://head:8787 --token ..."))
         }
+        (None, None, None) if args.url.is_none() => Err(show_heads().await),
         (None, None, None) => Err(Failure::usage("this machine has not joined any head")
             .remedy("paste the line that rask up --lan prints on the head")),
+    }
+}
+
+/// Whoever announces itself. Listening takes a moment; it is only a hint.
+async fn show_heads() -> Failure {
+    eprintln!("This machine has not joined any head. Looking for some on the LAN ...");
+    let found = tokio::task::spawn_blocking(|| find_heads(DISCOVERY)).await;
+    match found {
+        Ok(Ok(heads)) if !heads.is_empty() => {
+            for FoundHead { name, url, fingerprint, version } in &heads {
+                println!("{url}  {name}, rask {version}\n  key {fingerprint}");
+            }
+            Failure::usage("which one, and with which token?")
+                .remedy("make a token on the head (rask token create --join) and paste the line that it prints; it names the same key")
+        }
+        Ok(Ok(_)) => Failure::world("no head announces itself on this LAN")
+            .remedy("start rask up --lan on one, and paste the line that it prints"),
+        Ok(Err(why)) => Failure::world(format!("cannot look for heads: {why}"))
+            .remedy("paste the line that rask up --lan prints on the head"),
+        Err(why) => Failure::world(format!("cannot look for heads: {why}")),
     }
 }
 

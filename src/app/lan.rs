@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Failure;
-use crate::peer::{HeadHandle, HeadSettings, hostname, pin_of_pem};
+use crate::peer::{Announced, HeadHandle, HeadSettings, announce, hostname, pin_of_pem};
 use crate::pki::Authority;
 use crate::store::StoreHandle;
 
@@ -37,6 +37,13 @@ impl Lan {
             .await
             .map_err(|why| Failure::blame(why.blame(), why.to_string()))?;
         Ok(Self { head })
+    }
+
+    /// Tells the LAN where we are. A LAN without multicast is no reason not to serve it.
+    pub(super) fn announce(&self, port: u16) -> Option<Announced> {
+        announce(&addresses(), port, self.head.pin())
+            .inspect_err(|why| tracing::warn!(why, "not announced by mDNS; rask join needs the address then"))
+            .ok()
     }
 
     /// The line to paste on another machine.

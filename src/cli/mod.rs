@@ -92,6 +92,8 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Copy rask to other machines by ssh and let them join
+    Deploy(peers::Deploy),
     /// List the machines that joined
     Peers {
         /// As JSON
@@ -250,6 +252,7 @@ pub fn main() -> Result<u8, Failure> {
         Command::Run(run) => app::run(&run.args(&common), &prepared(&common)?),
         Command::Peers { json } => app::peers(state, json).map(|()| 0),
         Command::Peer(peer) => peer.run(state).map(|()| 0),
+        Command::Deploy(deploy) => app::deploy(&deploy.args(&common)).map(|()| 0),
         Command::Leave { force } => app::leave(state, force).map(|()| 0),
         Command::Join(join) => app::join(&join.args(&common), &prepared(&common)?).map(|()| 0),
         Command::Scheduler(scheduler) => app::scheduler(&scheduler.args(&common)?, &prepared(&common)?).map(|()| 0),

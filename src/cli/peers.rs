@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
-use crate::app::{self, Failure, PeerDo};
+use super::Common;
+use crate::app::{self, DeployArgs, Failure, PeerDo};
 
 /// What to do to a machine that joined.
 #[derive(Debug, Clone, Subcommand)]
@@ -33,5 +34,28 @@ impl Peer {
             Self::Resume { name } => app::peer(state, name, PeerDo::Resume),
             Self::Remove { name } => app::peer(state, name, PeerDo::Remove),
         }
+    }
+}
+
+/// Flags of `rask deploy`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Run it on the head, beside rask up --lan. Each machine gets the program in ~/.local/share/rask/deploy,\nwithout root, and joins in the background."
+)]
+pub(super) struct Deploy {
+    /// Machines, as ssh knows them
+    #[arg(long, value_name = "HOST", required = true, num_args = 1..)]
+    ssh: Vec<String>,
+    /// Let them leave, and take the program away again
+    #[arg(long)]
+    remove: bool,
+    /// Interpreter or environment there, if it is like the head's
+    #[arg(long, value_name = "PATH")]
+    python: Option<String>,
+}
+
+impl Deploy {
+    pub(super) fn args(self, common: &Common) -> DeployArgs {
+        DeployArgs { hosts: self.ssh, remove: self.remove, python: self.python, state_dir: common.state_dir.clone() }
     }
 }

@@ -11,6 +11,7 @@
 
 mod attempts;
 mod call;
+mod discover;
 mod envlock;
 mod facts;
 mod groups;
@@ -24,6 +25,7 @@ mod pinned;
 mod token;
 
 pub use call::{CallError, Caller, HeadUrl};
+pub use discover::{Announced, FoundHead, announce, find as find_heads};
 pub use envlock::{EnvLock, LockError, in_words};
 pub use facts::{Caps, Fixed, disk_free, hostname};
 pub use groups::{FindEnv, GroupsConfig, GroupsHandle, start as start_groups};
