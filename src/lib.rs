@@ -13,6 +13,7 @@
 //! | `config` (pure) | every setting, checked once |
 //! | `clock` | the only reader of time and randomness |
 //! | `pki`, `store` | certificates; what outlives the appliance, in one SQLite file |
+//! | `peer` | other machines: tokens, the link between head and peer, what runs on them |
 //! | `net` | listeners, TLS, connections, outgoing calls |
 //! | `pyhost` | the Python processes beside a scheduler |
 //! | `cluster` | the driver: the only place where the scheduler meets the world |

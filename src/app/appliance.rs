@@ -24,6 +24,7 @@ use crate::gateway::{self, Gateway};
 use crate::host::{Asked, Group, Interpreter, Machine, size_group};
 use crate::http;
 use crate::net::PlainRule;
+use crate::peer::Announced;
 use crate::pki::Authority;
 use crate::store::StoreHandle;
 
@@ -52,6 +53,8 @@ pub struct UpArgs {
     pub no_local_cluster: bool,
     /// `--lan`
     pub lan: bool,
+    /// `--span-peers`
+    pub span_peers: bool,
     /// `--open`
     pub open: bool,
     /// `--background`
@@ -164,6 +167,7 @@ pub(super) struct Appliance {
     pub(super) running: Running,
     /// The line that makes another machine join.
     invitation: Option<String>,
+    _announced: Option<Announced>,
     fleet: FleetHandle,
     doors: Vec<JoinHandle<()>>,
     /// Commands of this user read it; it goes with us.
@@ -209,7 +213,8 @@ impl Appliance {
             true => Some(signals.during(pyenv::choose(plan.python.as_deref(), &plan.state)).await?),
             false => None,
         };
-        let config = clusters::fleet_config(&plan, loaded, python.as_ref(), (http_at, dask_at), outlive);
+        let span = lan.as_ref().and_then(|lan| lan.span(plan.outside, plan.span_peers));
+        let config = clusters::fleet_config(&plan, loaded, python.as_ref(), (http_at, dask_at), span, outlive);
         let fleet = FleetHandle::start(config, store.clone()).await.map_err(|why| clusters::of_store(&why))?;
         let came = match plan.local_cluster {
             true => signals.during(clusters::local(&fleet, &plan, dask_at)).await,
@@ -228,6 +233,10 @@ impl Appliance {
             Some(lan) => Some(lan.invitation().await?),
             None => None,
         };
+        let announced = lan.as_ref().and_then(|lan| lan.announce(http_at.port()));
+        if let Some(lan) = &lan {
+            tokio::spawn(clusters::release_peers(fleet.clone(), lan.head.clone()));
+        }
         let parts = front::Parts {
             config: &loaded.config,
             state: &plan.state,
@@ -242,7 +251,7 @@ impl Appliance {
         let door = Arc::new(door(&plan, &open)?);
         let listeners = [http, dask].into_iter().chain(outside);
         let doors = listeners.map(|listener| tokio::spawn(Arc::clone(&door).accept(listener))).collect();
-        let appliance = Self { running, invitation, fleet, doors, _token: token, seat };
+        let appliance = Self { running, invitation, _announced: announced, fleet, doors, _token: token, seat };
         let came = match came {
             Ok(()) => clusters::first_worker(&appliance.fleet, signals).await,
             Err(why) => Err(why),
@@ -273,6 +282,8 @@ pub(super) struct Plan {
     pub(super) python: Option<String>,
     local_cluster: bool,
     lan: bool,
+    /// The cluster `local` spans machines too.
+    span_peers: bool,
     /// Beyond loopback. None: on every address.
     outside: Option<IpAddr>,
     pub(super) group: Group,
@@ -315,6 +326,7 @@ impl Plan {
             python: args.python.clone().or_else(|| Some(config.up.python.clone())),
             local_cluster: config.up.local_cluster && !args.no_local_cluster,
             lan,
+            span_peers: args.span_peers || config.peers.span,
             outside,
             group: size_group(Machine::look(), asked).map_err(|why| Failure::blame(why.blame(), why.to_string()))?,
             allow_users: config.security.allow_users.clone(),

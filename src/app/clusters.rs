@@ -11,9 +11,10 @@ use super::{Failure, Loaded, Signals, pyenv};
 use crate::config::LogFormat;
 use crate::fleet::{
     self, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FindPython, FleetConfig, FleetHandle, LOCAL,
-    NewCluster,
+    NewCluster, Span,
 };
 use crate::host::Interpreter;
+use crate::peer::HeadHandle;
 use crate::store::{StoreError, StoreHandle};
 use crate::supervise::ParentDeath;
 
@@ -30,6 +31,7 @@ pub(super) fn fleet_config(
     loaded: &Loaded,
     python: Option<&Interpreter>,
     (http_at, dask_at): (SocketAddr, SocketAddr),
+    span: Option<Span>,
     outlive: bool,
 ) -> FleetConfig {
     FleetConfig {
@@ -43,6 +45,7 @@ pub(super) fn fleet_config(
         find_python: find_python(plan, python),
         adaptive_period: ADAPTIVE_PERIOD,
         parent_death: if outlive { ParentDeath::Nothing } else { ParentDeath::Term },
+        span,
         cgroup: fleet::delegated(),
     }
 }
@@ -140,4 +143,12 @@ fn failed(view: &ClusterView, fleet: &FleetHandle) -> Failure {
 
 fn see_logs(fleet: &FleetHandle) -> String {
     format!("see the logs in {}", fleet.files(LOCAL).logs.display())
+}
+
+/// Machines that joined may hear what is wanted of them as soon as all clusters that were found have said it.
+pub(super) async fn release_peers(fleet: FleetHandle, head: HeadHandle) {
+    for view in fleet.list().iter().filter(|view| !view.status.is_final()) {
+        drop(fleet.wait_not_pending(view.name.as_str(), START_PATIENCE).await);
+    }
+    head.release().await;
 }

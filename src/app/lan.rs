@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Failure;
+use crate::fleet::Span;
 use crate::peer::{Announced, HeadHandle, HeadSettings, announce, hostname, pin_of_pem};
 use crate::pki::Authority;
 use crate::store::StoreHandle;
@@ -44,6 +45,12 @@ impl Lan {
         announce(&addresses(), port, self.head.pin())
             .inspect_err(|why| tracing::warn!(why, "not announced by mDNS; rask join needs the address then"))
             .ok()
+    }
+
+    /// What lets clusters span machines. `outside`: the address that a person chose.
+    pub(super) fn span(&self, outside: Option<IpAddr>, local: bool) -> Option<Span> {
+        let host = outside.or_else(|| addresses().first().copied())?;
+        Some(Span { head: self.head.clone(), host, local })
     }
 
     /// The line to paste on another machine.

@@ -22,6 +22,9 @@ pub(super) struct Up {
     /// Let other machines join and connect, with TLS
     #[arg(long)]
     lan: bool,
+    /// With --lan: the cluster `local` uses the cores of machines that join
+    #[arg(long, requires = "lan")]
+    span_peers: bool,
     /// Open the status page in a browser
     #[arg(long)]
     open: bool,
@@ -85,6 +88,7 @@ impl Up {
         UpArgs {
             open: self.open,
             lan: self.lan,
+            span_peers: self.span_peers,
             no_local_cluster: self.no_local_cluster,
             background: self.background,
             detached: self.detached,
@@ -114,6 +118,7 @@ impl Shared {
             memory_limit: self.memory_limit,
             no_local_cluster: false,
             lan: false,
+            span_peers: false,
             open: false,
             background: false,
             detached: false,

@@ -36,11 +36,13 @@ pub struct Config {
 pub struct Peers {
     /// Life of their certificates; renewed at two thirds of it.
     pub certificate_life: Secs,
+    /// The cluster `local` uses their cores too.
+    pub span: bool,
 }
 
 impl Default for Peers {
     fn default() -> Self {
-        Self { certificate_life: Secs(86_400.0) }
+        Self { certificate_life: Secs(86_400.0), span: false }
     }
 }
 

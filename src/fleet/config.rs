@@ -14,7 +14,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 
+use super::away::Span;
 use crate::host::Interpreter;
+use crate::peer::{EnvLock, LockError};
 use crate::pki::Pair;
 use crate::supervise::ParentDeath;
 
@@ -44,6 +46,8 @@ pub struct FleetConfig {
     pub adaptive_period: Duration,
     /// Whether clusters outlive this process. `Nothing`: they do.
     pub parent_death: ParentDeath,
+    /// Other machines. None: clusters stay on this one.
+    pub span: Option<Span>,
     /// A control group in which groups for workers may be made.
     pub cgroup: Option<PathBuf>,
 }
@@ -144,11 +148,23 @@ fn write_secret(path: &Path, text: &str) -> io::Result<()> {
 pub(super) struct Pythons {
     find: FindPython,
     known: Mutex<BTreeMap<Option<PathBuf>, Interpreter>>,
+    locks: Mutex<BTreeMap<PathBuf, EnvLock>>,
 }
 
 impl Pythons {
     pub(super) fn new(find: FindPython) -> Self {
-        Self { find, known: Mutex::default() }
+        Self { find, known: Mutex::default(), locks: Mutex::default() }
+    }
+
+    /// What an interpreter's environment consists of, as of the first time that it was asked for.
+    pub(super) async fn lock(&self, python: &Path) -> Result<EnvLock, LockError> {
+        let mut locks = self.locks.lock().await;
+        if let Some(lock) = locks.get(python) {
+            return Ok(lock.clone());
+        }
+        let lock = EnvLock::of(python).await?;
+        locks.insert(python.to_path_buf(), lock.clone());
+        Ok(lock)
     }
 
     /// The interpreter that `asked` means. One that is gone from its place is looked for anew.

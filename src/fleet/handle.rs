@@ -46,6 +46,8 @@ pub(super) struct Entry {
     /// `None`: it ended under an appliance before this one.
     pub inbox: Option<mpsc::Sender<Command>>,
     pub link: Link,
+    /// Its workers on this machine.
+    pub here: u32,
 }
 
 /// What all owners share.
@@ -121,7 +123,7 @@ impl FleetHandle {
         let link = self.link_to(&name);
         self.shared.directory.send_modify(|directory| {
             // The latest of a name comes first.
-            directory.entry(name.to_string()).or_insert(Entry { view: Arc::new(view), inbox: None, link });
+            directory.entry(name.to_string()).or_insert(Entry { view: Arc::new(view), inbox: None, link, here: 0 });
         });
     }
 
@@ -146,7 +148,7 @@ impl FleetHandle {
                 return false;
             }
             directory.retain(|_, entry| entry.view.stop_ms.is_none_or(|at| at >= old_ms));
-            directory.insert(name.clone(), Entry { view: Arc::new(view), inbox: Some(sender), link });
+            directory.insert(name.clone(), Entry { view: Arc::new(view), inbox: Some(sender), link, here: 0 });
             true
         });
         entered.then_some(inbox)
@@ -178,7 +180,10 @@ impl FleetHandle {
         // Before anything is started: a person who mistyped a path should hear of it now.
         self.python(settings.python.clone()).await?;
         let pair = cluster_pair(name.as_str()).map_err(|why| FleetError::Files(why.to_string()))?;
-        let body = Body { options, settings, target: workers, plain_address, ..Body::default() };
+        let span = self.shared.config.span.as_ref();
+        let spans = span.is_some_and(|span| plain_address.is_none() || span.local);
+        let grows_from = (spans && plain_address.is_some()).then_some(workers);
+        let body = Body { options, settings, target: workers, plain_address, spans, grows_from, ..Body::default() };
         let mut view = view_of(&name, &user, self.shared.now_ms(), &body);
         view.tls = Some(Arc::new(pair));
         let Some(inbox) = self.enter(view.clone()) else { return Err(FleetError::NameTaken(name.to_string())) };

@@ -28,14 +28,11 @@ impl Launch<'_> {
     pub(super) fn scheduler(&self) -> Spec {
         let mut args = self.begin("scheduler");
         let mut flag = |name: &str, value: OsString| args.extend([name.into(), value]);
-        flag("--host", self.config.host.to_string().into());
+        flag("--host", self.host());
         flag("--port", "0".into());
-        match &self.body.plain_address {
-            Some(address) => {
-                flag("--protocol", "tcp".into());
-                flag("--contact-address", address.into());
-            }
-            None => flag("--protocol", "tls".into()),
+        flag("--protocol", if self.is_encrypted() { "tls" } else { "tcp" }.into());
+        if let Some(address) = &self.body.plain_address {
+            flag("--contact-address", address.into());
         }
         flag("--control-socket", self.folder.control().into());
         flag("--http-socket", self.folder.http().into());
@@ -56,7 +53,7 @@ impl Launch<'_> {
         flag("--nthreads", settings.nthreads.max(1).to_string().into());
         flag("--memory-limit", format!("{} B", settings.worker_memory_bytes).into());
         flag("--name", self.name.into());
-        flag("--host", self.config.host.to_string().into());
+        flag("--host", self.host());
         flag("--python", self.python.into());
         flag("--local-directory", self.folder.spill().into());
         flag("--control-socket", self.folder.workers().into());
@@ -69,7 +66,7 @@ impl Launch<'_> {
             flag("--cgroup", cgroup.into());
             flag("--worker-cores", settings.worker_cores.to_string().into());
         }
-        if self.body.plain_address.is_none() {
+        if self.is_encrypted() {
             flag("--protocol", "tls".into());
             self.credentials(&mut args);
         }
@@ -78,12 +75,22 @@ impl Launch<'_> {
             args.push("--no-nanny".into());
         }
         let mut spec = self.spec("workers", args, GROUP_GRACE);
-        if self.body.plain_address.is_none() {
+        if self.is_encrypted() {
             // What tasks open by themselves is encrypted too.
             let require = "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION";
             spec.env.push((require.into(), Some("True".into())));
         }
         spec
+    }
+
+    /// Where its processes listen: a cluster that spans machines is never plain, and never on loopback alone.
+    fn host(&self) -> OsString {
+        let span = self.config.span.as_ref().filter(|_| self.body.spans);
+        span.map_or(self.config.host, |span| span.host).to_string().into()
+    }
+
+    const fn is_encrypted(&self) -> bool {
+        self.body.plain_address.is_none() || self.body.spans
     }
 
     fn begin(&self, role: &str) -> Vec<OsString> {

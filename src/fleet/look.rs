@@ -64,5 +64,6 @@ pub(super) fn seen(state: &SchedulerState, members: Option<&[GroupWorker]>, now_
         load: state.adaptive_target,
         connected: connected.collect(),
         group: members,
+        ..Seen::default()
     }
 }

@@ -4,6 +4,7 @@
 //! cluster has an owner, a task of its own, which talks to its two processes over their control sockets. What is needed
 //! to find them again is in the store before they start.
 
+mod away;
 mod cage;
 mod config;
 mod group;
@@ -14,8 +15,10 @@ mod look;
 mod owner;
 mod plan;
 mod record;
+mod spread;
 mod types;
 
+pub use away::Span;
 pub use cage::{Cage, delegated};
 pub use config::{FindPython, FleetConfig, Folder};
 pub use group::{GroupPlan, run as run_group};

@@ -8,14 +8,18 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::away::{Away, Terms};
 use super::handle::{Command, Entry, Shared};
 use super::launch::{GROUP_GRACE, Launch, SCHEDULER_GRACE};
 use super::look::{Look, ask, look};
-use super::plan::{Lifetimes, Plan, Seen, Step};
+use super::plan::{Connected, Lifetimes, Plan, Seen, Step};
 use super::record::Body;
+use super::spread::{self, Room};
 use super::types::{ClusterStatus, ClusterView, FleetError, FleetEvent};
 use super::{config::Folder, logs};
+use crate::host::Machine;
 use crate::link::{GroupState, Link, Question, SchedulerState};
+use crate::peer::{EnvLock, PeerEvent, free_memory};
 use crate::store::{ClusterRecord, StoreError};
 use crate::supervise::policy::{End as HowEnded, Next, Policy, Restart};
 use crate::supervise::{Cause, Process, boot_id, last_lines};
@@ -83,6 +87,12 @@ pub(super) struct Owner {
     next_rotate_secs: f64,
     hurry: bool,
     settled: bool,
+    /// Other machines, if the cluster may have workers there.
+    away: Option<Away>,
+    /// What its Python consists of, for them.
+    lock: Option<EnvLock>,
+    /// Workers at the scheduler, as of the last look.
+    connected: Vec<Connected>,
 }
 
 impl Owner {
@@ -108,6 +118,9 @@ impl Owner {
             next_rotate_secs: 0.0,
             hurry: true,
             settled: false,
+            away: None,
+            lock: None,
+            connected: Vec::new(),
             shared,
             view,
             body,
@@ -218,9 +231,30 @@ impl Owner {
             Origin::Found => self.adopt().await?,
         }
         self.wait_ready().await?;
+        if from == Origin::Found {
+            // Before it counts as running: machines that are at work for it must not hear that nothing is wanted.
+            self.reach_out().await;
+        }
         self.set_status(ClusterStatus::Running);
         self.keep().await;
+        if from == Origin::New {
+            self.reach_out().await;
+        }
         Ok(())
+    }
+
+    /// Other machines may take part from now on.
+    async fn reach_out(&mut self) {
+        let Some(span) = self.shared.config.span.clone().filter(|_| self.body.spans) else { return };
+        match self.shared.pythons.lock(&self.python).await {
+            Ok(lock) => self.lock = Some(lock),
+            Err(why) => tracing::warn!(cluster = %self.view.name, %why, "other machines use whatever Python they have"),
+        }
+        let mut away = Away::new(span.head, self.view.name.as_str());
+        if let Some(pair) = &self.view.tls {
+            away.restore(&self.body.away, pair, self.lock.as_ref()).await;
+        }
+        self.away = Some(away);
     }
 
     async fn launch_scheduler(&mut self) -> Result<(), End> {
@@ -361,6 +395,7 @@ impl Owner {
                 biased;
                 cause = ended(&mut self.scheduler) => return self.on_scheduler_end(cause),
                 cause = ended(&mut self.group) => self.on_group_end(cause),
+                event = happened(&mut self.away) => self.on_peer(&event).await,
                 Some(command) = self.inbox.recv() => if let Some(end) = self.on_command(command) {
                     return end;
                 } else {
@@ -373,14 +408,28 @@ impl Owner {
         }
     }
 
+    async fn on_peer(&mut self, event: &PeerEvent) {
+        if let (PeerEvent::Lost { peer }, Some(away)) = (event, &self.away) {
+            let names = away.of_peer(peer, &self.connected);
+            if !names.is_empty()
+                && let Some(names) = ask::<Vec<String>>(&self.link, Question::Lose { names }).await
+            {
+                tracing::warn!(cluster = %self.view.name, peer, "lost with their machine: {}", names.join(", "));
+            }
+        }
+        self.hurry = true;
+    }
+
     /// `Some`: the cluster was told to end.
     fn on_command(&mut self, command: Command) -> Option<End> {
         let heard = match command {
             Command::Scale { workers, heard } => {
+                self.body.grows_from = None;
                 self.plan.scale(workers.min(self.most()));
                 heard
             }
             Command::Adapt { mut wish, heard } => {
+                self.body.grows_from = None;
                 if let Some(most) = self.body.settings.max_workers {
                     wish.minimum = wish.minimum.map(|minimum| minimum.min(most));
                     wish.maximum = Some(wish.maximum.map_or(most, |maximum| maximum.min(most)));
@@ -429,7 +478,8 @@ impl Owner {
         let state = looked.scheduler.as_ref()?;
         let members = self.group.is_some().then_some(self.told.workers.as_slice());
         let age_secs = self.shared.now_ms().saturating_sub(self.view.start_ms) as f64 / 1e3;
-        let seen = super::look::seen(state, members, self.shared.now_secs(), age_secs);
+        let mut seen = super::look::seen(state, members, self.shared.now_secs(), age_secs);
+        self.see_others(&mut seen);
         let check = Instant::now() >= self.next_check;
         if check {
             // Looks come a little late each time; checks should not come ever later.
@@ -446,7 +496,69 @@ impl Owner {
                 return Some(end);
             }
         }
+        self.follow_others(&seen).await;
         None
+    }
+
+    /// What other machines have and could take.
+    fn see_others(&mut self, seen: &mut Seen) {
+        self.connected.clone_from(&seen.connected);
+        let Some(away) = &self.away else { return };
+        seen.away = away.hosts(&seen.connected, &self.body.settings);
+        seen.more_here = self.more_here();
+        if let Some(here) = self.body.grows_from {
+            let all = spread::all(here, &seen.away);
+            if all != self.plan.target() {
+                self.plan.scale(all);
+            }
+            // This machine has its share; what others add is for them.
+            let staying = seen.group.iter().flatten().filter(|member| !member.stopping).count();
+            seen.more_here = here.saturating_sub(u32::try_from(staying).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// How many more workers of this cluster fit on this machine, beside those of all clusters.
+    fn more_here(&self) -> u32 {
+        let machine = Machine::look();
+        let mut room = Room {
+            cores: f64::from(machine.cores),
+            memory_bytes: machine.memory_bytes,
+            memory_free_bytes: free_memory().unwrap_or(machine.memory_bytes),
+            ..Room::default()
+        };
+        for entry in self.shared.directory.borrow().values() {
+            let settings = &entry.view.settings;
+            room.cores_taken += f64::from(entry.here) * f64::from(settings.nthreads.max(1));
+            let memory = u64::from(entry.here).saturating_mul(settings.worker_memory_bytes);
+            room.memory_taken_bytes = room.memory_taken_bytes.saturating_add(memory);
+        }
+        let settings = &self.body.settings;
+        room.more(f64::from(settings.nthreads.max(1)), settings.worker_memory_bytes)
+    }
+
+    async fn follow_others(&mut self, seen: &Seen) {
+        let Some(away) = &mut self.away else { return };
+        away.follow(&seen.away).await;
+        let kept = away.kept();
+        if kept != self.body.away {
+            self.body.away = kept;
+            self.keep().await;
+        }
+    }
+
+    async fn grow_at(&mut self, host: &str, workers: u32) {
+        let (Some(away), Some(scheduler), Some(pair)) = (&mut self.away, &self.view.scheduler_address, &self.view.tls)
+        else {
+            return;
+        };
+        let terms = Terms {
+            cluster: self.view.name.as_str(),
+            scheduler,
+            pair,
+            settings: &self.body.settings,
+            lock: self.lock.as_ref(),
+        };
+        away.grow(host, workers, terms).await;
     }
 
     fn note_workers(&mut self, seen: &Seen) {
@@ -491,6 +603,18 @@ impl Owner {
                 }
             }
             Step::Stop(names) => drop(ask::<GroupState>(&self.group_link, Question::StopWorkers { names }).await),
+            Step::GrowAt { host, workers } => self.grow_at(&host, workers).await,
+            Step::StopAt { host, names } if host.is_empty() => {
+                drop(ask::<GroupState>(&self.group_link, Question::StopWorkers { names }).await);
+            }
+            Step::StopAt { host, names } => {
+                if let Some(away) = &mut self.away {
+                    away.stop(&host, names).await;
+                }
+            }
+            Step::RetireThese(names) => {
+                drop(ask::<Vec<String>>(&self.link, Question::RetireThese { names }).await);
+            }
             Step::Retire { keep } => {
                 if let Some(names) = ask::<Vec<String>>(&self.link, Question::Retire { keep }).await
                     && !names.is_empty()
@@ -589,6 +713,10 @@ impl Owner {
         if status == ClusterStatus::Failed {
             tracing::error!(cluster = %self.view.name, "the cluster failed: {why}\n    {}", lines.join("\n    "));
         }
+        if let Some(mut away) = self.away.take() {
+            away.end().await;
+        }
+        self.body.away.clear();
         // Workers first: they need not notice that their scheduler goes.
         if let Some(mut group) = self.group.take() {
             group.stop(GROUP_GRACE).await;
@@ -633,9 +761,10 @@ impl Owner {
             self.view.tls = None;
         }
         let view = Arc::new(self.view.clone());
+        let here = u32::try_from(self.told.workers.len()).unwrap_or(u32::MAX);
         self.shared.directory.send_modify(|directory| {
             if let Some(entry) = directory.get_mut(view.name.as_str()) {
-                *entry = Entry { view, ..entry.clone() };
+                *entry = Entry { view, here, ..entry.clone() };
             }
         });
     }
@@ -668,6 +797,14 @@ impl Owner {
 /// Whoever asked may have given up.
 fn acknowledge(heard: oneshot::Sender<Result<(), FleetError>>) {
     drop(heard.send(Ok(())));
+}
+
+/// The next that happens to another machine, if any may have a part.
+async fn happened(away: &mut Option<Away>) -> PeerEvent {
+    match away {
+        Some(away) => away.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The end of a process, if there is one.

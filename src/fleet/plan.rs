@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use super::spread::{self, Host};
 use super::types::{Adapt, Bounds};
 
 /// So many checks in a row must want fewer workers before there are fewer.
@@ -33,6 +34,24 @@ pub struct Seen {
     pub connected: Vec<Connected>,
     /// Workers of the group; `None`: it does not run, or did not answer.
     pub group: Option<Vec<Member>>,
+    /// Other machines, if the cluster may have workers there.
+    pub away: Vec<Host>,
+    /// Workers that still fit on this machine, beside others.
+    pub more_here: u32,
+}
+
+impl Seen {
+    /// This machine first, then the others.
+    fn hosts(&self) -> Vec<Host> {
+        let members = self.group.clone().unwrap_or_default();
+        let here = Host { name: String::new(), usable: true, counts: true, more: self.more_here, members };
+        std::iter::once(here).chain(self.away.iter().cloned()).collect()
+    }
+
+    /// Workers of the cluster's groups, wherever they are.
+    fn members(&self) -> impl Iterator<Item = &Member> {
+        self.group.iter().flatten().chain(self.away.iter().filter(|host| host.counts).flat_map(|host| &host.members))
+    }
 }
 
 /// A worker as its scheduler sees it.
@@ -67,6 +86,22 @@ pub enum Step {
         /// So many stay.
         keep: u32,
     },
+    /// A group on another machine must have this many that are not stopping.
+    GrowAt {
+        /// Which machine.
+        host: String,
+        /// How many.
+        workers: u32,
+    },
+    /// A group on another machine stops these: they hold nothing, or nobody waits for it.
+    StopAt {
+        /// Which machine; empty: this one.
+        host: String,
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// The scheduler retires these.
+    RetireThese(Vec<String>),
     /// A line for the log.
     Note(String),
     /// A line for the log and for clients.
@@ -141,13 +176,17 @@ impl Plan {
         if check {
             self.follow(seen.load);
         }
-        self.converge(seen, &mut steps);
+        if seen.away.is_empty() {
+            self.converge(seen, &mut steps);
+        } else {
+            steps.extend(spread::steps(self.target, &seen.hosts(), &seen.connected));
+        }
         steps
     }
 
     /// Does the cluster have what it should?
     pub fn is_settled(&self, seen: &Seen) -> bool {
-        let members = seen.group.as_deref().unwrap_or_default();
+        let members: Vec<&Member> = seen.members().collect();
         let staying = seen.connected.iter().filter(|worker| !worker.retiring);
         let ours = staying.filter(|worker| members.iter().any(|member| member.name == worker.name));
         ours.count() == self.target as usize && members.len() == self.target as usize
@@ -205,8 +244,7 @@ impl Plan {
     fn idle(&mut self, seen: &Seen, steps: &mut Vec<Step>) -> Option<String> {
         let moved = std::mem::replace(&mut self.transitions, seen.transitions) != seen.transitions;
         let absent = |member: &Member| !seen.connected.iter().any(|worker| worker.name == member.name);
-        let on_their_way =
-            seen.group.iter().flatten().any(|member| !member.again && !member.stopping && absent(member));
+        let on_their_way = seen.members().any(|member| !member.again && !member.stopping && absent(member));
         let since = match self.active_secs {
             Some(since) if seen.clients == 0 && !seen.busy && !moved && !on_their_way => since,
             Some(_) | None => {

@@ -1,7 +1,10 @@
 //! What the store keeps of a cluster: enough for the next appliance to find it, or to say what became of it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::away::Kept;
 use super::types::{Bounds, ClusterSettings};
 use crate::supervise::ProcessId;
 
@@ -25,6 +28,12 @@ pub(super) struct Body {
     pub scheduler: Option<ProcessId>,
     /// Its group of workers.
     pub group: Option<ProcessId>,
+    /// Its workers may be on other machines.
+    pub spans: bool,
+    /// It is as large as the machines that are there, until somebody says otherwise: workers on this one.
+    pub grows_from: Option<u32>,
+    /// What is wanted on other machines.
+    pub away: BTreeMap<String, Kept>,
     /// What its scheduler said last, if that explains its end.
     pub last_lines: Vec<String>,
 }

@@ -66,7 +66,7 @@ pub fn hostname() -> String {
 }
 
 /// `MemAvailable` of `/proc/meminfo`. Unit: bytes.
-fn free_memory() -> Option<u64> {
+pub fn free_memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

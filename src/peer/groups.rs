@@ -86,6 +86,7 @@ pub fn start(config: GroupsConfig) -> GroupsHandle {
         groups: BTreeMap::new(),
         envs: BTreeMap::new(),
         locks: BTreeMap::new(),
+        ending: BTreeMap::new(),
         shown,
         done,
         heard: false,
@@ -123,6 +124,8 @@ struct Owner {
     groups: BTreeMap<String, Group>,
     envs: BTreeMap<String, Env>,
     locks: BTreeMap<String, EnvLock>,
+    /// Groups that end; one of the same name waits for it.
+    ending: BTreeMap<String, tokio::task::JoinHandle<()>>,
     shown: watch::Sender<Vec<GroupState>>,
     done: mpsc::Sender<(String, Result<PathBuf, String>)>,
     /// Did the head say what it wants? Before that, what is found is left alone.
@@ -187,7 +190,7 @@ impl Owner {
         for name in ended {
             if let Some(group) = self.groups.remove(&name) {
                 tracing::info!(cluster = name, "not wanted here any more");
-                tokio::spawn(group.end());
+                self.ending.insert(name, tokio::spawn(group.end()));
             }
         }
         for (name, want) in wants {
@@ -283,6 +286,11 @@ impl Owner {
     async fn tend(&mut self) {
         let names: Vec<String> = self.groups.keys().cloned().collect();
         for name in names {
+            // Its files are those of the one that ends.
+            if self.ending.get(&name).is_some_and(|end| !end.is_finished()) {
+                continue;
+            }
+            self.ending.remove(&name);
             let Some(mut group) = self.groups.remove(&name) else { continue };
             let python = self.python(&group.want);
             group.tend(&self.config, python).await;
@@ -293,6 +301,7 @@ impl Owner {
     async fn stop_all(mut self) {
         let groups = std::mem::take(&mut self.groups);
         futures_util::future::join_all(groups.into_values().map(Group::end)).await;
+        futures_util::future::join_all(std::mem::take(&mut self.ending).into_values()).await;
         self.shown.send_replace(Vec::new());
     }
 }

@@ -27,7 +27,7 @@ mod token;
 pub use call::{CallError, Caller, HeadUrl};
 pub use discover::{Announced, FoundHead, announce, find as find_heads};
 pub use envlock::{EnvLock, LockError, in_words};
-pub use facts::{Caps, Fixed, disk_free, hostname};
+pub use facts::{Caps, Fixed, disk_free, free_memory, hostname};
 pub use groups::{FindEnv, GroupsConfig, GroupsHandle, start as start_groups};
 pub use head::{CERTIFICATE_SECS, HeadError, HeadHandle, HeadSettings, LinkEnd, PeerEvent, PeerView, Placed};
 pub use joined::{JoinError, Joined};

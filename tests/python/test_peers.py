@@ -252,3 +252,144 @@ def test_certificates_are_renewed_in_time_and_after_a_long_absence(lan):
     proc = one.rask("join")
     head.wait_for("one", "up")
     assert "a new certificate, after a time without the head" in proc.output()
+
+
+SPAN = ["--span-peers", "--nworkers", "1", "--nthreads", "1", "--memory-limit", "512MiB"]
+
+# Prints one JSON line. `where`: which machine each of 40 tasks ran on, by the address of its worker.
+WHERE = """
+import collections, json, socket, sys, time
+from distributed import Client, get_worker
+
+def where(i):
+    time.sleep(0.05)
+    return get_worker().address
+
+if __name__ == "__main__":
+    with Client("tcp://127.0.0.1:8786", timeout=30) as client:
+        client.wait_for_workers(int(sys.argv[1]), timeout=60)
+        began = time.monotonic()
+        seen = collections.Counter(client.gather(client.map(where, range(40), pure=False)))
+        print(json.dumps({address.split("//")[1].split(":")[0]: count for address, count in seen.items()}))
+"""
+
+
+def test_local_spans_machines_and_survives_the_loss_of_one(lan):
+    """Goal: a machine that joins computes at once; one that loses its power costs no result; one that comes back joins again."""
+    net = lan("head", "one", "two")
+    head = Head(net["head"], *SPAN)
+    joining = time.monotonic()
+    one = head.join(net["one"], "--name", "one", "--cores", "1")
+
+    def counts() -> dict:
+        done = head.machine.call("curl", "-s", "http://127.0.0.1:8787/json/identity.json")
+        try:
+            workers = json.loads(done.stdout)["workers"]
+        except (ValueError, KeyError):
+            return {}
+        return {address: worker["status"] for address, worker in workers.items()}
+
+    def workers_at(machine) -> list[str]:
+        return [address for address in counts() if f"//{machine.address}:" in address]
+
+    wait_until(lambda: workers_at(net["one"]), "a worker on the peer", 60, 0.1)
+    print(f"from join to a worker on the peer: {time.monotonic() - joining:.1f} s")
+    done = head.machine.python(WHERE, "2")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) == {net["head"].address, net["one"].address}, done.stdout
+    keys = list((net["one"].state / "peer" / "clusters" / "local").glob("tls.*"))
+    assert len(keys) == 2 and all(path.stat().st_mode & 0o777 == 0o600 for path in keys)
+
+    # The head's appliance is killed and started anew: the peer's workers are the same as before.
+    before = sorted(counts())
+    head.proc.kill()
+    head.start()
+    head.wait_for("one", "up")
+    wait_until(lambda: sorted(counts()) == before, "the same workers", 15)
+    assert "not wanted here" not in one.output()
+
+    # Power is cut in the middle of work.
+    two = head.join(net["two"], "--name", "two", "--cores", "1")
+    wait_until(lambda: workers_at(net["two"]), "a worker on the second peer", 60, 0.1)
+    script = WHERE.replace("time.sleep(0.05)", "time.sleep(0.5)").replace("range(40)", "range(60)")
+    busy = net["head"].start("busy", sys.executable, "-c", script, "3")
+    wait_until(lambda: counts() and busy.alive(), "work", 10)
+    time.sleep(3)
+    net["two"].die()
+    died = time.monotonic()
+    wait_until(lambda: not workers_at(net["two"]), "its workers are gone", 20, 0.1)
+    print(f"a machine that lost its power: its workers were gone after {time.monotonic() - died:.1f} s")
+    assert busy.wait(60) == 0, busy.output()
+    assert two.wait(5) != 0
+    net["two"].mend()
+    net["two"].rask("join", "--cores", "1")
+    wait_until(lambda: workers_at(net["two"]), "it computes again", 60, 0.1)
+
+    # One leaves for good: first its data moves.
+    done = net["one"].ask("leave")
+    assert done.returncode == 0, done.stderr
+    assert one.wait(15) == 0
+    wait_until(lambda: not workers_at(net["one"]), "no worker there", 5)
+    assert "one" not in head.peers()
+    assert not list((net["one"].state / "peer" / "clusters" / "local").glob("tls.*"))
+
+
+def test_a_machine_with_another_python_is_refused_with_the_difference(lan):
+    """Goal: the head says why no worker comes, and nothing is started with the wrong packages.
+
+    Method: the peer's Python is an environment whose dask says to be of another version, and there is no network to
+    fetch the right one from.
+    """
+    net = lan("head", "one")
+    head = Head(net["head"], *SPAN)
+    one = net["one"]
+    made = subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(one.dir / "env")], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    site = next((one.dir / "env" / "lib").glob("python3.*")) / "site-packages"
+    for package in ("dask", "distributed"):
+        (site / package).mkdir()
+        (site / package / "__init__.py").touch()
+        info = site / f"{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    env = {"VIRTUAL_ENV": str(one.dir / "env"), "PIP_RETRIES": "0", "PIP_TIMEOUT": "1", "PIP_INDEX_URL": "http://127.0.0.1:9/simple"}
+    head.join(one, "--name", "one", "--python", str(one.dir / "env"), env=env)
+
+    def failed():
+        groups = head.peers().get("one", {}).get("groups", [])
+        return groups and groups[0]["phase"] == "failed" and groups[0]["note"]
+
+    note = wait_until(failed, "the group says why it cannot be", 60, 0.3)
+    assert "dask 1.0 here" in note and "on the head" in note and "could not be made" in note, note
+    assert "one: cluster local" in head.machine.ask("peers").stdout
+
+
+def test_heads_are_found_without_an_address_and_machines_are_deployed_to_by_ssh(lan, tmp_path):
+    """Method: mDNS over the namespaces' switch; an `ssh` that enters the namespace of the host that is named."""
+    net = lan("head", "one")
+    head = Head(net["head"], "--no-local-cluster")
+    found = net["one"].ask("join", "--state-dir", str(net["one"].dir / "other"))
+    assert head.url in found.stdout and "key " in found.stdout, (found.stdout, found.stderr)
+    pin = head.token.split("::")[0].removeprefix("rj1")
+    assert ":".join(pin[i : i + 2] for i in range(0, 64, 2)) in found.stdout
+
+    shim = tmp_path / "bin"
+    shim.mkdir()
+    one = net["one"]
+    (shim / "ssh").write_text(f"""#!/bin/sh
+while [ "$1" = -o ]; do shift 2; done
+[ "$1" = one ] || {{ echo "Could not resolve hostname $1" >&2; exit 255; }}
+exec env HOME={one.dir} RASK_STATE_DIR={one.state} nsenter --net=/var/run/netns/{one.ns} sh -c "$2"
+""")
+    (shim / "ssh").chmod(0o755)
+    env = {"PATH": f"{shim}:{head.machine.env['PATH']}"}
+    done = head.machine.ask("deploy", "--ssh", "one", "nowhere", env=env, timeout=90)
+    assert done.returncode == 1, done
+    assert "one: Joined" in done.stdout and "nowhere: FAILED: Could not resolve hostname nowhere" in done.stdout, done
+    name = next(iter(head.peers()))
+    head.wait_for(name, "up")
+    assert (one.dir / ".local/share/rask/deploy/rask").exists()
+    done = head.machine.ask("deploy", "--ssh", "one", "--remove", env=env, timeout=90)
+    assert done.returncode == 0, done
+    assert not (one.dir / ".local/share/rask/deploy").exists()
+    assert head.peers() == {}

@@ -1,0 +1,229 @@
+//! A cluster's workers on other machines: what is wanted where, told to the head's list of machines, which tells them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use super::plan::{Connected, Member};
+use super::spread::{Host, Room};
+use super::types::ClusterSettings;
+use crate::peer::{EnvLock, GroupWant, HeadHandle, PeerEvent, PeerView, Phase, Placed};
+use crate::pki::Pair;
+
+/// What lets clusters span machines.
+#[derive(Clone)]
+pub struct Span {
+    /// The machines.
+    pub head: HeadHandle,
+    /// Our address, as they reach it: schedulers and workers of spanning clusters listen there, with TLS.
+    pub host: IpAddr,
+    /// The cluster of `rask up` spans too, and grows with every machine that joins.
+    pub local: bool,
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Span({})", self.host)
+    }
+}
+
+/// A want as it is kept in the cluster's record: all but the cluster's certificate and key, which have files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Kept(GroupWant);
+
+/// What a group on another machine needs to know of its cluster.
+pub(super) struct Terms<'a> {
+    pub cluster: &'a str,
+    pub scheduler: &'a str,
+    pub pair: &'a Pair,
+    pub settings: &'a ClusterSettings,
+    pub lock: Option<&'a EnvLock>,
+}
+
+/// A cluster's share of the other machines.
+pub(super) struct Away {
+    head: HeadHandle,
+    cluster: String,
+    wants: BTreeMap<String, GroupWant>,
+    events: broadcast::Receiver<PeerEvent>,
+}
+
+impl Away {
+    pub(super) fn new(head: HeadHandle, cluster: &str) -> Self {
+        Self { events: head.events(), head, cluster: cluster.to_owned(), wants: BTreeMap::new() }
+    }
+
+    /// What an appliance before this one wanted, so that machines that are at work find it unchanged.
+    pub(super) async fn restore(&mut self, kept: &BTreeMap<String, Kept>, pair: &Pair, lock: Option<&EnvLock>) {
+        if let Some(lock) = lock {
+            self.head.offer_lock(lock.clone()).await;
+        }
+        for (peer, Kept(want)) in kept {
+            let want = GroupWant { cert: pair.cert_pem.clone(), key: pair.key_pem.clone(), ..want.clone() };
+            self.head.want(peer, &self.cluster, Some(want.clone())).await;
+            self.wants.insert(peer.clone(), want);
+        }
+    }
+
+    /// For the record.
+    pub(super) fn kept(&self) -> BTreeMap<String, Kept> {
+        let bare = |want: &GroupWant| Kept(GroupWant { cert: String::new(), key: String::new(), ..want.clone() });
+        self.wants.iter().map(|(peer, want)| (peer.clone(), bare(want))).collect()
+    }
+
+    /// The next thing that happens to a machine.
+    pub(super) async fn next(&mut self) -> PeerEvent {
+        match self.events.recv().await {
+            Ok(event) => event,
+            // Missed some: look at everything.
+            Err(broadcast::error::RecvError::Lagged(_)) => PeerEvent::Changed,
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+
+    /// The machines, as the spread sees them.
+    pub(super) fn hosts(&self, connected: &[Connected], settings: &ClusterSettings) -> Vec<Host> {
+        self.head.peers().iter().map(|peer| self.host(peer, connected, settings)).collect()
+    }
+
+    fn host(&self, peer: &PeerView, connected: &[Connected], settings: &ClusterSettings) -> Host {
+        let gone = matches!(peer.state, "gone" | "joining");
+        let members = if gone { Vec::new() } else { self.members(peer, connected) };
+        // Beside others: what this cluster wants there and is on its way must not look like somebody else's.
+        let fits = self.room(peer).more(f64::from(settings.nthreads.max(1)), settings.worker_memory_bytes);
+        Host {
+            name: peer.name.clone(),
+            usable: peer.usable && !self.fails(peer),
+            counts: peer.keeps_workers,
+            more: fits.saturating_sub(u32::try_from(members.len()).unwrap_or(u32::MAX)),
+            members,
+        }
+    }
+
+    /// It cannot run this cluster's workers; its note says why. It tries again by itself.
+    fn fails(&self, peer: &PeerView) -> bool {
+        peer.groups.iter().any(|group| group.cluster == self.cluster && group.phase == Phase::Failed)
+    }
+
+    fn room(&self, peer: &PeerView) -> Room {
+        let others = peer.placed.iter().filter(|placed| placed.cluster != self.cluster);
+        let taken = |part: &dyn Fn(&Placed) -> u64| {
+            others.clone().map(|placed| u64::from(placed.workers).saturating_mul(part(placed))).sum::<u64>()
+        };
+        Room {
+            cores: f64::from(peer.facts.cores),
+            cores_taken: taken(&|placed| u64::from(placed.nthreads)) as f64,
+            memory_bytes: peer.facts.memory_bytes,
+            memory_taken_bytes: taken(&|placed| placed.memory_bytes),
+            memory_free_bytes: peer.facts.memory_free_bytes,
+        }
+    }
+
+    /// As the machine reports, and as the scheduler knows: a machine that has not reported yet may be at work.
+    fn members(&self, peer: &PeerView, connected: &[Connected]) -> Vec<Member> {
+        let groups = peer.groups.iter().filter(|group| group.cluster == self.cluster);
+        let mut members: Vec<Member> = groups
+            .flat_map(|group| &group.workers)
+            .map(|worker| Member { name: worker.name.clone(), stopping: worker.stopping, again: worker.restarts > 0 })
+            .collect();
+        for name in self.of_peer(&peer.name, connected) {
+            if !members.iter().any(|member| member.name == name) {
+                members.push(Member { name, ..Member::default() });
+            }
+        }
+        members
+    }
+
+    /// Names of workers on a machine.
+    pub(super) fn of_peer(&self, peer: &str, connected: &[Connected]) -> Vec<String> {
+        let prefix = format!("{}-", prefix(&self.cluster, peer));
+        let number = |rest: &str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit());
+        let ours = |worker: &&Connected| worker.name.strip_prefix(&prefix).is_some_and(number);
+        connected.iter().filter(ours).map(|worker| worker.name.clone()).collect()
+    }
+
+    /// At least so many workers on a machine.
+    pub(super) async fn grow(&mut self, peer: &str, workers: u32, terms: Terms<'_>) {
+        let Some(view) = self.head.peer(peer) else { return };
+        if let Some(lock) = terms.lock {
+            self.head.offer_lock(lock.clone()).await;
+        }
+        let revision = self.wants.get(peer).map_or(1, |want| want.revision.saturating_add(1));
+        let told = self.wants.get(peer).filter(|want| want.count == workers);
+        // What is missing is on its way, or the machine says why not.
+        if told.is_some_and(|want| !self.carried_out(&view, want)) {
+            return;
+        }
+        let want = GroupWant {
+            cluster: self.cluster.clone(),
+            scheduler: terms.scheduler.to_owned(),
+            cert: terms.pair.cert_pem.clone(),
+            key: terms.pair.key_pem.clone(),
+            count: workers,
+            revision,
+            nthreads: terms.settings.nthreads.max(1),
+            memory_bytes: terms.settings.worker_memory_bytes,
+            nanny: terms.settings.nanny,
+            name: prefix(terms.cluster, peer),
+            env: terms.settings.env.clone(),
+            lock: terms.lock.map(EnvLock::hash),
+            host: view.address.map(|address| address.to_string()).unwrap_or_default(),
+            stop: Vec::new(),
+        };
+        self.set(peer, Some(want)).await;
+    }
+
+    /// These end at once.
+    pub(super) async fn stop(&mut self, peer: &str, names: Vec<String>) {
+        if let Some(want) = self.wants.get(peer) {
+            let mut want = want.clone();
+            want.stop = names;
+            self.set(peer, Some(want)).await;
+        }
+    }
+
+    /// Wants follow what is: workers that left must not come back with the group's next start, and machines that are
+    /// gone are asked for nothing, so that they come back empty.
+    pub(super) async fn follow(&mut self, hosts: &[Host]) {
+        let peers = self.head.peers();
+        for (peer, want) in self.wants.clone() {
+            let view = peers.iter().find(|view| view.name == peer);
+            match (view, hosts.iter().find(|host| host.name == peer)) {
+                (Some(view), Some(host)) if view.state != "gone" => {
+                    let staying = host.members.iter().filter(|member| !member.stopping).count();
+                    let staying = u32::try_from(staying).unwrap_or(u32::MAX);
+                    if want.count > staying && (self.carried_out(view, &want) || !host.counts) {
+                        self.set(&peer, Some(GroupWant { count: staying, ..want })).await;
+                    }
+                }
+                (Some(_) | None, Some(_) | None) => self.set(&peer, None).await,
+            }
+        }
+    }
+
+    fn carried_out(&self, view: &PeerView, want: &GroupWant) -> bool {
+        view.groups.iter().any(|group| group.cluster == self.cluster && group.revision == Some(want.revision))
+    }
+
+    async fn set(&mut self, peer: &str, want: Option<GroupWant>) {
+        match &want {
+            Some(want) => drop(self.wants.insert(peer.to_owned(), want.clone())),
+            None => drop(self.wants.remove(peer)),
+        }
+        self.head.want(peer, &self.cluster, want).await;
+    }
+
+    /// Nothing more is wanted anywhere.
+    pub(super) async fn end(&mut self) {
+        for peer in std::mem::take(&mut self.wants).into_keys() {
+            self.head.want(&peer, &self.cluster, None).await;
+        }
+    }
+}
+
+fn prefix(cluster: &str, peer: &str) -> String {
+    format!("{cluster}-{peer}")
+}
