@@ -1,7 +1,7 @@
 //! The handle on the fleet: what others see of the clusters, and how they have them changed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::config::{FleetConfig, Folder, Pythons};
+use super::logs::Source;
 use super::owner::{Origin, Owner};
 use super::record::Body;
 use super::types::{Adapt, ClusterName, ClusterStatus, ClusterView, FleetError, FleetEvent, NewCluster};
@@ -18,7 +19,7 @@ use crate::clock::Clock;
 use crate::host::Interpreter;
 use crate::link::Link;
 use crate::pki::cluster_pair;
-use crate::store::{ClusterRecord, StoreError, StoreHandle};
+use crate::store::{ClusterRecord, HISTORY_DAYS, StoreError, StoreHandle};
 
 /// Longest an owner may take to say that it heard. It talks to its processes meanwhile, a few seconds at most.
 const HEARD: Duration = Duration::from_secs(15);
@@ -107,7 +108,26 @@ impl FleetHandle {
         for record in fleet.shared.store.load_clusters().await? {
             fleet.take_over(record);
         }
+        if let Err(why) = fleet.shared.store.sweep(fleet.shared.now_ms()).await {
+            tracing::warn!(%why, "the history could not be shortened");
+        }
+        fleet.sweep();
         Ok(fleet)
+    }
+
+    /// Removes what clusters left that ended longer ago than the history reaches: their logs.
+    fn sweep(&self) {
+        let shared = &self.shared;
+        let known = shared.directory.borrow();
+        let oldest_ms = shared.now_ms().saturating_sub(HISTORY_DAYS.saturating_mul(SHOWN_MS));
+        let roots = [Some(shared.config.state.join("clusters")), shared.config.logs.clone()];
+        for folder in roots.into_iter().flatten().flat_map(std::fs::read_dir).flatten().flatten() {
+            let in_use = folder.file_name().to_str().is_none_or(|name| known.contains_key(name));
+            if !in_use && last_written_ms(&folder.path()).is_some_and(|at_ms| at_ms < oldest_ms) {
+                tracing::info!(folder = %folder.path().display(), "the logs of a cluster are {HISTORY_DAYS} days old");
+                let _next_time_again = std::fs::remove_dir_all(folder.path());
+            }
+        }
     }
 
     fn show_ended(&self, record: ClusterRecord) {
@@ -321,6 +341,19 @@ impl FleetHandle {
     pub async fn python(&self, asked: Option<PathBuf>) -> Result<Interpreter, FleetError> {
         self.shared.pythons.get(asked.as_deref()).await.map_err(FleetError::Python)
     }
+}
+
+/// When something in the folder of an ended cluster was last written. `None`: it is not such a folder.
+fn last_written_ms(folder: &Path) -> Option<i64> {
+    use std::os::unix::fs::MetadataExt;
+    let logs = folder.join("logs");
+    let logs = if logs.is_dir() { logs } else { folder.to_path_buf() };
+    // Not in a folder that holds others' files as well.
+    if !Source::Scheduler.path(&logs).exists() {
+        return None;
+    }
+    let written = std::fs::read_dir(logs).ok()?.flatten().filter_map(|file| Some(file.metadata().ok()?.mtime()));
+    written.max().map(|secs| secs.saturating_mul(1000))
 }
 
 fn read(record: &ClusterRecord) -> Option<(ClusterName, Body)> {

@@ -310,7 +310,11 @@ impl Owner {
             }
             Ok(Err(_)) | Err(_) => {
                 let recorded = self.body.scheduler.filter(|id| id.is_alive());
-                recorded.ok_or_else(|| gone("it ended while rask up was not running", lines()))?
+                recorded.ok_or_else(|| match self.folder.control().exists() {
+                    true => gone("it ended while rask up was not running", lines()),
+                    // One that ends in good order takes its socket with it.
+                    false => End::Itself("it was stopped while rask up was not running".to_owned()),
+                })?
             }
         };
         let process = Process::adopt(id).map_err(|why| End::failed(format!("it cannot be watched: {why}")))?;

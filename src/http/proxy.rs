@@ -13,10 +13,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::any;
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::cluster::problem;
+use crate::link;
 
 /// A scheduler accepts at once, or is in trouble.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -139,7 +139,7 @@ fn unreachable(name: &str, why: &str) -> Response {
 
 async fn forward(backends: &Backends, name: &str, target: &str, request: Request) -> Response {
     let Some(socket) = backends(name) else { return unknown(name) };
-    let stream = match timeout(CONNECT, UnixStream::connect(&socket)).await {
+    let stream = match timeout(CONNECT, link::connect(&socket)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(why)) => return unreachable(name, &why.to_string()),
         Err(_) => return unreachable(name, "it does not accept"),

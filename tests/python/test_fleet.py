@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
 import ssl
+import subprocess
+import sys
 import time
 import urllib.request
 
@@ -15,7 +18,7 @@ import psutil
 import pytest
 from distributed import Client, wait
 
-from harness import scheduler_kind, wait_until
+from harness import STOP_S, rask_bin, scheduler_kind, wait_until
 from test_up import Home, get, gone
 
 pytestmark = [
@@ -25,6 +28,8 @@ pytestmark = [
 
 # How often the kill loops kill. More with RASK_TEST_KILLS.
 KILLS = int(os.environ.get("RASK_TEST_KILLS", "5"))
+
+BOOT = open("/proc/sys/kernel/random/boot_id").read().strip()
 
 
 def slow_inc(x, seconds=0.1):
@@ -176,6 +181,96 @@ def test_what_workers_print_is_in_a_log_of_their_own_with_an_index(place):
         os.kill(victim, signal.SIGKILL)
         killed = lambda: [e for e in map(json.loads, (logs / "index.jsonl").read_text().splitlines()) if "SIGKILL" in str(e)]
         wait_until(killed, "the index tells how the worker ended")
+
+
+# --- clusters of all kinds -----------------------------------------------------------------------
+
+
+class Found:
+    """A cluster with TLS that the next `rask up` finds: its scheduler runs, and its record is in the store."""
+
+    def __init__(self, place, name: str, **record):
+        self.folder = place.state / "clusters" / name
+        for part in ("logs", "spill"):
+            (self.folder / part).mkdir(parents=True)
+        cert, key = (shutil.copy(path, self.folder) for path in pair(place))
+        args = ["--host", "127.0.0.1", "--port", "0", "--protocol", "tls", "--no-dashboard", "--python-checked"]
+        args += ["--tls-ca-file", cert, "--tls-cert", cert, "--tls-key", key, "--served-dashboard-port", "1"]
+        args += ["--control-socket", self.folder / "control.sock", "--state-dir", place.state, "--python", sys.executable]
+        with open(self.folder / "logs" / "scheduler.log", "w") as log:
+            self.popen = subprocess.Popen(
+                [rask_bin(), "scheduler", *map(str, args)],
+                env=place.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
+        stat = open(f"/proc/{self.popen.pid}/stat").read().rsplit(") ", 1)[1].split()
+        settings = {"nthreads": 1, "worker_memory_bytes": 1 << 30, "idle_timeout_secs": None}
+        body = {"target": 0, "scheduler": {"pid": self.popen.pid, "started_ticks": int(stat[19])}} | record
+        body |= {"settings": settings | record.get("settings", {}), "boot_id": BOOT}
+        with sqlite3.connect(place.state / "rask.db", timeout=10) as db:
+            row = (name, int(time.time() * 1000), json.dumps(body))
+            db.execute("INSERT INTO clusters VALUES (?, ?, 'me', 'RUNNING', NULL, NULL, ?)", row)
+        self.name = name
+
+    def client(self, up) -> Client:
+        gateway = pytest.importorskip("dask_gateway.client")
+        key, cert = ((self.folder / name).read_text() for name in ("tls.key", "tls.crt"))
+        host, port = hostport(up.http)
+        security = gateway.GatewaySecurity(tls_key=key, tls_cert=cert)
+        return Client(f"gateway://{host}:{port}/{self.name}", security=security, timeout=30, set_as_default=False)
+
+
+@pytest.fixture
+def found(place):
+    """Makes clusters that the next `rask up` finds; an appliance before it left its store and a pair."""
+    up = place.up()
+    up.proc.kill()
+    made = []
+
+    def make(name: str, **record) -> Found:
+        made.append(Found(place, name, **record))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.popen.kill()
+        cluster.popen.wait()
+
+
+def test_clusters_end_when_idle_or_old_and_fail_when_their_scheduler_does(place, found):
+    found("idle", settings={"idle_timeout_secs": 4})
+    found("old", settings={"max_lifetime_secs": 4})
+    victim, other = found("victim"), found("other")
+    up = place.up()
+    ended = lambda name: place.rows(f"SELECT status, reason FROM clusters WHERE name = '{name}' AND stop_ms IS NOT NULL")
+    victim.popen.kill()
+    (failed,) = wait_until(lambda: ended("victim"), "the failure is recorded", 5)
+    assert failed[0] == "FAILED" and "scheduler ended" in failed[1]
+    assert wait_until(lambda: ended("idle"), "the idle one ends", 30) == [
+        ("STOPPED", "idle for 4 s without client and work")
+    ]
+    assert wait_until(lambda: ended("old"), "the old one ends", 30) == [("STOPPED", "its lifetime of 4 s is over")]
+    assert not list((place.state / "clusters" / "idle").glob("*.sock"))
+    assert (place.state / "clusters" / "idle" / "logs" / "scheduler.log").exists()
+    assert other.popen.poll() is None
+    assert up.proc.stop() == 0 and other.popen.wait(STOP_S) == 0
+
+
+def test_an_adaptive_cluster_follows_its_load_up_and_down_without_losing_data(place, found):
+    cluster = found("adaptive", adapt={"minimum": 0, "maximum": 2})
+    up = place.up()
+    with cluster.client(up) as client:
+        workers = lambda: len(client.scheduler_info(n_workers=-1)["workers"])
+        futures = client.map(slow_inc, range(60), seconds=0.5)
+        wait_until(lambda: workers() == 2, "two workers", 60)
+        wait_until(lambda: all(future.done() for future in futures), "the results", 60)
+        wait_until(lambda: workers() == 1, "one worker, which holds the results", 60)
+        assert client.gather(futures) == list(range(1, 61))
+        del futures
+        wait_until(lambda: workers() == 0, "none", 60)
 
 
 # --- the door ------------------------------------------------------------------------------------
