@@ -43,15 +43,17 @@ pub(super) fn fleet_config(
         http_port: http_at.port(),
         plain_address: Some(format!("tcp://{dask_at}")),
         find_python: find_python(plan, python),
-        adaptive_period: ADAPTIVE_PERIOD,
+        adaptive_period: adaptive_period(loaded),
         parent_death: if outlive { ParentDeath::Nothing } else { ParentDeath::Term },
         span,
         cgroup: fleet::delegated(),
     }
 }
 
-/// Source: dask-gateway's `adaptive_period`.
-const ADAPTIVE_PERIOD: Duration = Duration::from_secs(3);
+/// Ten times a second is as often as a scheduler's view changes; less than once a day is never.
+fn adaptive_period(loaded: &Loaded) -> Duration {
+    Duration::from_secs_f64(loaded.config.gateway.cluster.adaptive_period.0.clamp(0.1, 86_400.0))
+}
 
 fn common_args(plan: &Plan, loaded: &Loaded) -> Vec<OsString> {
     let mut args: Vec<OsString> = vec!["--state-dir".into(), plan.state.clone().into()];
