@@ -139,6 +139,7 @@ export function startBrowser() {
 export async function openPage(browser, base, options = {}) {
   const context = await browser.newContext({ viewport: { width: 900, height: 900 }, reducedMotion: "reduce", ...options });
   const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
   const faults = [];
   page.on("console", (message) => {
     if (["error", "warning"].includes(message.type())) faults.push(`console: ${message.text()} (${message.location().url})`);
