@@ -18,7 +18,11 @@ import lan as lans
 from harness import wait_until
 from lan import Head, Lan
 
-pytestmark = pytest.mark.skipif(lans.why_not() is not None, reason=f"NO TEST OF PEERS: {lans.why_not()}")
+pytestmark = [
+    pytest.mark.skipif(lans.why_not() is not None, reason=f"NO TEST OF PEERS: {lans.why_not()}"),
+    # Several machines' Pythons start on one: some of these take a minute.
+    pytest.mark.timeout(240),
+]
 
 
 @pytest.fixture
