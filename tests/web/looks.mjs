@@ -49,5 +49,7 @@ export async function look(browser, base, path, name) {
     }
   }
   await context.close();
-  assert.deepEqual([...bad, ...faults], []);
+  // The browser itself reports the one request by which the page finds out that no peers can join here.
+  const said = faults.filter((fault) => !/404.*api\/rask\/v1\/peers\)/.test(fault));
+  assert.deepEqual([...bad, ...said], []);
 }

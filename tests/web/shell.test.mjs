@@ -50,12 +50,12 @@ test("makes a cluster with options, scales it, stops it", async (t) => {
   const card = page.locator(".card", { hasText: "from-page" });
   await card.getByText("running").waitFor({ timeout: 60_000 });
   await card.getByRole("button", { name: "Scale" }).click();
-  await page.getByRole("dialog").getByLabel("Workers").fill("1");
+  await page.getByRole("dialog").getByRole("spinbutton", { name: "Workers" }).fill("1");
   await page.getByRole("dialog").getByRole("button", { name: "Apply" }).click();
   await card.getByText(/of 1$/).waitFor({ timeout: 20_000 });
   await card.getByRole("button", { name: "Stop" }).click();
   await page.getByRole("dialog").getByRole("button", { name: /Stop from-page/ }).click();
-  await card.getByText(/stopp/).waitFor({ timeout: 30_000 });
+  await card.getByText(/stopp/).first().waitFor({ timeout: 30_000 });
   await context.close();
 });
 

@@ -44,7 +44,9 @@ export function Host() {
 }
 
 export function Peers() {
-  const asked = useApi("/peers", 3_000);
+  // An appliance without --lan has no such route: asked once, not again and again.
+  const gone = useSignal(false);
+  const asked = useApi("/peers", gone.value ? 0 : 3_000);
   const failed = useSignal<Refusal | null>(null);
   const { data, error, busy } = asked.answer.value;
   const all = rowsOf(data, Array.isArray(data?.items) ? "items" : "peers");
@@ -54,6 +56,7 @@ export function Peers() {
   };
   // An appliance that takes no peers has no such route: that is not an error to shout about.
   const none = error?.status === 404;
+  if (none && !gone.peek()) gone.value = true;
   return (
     <>
       {failed.value && <Trouble error={failed.value} />}
