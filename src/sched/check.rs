@@ -86,6 +86,7 @@ impl Scheduler {
                     ensure!(missing == task.waiting_on.contains(dependency), "waiting_on {} is wrong", other.key);
                     ensure!(other.waiters.contains(id), "{} does not know that it waits", other.key);
                     ensure!(other.state != TaskState::Released, "waits for {}, which nothing starts", other.key);
+                    ensure!(other.state != TaskState::Erred, "waits for {}, which failed", other.key);
                 }
                 ensure!(task.is_needed(), "nobody needs it");
             }

@@ -130,6 +130,7 @@ impl Scheduler {
             if self.tasks[dependent].who_has.is_empty() {
                 self.inherit_blame(dependent, task);
                 self.recommend(dependent, TaskState::Erred);
+                self.loose_ends.push(dependent);
             }
         }
         self.tasks[task].dependents = dependents;
@@ -170,6 +171,7 @@ impl Scheduler {
         for waiter in waiters.iter() {
             self.inherit_blame(waiter, task);
             self.recommend(waiter, TaskState::Erred);
+            self.loose_ends.push(waiter);
         }
         self.release_dependencies(task);
         self.report_erred(task);

@@ -67,6 +67,8 @@ impl Scheduler {
                 // It was to be forgotten until something asked for it again in vain.
                 TaskState::Released if entry.is_of_no_use() => TaskState::Forgotten,
                 TaskState::Waiting if !entry.is_needed() => TaskState::Released,
+                // The news that an input failed was overtaken by a wish to try again.
+                TaskState::Waiting if self.failed_dependency(task).is_some() => TaskState::Erred,
                 TaskState::Released
                 | TaskState::Waiting
                 | TaskState::Queued
@@ -78,6 +80,9 @@ impl Scheduler {
             };
             if !picked_up.contains(&(task, better)) {
                 picked_up.push((task, better));
+                if let Some(input) = self.failed_dependency(task).filter(|_| better == TaskState::Erred) {
+                    self.inherit_blame(task, input);
+                }
                 self.recommend(task, better);
             }
         }
