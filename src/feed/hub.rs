@@ -18,7 +18,7 @@ use super::series::{self, Machine, Rates, Sums};
 use super::stream::{FRESH, LIVE_MAX, Pick, block};
 use super::viewer::{KEEP_ALIVE, Pace, Viewer};
 use super::want::{Topic, Want};
-use super::{more_rows, rows};
+use super::{Silence, more_rows, rows};
 use crate::base::{SeededMap, Text};
 use crate::cluster::{Control, Look, Picture, Stream};
 
@@ -225,7 +225,12 @@ impl Hub {
             due.extend([Topic::Lanes, Topic::Names]);
         }
         let events = if due.contains(&Topic::Events) { self.next_events() } else { None };
-        let Some(picture) = self.picture(&due, rects, events.clone()).await else { return false };
+        let picture = match self.picture(&due, rects, events.clone()).await {
+            Ok(picture) => picture,
+            // It is busy: what there is stays, and the next look tries again.
+            Err(Silence::Late) => return true,
+            Err(Silence::Gone | Silence::Failed(_)) => return false,
+        };
         self.looked.extend(due.iter().map(|topic| (*topic, now)));
         if sample_due {
             self.sampled = Some(now);
@@ -254,7 +259,7 @@ impl Hub {
         due: &BTreeSet<Topic>,
         rects: Option<u64>,
         events: Option<(Text, u64)>,
-    ) -> Option<Box<Picture>> {
+    ) -> Result<Box<Picture>, Silence> {
         let has = |topic| due.contains(&topic);
         let look = Look {
             workers: [Topic::Overview, Topic::Workers, Topic::System].iter().any(|topic| has(*topic)),
@@ -276,8 +281,8 @@ impl Hub {
             computations: has(Topic::Computations),
         };
         let (reply, answer) = oneshot::channel();
-        self.control.send(Control::Look { look, reply }).await.ok()?;
-        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+        self.control.send(Control::Look { look, reply }).await.map_err(|_| Silence::Gone)?;
+        super::within(PATIENCE, answer).await
     }
 
     /// The topic of events whose turn it is, of those that somebody watches, and from which number on.
@@ -407,7 +412,10 @@ impl Hub {
         if self.control.send(wish).await.is_err() {
             return false;
         }
-        let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, answer).await else { return false };
+        let stream = match super::within(PATIENCE, answer).await {
+            Ok(stream) => stream,
+            Err(why) => return why == Silence::Late,
+        };
         let (names, lanes) = (stream.prefixes.clone(), stream.lanes.len());
         self.topics.entry(Topic::Names).or_default().take(self.seq, rows::names(&names));
         if lanes > self.lanes {
