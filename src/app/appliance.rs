@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use super::doctor::{self, DoctorArgs};
 use super::front::CliToken;
 use super::lan::Lan;
 use super::notify::Manager;
@@ -280,6 +281,8 @@ pub(super) struct Plan {
     scheduler_port: u16,
     pub(super) state: PathBuf,
     pub(super) python: Option<String>,
+    /// The configuration's.
+    file: Option<PathBuf>,
     local_cluster: bool,
     lan: bool,
     /// The cluster `local` spans machines too.
@@ -323,6 +326,7 @@ impl Plan {
             host,
             port: args.port.unwrap_or(config.up.port),
             scheduler_port: args.scheduler_port.unwrap_or(config.up.scheduler_port),
+            file: loaded.file.clone(),
             python: args.python.clone().or_else(|| Some(config.up.python.clone())),
             local_cluster: config.up.local_cluster && !args.no_local_cluster,
             lan,
@@ -406,7 +410,7 @@ struct Open<'a> {
 fn door(plan: &Plan, open: &Open<'_>) -> Result<Door, Failure> {
     let rule = PlainRule::LoopbackUsers(plan.allow_users.clone());
     let fleet = open.fleet.clone();
-    let router = routes(open);
+    let router = routes(plan, open);
     let http = https::plain(router.clone(), rule.clone());
     let joining = match open.lan {
         Some(lan) => router.merge(http::peers::open_routes(lan.head.clone())),
@@ -432,11 +436,25 @@ fn door(plan: &Plan, open: &Open<'_>) -> Result<Door, Failure> {
 }
 
 /// Everything that is served over HTTP.
-fn routes(open: &Open<'_>) -> axum::Router {
+fn routes(plan: &Plan, open: &Open<'_>) -> axum::Router {
     let pages = shell::pages(open.fleet.clone());
     let mut all = gateway::viewers_only(open.gateway, pages).merge(gateway::router(open.gateway));
     if let Some(lan) = open.lan {
         all = all.merge(gateway::for_admins(open.gateway, http::peers::managed_routes(lan.head.clone())));
     }
+    all = all.merge(gateway::for_admins(open.gateway, http::doctor_routes(doctor_of(plan))));
     gateway::guarded(open.gateway, all)
+}
+
+/// The doctor, as this appliance would be looked at from a terminal.
+fn doctor_of(plan: &Plan) -> http::Examine {
+    let args =
+        DoctorArgs { state_dir: Some(plan.state.clone()), config: plan.file.clone(), python: plan.python.clone() };
+    Arc::new(move || {
+        let args = args.clone();
+        Box::pin(async move {
+            let diagnosis = doctor::examine(&args).await.map_err(|why| why.to_string())?;
+            serde_json::to_value(diagnosis).map_err(|why| why.to_string())
+        })
+    })
 }

@@ -6,6 +6,7 @@ mod appliance;
 mod assets;
 mod cluster;
 mod dask;
+mod doctor;
 mod live;
 pub mod peers;
 mod proxy;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use appliance::appliance_router;
 pub use assets::Assets;
 pub use cluster::{Site, cluster_router};
+pub use doctor::{Examine, doctor_routes};
 pub use proxy::{Backends, clusters_router};
 pub use serve::serve_known;
 

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,9 @@ def test_open_starts_one_in_the_background_and_opens_the_browser_and_down_ends_i
         assert (logs.returncode, url in logs.stdout) == (0, True), logs.stdout + logs.stderr
         code, findings = home.doctor()
         assert (code, [f for f in findings if f["area"] in ("appliance", "ports")]) == (0, []), findings
+        with urllib.request.urlopen(f"{url}/api/rask/v1/doctor", timeout=30) as answer:
+            told = json.load(answer)
+        assert {f["area"] for f in told["findings"]} >= {"appliance", "python", "ports", "database", "tls"}, told
         refused = home.run("uninstall", "--yes")
         assert refused.returncode == 1 and "rask down" in refused.stderr
     finally:

@@ -263,10 +263,6 @@ async fn python(args: &DoctorArgs, config: &Config, state: &Path, running: Optio
     let asked = args.python.clone().unwrap_or_else(|| config.up.python.clone());
     let chosen = pyenv::choose_made(Some(&asked), state).await;
     let active = candidates(variable).into_iter().next();
-    let versions = async |path: PathBuf| match packages(&path).await {
-        Ok(versions) => Some((path, versions)),
-        Err(_) => None,
-    };
     let workers = match running.and_then(|running| running.python.clone()) {
         Some(path) => versions(path).await,
         None => None,
@@ -282,6 +278,11 @@ async fn python(args: &DoctorArgs, config: &Config, state: &Path, running: Optio
     };
     let chosen = chosen.map(|found| found.map_err(|why| why.to_string()));
     Python { chosen, asked: (asked != "auto").then_some(asked), maker, workers, active }
+}
+
+async fn versions(path: PathBuf) -> Option<(PathBuf, BTreeMap<String, String>)> {
+    let versions = packages(&path).await.ok()?;
+    Some((path, versions))
 }
 
 /// What could make an environment.
