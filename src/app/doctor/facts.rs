@@ -55,7 +55,7 @@ pub(super) struct Certificate {
     pub(super) is_authority: bool,
     /// The authority should have signed it.
     pub(super) by_authority: bool,
-    /// Its key is beside it.
+    /// Its key is where it should be: beside it, and the server's in the appliance's memory alone.
     pub(super) has_key: bool,
     pub(super) facts: Result<pki::Facts, String>,
 }
@@ -379,7 +379,7 @@ fn certificates(state: &Path) -> Vec<Certificate> {
             what,
             is_authority: path.ends_with("ca/ca.crt"),
             by_authority: path.ends_with("ca/server.crt"),
-            has_key: path.with_extension("key").exists(),
+            has_key: path.ends_with("ca/server.crt") || path.with_extension("key").exists(),
             facts: fs::read_to_string(&path)
                 .map_err(|why| why.to_string())
                 .and_then(|text| pki::facts(&text).map_err(|why| why.to_string())),
