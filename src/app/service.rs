@@ -276,6 +276,8 @@ fn quoted(text: &str) -> String {
 /// Every setting switched off, so that defaults of later versions count.
 fn commented(sample: &str) -> String {
     let lines = sample.lines().map(|line| match line.chars().next() {
+        // An empty table of durations would mean that there are none.
+        Some('[') if line.contains("default-task-durations") => format!("#{line}"),
         None | Some('#' | '[') => line.to_owned(),
         Some(_) => format!("#{line}"),
     });

@@ -1,16 +1,18 @@
 //! The owner of one cluster: its life from the first process to the last.
 
+mod end;
+mod start;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 
 use super::away::{Away, Terms};
 use super::handle::{Command, Entry, Shared};
-use super::launch::{GROUP_GRACE, Launch, SCHEDULER_GRACE};
 use super::look::{Look, ask, look};
 use super::plan::{Connected, Lifetimes, Plan, Seen, Step};
 use super::record::Body;
@@ -18,11 +20,11 @@ use super::spread::{self, Room};
 use super::types::{ClusterStatus, ClusterView, FleetError, FleetEvent};
 use super::{config::Folder, logs};
 use crate::host::Machine;
-use crate::link::{GroupState, Link, Question, SchedulerState};
+use crate::link::{GroupState, Link, Question};
 use crate::peer::{EnvLock, PeerEvent, free_memory};
 use crate::store::{ClusterRecord, StoreError};
 use crate::supervise::policy::{End as HowEnded, Next, Policy, Restart};
-use crate::supervise::{Cause, Process, boot_id, last_lines};
+use crate::supervise::{Cause, Process, last_lines};
 
 /// Between two looks at a scheduler that starts. It listens within 0.1 s.
 const START_LOOK: Duration = Duration::from_millis(10);
@@ -213,176 +215,6 @@ impl Owner {
         self.set_status(ClusterStatus::Pending);
         self.keep().await;
     }
-
-    // ---- the beginning --------------------------------------------------------------------------------------
-
-    async fn begin(&mut self, from: Origin) -> Result<(), End> {
-        let python = self.shared.pythons.get(self.body.settings.python.as_deref()).await;
-        match (python, from) {
-            (Ok(found), _) => self.python = found.path,
-            (Err(why), Origin::New) => return Err(End::failed(why)),
-            // It runs; only new workers would fail.
-            (Err(why), Origin::Found) => {
-                tracing::warn!(cluster = %self.view.name, %why, "its Python is not usable now")
-            }
-        }
-        match from {
-            Origin::New => self.launch_scheduler().await?,
-            Origin::Found => self.adopt().await?,
-        }
-        self.wait_ready().await?;
-        if from == Origin::Found {
-            // Before it counts as running: machines that are at work for it must not hear that nothing is wanted.
-            self.reach_out().await;
-        }
-        self.set_status(ClusterStatus::Running);
-        self.keep().await;
-        if from == Origin::New {
-            self.reach_out().await;
-        }
-        Ok(())
-    }
-
-    /// Other machines may take part from now on.
-    async fn reach_out(&mut self) {
-        let Some(span) = self.shared.config.span.clone().filter(|_| self.body.spans) else { return };
-        match self.shared.pythons.lock(&self.python).await {
-            Ok(lock) => self.lock = Some(lock),
-            Err(why) => tracing::warn!(cluster = %self.view.name, %why, "other machines use whatever Python they have"),
-        }
-        let mut away = Away::new(span.head, self.view.name.as_str());
-        if let Some(pair) = &self.view.tls {
-            away.restore(&self.body.away, pair, self.lock.as_ref()).await;
-        }
-        self.away = Some(away);
-    }
-
-    async fn launch_scheduler(&mut self) -> Result<(), End> {
-        let pair = match &self.view.tls {
-            Some(pair) => pair.clone(),
-            None => {
-                Arc::new(crate::pki::cluster_pair(self.view.name.as_str()).map_err(|why| End::failed(why.to_string()))?)
-            }
-        };
-        self.folder.clear();
-        self.folder
-            .make(&pair)
-            .map_err(|why| End::failed(format!("cannot make files in {}: {why}", self.folder.path.display())))?;
-        self.view.tls = Some(pair);
-        let process = Process::launch(&self.launch().scheduler())
-            .map_err(|why| End::failed(format!("the scheduler could not be started: {why}")))?;
-        self.body.boot_id = boot_id();
-        self.body.scheduler = Some(process.id());
-        self.scheduler = Some(process);
-        self.publish();
-        // From here on the next appliance would find it, even if this one is killed now.
-        self.keep().await;
-        Ok(())
-    }
-
-    fn launch(&self) -> Launch<'_> {
-        Launch {
-            config: &self.shared.config,
-            folder: &self.folder,
-            name: self.view.name.as_str(),
-            body: &self.body,
-            python: &self.python,
-        }
-    }
-
-    /// Finds the processes of a cluster that an appliance before this one started.
-    async fn adopt(&mut self) -> Result<(), End> {
-        let lines = || last_lines(&self.folder.logs.join("scheduler.log"), 0);
-        let gone = |why: &str, last_lines| End::Failed { why: why.to_owned(), last_lines };
-        if !self.body.boot_id.is_empty() && self.body.boot_id != boot_id() {
-            return Err(gone("the machine was restarted", Vec::new()));
-        }
-        let id = match timeout(HELLO, self.link.hello()).await {
-            Ok(Ok(hello)) => {
-                if let Some(why) = hello.stranger() {
-                    let pid = hello.pid;
-                    tracing::error!(cluster = %self.view.name, pid, "a cluster that still runs cannot be adopted: {why}");
-                    return Err(End::Strange(format!(
-                        "its scheduler (process {pid}) still runs, but this rask cannot talk to it: {why}"
-                    )));
-                }
-                crate::supervise::ProcessId { pid: hello.pid, started_ticks: hello.started_ticks }
-            }
-            Ok(Err(_)) | Err(_) => {
-                let recorded = self.body.scheduler.filter(|id| id.is_alive());
-                recorded.ok_or_else(|| match self.folder.control().exists() {
-                    true => gone("it ended while rask up was not running", lines()),
-                    // One that ends in good order takes its socket with it.
-                    false => End::Itself("it was stopped while rask up was not running".to_owned()),
-                })?
-            }
-        };
-        let process = Process::adopt(id).map_err(|why| End::failed(format!("it cannot be watched: {why}")))?;
-        self.scheduler = Some(process.ok_or_else(|| gone("it ended while rask up was not running", lines()))?);
-        (self.body.boot_id, self.body.scheduler) = (boot_id(), Some(id));
-        self.view.tls = self.folder.pair().ok().map(Arc::new);
-        if self.body.plain_address.is_some() {
-            self.view.plain_address = self.shared.config.plain_address.clone();
-        }
-        self.adopt_group().await;
-        let (cluster, user) = (self.view.name.to_string(), self.view.user.clone());
-        tracing::info!(cluster, pid = id.pid, "a cluster that still runs is taken over");
-        self.shared.tell(FleetEvent::Created { cluster, user, adopted: true });
-        Ok(())
-    }
-
-    async fn adopt_group(&mut self) {
-        if let Ok(Ok(hello)) = timeout(HELLO, self.group_link.hello()).await
-            && hello.stranger().is_none()
-        {
-            let id = crate::supervise::ProcessId { pid: hello.pid, started_ticks: hello.started_ticks };
-            self.group = Process::adopt(id).ok().flatten();
-        }
-        self.body.group = self.group.as_ref().map(Process::id);
-    }
-
-    /// Waits until the scheduler accepts connections. What is asked meanwhile is noted; a stop is obeyed.
-    async fn wait_ready(&mut self) -> Result<(), End> {
-        let limit = Duration::from_secs_f64(self.body.settings.start_timeout_secs.clamp(0.1, 1e6));
-        let deadline = sleep(limit);
-        tokio::pin!(deadline);
-        loop {
-            let link = self.link.clone();
-            let looked = async {
-                match ask::<SchedulerState>(&link, Question::State).await {
-                    Some(state) => state,
-                    None => {
-                        sleep(START_LOOK).await;
-                        SchedulerState::default()
-                    }
-                }
-            };
-            tokio::select! {
-                state = looked => if !state.address.is_empty() {
-                    self.view.scheduler_address = state.listening.first().cloned();
-                    return Ok(());
-                },
-                Some(command) = self.inbox.recv() => if let Some(end) = self.on_command(command) {
-                    return Err(end);
-                },
-                cause = ended(&mut self.scheduler) => {
-                    let last_lines = self.scheduler_words();
-                    let why = match (last_lines.last(), cause) {
-                        (Some(line), _) => format!("its scheduler ended while it started: {}", line.trim()),
-                        (None, Some(cause)) => format!("its scheduler ended while it started ({cause})"),
-                        (None, None) => "its scheduler ended while it started".to_owned(),
-                    };
-                    return Err(End::Failed { why, last_lines });
-                }
-                () = &mut deadline => {
-                    let why = format!("its scheduler was not up within {} s", limit.as_secs_f64());
-                    return Err(End::Failed { why, last_lines: self.scheduler_words() });
-                }
-            }
-        }
-    }
-
-    // ---- the middle -----------------------------------------------------------------------------------------
 
     async fn live(&mut self) -> End {
         loop {
@@ -671,74 +503,6 @@ impl Owner {
         (self.group, self.body.group, self.told) = (None, None, GroupState::default());
         let cause = format!("the group of workers ended{cause}");
         self.shared.tell(FleetEvent::WorkerDied { cluster: self.view.name.to_string(), cause });
-    }
-
-    fn on_scheduler_end(&mut self, cause: Option<Cause>) -> End {
-        let last_lines = self.scheduler_words();
-        // One that ends in good order takes its socket with it.
-        let in_order = cause.map_or(!self.folder.control().exists(), |cause| cause == Cause::Code(0));
-        self.scheduler = None;
-        if in_order {
-            return End::Itself("its scheduler was told to end by a client or a signal".to_owned());
-        }
-        let how = cause.map_or_else(|| "it was adopted, so how is not known".to_owned(), |cause| cause.to_string());
-        End::Failed { why: format!("its scheduler ended: {how}"), last_lines }
-    }
-
-    fn scheduler_words(&self) -> Vec<String> {
-        let own = self.scheduler.as_ref().map(Process::last_words).unwrap_or_default();
-        if own.is_empty() { last_lines(&self.folder.logs.join("scheduler.log"), 0) } else { own }
-    }
-
-    fn rotate_logs(&mut self) {
-        let now_secs = self.shared.now_secs();
-        if now_secs < self.next_rotate_secs {
-            return;
-        }
-        self.next_rotate_secs = now_secs + ROTATE_SECS;
-        for source in [logs::Source::Scheduler, logs::Source::Group] {
-            if let Err(why) = logs::rotate_in_place(&source.path(&self.folder.logs), self.shared.config.log_keep) {
-                tracing::warn!(cluster = %self.view.name, %why, "a log could not be put aside");
-            }
-        }
-    }
-
-    // ---- the end --------------------------------------------------------------------------------------------
-
-    async fn finish(&mut self, end: &End) {
-        let (status, why, lines) = match end {
-            End::Meant(why) | End::Itself(why) => (ClusterStatus::Stopped, why.clone(), Vec::new()),
-            End::Failed { why, last_lines } => (ClusterStatus::Failed, why.clone(), last_lines.clone()),
-            End::Strange(why) => {
-                self.view.reason = Some(why.clone());
-                return self.set_status(ClusterStatus::Failed);
-            }
-        };
-        if status == ClusterStatus::Failed {
-            tracing::error!(cluster = %self.view.name, "the cluster failed: {why}\n    {}", lines.join("\n    "));
-        }
-        if let Some(mut away) = self.away.take() {
-            away.end().await;
-        }
-        self.body.away.clear();
-        // Workers first: they need not notice that their scheduler goes.
-        if let Some(mut group) = self.group.take() {
-            group.stop(GROUP_GRACE).await;
-        }
-        if let Some(mut scheduler) = self.scheduler.take() {
-            scheduler.stop(SCHEDULER_GRACE).await;
-        }
-        self.folder.clear();
-        self.view.stop_ms = Some(self.shared.now_ms());
-        self.view.reason = Some(why);
-        (self.view.last_lines, self.body.last_lines) = (lines.clone(), lines);
-        (self.view.workers, self.view.scheduler_address) = (0, None);
-        (self.body.scheduler, self.body.group) = (None, None);
-        self.view.status = status;
-        self.keep().await;
-        // Last: whoever waits for it finds all of it gone.
-        self.publish();
-        self.tell_status();
     }
 
     // ---- what others know -----------------------------------------------------------------------------------

@@ -1,0 +1,75 @@
+//! The end of a cluster: why its scheduler ended, and what is left of it all.
+
+use super::{End, Owner, ROTATE_SECS};
+use crate::fleet::launch::{GROUP_GRACE, SCHEDULER_GRACE};
+use crate::fleet::logs;
+use crate::fleet::types::ClusterStatus;
+use crate::supervise::{Cause, Process, last_lines};
+
+impl Owner {
+    pub(super) fn on_scheduler_end(&mut self, cause: Option<Cause>) -> End {
+        let last_lines = self.scheduler_words();
+        // One that ends in good order takes its socket with it.
+        let in_order = cause.map_or(!self.folder.control().exists(), |cause| cause == Cause::Code(0));
+        self.scheduler = None;
+        if in_order {
+            return End::Itself("its scheduler was told to end by a client or a signal".to_owned());
+        }
+        let how = cause.map_or_else(|| "it was adopted, so how is not known".to_owned(), |cause| cause.to_string());
+        End::Failed { why: format!("its scheduler ended: {how}"), last_lines }
+    }
+
+    pub(super) fn scheduler_words(&self) -> Vec<String> {
+        let own = self.scheduler.as_ref().map(Process::last_words).unwrap_or_default();
+        if own.is_empty() { last_lines(&self.folder.logs.join("scheduler.log"), 0) } else { own }
+    }
+
+    pub(super) fn rotate_logs(&mut self) {
+        let now_secs = self.shared.now_secs();
+        if now_secs < self.next_rotate_secs {
+            return;
+        }
+        self.next_rotate_secs = now_secs + ROTATE_SECS;
+        for source in [logs::Source::Scheduler, logs::Source::Group] {
+            if let Err(why) = logs::rotate_in_place(&source.path(&self.folder.logs), self.shared.config.log_keep) {
+                tracing::warn!(cluster = %self.view.name, %why, "a log could not be put aside");
+            }
+        }
+    }
+
+    pub(super) async fn finish(&mut self, end: &End) {
+        let (status, why, lines) = match end {
+            End::Meant(why) | End::Itself(why) => (ClusterStatus::Stopped, why.clone(), Vec::new()),
+            End::Failed { why, last_lines } => (ClusterStatus::Failed, why.clone(), last_lines.clone()),
+            End::Strange(why) => {
+                self.view.reason = Some(why.clone());
+                return self.set_status(ClusterStatus::Failed);
+            }
+        };
+        if status == ClusterStatus::Failed {
+            tracing::error!(cluster = %self.view.name, "the cluster failed: {why}\n    {}", lines.join("\n    "));
+        }
+        if let Some(mut away) = self.away.take() {
+            away.end().await;
+        }
+        self.body.away.clear();
+        // Workers first: they need not notice that their scheduler goes.
+        if let Some(mut group) = self.group.take() {
+            group.stop(GROUP_GRACE).await;
+        }
+        if let Some(mut scheduler) = self.scheduler.take() {
+            scheduler.stop(SCHEDULER_GRACE).await;
+        }
+        self.folder.clear();
+        self.view.stop_ms = Some(self.shared.now_ms());
+        self.view.reason = Some(why);
+        (self.view.last_lines, self.body.last_lines) = (lines.clone(), lines);
+        (self.view.workers, self.view.scheduler_address) = (0, None);
+        (self.body.scheduler, self.body.group) = (None, None);
+        self.view.status = status;
+        self.keep().await;
+        // Last: whoever waits for it finds all of it gone.
+        self.publish();
+        self.tell_status();
+    }
+}

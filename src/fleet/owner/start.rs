@@ -1,0 +1,182 @@
+//! The beginning of a cluster: its scheduler is started or found again, and waited for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::{End, HELLO, Origin, Owner, START_LOOK, ended};
+use crate::fleet::away::Away;
+use crate::fleet::launch::Launch;
+use crate::fleet::look::ask;
+use crate::fleet::types::{ClusterStatus, FleetEvent};
+use crate::link::{Question, SchedulerState};
+use crate::supervise::{Process, boot_id, last_lines};
+
+impl Owner {
+    pub(super) async fn begin(&mut self, from: Origin) -> Result<(), End> {
+        let python = self.shared.pythons.get(self.body.settings.python.as_deref()).await;
+        match (python, from) {
+            (Ok(found), _) => self.python = found.path,
+            (Err(why), Origin::New) => return Err(End::failed(why)),
+            // It runs; only new workers would fail.
+            (Err(why), Origin::Found) => {
+                tracing::warn!(cluster = %self.view.name, %why, "its Python is not usable now")
+            }
+        }
+        match from {
+            Origin::New => self.launch_scheduler().await?,
+            Origin::Found => self.adopt().await?,
+        }
+        self.wait_ready().await?;
+        if from == Origin::Found {
+            // Before it counts as running: machines that are at work for it must not hear that nothing is wanted.
+            self.reach_out().await;
+        }
+        self.set_status(ClusterStatus::Running);
+        self.keep().await;
+        if from == Origin::New {
+            self.reach_out().await;
+        }
+        Ok(())
+    }
+
+    /// Other machines may take part from now on.
+    async fn reach_out(&mut self) {
+        let Some(span) = self.shared.config.span.clone().filter(|_| self.body.spans) else { return };
+        match self.shared.pythons.lock(&self.python).await {
+            Ok(lock) => self.lock = Some(lock),
+            Err(why) => tracing::warn!(cluster = %self.view.name, %why, "other machines use whatever Python they have"),
+        }
+        let mut away = Away::new(span.head, self.view.name.as_str());
+        if let Some(pair) = &self.view.tls {
+            away.restore(&self.body.away, pair, self.lock.as_ref()).await;
+        }
+        self.away = Some(away);
+    }
+
+    async fn launch_scheduler(&mut self) -> Result<(), End> {
+        let pair = match &self.view.tls {
+            Some(pair) => pair.clone(),
+            None => {
+                Arc::new(crate::pki::cluster_pair(self.view.name.as_str()).map_err(|why| End::failed(why.to_string()))?)
+            }
+        };
+        self.folder.clear();
+        self.folder
+            .make(&pair)
+            .map_err(|why| End::failed(format!("cannot make files in {}: {why}", self.folder.path.display())))?;
+        self.view.tls = Some(pair);
+        let process = Process::launch(&self.launch().scheduler())
+            .map_err(|why| End::failed(format!("the scheduler could not be started: {why}")))?;
+        self.body.boot_id = boot_id();
+        self.body.scheduler = Some(process.id());
+        self.scheduler = Some(process);
+        self.publish();
+        // From here on the next appliance would find it, even if this one is killed now.
+        self.keep().await;
+        Ok(())
+    }
+
+    pub(super) fn launch(&self) -> Launch<'_> {
+        Launch {
+            config: &self.shared.config,
+            folder: &self.folder,
+            name: self.view.name.as_str(),
+            body: &self.body,
+            python: &self.python,
+        }
+    }
+
+    /// Finds the processes of a cluster that an appliance before this one started.
+    async fn adopt(&mut self) -> Result<(), End> {
+        let lines = || last_lines(&self.folder.logs.join("scheduler.log"), 0);
+        let gone = |why: &str, last_lines| End::Failed { why: why.to_owned(), last_lines };
+        if !self.body.boot_id.is_empty() && self.body.boot_id != boot_id() {
+            return Err(gone("the machine was restarted", Vec::new()));
+        }
+        let id = match timeout(HELLO, self.link.hello()).await {
+            Ok(Ok(hello)) => {
+                if let Some(why) = hello.stranger() {
+                    let pid = hello.pid;
+                    tracing::error!(cluster = %self.view.name, pid, "a cluster that still runs cannot be adopted: {why}");
+                    return Err(End::Strange(format!(
+                        "its scheduler (process {pid}) still runs, but this rask cannot talk to it: {why}"
+                    )));
+                }
+                crate::supervise::ProcessId { pid: hello.pid, started_ticks: hello.started_ticks }
+            }
+            Ok(Err(_)) | Err(_) => {
+                let recorded = self.body.scheduler.filter(|id| id.is_alive());
+                recorded.ok_or_else(|| match self.folder.control().exists() {
+                    true => gone("it ended while rask up was not running", lines()),
+                    // One that ends in good order takes its socket with it.
+                    false => End::Itself("it was stopped while rask up was not running".to_owned()),
+                })?
+            }
+        };
+        let process = Process::adopt(id).map_err(|why| End::failed(format!("it cannot be watched: {why}")))?;
+        self.scheduler = Some(process.ok_or_else(|| gone("it ended while rask up was not running", lines()))?);
+        (self.body.boot_id, self.body.scheduler) = (boot_id(), Some(id));
+        self.view.tls = self.folder.pair().ok().map(Arc::new);
+        if self.body.plain_address.is_some() {
+            self.view.plain_address = self.shared.config.plain_address.clone();
+        }
+        self.adopt_group().await;
+        let (cluster, user) = (self.view.name.to_string(), self.view.user.clone());
+        tracing::info!(cluster, pid = id.pid, "a cluster that still runs is taken over");
+        self.shared.tell(FleetEvent::Created { cluster, user, adopted: true });
+        Ok(())
+    }
+
+    async fn adopt_group(&mut self) {
+        if let Ok(Ok(hello)) = timeout(HELLO, self.group_link.hello()).await
+            && hello.stranger().is_none()
+        {
+            let id = crate::supervise::ProcessId { pid: hello.pid, started_ticks: hello.started_ticks };
+            self.group = Process::adopt(id).ok().flatten();
+        }
+        self.body.group = self.group.as_ref().map(Process::id);
+    }
+
+    /// Waits until the scheduler accepts connections. What is asked meanwhile is noted; a stop is obeyed.
+    async fn wait_ready(&mut self) -> Result<(), End> {
+        let limit = Duration::from_secs_f64(self.body.settings.start_timeout_secs.clamp(0.1, 1e6));
+        let deadline = sleep(limit);
+        tokio::pin!(deadline);
+        loop {
+            let link = self.link.clone();
+            let looked = async {
+                match ask::<SchedulerState>(&link, Question::State).await {
+                    Some(state) => state,
+                    None => {
+                        sleep(START_LOOK).await;
+                        SchedulerState::default()
+                    }
+                }
+            };
+            tokio::select! {
+                state = looked => if !state.address.is_empty() {
+                    self.view.scheduler_address = state.listening.first().cloned();
+                    return Ok(());
+                },
+                Some(command) = self.inbox.recv() => if let Some(end) = self.on_command(command) {
+                    return Err(end);
+                },
+                cause = ended(&mut self.scheduler) => {
+                    let last_lines = self.scheduler_words();
+                    let why = match (last_lines.last(), cause) {
+                        (Some(line), _) => format!("its scheduler ended while it started: {}", line.trim()),
+                        (None, Some(cause)) => format!("its scheduler ended while it started ({cause})"),
+                        (None, None) => "its scheduler ended while it started".to_owned(),
+                    };
+                    return Err(End::Failed { why, last_lines });
+                }
+                () = &mut deadline => {
+                    let why = format!("its scheduler was not up within {} s", limit.as_secs_f64());
+                    return Err(End::Failed { why, last_lines: self.scheduler_words() });
+                }
+            }
+        }
+    }
+}
