@@ -1,7 +1,7 @@
 //! What the dashboard sees: takes pictures of a scheduler, finds what changed, fans it out through bounded queues.
 //!
 //! A slow browser loses deltas and never slows a cluster: the scheduler answers a look between two steps and waits for
-//! nobody. One owner ([`hub`]) holds all views; everybody else has a [`Feed`], a cloneable handle.
+//! nobody. One owner (`hub`) holds all views; everybody else has a [`Feed`], a cloneable handle.
 
 mod delta;
 mod flame;

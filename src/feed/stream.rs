@@ -24,7 +24,7 @@ pub const THINNED: u8 = 2;
 /// Most rectangles in a block that comes by itself, and in one that was asked for. More than a screen can show.
 pub const LIVE_MAX: usize = 100_000;
 
-/// See [`LIVE_MAX`].
+/// See `LIVE_MAX`.
 pub const ASKED_MAX: usize = 200_000;
 
 /// Which rectangles, and how finely.

@@ -126,7 +126,7 @@ export async function startMock(rects, port = 0) {
   const at = port || (await freePort());
   const mock = new Child("node", [join(ROOT, "web/dev/mock.mjs"), "--port", String(at), "--rects", String(rects)]);
   await until(() => mock.output.includes("http://"), "the made-up cluster");
-  return { base: `http://127.0.0.1:${at}/`, port: at, stop: () => mock.stop() };
+  return { base: `http://127.0.0.1:${at}/clusters/mock/`, port: at, stop: () => mock.stop() };
 }
 
 const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"];
