@@ -27,6 +27,8 @@ use crate::http::{self, peers::Ends};
 use crate::net::PlainRule;
 use crate::pki::{self, Authority};
 
+/// Between two looks at the names of this machine, which may change: laptops move. Unit: seconds.
+const NAMES_SECS: i64 = 60;
 /// Longest handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -111,6 +113,8 @@ struct Fresh {
 struct Issued {
     facts: pki::Facts,
     certified: Arc<CertifiedKey>,
+    /// When the names in it were last those of this machine. Unit: seconds since the epoch.
+    named_secs: i64,
 }
 
 impl std::fmt::Debug for Fresh {
@@ -122,15 +126,20 @@ impl std::fmt::Debug for Fresh {
 impl Fresh {
     fn certified(&self) -> Result<Arc<CertifiedKey>, String> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*current {
-            Some(issued) if !issued.facts.is_due(unix_ms() / 1000) => Ok(Arc::clone(&issued.certified)),
-            Some(_) | None => {
-                let issued = self.issue()?;
-                let certified = Arc::clone(&issued.certified);
-                *current = Some(issued);
-                Ok(certified)
+        let now_secs = unix_ms() / 1000;
+        if let Some(issued) = current.as_mut().filter(|issued| !issued.facts.is_due(now_secs)) {
+            if now_secs < issued.named_secs.saturating_add(NAMES_SECS) {
+                return Ok(Arc::clone(&issued.certified));
+            }
+            if issued.facts.covers(&lan::names()) {
+                issued.named_secs = now_secs;
+                return Ok(Arc::clone(&issued.certified));
             }
         }
+        let issued = self.issue()?;
+        let certified = Arc::clone(&issued.certified);
+        *current = Some(issued);
+        Ok(certified)
     }
 
     fn issue(&self) -> Result<Issued, String> {
@@ -141,7 +150,8 @@ impl Fresh {
         let facts = pki::facts(&pair.cert_pem).map_err(|why| why.to_string())?;
         write_private(&self.copy, &pair.cert_pem).map_err(|why| why.to_string())?;
         // The authority goes with it: joining machines look for its key.
-        Ok(Issued { facts, certified: Arc::new(CertifiedKey::new(vec![leaf, self.ca.clone()], key)) })
+        let certified = Arc::new(CertifiedKey::new(vec![leaf, self.ca.clone()], key));
+        Ok(Issued { facts, certified, named_secs: unix_ms() / 1000 })
     }
 }
 
@@ -161,12 +171,18 @@ pub(super) fn authority(state: &Path) -> Result<Authority, Failure> {
     let folder = folder(state);
     private_folder(&folder)?;
     let (cert, key) = (folder.join("ca.crt"), folder.join("ca.key"));
+    let unusable = |why: String| {
+        Failure::world(format!("{}: {why}", folder.display()))
+            .remedy("restore it, or remove it: then other machines must join again")
+    };
     match (fs::read_to_string(&cert), fs::read_to_string(&key)) {
-        (Ok(cert), Ok(key)) => Authority::from_pem(&cert, &key).map_err(|why| {
-            Failure::world(format!("{}: {why}", folder.display()))
-                .remedy("restore it, or remove it: then other machines must join again")
-        }),
-        (_, _) => {
+        (Ok(cert), Ok(key)) => Authority::from_pem(&cert, &key).map_err(|why| unusable(why.to_string())),
+        (Ok(_), Err(why)) => Err(unusable(format!("the authority's key cannot be read: {why}"))),
+        // One that is there and cannot be read must not be replaced: machines trust it.
+        (Err(why), _) if why.kind() != io::ErrorKind::NotFound => {
+            Err(unusable(format!("the authority's certificate cannot be read: {why}")))
+        }
+        (Err(_), _) => {
             let authority = Authority::make().map_err(|why| Failure::world(why.to_string()))?;
             // The key first: a certificate without it would be taken for an authority that lost its key.
             write_private(&key, &authority.pair().key_pem)?;
@@ -196,6 +212,10 @@ mod tests {
         }
         fs::write(folder(&state).join("ca.key"), "nonsense").expect("written");
         assert!(authority(&state).is_err());
+        // A lost key is said, not made up for: other machines would have to join again.
+        fs::remove_file(folder(&state).join("ca.key")).expect("removed");
+        assert!(authority(&state).is_err());
+        assert_eq!(fs::read_to_string(folder(&state).join("ca.crt")).expect("kept"), made.pair().cert_pem);
         fs::remove_dir_all(state).expect("removed");
     }
 }

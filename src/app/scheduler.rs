@@ -276,6 +276,7 @@ fn control_of(what: Question, reply: oneshot::Sender<String>) -> Option<Control>
         Question::Identity => Ask::Identity,
         Question::Metrics => Ask::Metrics,
         Question::Workers => Ask::Workers,
+        Question::Computations => Ask::Computations,
         Question::State => return Some(Control::Steer { what: Steer::State, reply }),
         Question::RetireThese { names } => return Some(Control::Steer { what: Steer::RetireThese { names }, reply }),
         Question::Lose { names } => return Some(Control::Steer { what: Steer::Lose { names }, reply }),

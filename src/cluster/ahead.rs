@@ -102,7 +102,7 @@ impl Driver {
     /// These keys are asked for: what was fetched ahead, if it is that, and still their result.
     pub(super) fn fetched_ahead(&mut self, keys: &[Key]) -> Option<Fetched> {
         self.ahead.habit.asked(keys);
-        let fetch = self.ahead.fetch.take_if(|fetch| keys == [fetch.key.clone()])?;
+        let fetch = self.ahead.fetch.take_if(|fetch| matches!(keys, [key] if *key == fetch.key))?;
         let task = self.sched.task(&fetch.key)?;
         (!task.holders.is_empty() && task.run_id == fetch.run).then_some(fetch.answer)
     }

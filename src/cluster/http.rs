@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use super::computations::Computation;
 use super::driver::Driver;
 use super::explain;
 use super::listing;
@@ -32,6 +33,10 @@ pub(super) fn answer(driver: &Driver, what: &Ask) -> Answered {
         Ask::AdaptiveTarget => {
             serde_json::json!({"workers": driver.sched.adaptive_target(DEFAULT_TARGET_SECS)}).to_string()
         }
+        Ask::Computations => {
+            let all = driver.computations.list(driver.sched.ended_totals());
+            serde_json::Value::from_iter(all.iter().map(computation)).to_string()
+        }
         Ask::Workers => {
             let workers: Vec<Value> = driver
                 .sched
@@ -42,6 +47,14 @@ pub(super) fn answer(driver: &Driver, what: &Ask) -> Answered {
             json(&Value::map([("num_workers", workers.len().into()), ("workers", Value::Array(workers))])).to_string()
         }
     }
+}
+
+fn computation(one: &Computation) -> serde_json::Value {
+    serde_json::json!({
+        "id": one.id, "start_secs": one.start_secs, "stop_secs": one.stop_secs,
+        "tasks": one.tasks, "done": one.done, "erred": one.erred,
+        "groups": one.groups.iter().map(|group| &**group).collect::<Vec<&str>>(),
+    })
 }
 
 /// Nothing as no text: whoever asked says what was not found.

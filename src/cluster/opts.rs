@@ -243,6 +243,8 @@ pub enum Ask {
     IdleSince,
     /// `{"workers": n}`: `/api/v1/adaptive_target`.
     AdaptiveTarget,
+    /// What clients asked for, one after another.
+    Computations,
 }
 
 /// A supervisor's wishes. Answers are JSON.

@@ -139,6 +139,7 @@ impl Group {
             | Question::Counts
             | Question::Metrics
             | Question::Workers
+            | Question::Computations
             | Question::State
             | Question::Retire { .. }
             | Question::RetireThese { .. }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::config::{FleetConfig, Folder, Pythons};
 use super::logs::Source;
@@ -29,6 +29,7 @@ const QUEUE: usize = 16;
 const NEWS: usize = 1024;
 /// Ended clusters are shown for a day. Unit: milliseconds. Source: dask-gateway, `cleanup_expired`.
 const SHOWN_MS: i64 = 86_400_000;
+const DAY: Duration = Duration::from_secs(86_400);
 /// Ended clusters that are shown at most.
 const SHOWN_MAX: u32 = 1000;
 
@@ -108,11 +109,19 @@ impl FleetHandle {
         for record in fleet.shared.store.load_clusters().await? {
             fleet.take_over(record);
         }
-        if let Err(why) = fleet.shared.store.sweep(fleet.shared.now_ms()).await {
-            tracing::warn!(%why, "the history could not be shortened");
-        }
-        fleet.sweep();
+        tokio::spawn(fleet.clone().sweep_daily());
         Ok(fleet)
+    }
+
+    /// Shortens the history, now and every day: services run for months.
+    async fn sweep_daily(self) {
+        loop {
+            if let Err(why) = self.shared.store.sweep(self.shared.now_ms()).await {
+                tracing::warn!(%why, "the history could not be shortened");
+            }
+            self.sweep();
+            sleep(DAY).await;
+        }
     }
 
     /// Removes what clusters left that ended longer ago than the history reaches: their logs.

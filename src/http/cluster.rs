@@ -28,23 +28,8 @@ pub struct Site {
     pub actions: bool,
 }
 
-/// Pages by Dask's names, besides those that begin with `individual-`; then our own.
-const PAGES: [&str; 26] = [
-    "status",
-    "workers",
-    "tasks",
-    "system",
-    "profile",
-    "profile-server",
-    "graph",
-    "groups",
-    "stealing",
-    "exceptions",
-    "events",
-    "counters",
-    "hardware",
-    "shuffle",
-    "gpu",
+/// Pages of ours, besides Dask's.
+const OWN_PAGES: [&str; 11] = [
     "progress",
     "memory",
     "bandwidth",
@@ -70,7 +55,7 @@ pub fn cluster_router(site: Site) -> Router {
         .merge(live::routes())
         .merge(api::routes())
         .merge(dask::routes());
-    for name in PAGES {
+    for name in dask::PAGES.into_iter().chain(OWN_PAGES) {
         router = router.route(&format!("/{name}"), get(page));
     }
     for (name, _) in dask::INDIVIDUAL {

@@ -71,8 +71,8 @@ const SITEMAP: [&str; 14] = [
     "/api/v1/get_workers",
 ];
 
-/// Pages that a sitemap names.
-const SITEMAP_PAGES: [&str; 15] = [
+/// Pages by Dask's names, besides those that begin with `individual-`.
+pub(super) const PAGES: [&str; 15] = [
     "status",
     "workers",
     "tasks",
@@ -131,7 +131,7 @@ async fn plots() -> Response {
 }
 
 async fn sitemap() -> Response {
-    let pages = SITEMAP_PAGES.iter().map(|name| format!("/{name}"));
+    let pages = PAGES.iter().map(|name| format!("/{name}"));
     let bare = INDIVIDUAL.iter().map(|(name, _)| format!("/individual-{name}"));
     let paths: Vec<String> = SITEMAP.iter().map(|path| (*path).to_owned()).chain(pages).chain(bare).collect();
     answer(Ok(json!({"paths": paths}).to_string()))

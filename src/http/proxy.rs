@@ -37,27 +37,6 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     header::TRANSFER_ENCODING,
 ];
 
-/// Dask's pages without a name: they mean the cluster `local`, whose own address has its name in it.
-const PAGES: [&str; 17] = [
-    "/status",
-    "/workers",
-    "/tasks",
-    "/system",
-    "/profile",
-    "/profile-server",
-    "/graph",
-    "/groups",
-    "/stealing",
-    "/exceptions",
-    "/events",
-    "/counters",
-    "/hardware",
-    "/shuffle",
-    "/gpu",
-    "/info",
-    "/info/{*rest}",
-];
-
 /// What programs ask for without a name.
 const DATA: [&str; 9] = [
     "/json/{*rest}",
@@ -80,8 +59,9 @@ pub fn clusters_router(backends: Backends) -> Router {
     for path in DATA {
         router = router.route(path, any(local));
     }
-    for path in PAGES {
-        router = router.route(path, any(local_page));
+    // Dask's pages without a name: they mean the cluster `local`, whose own address has its name in it.
+    for name in super::dask::PAGES.into_iter().chain(["info", "info/{*rest}"]) {
+        router = router.route(&format!("/{name}"), any(local_page));
     }
     for (name, _) in super::dask::INDIVIDUAL {
         router = router.route(&format!("/individual-{name}"), any(local_page));

@@ -18,7 +18,9 @@ mod words;
 
 pub use client::{Link, LinkError};
 pub use server::{Inbound, Served, bind, connect, serve};
-pub use words::{GroupState, GroupWorker, Hello, PROTOCOL, Question, SchedulerState, SchedulerWorker};
+pub use words::{
+    ComputationState, GroupState, GroupWorker, Hello, PROTOCOL, Question, SchedulerState, SchedulerWorker,
+};
 
 use serde::{Deserialize, Serialize};
 

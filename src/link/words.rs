@@ -53,6 +53,8 @@ pub enum Question {
         /// What.
         text: String,
     },
+    /// Of a scheduler: what its clients asked for, a list of [`ComputationState`], the oldest first.
+    Computations,
     /// Of a group of workers: its [`GroupState`].
     Group,
     /// Of a group of workers: have at least so many. Answered with its [`GroupState`].
@@ -131,6 +133,26 @@ pub struct SchedulerState {
     pub adaptive_target: u32,
     /// Its workers.
     pub workers: Vec<SchedulerWorker>,
+}
+
+/// One stretch of a scheduler's work.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ComputationState {
+    /// Counts up.
+    pub id: u64,
+    /// Unit: seconds since the epoch.
+    pub start_secs: f64,
+    /// None while it runs.
+    pub stop_secs: Option<f64>,
+    /// Tasks that were submitted.
+    pub tasks: u64,
+    /// Tasks that came to memory meanwhile.
+    pub done: u64,
+    /// Tasks that failed meanwhile.
+    pub erred: u64,
+    /// Some of their groups.
+    pub groups: Vec<String>,
 }
 
 /// A worker that registered.

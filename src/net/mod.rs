@@ -5,6 +5,7 @@
 
 mod accept;
 mod address;
+mod chain;
 mod conn;
 mod error;
 mod memory;
@@ -19,6 +20,7 @@ mod writer;
 
 pub use accept::{Acceptor, CommHandler, HttpHandler, Listener, PlainRule};
 pub use address::{Address, Scheme};
+pub use chain::{ByChain, issued_by};
 pub use conn::{Connection, PeerInfo, Reader};
 pub use error::NetError;
 pub use outbox::Outbox;

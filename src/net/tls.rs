@@ -5,19 +5,19 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
     SignatureScheme,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::chain::{ByChain, issued_by};
 use super::error::NetError;
 
 /// Certificates and key as PEM text.
@@ -67,11 +67,18 @@ impl Tls {
             .with_client_cert_verifier(Arc::new(Clients { inner: clients, trusted: trusted.clone() }))
             .with_single_cert(chain.clone(), key.clone_key())
             .map_err(|error| bad("certificate", error))?;
+        // Whatever name it bears: clusters use one certificate on many machines.
+        let judge = move |leaf: &CertificateDer<'_>,
+                          others: &[CertificateDer<'_>],
+                          now: UnixTime,
+                          provider: &CryptoProvider| {
+            trusted.forgive(leaf, issued_by(&roots, leaf, others, now, provider))
+        };
         let client = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| bad("versions", error))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyName { roots, trusted, provider }))
+            .with_custom_certificate_verifier(Arc::new(ByChain { judge, provider }))
             .with_client_auth_cert(chain, key)
             .map_err(|error| bad("certificate", error))?;
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)), connector: TlsConnector::from(Arc::new(client)) })
@@ -156,54 +163,5 @@ impl ClientCertVerifier for Clients {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
-    }
-}
-
-/// Checks that the server's certificate comes from our authority, whatever name it bears: clusters use one
-/// certificate on many machines.
-#[derive(Debug)]
-struct AnyName {
-    roots: Arc<RootCertStore>,
-    trusted: Arc<Trusted>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for AnyName {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let certificate = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        let verified =
-            verify_server_cert_signed_by_trust_anchor(&certificate, &self.roots, intermediates, now, algorithms);
-        self.trusted.forgive(end_entity, verified)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

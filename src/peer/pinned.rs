@@ -4,18 +4,16 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::token::Pin;
 use crate::base::Blame;
+use crate::net::{ByChain, issued_by};
 
 /// The pin of a certificate's public key; `None`: these bytes are no certificate.
 pub fn pin_of(der: &[u8]) -> Option<Pin> {
@@ -100,11 +98,15 @@ impl std::error::Error for TrustError {}
 pub fn connector(pin: Pin, own: Option<Own<'_>>) -> Result<TlsConnector, TrustError> {
     let provider = Arc::new(ring::default_provider());
     let broken = |why: &dyn fmt::Display| TrustError::Own(why.to_string());
+    let judge = move |leaf: &CertificateDer<'_>,
+                      others: &[CertificateDer<'_>],
+                      now: UnixTime,
+                      provider: &CryptoProvider| { judge(pin, leaf, others, now, provider) };
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|why| broken(&why))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned { pin, provider }));
+        .with_custom_certificate_verifier(Arc::new(ByChain { judge, provider }));
     let config = match own {
         None => builder.with_no_client_auth(),
         Some(own) => {
@@ -141,54 +143,20 @@ pub fn explain(why: &io::Error, pin: Pin) -> Option<TrustError> {
 const ANOTHER: &str = "rask: another authority: ";
 
 /// Believes a chain that leads to the pinned key, whatever name it bears: the token names a key, not a host.
-#[derive(Debug)]
-struct Pinned {
+fn judge(
     pin: Pin,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(authority) = intermediates.iter().find(|shown| pin_of(shown) == Some(self.pin)) else {
-            let shown = intermediates.last().unwrap_or(end_entity);
-            let shown = pin_of(shown).map(|pin| pin.hex()).unwrap_or_default();
-            return Err(rustls::Error::General(format!("{ANOTHER}{shown}")));
-        };
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.clone().into_owned())?;
-        let certificate = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        // Servers' certificates only: a joined machine's must not pass for the head's.
-        verify_server_cert_signed_by_trust_anchor(&certificate, &roots, intermediates, now, algorithms)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    leaf: &CertificateDer<'_>,
+    others: &[CertificateDer<'_>],
+    now: UnixTime,
+    provider: &CryptoProvider,
+) -> Result<(), rustls::Error> {
+    let Some(authority) = others.iter().find(|shown| pin_of(shown) == Some(pin)) else {
+        let shown = others.last().unwrap_or(leaf);
+        let shown = pin_of(shown).map(|pin| pin.hex()).unwrap_or_default();
+        return Err(rustls::Error::General(format!("{ANOTHER}{shown}")));
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone().into_owned())?;
+    // Servers' certificates only: a joined machine's must not pass for the head's.
+    issued_by(&roots, leaf, others, now, provider)
 }

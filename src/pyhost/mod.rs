@@ -104,14 +104,6 @@ impl Pyhost {
         Self { slots: Arc::new(slots.collect()), stop: Arc::new(stop) }
     }
 
-    /// Starts a process for graphs ahead of the first request, without waiting for it.
-    pub fn warm(&self) {
-        if let Some(slot) = self.graph_slot() {
-            // A full queue means that it is running already.
-            let _ = slot.inbox.try_send(Command::Warm);
-        }
-    }
-
     /// Materialises, culls and orders a graph.
     pub async fn graph(&self, request: GraphRequest) -> Result<BulkGraph, Failure> {
         let body = Value::map([

@@ -27,8 +27,6 @@ pub(super) enum Command {
     Ask { op: Text, body: Value, reply: oneshot::Sender<Result<Value, Failure>> },
     /// A file that users uploaded: every process must have it.
     File { body: Value },
-    /// Start now.
-    Warm,
 }
 
 /// Wait before a process is started again after deaths in a row: none at first, since one bad graph says nothing
@@ -101,11 +99,6 @@ impl Slot {
                     }
                 }
                 Command::File { body } => self.add_file(body).await,
-                Command::Warm => {
-                    if let Err(error) = self.ensure().await {
-                        tracing::warn!(target: "pyhost", "{error}");
-                    }
-                }
             }
         }
         // The inbox is dropped last: `shutdown` takes that as the sign that the process is gone.

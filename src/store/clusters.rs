@@ -78,23 +78,4 @@ impl StoreHandle {
         })
         .await
     }
-
-    /// Notes the end of a cluster. What is not there, or ended before, is left alone.
-    pub async fn finish_cluster(
-        &self,
-        name: &str,
-        status: &str,
-        stop_ms: i64,
-        reason: Option<&str>,
-    ) -> Result<(), StoreError> {
-        let row = (name.to_owned(), status.to_owned(), stop_ms, reason.map(str::to_owned));
-        self.call(move |db| {
-            db.execute(
-                "UPDATE clusters SET status = ?2, stop_ms = ?3, reason = ?4 WHERE name = ?1 AND stop_ms IS NULL",
-                row,
-            )
-        })
-        .await?;
-        Ok(())
-    }
 }

@@ -9,7 +9,6 @@ use super::error::StoreError;
 /// Step n leads to schema n (from 1).
 const STEPS: &[&str] = &[
     "
-    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     CREATE TABLE clusters (
         name TEXT NOT NULL, start_ms INTEGER NOT NULL, user TEXT NOT NULL, status TEXT NOT NULL,
         stop_ms INTEGER, reason TEXT, body TEXT NOT NULL,

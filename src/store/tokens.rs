@@ -1,6 +1,6 @@
 //! Tokens: never the secret, only its hash.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 
 use super::error::StoreError;
 use super::thread::StoreHandle;
@@ -69,15 +69,6 @@ impl StoreHandle {
         self.call(|db| {
             let sql = format!("SELECT {COLUMNS} FROM tokens ORDER BY created_ms, id");
             db.prepare(&sql)?.query_map([], read)?.collect()
-        })
-        .await
-    }
-
-    /// The token with this hash. Whether it expired is for the asker to see.
-    pub async fn token_by_hash(&self, hash: &str) -> Result<Option<TokenRecord>, StoreError> {
-        let hash = hash.to_owned();
-        self.call(move |db| {
-            db.query_row(&format!("SELECT {COLUMNS} FROM tokens WHERE hash = ?1"), [hash], read).optional()
         })
         .await
     }

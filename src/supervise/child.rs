@@ -83,15 +83,6 @@ impl Cause {
             Self::Signal(_) => End::Crashed,
         }
     }
-
-    /// The exit code a shell would give: 128 and the signal.
-    pub const fn shell_code(self) -> i32 {
-        match self {
-            Self::Code(code) => code,
-            Self::Signal(signal) => signal.saturating_add(128),
-            Self::NotStarted(_) => 127,
-        }
-    }
 }
 
 impl fmt::Display for Cause {

@@ -81,6 +81,8 @@ def test_a_cluster_from_options_computes_scales_and_ends(appliance, gateway):
     assert cluster.name not in [report.name for report in gateway.list_clusters()]
     ended = wait_until(lambda: (r := gateway.get_cluster(cluster.name)).stop_time and r, "it ends", 30)
     assert ended.status == ClusterStatus.STOPPED
+    past = appliance.ask("GET", f"/api/rask/v1/history?cluster={cluster.name}").json()["computations"]
+    assert sum(one["body"]["done"] for one in past) == 11 and all(one["stop_time"] for one in past), past
 
 
 def test_the_keywords_of_a_notebook_reach_the_workers(gateway):

@@ -1,10 +1,21 @@
 //! The end of a cluster: why its scheduler ended, and what is left of it all.
 
-use super::{End, Owner, ROTATE_SECS};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{CHORES_SECS, End, Owner};
 use crate::fleet::launch::{GROUP_GRACE, SCHEDULER_GRACE};
 use crate::fleet::logs;
+use crate::fleet::look::ask;
 use crate::fleet::types::ClusterStatus;
+use crate::link::{ComputationState, Question};
+use crate::store::Computation;
 use crate::supervise::{Cause, Process, last_lines};
+
+/// A scheduler answers between two steps. One that hangs must not use up the time in which all has to end.
+const COMPUTATIONS: Duration = Duration::from_millis(500);
 
 impl Owner {
     pub(super) fn on_scheduler_end(&mut self, cause: Option<Cause>) -> End {
@@ -24,12 +35,43 @@ impl Owner {
         if own.is_empty() { last_lines(&self.folder.logs.join("scheduler.log"), 0) } else { own }
     }
 
-    pub(super) fn rotate_logs(&mut self) {
+    /// What need not be done at every look.
+    pub(super) async fn do_chores(&mut self) {
         let now_secs = self.shared.now_secs();
-        if now_secs < self.next_rotate_secs {
+        if now_secs < self.next_chores_secs {
             return;
         }
-        self.next_rotate_secs = now_secs + ROTATE_SECS;
+        self.next_chores_secs = now_secs + CHORES_SECS;
+        self.rotate_logs();
+        self.note_computations().await;
+    }
+
+    /// Puts what was computed since the last time into the history; what still runs is noted again.
+    async fn note_computations(&mut self) {
+        let asked = timeout(COMPUTATIONS, ask::<Vec<ComputationState>>(&self.link, Question::Computations));
+        let Ok(Some(all)) = asked.await else { return };
+        let Some(last) = all.last() else { return };
+        let next = last.id.saturating_add(u64::from(last.stop_secs.is_some()));
+        let fresh = all.iter().filter(|one| one.id >= self.noted).map(|one| self.record_of(one)).collect();
+        match self.shared.store.note_computations(fresh).await {
+            Ok(()) => self.noted = next,
+            Err(why) => tracing::warn!(cluster = %self.view.name, %why, "what was computed is not in the history"),
+        }
+    }
+
+    fn record_of(&self, one: &ComputationState) -> Computation {
+        let body = json!({"tasks": one.tasks, "done": one.done, "erred": one.erred, "groups": one.groups});
+        Computation {
+            cluster: self.view.name.to_string(),
+            cluster_start_ms: self.view.start_ms,
+            id: one.id.to_string(),
+            start_ms: (one.start_secs * 1e3) as i64,
+            stop_ms: one.stop_secs.map(|secs| (secs * 1e3) as i64),
+            body: body.to_string(),
+        }
+    }
+
+    fn rotate_logs(&self) {
         for source in [logs::Source::Scheduler, logs::Source::Group] {
             if let Err(why) = logs::rotate_in_place(&source.path(&self.folder.logs), self.shared.config.log_keep) {
                 tracing::warn!(cluster = %self.view.name, %why, "a log could not be put aside");
@@ -53,6 +95,9 @@ impl Owner {
             away.end().await;
         }
         self.body.away.clear();
+        if self.scheduler.is_some() {
+            self.note_computations().await;
+        }
         // Workers first: they need not notice that their scheduler goes.
         if let Some(mut group) = self.group.take() {
             group.stop(GROUP_GRACE).await;

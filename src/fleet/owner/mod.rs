@@ -34,8 +34,8 @@ const QUICK_LOOK: Duration = Duration::from_millis(250);
 const HELLO: Duration = Duration::from_secs(5);
 /// Ends in a row, each soon after its start, before the cluster of `rask up` is given up.
 const FAILURES_MAX: u32 = 8;
-/// Between two looks at the size of logs. Unit: seconds.
-const ROTATE_SECS: f64 = 30.0;
+/// Between two looks at the size of logs and at what was computed. Unit: seconds.
+const CHORES_SECS: f64 = 30.0;
 
 /// Where a cluster comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,9 @@ pub(super) struct Owner {
     had_workers: bool,
     python: PathBuf,
     next_check: Instant,
-    next_rotate_secs: f64,
+    next_chores_secs: f64,
+    /// Computations below this number are in the history.
+    noted: u64,
     hurry: bool,
     settled: bool,
     /// Other machines, if the cluster may have workers there.
@@ -117,7 +119,8 @@ impl Owner {
             had_workers: false,
             python: PathBuf::new(),
             next_check: Instant::now(),
-            next_rotate_secs: 0.0,
+            next_chores_secs: 0.0,
+            noted: 0,
             hurry: true,
             settled: false,
             away: None,
@@ -207,6 +210,7 @@ impl Owner {
     async fn renew(&mut self) {
         self.view.start_ms = self.shared.now_ms();
         (self.view.stop_ms, self.view.reason) = (None, None);
+        self.noted = 0;
         self.view.last_lines.clear();
         self.body.last_lines.clear();
         (self.body.scheduler, self.body.group) = (None, None);
@@ -303,7 +307,7 @@ impl Owner {
     }
 
     async fn on_look(&mut self, mut looked: Look) -> Option<End> {
-        self.rotate_logs();
+        self.do_chores().await;
         if let Some(group) = looked.group.take() {
             if let Some(end) = self.on_group(&group) {
                 return Some(end);

@@ -13,7 +13,7 @@ use super::shape::{
     ScaleAnswer, ScaleBody, gateway_address, typed,
 };
 use crate::clock::unix_ms;
-use crate::fleet::{ClusterName, ClusterStatus};
+use crate::fleet::{ClusterName, ClusterStatus, ClusterView};
 use crate::gateway::auth::User;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::{Json, Name};
@@ -214,7 +214,9 @@ pub(super) async fn history(
     // A computation is its cluster's owner's, whether that cluster ended or not.
     computed.retain(|one| {
         let past = ended.iter().any(|cluster| cluster.name == one.cluster && cluster.start_ms == one.cluster_start_ms);
-        past || gateway.fleet.get(&one.cluster).is_some_and(|cluster| user.may(&cluster.user))
+        // Its name may have been another user's before.
+        let is = |cluster: &ClusterView| cluster.start_ms == one.cluster_start_ms && user.may(&cluster.user);
+        past || gateway.fleet.get(&one.cluster).is_some_and(|cluster| is(&cluster))
     });
     let clusters = ended.into_iter().map(|one| PastCluster {
         name: one.name,
