@@ -105,6 +105,8 @@ pub(super) struct ClientLink {
 pub(super) enum Waiting {
     /// The asker, who gets the answer as it is.
     Asker(Call),
+    /// The asker, who gets elements of a queue or a variable's value.
+    Elements(Call),
     /// The asker, who gets the answer as shuffle requests are answered; for a barrier, its shuffle and run.
     Shuffle(Call, Option<(Text, i64)>),
     /// A worker that registers.
@@ -419,7 +421,7 @@ impl Driver {
         let call = self.next_call;
         self.next_call = self.next_call.wrapping_add(1);
         let asker = match &waiting {
-            Waiting::Asker(asker) | Waiting::Shuffle(asker, _) => Some(asker.conn),
+            Waiting::Asker(asker) | Waiting::Elements(asker) | Waiting::Shuffle(asker, _) => Some(asker.conn),
             Waiting::Registration(_) => None,
         };
         if let Some(line) = asker.and_then(|conn| self.rpc_line(conn)) {

@@ -3,7 +3,7 @@
 use tracing::{debug, info};
 
 use super::driver::{Driver, Outcome, Waiting};
-use super::rpc::{control, shuffle};
+use super::rpc::{control, coord, shuffle};
 use super::translate::{put_to_client, put_to_worker};
 use crate::base::{CallId, ClientId, Failure, Text, Value, WorkerId};
 use crate::sched::{Answer, Effect, ToClient, ToWorker};
@@ -61,6 +61,7 @@ impl Driver {
         match self.close_call(call) {
             None => debug!(call, "an answer that nobody waits for any more"),
             Some(Waiting::Asker(asker)) => self.finish(asker, plain(answer)),
+            Some(Waiting::Elements(asker)) => coord::on_elements(self, asker, answer),
             Some(Waiting::Shuffle(asker, barrier)) => shuffle::on_answer(self, asker, barrier, answer),
             Some(Waiting::Registration(joining)) => self.on_registered(*joining, answer),
         }

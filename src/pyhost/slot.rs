@@ -43,8 +43,9 @@ pub(super) struct Slot {
     next_id: u64,
     deaths: u32,
     start_after: Instant,
-    /// What a new process must be told first: uploads, then plugins.
+    /// What a new process must be told first: uploads, then preloaded modules, then plugins.
     files: Vec<Value>,
+    preloads: Vec<Value>,
     plugins: Vec<(Text, Value)>,
 }
 
@@ -76,6 +77,7 @@ impl Slot {
             deaths: 0,
             start_after: Instant::now(),
             files: Vec::new(),
+            preloads: Vec::new(),
             plugins: Vec::new(),
         }
     }
@@ -129,6 +131,7 @@ impl Slot {
                 let name = body.field("name").and_then(Value::as_str);
                 self.plugins.retain(|(known, _)| Some(&**known) != name);
             }
+            "preload" => self.preloads.push(body),
             _ => (),
         }
     }
@@ -168,6 +171,9 @@ impl Slot {
         }
         for body in self.files.clone() {
             self.set_up("import_file", &body).await;
+        }
+        for body in self.preloads.clone() {
+            self.set_up("preload", &body).await;
         }
         for (_, body) in self.plugins.clone() {
             self.set_up("plugin_add", &body).await;

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from distributed import Client, Event, as_completed, get_worker, wait
+from distributed import Client, Event, Queue, Variable, as_completed, get_worker, wait
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
 from harness import Proc, address_of, clean_env, rask_bin, running_workers, scheduler_kind, wait_until
@@ -198,6 +198,12 @@ def test_killed_worker_error_names_the_task(start_cluster, connect):
     assert info.value.task == "deadly" and info.value.allowed_failures == 0 and info.value.last_worker.name == "w"
     with pytest.raises(KilledWorker):
         after.result(timeout=40)
+    Variable("failed", client=client).set(deadly)
+    Queue("failed", client=client).put(deadly)
+    with Client(cluster.address, set_as_default=False) as other:
+        for passed_on in (Variable("failed", client=other).get(timeout=20), Queue("failed", client=other).get(timeout=20)):
+            with pytest.raises(KilledWorker, match="deadly"):
+                passed_on.result(timeout=20)
     assert client.submit(inc, 1).result(timeout=40) == 2  # the nanny brought it back
 
 
@@ -259,6 +265,34 @@ def test_kill_9_under_load_changes_no_result(start_cluster, connect):
             kills += 1
     assert client.gather(sums) == reference(n)
     assert kills >= 2
+
+
+def test_a_shuffle_starts_over_when_a_participant_is_killed(start_cluster, connect):
+    dd, pd = pytest.importorskip("dask.dataframe"), pytest.importorskip("pandas")
+    cluster = start_cluster(env={CFG + "ALLOWED_FAILURES": 100})
+    for name in ("a", "b", "c"):
+        cluster.add_worker(name, nanny=True)
+    client = connect(cluster)
+    client.wait_for_workers(3, timeout=60)
+    right = pd.DataFrame({"id": range(0, 6_000, 3), "y": np.arange(2_000) % 89})
+
+    def slow(part):
+        time.sleep(0.15)
+        return part
+
+    for kills in range(3):
+        left = pd.DataFrame({"id": range(6_000), "x": np.arange(6_000) % (97 + kills)})
+        parts = dd.from_pandas(left, npartitions=12).map_partitions(slow, meta=left)
+        merged = parts.merge(dd.from_pandas(right, npartitions=5), on="id", shuffle_method="p2p")
+        future = client.compute(merged.x.sum() + merged.map_partitions(slow, meta=merged._meta).y.sum())
+        under_way = lambda: any("shuffle" in key for keys in client.processing().values() for key in map(str, keys))
+        wait_until(under_way, "the shuffle is under way", 30, 0.02)
+        time.sleep(0.3 * kills)  # once early, once in the middle, once late
+        victims = running_workers(client)
+        os.kill(pid_of(client, victims[kills % len(victims)]), signal.SIGKILL)
+        expected = left.merge(right, on="id")
+        assert future.result(timeout=90) == expected.x.sum() + expected.y.sum()
+        wait_until(lambda: len(running_workers(client)) == 3, "the nanny brought it back", 60)
 
 
 def test_a_silent_worker_is_dropped_after_its_time_to_live(start_cluster, connect):
@@ -440,6 +474,10 @@ def test_preloaded_modules_see_the_scheduler(start_cluster, work_dir):
         ]
         seen = lambda: client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.plugins["count"].seen)
         wait_until(lambda: seen() == 1, "the plugin heard of the client")
+        if scheduler_kind() == "rask":  # it keeps users' code in a process that may die without it
+            with pytest.raises(Exception, match="ended"):
+                client.run_on_scheduler(os._exit, 3)
+            assert seen() == 0  # preloaded again
 
 
 @pytest.mark.parametrize("setup", ["import no_such_module_at_all", "def dask_setup(scheduler):\n    scheduler.handlers"])

@@ -6,9 +6,11 @@
 use super::{Done, args};
 use crate::base::{ClientId, Failure, Key, Value};
 use crate::cluster::driver::{Call, Driver, Waiting};
+use crate::cluster::effects::plain;
 use crate::cluster::translate::raise;
-use crate::sched::Event;
+use crate::pickle;
 use crate::sched::coord::{Batch, CoordRequest, Item};
+use crate::sched::{Answer, Event};
 
 /// The operations of this family.
 pub(in crate::cluster) fn dispatch(driver: &mut Driver, op: &str, call: Call, body: &Value) -> Option<Done> {
@@ -36,12 +38,42 @@ pub(in crate::cluster) fn dispatch(driver: &mut Driver, op: &str, call: Call, bo
     Some(match request {
         Ok(request) => {
             let client = asker(driver, body);
-            let id = driver.open_call(Waiting::Asker(call));
+            let waiting = match op {
+                "queue_get" | "variable_get" => Waiting::Elements(call),
+                _ => Waiting::Asker(call),
+            };
+            let id = driver.open_call(waiting);
             driver.apply(Event::Coord { call: id, client, request });
             Done::Later
         }
         Err(failure) => Done::Now(Err(failure)),
     })
+}
+
+/// Elements of a queue, or a variable's value. Failures of our own come without their pickle: it is put there.
+pub(in crate::cluster) fn on_elements(driver: &mut Driver, asker: Call, answer: Answer) {
+    let mut outcome = plain(answer);
+    match &mut outcome {
+        Ok(Value::Array(elements)) => elements.iter_mut().for_each(|element| add_exception(driver, element)),
+        Ok(element) => add_exception(driver, element),
+        Err(_) => (),
+    }
+    driver.finish(asker, outcome);
+}
+
+fn add_exception(driver: &Driver, element: &mut Value) {
+    let Value::Map(fields) = element else { return };
+    let value_of = |fields: &[(Value, Value)], name: &str| {
+        fields.iter().find(|(field, _)| field.as_str() == Some(name)).map(|(_, value)| value.clone())
+    };
+    if value_of(fields, "exception") != Some(Value::Nil) {
+        return;
+    }
+    let Some(key) = value_of(fields, "value").and_then(|value| value.as_key()) else { return };
+    if let Some(Failure::Raised(error)) = driver.sched.task(&key).and_then(|task| task.failure) {
+        fields.retain(|(field, _)| field.as_str() != Some("exception"));
+        fields.push((Value::str("exception"), Value::Bin(pickle::error(error))));
+    }
 }
 
 fn asker(driver: &Driver, body: &Value) -> Option<ClientId> {
