@@ -26,6 +26,19 @@ pub struct GraphTask {
     pub shuffle: Option<Arc<ShuffleSpec>>,
 }
 
+/// A part of a graph, itself a graph: all its tasks need is in it, in earlier parts, or known to the scheduler.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GraphPart {
+    /// In any order.
+    pub tasks: Vec<GraphTask>,
+    /// Keys of this part that the client wants; in the last part also those that no part contains.
+    pub wanted: Vec<Key>,
+    /// Keys of this part that later parts need.
+    pub hold: Vec<Key>,
+    /// Held keys that no later part needs.
+    pub free: Vec<Key>,
+}
+
 /// Annotations of a task, the part that scheduling understands and the whole map that the worker gets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Annotations {

@@ -44,7 +44,7 @@ impl Default for Limits {
             connections: 20_000,
             outbox_bytes: 4 << 30,
             inbox_messages: 4096,
-            graph_part_tasks: 10_000,
+            graph_part_tasks: 4_000,
             pyhost_ms: 600_000,
             request_bytes: 16 << 20,
         }

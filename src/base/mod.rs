@@ -12,7 +12,7 @@ mod seeded;
 mod value;
 
 pub use blame::Blame;
-pub use graph::{Annotations, BulkGraph, GraphTask, ShuffleLayout, ShuffleSpec};
+pub use graph::{Annotations, BulkGraph, GraphPart, GraphTask, ShuffleLayout, ShuffleSpec};
 pub use id::{CallId, ClientId, Now, RunId, TaskId, TicketId, WorkerId};
 pub use key::{Key, KeyError, KeyPart};
 pub use keysplit::{key_group, key_prefix};

@@ -212,6 +212,8 @@ pub(super) struct Driver {
     touched_watchers: bool,
     /// Client streams that may go on, and requests that were answered while others waited behind them.
     pub resume: Vec<(ConnId, ClientId)>,
+    /// Streams with items left for another turn.
+    pub unfinished: VecDeque<(ConnId, ClientId)>,
     pub answered: Vec<ConnId>,
     pub closing: Option<Closing>,
 }
@@ -296,6 +298,7 @@ impl Driver {
             touched_workers: Vec::new(),
             touched_watchers: false,
             resume: Vec::new(),
+            unfinished: VecDeque::new(),
             answered: Vec::new(),
             closing: None,
         }
@@ -331,9 +334,12 @@ impl Driver {
         }
     }
 
-    /// A deadline passed, or there are portions of graphs to hand over.
+    /// A deadline passed, or there are parts of graphs or of streams left.
     pub(super) fn on_turn(&mut self) {
         self.next_graph_part();
+        if let Some((conn, client)) = self.unfinished.pop_front() {
+            self.run_client_stream(conn, client);
+        }
         if self.sched.next_deadline().is_some_and(|at| at <= self.clock.now()) {
             self.apply(Event::Tick);
         }
@@ -342,7 +348,8 @@ impl Driver {
 
     /// When to call [`Driver::on_turn`] although nothing arrived.
     pub(super) fn deadline(&self) -> Option<Now> {
-        if self.graphs.has_parts() { Some(Now(0)) } else { self.sched.next_deadline() }
+        let is_left = self.graphs.has_parts() || !self.unfinished.is_empty();
+        if is_left { Some(Now(0)) } else { self.sched.next_deadline() }
     }
 
     /// What was pushed in this turn may be written now.

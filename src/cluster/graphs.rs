@@ -11,8 +11,8 @@ use tracing::debug;
 use super::driver::Driver;
 use super::opts::NO_PYTHON;
 use super::translate::{raise, seconds};
-use crate::base::{ClientId, Failure, GraphTask, Key, Opaque, SeededMap, Text, TicketId, Value};
-use crate::graph::{self, GraphInput, GraphRead};
+use crate::base::{ClientId, Failure, GraphPart, Key, Opaque, SeededMap, Text, TicketId, Value};
+use crate::graph::{self, GraphError, GraphInput, GraphRead};
 use crate::pyhost::{GraphRequest, Pyhost};
 use crate::sched::{Actors, Event, GraphOpen};
 use crate::wire::op::UpdateGraph;
@@ -27,8 +27,8 @@ const INLINE_BYTES: usize = 256 << 10;
 pub(super) struct Graphs {
     next_ticket: TicketId,
     open: SeededMap<TicketId, Pending>,
-    /// Tasks that were read and enter the scheduler portion by portion.
-    parts: VecDeque<(TicketId, std::vec::IntoIter<GraphTask>)>,
+    /// What was read and enters the scheduler part by part.
+    parts: VecDeque<(TicketId, std::vec::IntoIter<GraphPart>)>,
 }
 
 #[derive(Debug)]
@@ -102,25 +102,28 @@ impl Driver {
         let Some(source) = pending.source.take() else {
             return self.fail_graph(ticket, raise("TypeError", "update-graph needs a serialized expression"));
         };
+        let size = self.graph_part_tasks;
         if source.expr.size_bytes() < INLINE_BYTES {
-            match source.read() {
-                Ok(GraphRead::Tasks(tasks)) => self.take_tasks(ticket, tasks),
-                Ok(GraphRead::NeedsPython(why)) => self.read_in_python(ticket, source, &why),
-                Err(error) => self.fail_graph(ticket, error.failure()),
-            }
-            return;
+            let read = source.read(size);
+            return self.take_read(ticket, source, read);
         }
         let desk = self.desk.clone();
         tokio::spawn(async move {
-            let read = tokio::task::spawn_blocking(move || (source.read(), source)).await;
+            let read = tokio::task::spawn_blocking(move || (source.read(size), source)).await;
             desk.tell(move |driver| match read {
-                Ok((Ok(GraphRead::Tasks(tasks)), _)) => driver.take_tasks(ticket, tasks),
-                Ok((Ok(GraphRead::NeedsPython(why)), source)) => driver.read_in_python(ticket, source, &why),
-                Ok((Err(error), _)) => driver.fail_graph(ticket, error.failure()),
+                Ok((read, source)) => driver.take_read(ticket, source, read),
                 Err(_) => driver.fail_graph(ticket, raise("RuntimeError", "reading the graph failed")),
             })
             .await;
         });
+    }
+
+    fn take_read(&mut self, ticket: TicketId, source: Source, read: Result<Read, GraphError>) {
+        match read {
+            Ok(Read::Parts(parts)) => self.take_parts(ticket, parts),
+            Ok(Read::NeedsPython(why)) => self.read_in_python(ticket, source, &why),
+            Err(error) => self.fail_graph(ticket, error.failure()),
+        }
     }
 
     fn read_in_python(&mut self, ticket: TicketId, source: Source, why: &Text) {
@@ -129,11 +132,11 @@ impl Driver {
             let text = format!("this graph cannot be read without Python ({why}); {NO_PYTHON}");
             return self.fail_graph(ticket, raise("RuntimeError", text));
         };
-        let desk = self.desk.clone();
+        let (desk, size) = (self.desk.clone(), self.graph_part_tasks);
         let job = tokio::spawn(async move {
-            let outcome = through_python(&pyhost, source).await;
+            let outcome = through_python(&pyhost, source, size).await;
             desk.tell(move |driver| match outcome {
-                Ok(tasks) => driver.take_tasks(ticket, tasks),
+                Ok(parts) => driver.take_parts(ticket, parts),
                 Err(failure) => driver.fail_graph(ticket, failure),
             })
             .await;
@@ -143,33 +146,30 @@ impl Driver {
         }
     }
 
-    fn take_tasks(&mut self, ticket: TicketId, tasks: Vec<GraphTask>) {
-        if !self.graphs.open.contains_key(&ticket) {
-            return;
+    /// The first part goes in at once, unless others wait their turn.
+    fn take_parts(&mut self, ticket: TicketId, parts: Vec<GraphPart>) {
+        let alone = !self.graphs.has_parts();
+        self.graphs.parts.push_back((ticket, parts.into_iter()));
+        if alone {
+            self.next_graph_part();
         }
-        let sched = &self.sched;
-        self.computations.on_tasks(self.clock.wall(), &tasks, || sched.ended_totals());
-        if tasks.len() <= self.graph_part_tasks && self.graphs.parts.is_empty() {
-            self.graphs.open.remove(&ticket);
-            return self.apply(Event::GraphPart { ticket, tasks, last: true });
-        }
-        self.graphs.parts.push_back((ticket, tasks.into_iter()));
     }
 
-    /// Hands one portion to the scheduler; graphs take turns.
+    /// Hands one part to the scheduler; graphs take turns.
     pub(super) fn next_graph_part(&mut self) {
         let Some((ticket, mut rest)) = self.graphs.parts.pop_front() else { return };
+        // It may have failed meanwhile.
         if !self.graphs.open.contains_key(&ticket) {
             return;
         }
-        let tasks: Vec<GraphTask> = rest.by_ref().take(self.graph_part_tasks).collect();
+        let Some(part) = rest.next() else { return };
         let last = rest.len() == 0;
-        if last {
-            self.graphs.open.remove(&ticket);
-        } else {
+        if !last {
             self.graphs.parts.push_back((ticket, rest));
         }
-        self.apply(Event::GraphPart { ticket, tasks, last });
+        let sched = &self.sched;
+        self.computations.on_tasks(self.clock.wall(), &part.tasks, || sched.ended_totals());
+        self.apply(Event::GraphPart { ticket, part, last });
     }
 
     fn fail_graph(&mut self, ticket: TicketId, failure: Failure) {
@@ -214,18 +214,29 @@ impl Driver {
     }
 }
 
+/// A graph that was read, or why Python has to.
+enum Read {
+    Parts(Vec<GraphPart>),
+    NeedsPython(Text),
+}
+
 impl Source {
-    fn read(&self) -> Result<GraphRead, graph::GraphError> {
-        graph::read(&GraphInput {
+    fn read(&self, size: usize) -> Result<Read, GraphError> {
+        let read = graph::read(&GraphInput {
             expr: &self.expr,
             keys: &self.keys,
             internal_priority: self.priority.as_deref(),
             annotations: self.annotations.as_deref(),
+        });
+        Ok(match read? {
+            GraphRead::Tasks(tasks) => Read::Parts(graph::cut(tasks, self.keys.clone(), size)),
+            GraphRead::NeedsPython(why) => Read::NeedsPython(why),
         })
     }
 }
 
-async fn through_python(pyhost: &Pyhost, source: Source) -> Result<Vec<GraphTask>, Failure> {
+async fn through_python(pyhost: &Pyhost, source: Source, size: usize) -> Result<Vec<GraphPart>, Failure> {
+    let wanted = source.keys.clone();
     let request = GraphRequest {
         expr: source.expr,
         keys: source.keys,
@@ -242,7 +253,7 @@ async fn through_python(pyhost: &Pyhost, source: Source) -> Result<Vec<GraphTask
                 task.order = orders.get(&task.key).copied().or(task.order);
             }
         }
-        Ok(tasks)
+        Ok(graph::cut(tasks, wanted, size))
     });
     split.await.unwrap_or_else(|_| Err(raise("RuntimeError", "splitting the graph failed")))
 }

@@ -15,6 +15,9 @@ use crate::sched::{Event, PlacedData};
 use crate::wire::Message;
 use crate::wire::op::{StreamItem, StreamOp, decode_stream};
 
+/// Items of one client's stream in one turn: some milliseconds.
+const TURN_ITEMS: usize = 2_000;
+
 /// Whether the rest of a batch is still to be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
@@ -91,13 +94,20 @@ impl Driver {
         }
     }
 
-    /// Works through what a client said, up to a graph that must be read first.
+    /// Works through what a client said, up to a graph that must be read first. Who says much at once, such as the end
+    /// of a hundred thousand futures, takes turns with the others.
     pub(super) fn run_client_stream(&mut self, conn: ConnId, client: ClientId) {
+        let mut left = TURN_ITEMS;
         while let Some(link) = self.clients.get_mut(&client).filter(|link| link.conn == conn) {
             if link.held.is_some() {
                 return;
             }
+            if left == 0 && !link.waiting.is_empty() {
+                self.unfinished.push_back((conn, client));
+                return;
+            }
             let Some(item) = link.waiting.pop_front() else { break };
+            left -= 1;
             if self.on_client_item(conn, client, item) == Flow::End {
                 if let Some(link) = self.clients.get_mut(&client).filter(|link| link.conn == conn) {
                     link.waiting.clear();

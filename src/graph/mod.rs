@@ -9,6 +9,7 @@ mod known;
 mod low_level;
 mod map;
 mod order;
+mod parts;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use crate::pickle;
 pub use bulk::split_bulk;
 pub use error::GraphError;
 pub use order::apply_priority;
+pub use parts::cut;
 
 use error::Stop;
 use known::Reader;

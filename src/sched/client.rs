@@ -36,7 +36,7 @@ impl Scheduler {
         }
     }
 
-    fn release_everything(&mut self, client: ClientId) {
+    pub(super) fn release_everything(&mut self, client: ClientId) {
         let mut wanted: Vec<TaskId> = self.clients[client].wants_what.iter().copied().collect();
         wanted.sort_unstable();
         for task in wanted {
@@ -252,8 +252,8 @@ impl Scheduler {
         }
         self.run_transitions();
         // Whatever is left is held by nobody: graphs that are being read, erred tasks with dependents.
-        for ticket in std::mem::take(&mut self.graphs).into_keys() {
-            self.out.push(Effect::GraphClosed { ticket });
+        for (ticket, graph) in std::mem::take(&mut self.graphs) {
+            self.close_graph(ticket, &graph);
         }
         self.shuffles.clear();
         for task in self.tasks.ids() {

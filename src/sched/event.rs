@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::coord::CoordRequest;
-use crate::base::{CallId, ClientId, Failure, GraphTask, Key, RunId, Text, TicketId, Value, WorkerId};
+use crate::base::{CallId, ClientId, Failure, GraphPart, Key, RunId, Text, TicketId, Value, WorkerId};
 
 /// News for [`super::Scheduler::step`]. Stale or unknown ids are normal and never trusted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,9 +28,9 @@ pub enum Event {
 
     /// `update-graph` arrived; its tasks follow as [`Event::GraphPart`]. Nothing is created yet.
     GraphOpened { ticket: TicketId, graph: Box<GraphOpen> },
-    /// A portion of the tasks, at most `Limits::graph_part_tasks`; with `last` the graph starts to run.
-    GraphPart { ticket: TicketId, tasks: Vec<GraphTask>, last: bool },
-    /// The graph could not be read: its keys are reported as erred to its client, no task is made.
+    /// The next part of a graph, at most `Limits::graph_part_tasks` tasks, which start to run at once.
+    GraphPart { ticket: TicketId, part: GraphPart, last: bool },
+    /// The graph could not be read: its keys are reported as erred to its client, and what came of it is released.
     GraphFailed { ticket: TicketId, failure: Failure },
 
     /// `register-worker`. Answered with [`super::Answer::Worker`] or [`super::Answer::Refused`].

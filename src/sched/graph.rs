@@ -1,14 +1,16 @@
-//! Graphs come in: parts are collected, the last part turns them into tasks and edges and sets them going.
+//! Graphs come in, part by part: a part becomes tasks and edges and is set going in one step.
 //!
-//! Nothing of a graph exists before it is complete, so no other event can meet half of it.
+//! A part is a whole graph, so other events between two parts meet nothing unusual. What later parts need is wanted
+//! meanwhile by a pseudo client of the graph's own.
 //! Source: `update_graph`, `_create_taskstate_from_graph`, `_generate_taskstates`, `_apply_annotations`, `_set_priorities`.
 
 use super::Scheduler;
 use super::effect::{Effect, Priority, ToClient};
 use super::event::{Actors, GraphOpen};
 use super::task::TaskState;
+use super::worker::Client;
 use crate::base::{
-    Annotations, ClientId, Failure, GraphTask, Key, Now, SeededMap, SeededSet, TaskId, Text, TicketId, Value,
+    Annotations, ClientId, Failure, GraphPart, GraphTask, Key, Now, SeededMap, SeededSet, TaskId, Text, TicketId, Value,
 };
 
 /// A graph that is being read.
@@ -17,20 +19,23 @@ pub(super) struct OpenGraph {
     open: GraphOpen,
     /// When it was submitted: decides its generation.
     at: Now,
-    tasks: Vec<GraphTask>,
+    generation: Option<f64>,
+    /// Wants what later parts need.
+    holder: Option<ClientId>,
+    /// How many came so far.
+    tasks: usize,
+    /// A key of it is taken by another computation, and that was said.
+    collided: bool,
 }
 
-/// A graph on its way into the scheduler.
+/// A part on its way into the scheduler.
 struct Intake {
-    open: GraphOpen,
-    at: Now,
-    /// Tasks of the graph, with their place in its order.
+    /// Tasks of the part, with their place in its order.
     touched: Vec<(TaskId, Option<f64>)>,
     /// Tasks that did not exist before.
     made: SeededSet<TaskId>,
     /// Dependencies named before their own task came; none may be left at the end.
     promised: SeededMap<Key, TaskId>,
-    /// A key of it is taken by another computation, and that was said.
     collided: bool,
 }
 
@@ -43,33 +48,46 @@ struct Restrictions {
 
 impl Scheduler {
     pub(super) fn on_graph_opened(&mut self, ticket: TicketId, open: GraphOpen) {
-        let graph = OpenGraph { open, at: self.now, tasks: Vec::new() };
+        let graph = OpenGraph { open, at: self.now, generation: None, holder: None, tasks: 0, collided: false };
         self.graphs.insert(ticket, graph);
         self.out.push(Effect::ReadGraph { ticket });
     }
 
     pub(super) fn on_graph_failed(&mut self, ticket: TicketId, failure: Failure) {
         let Some(graph) = self.graphs.remove(&ticket) else { return };
-        self.log_graph(graph.open.client, "error", 0);
+        self.log_graph(graph.open.client, "error", graph.tasks);
         let failure = std::sync::Arc::new(failure);
-        for key in graph.open.keys {
-            let message = ToClient::TaskErred { key, failure: failure.clone() };
+        self.on_client_releases(graph.open.client, &graph.open.keys);
+        for key in &graph.open.keys {
+            let message = ToClient::TaskErred { key: key.clone(), failure: failure.clone() };
             self.out.push(Effect::ToClient { client: graph.open.client, message });
         }
-        self.out.push(Effect::GraphClosed { ticket });
+        self.close_graph(ticket, &graph);
     }
 
-    pub(super) fn on_graph_part(&mut self, ticket: TicketId, tasks: Vec<GraphTask>, last: bool) {
-        let Some(graph) = self.graphs.get_mut(&ticket) else { return };
-        if graph.tasks.is_empty() {
-            graph.tasks = tasks;
-        } else {
-            graph.tasks.extend(tasks);
+    pub(super) fn on_graph_part(&mut self, ticket: TicketId, part: GraphPart, last: bool) {
+        let Some(mut graph) = self.graphs.remove(&ticket) else { return };
+        graph.tasks += part.tasks.len();
+        let client = graph.open.client;
+        let is_in = self.clients.get(client).is_some() && self.take_part(ticket, &mut graph, part);
+        if is_in && !last {
+            self.graphs.insert(ticket, graph);
+            return;
         }
-        if last && let Some(graph) = self.graphs.remove(&ticket) {
-            self.close_graph(graph);
-            self.out.push(Effect::GraphClosed { ticket });
+        if is_in {
+            self.log_graph(client, "OK", graph.tasks);
         }
+        self.close_graph(ticket, &graph);
+    }
+
+    /// Nothing more of it comes.
+    pub(super) fn close_graph(&mut self, ticket: TicketId, graph: &OpenGraph) {
+        if let Some(holder) = graph.holder.filter(|&holder| self.clients.get(holder).is_some()) {
+            self.release_everything(holder);
+            self.run_transitions();
+            self.clients.remove(holder);
+        }
+        self.out.push(Effect::GraphClosed { ticket });
     }
 
     /// Makes one task of a graph, or finds it, and draws its edges.
@@ -111,6 +129,9 @@ impl Scheduler {
             return;
         }
         self.adopt(task, new, is_new);
+        if dependencies.iter().any(|&dependency| self.is_barrier_of_active(dependency)) {
+            self.tasks[task].queueable = false;
+        }
         for &dependency in &dependencies {
             self.tasks[dependency].dependents.insert(task);
             self.link_groups(task, dependency);
@@ -168,49 +189,68 @@ impl Scheduler {
         }
     }
 
-    fn close_graph(&mut self, graph: OpenGraph) {
+    /// False: it can't run, and everything of its graph was given up.
+    fn take_part(&mut self, ticket: TicketId, graph: &mut OpenGraph, part: GraphPart) -> bool {
         let client = graph.open.client;
-        if self.clients.get(client).is_none() {
-            return;
-        }
-        let OpenGraph { open, at, tasks } = graph;
-        let mut graph = Intake {
-            open,
-            at,
-            touched: Vec::with_capacity(tasks.len()),
+        let mut intake = Intake {
+            touched: Vec::with_capacity(part.tasks.len()),
             made: SeededSet::default(),
             promised: SeededMap::default(),
-            collided: false,
+            collided: graph.collided,
         };
-        for task in tasks {
-            self.take_in(&mut graph, task);
+        for task in part.tasks {
+            self.take_in(&mut intake, task);
         }
-        if self.lost_dependencies(&graph) {
+        graph.collided = intake.collided;
+        if self.lost_dependencies(&intake, &part.wanted) {
             let keys = graph.open.keys.clone();
             let message = ToClient::CancelledKeys { keys, reason: "lost dependencies".into(), msg: Value::Nil };
             self.out.push(Effect::ToClient { client, message });
-            self.log_graph(client, "cancelled", graph.touched.len());
+            self.log_graph(client, "cancelled", graph.tasks);
             self.on_client_releases(client, &graph.open.keys);
-            return self.give_up(graph.made.into_iter().collect());
+            self.give_up(intake.made.into_iter().collect());
+            return false;
         }
-        self.set_priorities(&graph);
-        for key in &graph.open.keys {
-            if let Some(task) = self.find(key) {
-                self.desire(client, task);
-            }
+        self.set_priorities(graph, &intake);
+        self.desire_all(client, &part.wanted);
+        if !part.hold.is_empty() {
+            let holder = self.holder_of(ticket, graph);
+            self.desire_all(holder, &part.hold);
         }
-        self.set_actors(&graph.open);
-        self.announce(&graph);
-        self.start_graph(&graph);
+        self.set_actors(&graph.open, &part.wanted);
+        self.announce(&intake);
+        self.start_part(&intake, part.wanted.iter().chain(&part.hold));
         self.run_transitions();
-        for &(task, _) in &graph.touched {
+        for &(task, _) in &intake.touched {
             if self.tasks.get(task).is_some_and(|entry| entry.who_wants.contains(&client)) {
                 self.report(client, task);
             }
         }
-        self.report_external(&graph);
-        self.log_graph(client, "OK", graph.touched.len());
-        self.forget_unused(graph.made.into_iter().collect());
+        self.report_external(client, &intake, &part.wanted);
+        if let Some(holder) = graph.holder.filter(|_| !part.free.is_empty()) {
+            self.on_client_releases(holder, &part.free);
+        }
+        self.forget_unused(intake.made.into_iter().collect());
+        true
+    }
+
+    fn desire_all(&mut self, client: ClientId, keys: &[Key]) {
+        for key in keys {
+            if let Some(task) = self.find(key) {
+                self.desire(client, task);
+            }
+        }
+    }
+
+    /// The pseudo client of a graph. Nobody finds it by its name.
+    fn holder_of(&mut self, ticket: TicketId, graph: &mut OpenGraph) -> ClientId {
+        let known = graph.holder.filter(|&holder| self.clients.get(holder).is_some());
+        let holder = known.unwrap_or_else(|| {
+            let name = format!("graph-{ticket}").into();
+            self.clients.insert(Client { name, wants_what: Default::default() })
+        });
+        graph.holder = Some(holder);
+        holder
     }
 
     /// Queues and variables may wait for a key to exist.
@@ -227,33 +267,28 @@ impl Scheduler {
     }
 
     /// Wanted keys that the graph did not contain, and that exist already.
-    fn report_external(&mut self, graph: &Intake) {
-        let touched: SeededSet<TaskId> = graph.touched.iter().map(|(task, _)| *task).collect();
-        for key in &graph.open.keys {
+    fn report_external(&mut self, client: ClientId, part: &Intake, wanted: &[Key]) {
+        let touched: SeededSet<TaskId> = part.touched.iter().map(|(task, _)| *task).collect();
+        for key in wanted {
             if let Some(task) = self.find(key).filter(|task| !touched.contains(task)) {
-                self.report(graph.open.client, task);
+                self.report(client, task);
             }
         }
     }
 
     /// A dependency that nobody can deliver: promised and never sent, or a wanted key that does not exist.
-    fn lost_dependencies(&self, graph: &Intake) -> bool {
-        graph.open.keys.iter().any(|key| self.find(key).is_none())
-            || graph.promised.values().any(|&task| {
+    fn lost_dependencies(&self, part: &Intake, wanted: &[Key]) -> bool {
+        wanted.iter().any(|key| self.find(key).is_none())
+            || part.promised.values().any(|&task| {
                 self.tasks.get(task).is_none_or(|entry| entry.run_spec.is_none() && entry.who_has.is_empty())
             })
-            || graph.touched.iter().any(|&(task, _)| self.tasks.get(task).is_none_or(|entry| entry.lost_dependencies))
+            || part.touched.iter().any(|&(task, _)| self.tasks.get(task).is_none_or(|entry| entry.lost_dependencies))
     }
 
-    fn set_priorities(&mut self, graph: &Intake) {
-        let parent = graph.open.submitting_task.as_ref();
-        let generation = match parent.map(|key| self.find(key).and_then(|task| self.tasks[task].priority)) {
-            // Sub-tasks run before anything else of equal user priority.
-            Some(Some(priority)) => priority.user - 0.01,
-            Some(None) => self.generation,
-            None => self.next_generation(graph),
-        };
-        for &(task, order) in &graph.touched {
+    fn set_priorities(&mut self, graph: &mut OpenGraph, part: &Intake) {
+        let generation = graph.generation.unwrap_or_else(|| self.generation_of(graph));
+        graph.generation = Some(generation);
+        for &(task, order) in &part.touched {
             let entry = &mut self.tasks[task];
             if let (None, Some(order)) = (entry.priority, order) {
                 let user = entry.annotations.as_ref().map_or(0.0, |annotations| -annotations.priority);
@@ -262,7 +297,17 @@ impl Scheduler {
         }
     }
 
-    fn next_generation(&mut self, graph: &Intake) -> f64 {
+    fn generation_of(&mut self, graph: &OpenGraph) -> f64 {
+        let parent = graph.open.submitting_task.as_ref();
+        match parent.map(|key| self.find(key).and_then(|task| self.tasks[task].priority)) {
+            // Sub-tasks run before anything else of equal user priority.
+            Some(Some(priority)) => priority.user - 0.01,
+            Some(None) => self.generation,
+            None => self.next_generation(graph),
+        }
+    }
+
+    fn next_generation(&mut self, graph: &OpenGraph) -> f64 {
         let fresh = self.generation_at.is_none_or(|last| last.plus_secs(graph.open.fifo_timeout_secs) < graph.at);
         if fresh {
             self.generation += 1.0;
@@ -271,10 +316,10 @@ impl Scheduler {
         self.generation
     }
 
-    fn set_actors(&mut self, open: &GraphOpen) {
+    fn set_actors(&mut self, open: &GraphOpen, wanted: &[Key]) {
         let keys = match &open.actors {
             Actors::None => return,
-            Actors::All => &open.keys,
+            Actors::All => wanted,
             Actors::Keys(keys) => keys,
         };
         for key in keys {
@@ -284,11 +329,8 @@ impl Scheduler {
         }
     }
 
-    fn start_graph(&mut self, graph: &Intake) {
-        let mut roots: Vec<_> = graph
-            .open
-            .keys
-            .iter()
+    fn start_part<'a>(&mut self, part: &Intake, wanted: impl Iterator<Item = &'a Key>) {
+        let mut roots: Vec<_> = wanted
             .filter_map(|key| self.find(key))
             .filter(|&task| self.tasks[task].state == TaskState::Released)
             .map(|task| (self.tasks[task].rank(), task))
@@ -297,7 +339,7 @@ impl Scheduler {
         for (_, task) in roots {
             self.recommend(task, TaskState::Waiting);
         }
-        for &(task, _) in &graph.touched {
+        for &(task, _) in &part.touched {
             let blame = self.tasks[task].dependencies.iter().find(|&&id| self.tasks[id].blame().is_some()).copied();
             if let Some(dependency) = blame
                 && matches!(self.tasks[task].state, TaskState::Released)

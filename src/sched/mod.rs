@@ -227,7 +227,7 @@ impl Scheduler {
             Event::Retry { call, client: _, keys } => self.on_retry(call, &keys),
             Event::Restart => self.on_restart(),
             Event::GraphOpened { ticket, graph } => self.on_graph_opened(ticket, *graph),
-            Event::GraphPart { ticket, tasks, last } => self.on_graph_part(ticket, tasks, last),
+            Event::GraphPart { ticket, part, last } => self.on_graph_part(ticket, part, last),
             Event::GraphFailed { ticket, failure } => self.on_graph_failed(ticket, failure),
             Event::AddWorker { call, worker } => self.on_add_worker(call, *worker),
             Event::RemoveWorker { worker, expected, close, reason } => {

@@ -93,6 +93,13 @@ impl Scheduler {
         Ok(answer)
     }
 
+    /// Is it the barrier of a shuffle that runs?
+    pub(super) fn is_barrier_of_active(&self, task: TaskId) -> bool {
+        let active = &self.shuffles.active;
+        let spec = |task: TaskId| self.tasks[task].rare.as_ref()?.shuffle.as_ref();
+        !active.is_empty() && spec(task).is_some_and(|spec| active.contains_key(&spec.id))
+    }
+
     /// Source: `_calculate_worker_for`.
     fn shuffle_layout(&mut self, barrier: TaskId, spec: &ShuffleSpec) -> Result<Vec<(Vec<i64>, Text)>, PyError> {
         let pinned = self.tasks[barrier].rare.as_ref().map(|rare| rare.worker_restrictions.clone()).unwrap_or_default();

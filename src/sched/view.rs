@@ -177,9 +177,13 @@ impl Scheduler {
         self.clients.get(client).map(|client| &client.name)
     }
 
-    /// Every client, pseudo clients included.
+    /// Every client, pseudo clients with a name included.
     pub fn clients(&self) -> Vec<(ClientId, Text)> {
-        self.clients.iter().map(|(id, client)| (id, client.name.clone())).collect()
+        self.clients
+            .iter()
+            .filter(|(id, client)| self.client_by_name.get(&client.name) == Some(id))
+            .map(|(id, client)| (id, client.name.clone()))
+            .collect()
     }
 
     /// Names of the clients that want this key.
@@ -345,7 +349,7 @@ impl Scheduler {
             tasks: self.tasks.len(),
             by_state,
             bytes: self.by_address.values().map(|&id| self.workers[id].nbytes).sum(),
-            clients: self.clients.len(),
+            clients: self.client_by_name.len(),
             workers: self.by_address.len(),
             threads: self.total_nthreads,
             idle: self.idle.len(),

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rask::base::{GraphTask, Key, Now, Opaque, WorkerId};
+use rask::base::{GraphPart, GraphTask, Key, Now, Opaque, WorkerId};
 use rask::sched::{
     Action, Actors, Answer, Effect, Event, Finished, GraphOpen, SchedConfig, Scheduler, StartStop, ToWorker,
     WorkerHello, WorkerStatus,
@@ -55,9 +55,14 @@ impl World {
 
     fn submit(&mut self, tasks: Vec<GraphTask>, keys: Vec<Key>) {
         let client = self.scheduler.client_id("bench").expect("the client was added");
+        let wanted = keys.clone();
         let graph = GraphOpen { client, keys, submitting_task: None, fifo_timeout_secs: 0.0, actors: Actors::None };
         self.step(Event::GraphOpened { ticket: 1, graph: Box::new(graph) });
-        self.step(Event::GraphPart { ticket: 1, tasks, last: true });
+        self.step(Event::GraphPart {
+            ticket: 1,
+            part: GraphPart { tasks, wanted, ..GraphPart::default() },
+            last: true,
+        });
     }
 
     fn run(&mut self) {

@@ -10,7 +10,7 @@ mod verdict;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
 
-use rask::base::{CallId, GraphTask, Key, Now, Rng, Text, TicketId, Value, WorkerId};
+use rask::base::{CallId, GraphPart, Key, Now, Rng, Text, TicketId, Value, WorkerId};
 use rask::sched::{Event, GraphOpen, SchedConfig, Scheduler, ToClient, ToWorker, WorkerStatus};
 
 use super::TRACE_LENGTH;
@@ -118,7 +118,7 @@ pub enum Thing {
 /// A graph between `ReadGraph` and its last part.
 pub struct Reading {
     pub client: usize,
-    pub parts: VecDeque<Vec<GraphTask>>,
+    pub parts: VecDeque<GraphPart>,
     pub unreadable: bool,
 }
 

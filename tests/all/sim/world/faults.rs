@@ -1,6 +1,6 @@
 //! What clients do, and what goes wrong.
 
-use rask::base::{GraphTask, Key, Value, WorkerId};
+use rask::base::{GraphPart, GraphTask, Key, Value, WorkerId};
 use rask::sched::coord::{Batch, CoordRequest, Item};
 use rask::sched::{AmmAction, Event, PlacedData, ToClient, WorkerStatus};
 
@@ -207,7 +207,7 @@ impl World<'_> {
                 Send::Graph(graph) => {
                     self.next_call += 1;
                     let ticket = self.next_call;
-                    let parts = self.cut(&graph.tasks);
+                    let parts = self.cut(&graph.tasks, &graph.wanted);
                     self.readings.insert(ticket, Reading { client, parts, unreadable: graph.unreadable });
                     self.clients[client].open_graph = Some(ticket);
                     let submitting_task = self.running_task();
@@ -262,18 +262,18 @@ impl World<'_> {
         running.get(at).cloned()
     }
 
-    /// Cuts a graph in parts. Within one part tasks may come before what they need; later parts need earlier ones.
-    fn cut(&mut self, tasks: &[GraphTask]) -> std::collections::VecDeque<Vec<GraphTask>> {
+    /// Cuts a graph in parts; within one part tasks may come before what they need.
+    fn cut(&mut self, tasks: &[GraphTask], wanted: &[Key]) -> std::collections::VecDeque<GraphPart> {
         let size = tasks.len().div_ceil(1 + self.rng.below(4)).max(1);
-        let mut parts: std::collections::VecDeque<_> = tasks.chunks(size).map(<[GraphTask]>::to_vec).collect();
+        let mut parts = rask::graph::cut(tasks.to_vec(), wanted.to_vec(), size);
         for part in &mut parts {
             let disorder = self.rng.below(3) == 0;
-            for at in (1..part.len()).rev().filter(|_| disorder) {
+            for at in (1..part.tasks.len()).rev().filter(|_| disorder) {
                 let other = self.rng.below(at + 1);
-                part.swap(at, other);
+                part.tasks.swap(at, other);
             }
         }
-        parts
+        parts.into()
     }
 
     pub(super) fn read_part(&mut self, ticket: u64) -> Result<(), String> {
@@ -282,13 +282,13 @@ impl World<'_> {
             let failure = rask::base::Failure::Raised(rask::base::PyError::builtin("ValueError", "unreadable"));
             return self.step(Event::GraphFailed { ticket, failure });
         }
-        let tasks = reading.parts.pop_front().unwrap_or_default();
+        let part = reading.parts.pop_front().unwrap_or_default();
         let last = reading.parts.is_empty();
         if !last {
             let delay = self.lag() + [0, 100_000][self.rng.below(2)];
             self.push(delay, Thing::Part(ticket));
         }
-        self.step(Event::GraphPart { ticket, tasks, last })
+        self.step(Event::GraphPart { ticket, part, last })
     }
 
     pub(super) fn tell_client(&mut self, client: usize, message: &ToClient) -> Result<(), String> {
