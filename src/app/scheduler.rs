@@ -279,6 +279,7 @@ fn control_of(what: Question, reply: oneshot::Sender<String>) -> Option<Control>
         Question::Computations => Ask::Computations,
         Question::State => return Some(Control::Steer { what: Steer::State, reply }),
         Question::RetireThese { names } => return Some(Control::Steer { what: Steer::RetireThese { names }, reply }),
+        Question::LastWords { worker: name } => return Some(Control::Steer { what: Steer::LastWords { name }, reply }),
         Question::Lose { names } => return Some(Control::Steer { what: Steer::Lose { names }, reply }),
         Question::Retire { keep } => return Some(Control::Steer { what: Steer::Retire { keep }, reply }),
         Question::Warn { text } => return Some(Control::Steer { what: Steer::Warn { text }, reply }),

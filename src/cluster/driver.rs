@@ -16,6 +16,7 @@ use super::desk::{ConnId, Desk, Inbound, Line};
 use super::graphs::Graphs;
 use super::hooks::Hooks;
 use super::metadata::Metadata;
+use super::departed::Departed;
 use super::notes::Notes;
 use super::opts::{Keep, Reporter};
 use super::progress::Tracker;
@@ -188,6 +189,8 @@ pub(super) struct Driver {
     pub rects: Rects,
     /// What heartbeats and failures told.
     pub notes: Notes,
+    /// Workers that went without being told to.
+    pub departed: Departed,
     /// Who inside this process waits for a request's answer.
     pub inner_calls: SeededMap<ConnId, oneshot::Sender<Outcome>>,
     pub next_inner: ConnId,
@@ -279,6 +282,7 @@ impl Driver {
             log_count: 0,
             rects: Rects::new(rects),
             notes: Notes::default(),
+            departed: Departed::default(),
             inner_calls: SeededMap::default(),
             next_inner: ConnId::MAX,
             totals: Totals::default(),

@@ -10,6 +10,7 @@ mod broadcast;
 mod clients;
 mod computations;
 mod conn;
+mod departed;
 mod desk;
 mod driver;
 mod dump;

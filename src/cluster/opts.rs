@@ -267,6 +267,11 @@ pub enum Steer {
         /// Their names.
         names: Vec<String>,
     },
+    /// What a worker was doing when it went without being told to. Told once.
+    LastWords {
+        /// Its name.
+        name: String,
+    },
     /// Publish on the topic `warn`: clients show it to their users.
     Warn {
         /// What.

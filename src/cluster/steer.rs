@@ -3,6 +3,7 @@
 use serde_json::json;
 use tracing::info;
 
+use super::departed;
 use super::driver::Driver;
 use super::opts::{Answered, Steer};
 use super::rpc::control::{DEFAULT_TARGET_SECS, idle_since};
@@ -18,6 +19,7 @@ pub(super) fn answer(driver: &mut Driver, what: &Steer) -> Answered {
         Steer::Retire { keep } => json!(retire_down_to(driver, *keep as usize)).to_string(),
         Steer::RetireThese { names } => json!(retire_these(driver, names)).to_string(),
         Steer::Lose { names } => json!(lose(driver, names)).to_string(),
+        Steer::LastWords { name } => departed::last_words(driver, name).to_string(),
         Steer::Warn { text } => {
             info!("telling clients: {text}");
             driver.log_event(&["warn".into()], &Value::Str(text.as_str().into()));

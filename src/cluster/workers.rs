@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tracing::info;
 
+use super::departed;
 use super::desk::ConnId;
 use super::driver::{Call, Driver, Outcome, Role, Waiting};
 use super::notes::Failed;
@@ -43,6 +44,10 @@ pub(super) struct Facts {
     pub time_delay: f64,
     /// What its threads were busy with at the last heartbeat, and for how many seconds.
     pub executing: Vec<(Key, f64)>,
+    /// The task that it ended last.
+    pub last_key: Option<Key>,
+    /// Most memory that a heartbeat told. Unit: bytes.
+    pub peak_bytes: u64,
 }
 
 /// A worker whose registration the scheduler is looking at.
@@ -98,6 +103,7 @@ impl Driver {
             last_seen: self.clock.wall(),
             time_delay: field("now").as_f64().map_or(0.0, |theirs| self.clock.wall() - theirs),
             executing: Vec::new(),
+            ..Facts::default()
         };
         let name = match field("name") {
             Value::Nil => Value::Str(address.clone()),
@@ -183,6 +189,9 @@ impl Driver {
 
     /// A worker is gone or must go.
     pub(super) fn remove_worker(&mut self, worker: WorkerId, expected: bool, close: bool, reason: &str) {
+        if !expected {
+            departed::note(self, worker);
+        }
         self.apply(Event::RemoveWorker { worker, expected, close, reason: reason.into() });
     }
 
@@ -273,6 +282,7 @@ impl Driver {
             .filter_map(|(key, secs)| Some((key.as_key()?, secs.as_f64()?)))
             .collect();
         link.facts.executing.clone_from(&executing);
+        link.facts.peak_bytes = link.facts.peak_bytes.max(size(metrics.get("memory")));
         let beat = Heartbeat {
             executing,
             bandwidth: metrics.get("bandwidth").and_then(|all| all.get("total")).and_then(Value::as_f64),
@@ -318,6 +328,9 @@ impl Driver {
             Event::TaskErred { erred, .. } => (&erred.key, &facts.spans, true),
             _ => return,
         };
+        if let Some(link) = self.workers.get_mut(&worker) {
+            link.facts.last_key = Some(key.clone());
+        }
         let prefix = self.sched.prefix_index(key).unwrap_or(u32::MAX);
         let (sched, thread) = (&self.sched, facts.thread);
         self.rects.push(&Ran { worker, thread, key, prefix, failed, spans }, || {

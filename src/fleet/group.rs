@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::cage::Cage;
 use super::logs::{Logbook, Note};
+use super::words::{Word, nannys_word, with_last_words};
 use crate::link::{GroupState, GroupWorker, Inbound, Link, Question};
 use crate::supervise::policy::Next;
 use crate::supervise::{Cause, Child, Output, Report, Sink, Spec, Story, start};
@@ -40,17 +41,21 @@ pub struct GroupPlan {
 struct Slot {
     child: Option<Child>,
     state: GroupWorker,
+    /// Its nanny ends its worker for that; the end itself is still to come.
+    short_of_memory: bool,
 }
 
 /// A line in which a nanny says how its worker ended.
 struct Remark {
     worker: String,
-    cause: String,
+    word: Word,
 }
 
 /// The running group. See the module's documentation.
 struct Group {
     plan: GroupPlan,
+    /// None: it is on another machine.
+    scheduler: Option<Link>,
     slots: BTreeMap<u64, Slot>,
     next: u64,
     deaths: u64,
@@ -75,6 +80,7 @@ pub async fn run(
     let (stopped, mut have_stopped) = mpsc::unbounded_channel();
     let scheduler = plan.follow.clone().map(Link::new);
     let mut group = Group {
+        scheduler: scheduler.clone(),
         slots: BTreeMap::new(),
         next: 0,
         deaths: 0,
@@ -97,9 +103,9 @@ pub async fn run(
         tokio::select! {
             Some(report) = reported.recv() => {
                 tell(&report);
-                group.on_report(report);
+                group.on_report(report).await;
             }
-            Some(remark) = remarked.recv() => group.on_remark(remark),
+            Some(remark) = remarked.recv() => group.on_remark(remark).await,
             Some(name) = have_stopped.recv() => group.forget(&name),
             Some(inbound) = inbox.recv() => if !group.on_inbound(inbound) {
                 tracing::info!("told to stop");
@@ -144,6 +150,7 @@ impl Group {
             | Question::Retire { .. }
             | Question::RetireThese { .. }
             | Question::Lose { .. }
+            | Question::LastWords { .. }
             | Question::Warn { .. } => return true,
         }
         if let Ok(state) = serde_json::to_string(&self.state()) {
@@ -172,7 +179,7 @@ impl Group {
             let spec = self.spec(&name);
             let child = start(spec, self.reports.clone());
             let state = GroupWorker { name, ..GroupWorker::default() };
-            self.slots.insert(number, Slot { child: Some(child), state });
+            self.slots.insert(number, Slot { child: Some(child), state, short_of_memory: false });
         }
     }
 
@@ -191,9 +198,9 @@ impl Group {
     fn sink(&self, name: &str) -> io::Result<Sink> {
         let (worker, remarks, memory) = (name.to_owned(), self.remarks.clone(), self.plan.memory_bytes);
         self.plan.logs.sink(name, move |line| {
-            if let Some(cause) = nannys_word(line, memory) {
+            if let Some(word) = nannys_word(line, memory) {
                 // Full: the nanny repeats itself.
-                drop(remarks.try_send(Remark { worker: worker.clone(), cause }));
+                drop(remarks.try_send(Remark { worker: worker.clone(), word }));
             }
         })
     }
@@ -226,7 +233,7 @@ impl Group {
 
     // ---- what happens ---------------------------------------------------------------------------------------
 
-    fn on_report(&mut self, report: Report) {
+    async fn on_report(&mut self, report: Report) {
         let Some(slot) = self.slots.values_mut().find(|slot| slot.state.name == report.name) else { return };
         let name = slot.state.name.clone();
         match report.story {
@@ -243,10 +250,13 @@ impl Group {
             Story::Died { cause, last_lines, next } => {
                 let words = self.plan.cage.as_ref().and_then(|cage| cage.verdict(&name)).unwrap_or(cause.to_string());
                 let pid = slot.state.pid.take().unwrap_or_default();
+                let asked_to = cause == Cause::Code(0);
+                let words = match asked_to {
+                    true => "left, as it was asked to".to_owned(),
+                    false => with_last_words(words, &name, self.scheduler.as_ref()).await,
+                };
                 slot.state.last_cause = Some(words.clone());
                 slot.state.last_lines = last_lines;
-                let asked_to = cause == Cause::Code(0);
-                let words = if asked_to { "left, as it was asked to".to_owned() } else { words };
                 self.plan.logs.note(&name, pid, Note::End { cause: words.clone() });
                 if !asked_to {
                     self.deaths = self.deaths.wrapping_add(1);
@@ -265,11 +275,19 @@ impl Group {
     }
 
     /// A worker process died under its nanny, which starts another.
-    fn on_remark(&mut self, remark: Remark) {
-        let Remark { worker, cause } = remark;
-        let cause = self.plan.cage.as_ref().and_then(|cage| cage.verdict(&worker)).unwrap_or(cause);
-        tracing::warn!(name = worker, "{worker}: its worker process ended: {cause}");
+    async fn on_remark(&mut self, remark: Remark) {
+        let Remark { worker, word } = remark;
         let Some(slot) = self.slots.values_mut().find(|slot| slot.state.name == worker) else { return };
+        let told = std::mem::replace(&mut slot.short_of_memory, matches!(word, Word::Memory(_)));
+        let cause = match word {
+            Word::Memory(cause) => cause,
+            // The signal by which the nanny ends it is not why.
+            Word::Ended(Some(cause)) if !told => cause,
+            Word::Ended(_) => return,
+        };
+        let cause = self.plan.cage.as_ref().and_then(|cage| cage.verdict(&worker)).unwrap_or(cause);
+        let cause = with_last_words(cause, &worker, self.scheduler.as_ref()).await;
+        tracing::warn!(name = worker, "{worker}: its worker process ended: {cause}");
         slot.state.last_cause = Some(cause.clone());
         self.plan.logs.note(&worker, slot.state.pid.unwrap_or_default(), Note::Restart { cause: cause.clone() });
         self.deaths = self.deaths.wrapping_add(1);
@@ -284,29 +302,6 @@ impl Group {
     }
 }
 
-/// What a nanny says about the end of its worker, in our words.
-///
-/// Source: `distributed/nanny.py`, `_death_message`; `distributed/worker_memory.py`, `NannyMemoryManager`.
-fn nannys_word(line: &str, memory_bytes: u64) -> Option<String> {
-    if !line.contains("distributed.nanny") {
-        return None;
-    }
-    if line.contains("memory budget") && line.contains("exceeded") {
-        let limit = crate::config::show_size(memory_bytes);
-        return Some(format!("out of memory (limit {limit}, the nanny ended it)"));
-    }
-    let (_, rest) = line.split_once("Worker process ")?;
-    let (_pid, how) = rest.split_once(' ')?;
-    let how = how.trim();
-    match how.strip_prefix("was killed by signal ") {
-        Some(signal) => signal.parse().ok().map(|signal| Cause::Signal(signal).to_string()),
-        None => {
-            let code = how.strip_prefix("exited with status ")?;
-            code.parse().ok().filter(|code| *code != 0).map(|code| Cause::Code(code).to_string())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,17 +309,6 @@ mod tests {
     use crate::supervise::ParentDeath;
     use crate::supervise::policy::Restart;
     use std::time::Duration;
-
-    #[test]
-    fn a_nannys_words_are_understood() {
-        let say = |text: &str| nannys_word(&format!("2026-11-22 05:31:59,123 - distributed.nanny - {text}"), 2 << 30);
-        assert_eq!(say("INFO - Worker process 12 exited with status 3").as_deref(), Some("exit code 3"));
-        assert!(say("INFO - Worker process 12 was killed by signal 9").is_some_and(|text| text.contains("SIGKILL")));
-        let memory = say("WARNING - Worker tcp://a (pid=3) exceeded 95% memory budget. Restarting...");
-        assert!(memory.is_some_and(|text| text.contains("out of memory (limit 2 GiB")));
-        assert_eq!(say("INFO - Closing Nanny at 'tcp://a'"), None);
-        assert_eq!(nannys_word("print: Worker process 12 exited with status 3", 0), None);
-    }
 
     /// Goal: workers come and go as asked, the dead come back, and all end with their scheduler.
     #[test]

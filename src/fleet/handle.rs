@@ -379,6 +379,7 @@ fn view_of(name: &ClusterName, user: &str, start_ms: i64, body: &Body) -> Cluste
         start_ms,
         stop_ms: None,
         reason: None,
+        ran: body.ran,
         last_lines: Vec::new(),
         target: body.target,
         adapt: body.adapt,

@@ -17,6 +17,7 @@ mod plan;
 mod record;
 mod spread;
 mod types;
+mod words;
 
 pub use away::Span;
 pub use cage::{Cage, delegated};

@@ -34,6 +34,8 @@ pub(super) struct Body {
     pub grows_from: Option<u32>,
     /// What is wanted on other machines.
     pub away: BTreeMap<String, Kept>,
+    /// Its scheduler was there once.
+    pub ran: bool,
     /// What its scheduler said last, if that explains its end.
     pub last_lines: Vec<String>,
 }

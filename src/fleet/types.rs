@@ -192,6 +192,8 @@ pub struct ClusterView {
     pub stop_ms: Option<i64>,
     /// Why it ends or ended.
     pub reason: Option<String>,
+    /// Clients could connect to it once.
+    pub ran: bool,
     /// What its scheduler said last, if that explains why it failed.
     pub last_lines: Vec<String>,
     /// Workers wanted now.

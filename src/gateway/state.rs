@@ -234,7 +234,8 @@ impl Gateway {
 pub(super) fn failure_text(cluster: &ClusterView) -> String {
     let reason = cluster.reason.as_deref().unwrap_or("see its logs");
     let name = python_text(cluster.name.as_str());
-    let mut text = format!("Cluster {name} failed to start or to run on: {reason}");
+    let what = if cluster.ran { "ran and failed later" } else { "failed to start" };
+    let mut text = format!("Cluster {name} {what}: {reason}");
     for line in &cluster.last_lines {
         text.push_str("\n  ");
         text.push_str(line);

@@ -19,7 +19,7 @@ mod words;
 pub use client::{Link, LinkError};
 pub use server::{Inbound, Served, bind, connect, serve};
 pub use words::{
-    ComputationState, GroupState, GroupWorker, Hello, PROTOCOL, Question, SchedulerState, SchedulerWorker,
+    ComputationState, GroupState, GroupWorker, Hello, LastWords, PROTOCOL, Question, SchedulerState, SchedulerWorker,
 };
 
 use serde::{Deserialize, Serialize};

@@ -48,6 +48,11 @@ pub enum Question {
         /// Their names.
         names: Vec<String>,
     },
+    /// Of a scheduler: what a worker was doing when it went without being told to, its [`LastWords`]. Told once.
+    LastWords {
+        /// Its name.
+        worker: String,
+    },
     /// Of a scheduler: tell its clients, on the topic `warn`.
     Warn {
         /// What.
@@ -165,6 +170,24 @@ pub struct SchedulerWorker {
     pub address: String,
     /// Its data is being moved; it will close.
     pub retiring: bool,
+}
+
+/// What a scheduler knows of a worker that went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastWords {
+    /// It went, and nobody was told so before.
+    pub gone: bool,
+    /// It did not, and is there.
+    pub present: bool,
+    /// Some of the tasks that its threads were busy with.
+    pub running: Vec<String>,
+    /// Some of those that were sent to it and had not ended.
+    pub given: Vec<String>,
+    /// The task that it ended last.
+    pub last: Option<String>,
+    /// Most memory that was seen in use. Unit: bytes.
+    pub peak_bytes: u64,
 }
 
 /// A group of workers.

@@ -183,6 +183,36 @@ def test_what_workers_print_is_in_a_log_of_their_own_with_an_index(place):
         wait_until(killed, "the index tells how the worker ended")
 
 
+def eat(most_mib):
+    held = []
+    while len(held) < most_mib // 20:
+        held.append(os.urandom(20 << 20))
+        time.sleep(0.05)
+
+
+def test_the_end_of_a_worker_is_told_with_its_memory_and_its_last_task(place):
+    up = place.up("--memory-limit", "400MiB")
+    index = place.cluster / "logs" / "index.jsonl"
+    causes = lambda: [e["what"]["restart"]["cause"] for e in map(json.loads, index.read_text().splitlines()) if "restart" in e["what"]]
+    with up.client() as client:
+        client.wait_for_workers(2, timeout=60)
+        assert client.submit(slow_inc, 1, key="done-before").result(timeout=30) == 2
+        [worker] = client.who_has()["done-before"]
+        sleeper = client.submit(slow_inc, 1, seconds=60, key="sleeper", workers=[worker])
+        wait_until(lambda: sleeper.key in client.processing()[worker], "it runs")
+        os.kill(client.run(os.getpid)[worker], signal.SIGKILL)
+        [killed] = wait_until(causes, "its end is in the index")
+        assert "SIGKILL" in killed and "peak memory seen: " in killed and killed.endswith("sleeper"), killed
+        sleeper.cancel()
+        client.wait_for_workers(2, timeout=60)
+        hog = client.submit(eat, 1000, key="hog")
+        ended = wait_until(lambda: causes()[1:], "the nanny ends it", 30)
+        assert ended[0].startswith("out of memory (limit 400 MiB, peak ") and ended[0].endswith("; it was running hog")
+        hog.cancel()
+    assert all("SIGTERM" not in cause for cause in causes())
+    wait_until(lambda: "a worker died: local-" in (text := up.proc.output()) and "running hog" in text, "rask up says it")
+
+
 # --- clusters of all kinds -----------------------------------------------------------------------
 
 

@@ -210,6 +210,7 @@ impl Owner {
     async fn renew(&mut self) {
         self.view.start_ms = self.shared.now_ms();
         (self.view.stop_ms, self.view.reason) = (None, None);
+        (self.view.ran, self.body.ran) = (false, false);
         self.noted = 0;
         self.view.last_lines.clear();
         self.body.last_lines.clear();

@@ -33,6 +33,7 @@ impl Owner {
             // Before it counts as running: machines that are at work for it must not hear that nothing is wanted.
             self.reach_out().await;
         }
+        (self.view.ran, self.body.ran) = (true, true);
         self.set_status(ClusterStatus::Running);
         self.keep().await;
         if from == Origin::New {
