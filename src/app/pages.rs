@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{Failure, listen};
+use crate::clock;
 use crate::cluster::{Control, Reporter};
 use crate::feed::Feed;
 use crate::http::{self, Assets, Site};
@@ -69,11 +70,12 @@ pub(super) fn serve(pages: Pages) -> Result<(Served, Reporter), Failure> {
     let (feed, hub) = Feed::new(pages.control);
     let reporter = reporter(feed.clone(), assets.clone());
     let name = socket.as_deref().and_then(cluster_name);
+    let tickets = http::Tickets::new(clock::random_bytes());
     let work = move || {
         runtime.block_on(async move {
             // Whoever reaches a loopback port or the private socket reaches the scheduler as well.
             let local = tcp.as_ref().is_none_or(|tcp| tcp.local_addr().is_ok_and(|at| at.ip().is_loopback()));
-            let site = Site { feed, assets, name: name.map(Into::into), actions: local };
+            let site = Site { feed, assets, name: name.map(Into::into), actions: local, tickets };
             let router = http::cluster_router(site);
             futures_util::future::join3(hub, accept_tcp(tcp, router.clone()), accept_unix(unix, router)).await;
         });

@@ -84,7 +84,7 @@ impl FromRequest<Gateway> for Json {
 
 /// Refuses names that are not ours, and pages of other sites. Before everything else.
 pub(super) async fn guard(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
-    match gateway.hosts.admit(request.uri(), request.headers()) {
+    match gateway.hosts.admit(request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(why) => refuse(request.into_body(), why).await,
     }

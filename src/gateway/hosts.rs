@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 
 use super::error::ApiError;
 
@@ -26,7 +26,7 @@ impl Hosts {
     /// May a request with this target and these headers be answered?
     ///
     /// Errors: 400 without a host, 403 for a name that is not ours or a page of another site.
-    pub fn admit(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         let mut hosts = headers.get_all(header::HOST).into_iter();
         let (host, more) = (hosts.next(), hosts.next());
         // A full URL in the request line says it too, and must not say something else.
@@ -43,6 +43,8 @@ impl Hosts {
         }
         match headers.get(header::ORIGIN) {
             None => Ok(()),
+            // A pane in a frame without an origin: the cluster that made its ticket judges it.
+            Some(origin) if origin == "null" && method == Method::GET && is_pane(uri) => Ok(()),
             Some(origin) => self.same_site(&host, origin.to_str().unwrap_or("unreadable")),
         }
     }
@@ -79,6 +81,11 @@ impl Hosts {
     }
 }
 
+fn is_pane(uri: &Uri) -> bool {
+    let has_ticket = |query: &str| query.split('&').any(|pair| pair.starts_with("ticket="));
+    uri.path().starts_with("/clusters/") && uri.query().is_some_and(has_ticket)
+}
+
 fn is_loopback(name: &str) -> bool {
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
@@ -112,7 +119,7 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
         }
-        hosts.admit(&Uri::from_static("/x"), &headers).err().map(|why| why.status())
+        hosts.admit(&Method::GET, &Uri::from_static("/x"), &headers).err().map(|why| why.status())
     }
 
     #[test]
@@ -143,12 +150,29 @@ mod tests {
         }
     }
 
+    /// Goal: a pane that shows a ticket is passed on to the cluster that made it, for reading, and nothing else is.
+    #[test]
+    fn panes_without_an_origin_are_left_to_their_cluster() {
+        let hosts = Hosts::new(&[], &[]);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static("localhost"));
+        headers.insert(header::ORIGIN, HeaderValue::from_static("null"));
+        let passes = |method: &Method, uri: &'static str| hosts.admit(method, &Uri::from_static(uri), &headers).is_ok();
+        assert!(passes(&Method::GET, "/clusters/a/feed?ticket=1"));
+        assert!(!passes(&Method::GET, "/clusters/a/feed") && !passes(&Method::POST, "/clusters/a/feed?ticket=1"));
+        assert!(!passes(&Method::GET, "/api/rask/v1/tokens?ticket=1"));
+        headers.insert(header::HOST, HeaderValue::from_static("evil.example"));
+        assert!(hosts.admit(&Method::GET, &Uri::from_static("/clusters/a/feed?ticket=1"), &headers).is_err());
+    }
+
     #[test]
     fn a_full_url_must_name_us_too() {
         let hosts = Hosts::new(&[], &[]);
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static("localhost"));
-        let status = |uri: &'static str| hosts.admit(&Uri::from_static(uri), &headers).err().map(|why| why.status());
+        let status = |uri: &'static str| {
+            hosts.admit(&Method::GET, &Uri::from_static(uri), &headers).err().map(|why| why.status())
+        };
         assert_eq!(status("http://localhost/x"), None);
         assert_eq!(status("http://evil.example/x"), Some(StatusCode::FORBIDDEN));
     }

@@ -33,7 +33,7 @@ async fn place() -> Response {
 }
 
 async fn page(State(assets): State<Assets>, uri: Uri, headers: HeaderMap) -> Response {
-    assets.index(uri.path(), &headers)
+    assets.index(uri.path(), None, &headers)
 }
 
 async fn asset(State(assets): State<Assets>, uri: Uri, headers: HeaderMap) -> Response {

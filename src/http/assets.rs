@@ -124,10 +124,11 @@ impl Assets {
         respond(&file, content_type(path), cache, headers)
     }
 
-    /// The page, told where its files and data are: `path` is the path it was asked by, below the cluster's base.
-    pub fn index(&self, path: &str, headers: &HeaderMap) -> Response {
+    /// The page, told where its files and data are: `path` is the path it was asked by, below the cluster's base. A
+    /// `ticket` lets it read without an origin.
+    pub fn index(&self, path: &str, ticket: Option<&str>, headers: &HeaderMap) -> Response {
         let html = self.text("index.html").unwrap_or_else(|| PLACEHOLDER.to_owned());
-        let html = with_base(&html, &base_of(path));
+        let html = with_base(&html, &base_of(path), ticket);
         let file = File::new(Bytes::from(html), self.folder.is_none());
         let mut response = respond(&file, "text/html; charset=utf-8", "no-cache", headers);
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
@@ -176,8 +177,9 @@ fn base_of(path: &str) -> String {
     if depth == 0 { "./".to_owned() } else { "../".repeat(depth) }
 }
 
-fn with_base(html: &str, base: &str) -> String {
-    html.replacen("<head>", &format!("<head><base href=\"{base}\">"), 1)
+fn with_base(html: &str, base: &str, ticket: Option<&str>) -> String {
+    let ticket = ticket.map_or_else(String::new, |ticket| format!("<meta name=\"rask-ticket\" content=\"{ticket}\">"));
+    html.replacen("<head>", &format!("<head><base href=\"{base}\">{ticket}"), 1)
 }
 
 fn extension(path: &str) -> &str {
@@ -209,7 +211,7 @@ mod tests {
         assert_eq!(base_of("/status"), "./");
         assert_eq!(base_of("/info/main/workers.html"), "../../");
         assert_eq!(base_of("/info/worker/tcp%3A%2F%2Fa%3A1.html"), "../../");
-        assert_eq!(with_base("<html><head><title>", "./"), "<html><head><base href=\"./\"><title>");
+        assert_eq!(with_base("<html><head><title>", "./", None), "<html><head><base href=\"./\"><title>");
     }
 
     #[test]

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 
 use super::assets::Assets;
+use super::ticket::Tickets;
 use super::{api, dask, live};
 use crate::feed::{Feed, Silence};
 
@@ -26,6 +28,15 @@ pub struct Site {
     pub name: Option<Arc<str>>,
     /// Whether requests may change anything.
     pub actions: bool,
+    /// For panes without an origin.
+    pub tickets: Tickets,
+}
+
+impl Site {
+    /// Whether this request reads for one of our own panes in a frame without an origin.
+    pub(super) fn is_pane(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
+        self.tickets.admits(method, uri, headers, self.feed.now_secs())
+    }
 }
 
 /// Pages of ours, besides Dask's.
@@ -61,11 +72,25 @@ pub fn cluster_router(site: Site) -> Router {
     for (name, _) in dask::INDIVIDUAL {
         router = router.route(&format!("/individual-{name}"), get(page));
     }
-    router.fallback(not_found).with_state(site)
+    let panes = axum::middleware::from_fn_with_state(site.clone(), let_panes_read);
+    router.fallback(not_found).layer(panes).with_state(site)
 }
 
 async fn page(State(site): State<Site>, uri: Uri, headers: HeaderMap) -> Response {
-    site.assets.index(uri.path(), &headers)
+    let ticket = site.tickets.issue(site.feed.now_secs());
+    site.assets.index(uri.path(), Some(&ticket), &headers)
+}
+
+/// Answers to a pane that shows its ticket may be read by it, though it has no origin; nobody else's can.
+async fn let_panes_read(State(site): State<Site>, request: Request, next: Next) -> Response {
+    let is_pane = site.is_pane(request.method(), request.uri(), request.headers());
+    let mut response = next.run(request).await;
+    if is_pane {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("null"));
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
+    response
 }
 
 async fn asset(State(site): State<Site>, uri: Uri, headers: HeaderMap) -> Response {

@@ -200,7 +200,10 @@ async fn retire_workers(State(site): State<Site>, headers: HeaderMap, body: Body
 // ---- events ---------------------------------------------------------------------------------------------------
 
 /// Dask's `/eventstream`: JSON texts `{"name": ..}` for workers that come and go. Answers `{"name": "ping"}`.
-async fn event_stream(State(site): State<Site>, upgrade: WebSocketUpgrade) -> Response {
+async fn event_stream(State(site): State<Site>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+    if !super::live::is_same_origin(&headers) {
+        return problem(StatusCode::FORBIDDEN, "pages of other origins may not listen", "open the dashboard itself");
+    }
     upgrade.on_upgrade(|socket| tell_events(site, socket)).into_response()
 }
 

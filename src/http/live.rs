@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -50,7 +50,7 @@ impl Wish {
 }
 
 /// Pages of other origins may not look: a browser lets any page open a WebSocket, so it is checked here.
-fn is_same_origin(headers: &HeaderMap) -> bool {
+pub(super) fn is_same_origin(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let Some(origin) = text(header::ORIGIN.as_str()) else { return true };
     let Some((_, host)) = origin.split_once("://") else { return false };
@@ -70,10 +70,10 @@ fn same_host(left: &str, right: &str) -> bool {
     left == right && (left_port.is_none() || right_port.is_none() || left_port == right_port)
 }
 
-async fn socket(State(site): State<Site>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
-    if !is_same_origin(&headers) {
+async fn socket(State(site): State<Site>, uri: Uri, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+    if !is_same_origin(&headers) && !site.is_pane(&Method::GET, &uri, &headers) {
         let error = "this page's origin may not watch the cluster by WebSocket";
-        return problem(StatusCode::FORBIDDEN, error, "open the dashboard itself, or use feed/events");
+        return problem(StatusCode::FORBIDDEN, error, "open the dashboard itself");
     }
     upgrade.max_message_size(WISH_MAX).on_upgrade(|socket| watch(site, socket)).into_response()
 }

@@ -11,6 +11,7 @@ mod live;
 pub mod peers;
 mod proxy;
 mod serve;
+mod ticket;
 
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -23,6 +24,7 @@ pub use cluster::{Site, cluster_router};
 pub use doctor::{Examine, doctor_routes};
 pub use proxy::{Backends, clusters_router};
 pub use serve::serve_known;
+pub use ticket::Tickets;
 
 /// Serves one connection to its end. Nothing may have been read from it.
 pub async fn serve_stream<S>(router: Router, stream: S)

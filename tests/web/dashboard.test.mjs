@@ -1,6 +1,7 @@
 // The pages against the real binary: a stand-alone scheduler running a real computation.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { lookInFrame } from "./frames.mjs";
 import { figure, live, look, number } from "./looks.mjs";
 import { openPage, startBrowser, startCluster, until } from "./stage.mjs";
 
@@ -148,6 +149,8 @@ describe("every page", () => {
 });
 
 describe("panes", () => {
+  test("show live data in frames of other sites, which see nothing themselves", () => lookInFrame(browser, stage.base));
+
   test("every individual plot that is listed is drawn without a frame or a fault", async () => {
     const plots = await (await fetch(`${stage.base}individual-plots.json`)).json();
     const { page, context, faults } = await openPage(browser, stage.base, { viewport: { width: 700, height: 500 } });

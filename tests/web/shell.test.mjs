@@ -1,6 +1,7 @@
 // The appliance's shell against the real `rask up`.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { lookInFrame } from "./frames.mjs";
 import { figure, live, look, number } from "./looks.mjs";
 import { openPage, startAppliance, startBrowser, until } from "./stage.mjs";
 
@@ -79,18 +80,7 @@ test("makes a token whose secret is shown once, and revokes it", async (t) => {
   await context.close();
 });
 
-test("a cluster's page works below its prefix, and in a frame", async (t) => {
+test("panes of a cluster show live data in frames of other sites, which see nothing themselves", async (t) => {
   if (missing) return t.skip(missing);
-  const { page, context } = await openPage(browser, stage.base);
-  await page.goto(`${stage.base}clusters/local/status`);
-  await live(page);
-  await page.goto(`${stage.base}health`);
-  await page.evaluate((src) => {
-    const frame = document.createElement("iframe");
-    frame.sandbox.add("allow-scripts", "allow-same-origin");
-    frame.src = src;
-    document.body.append(frame);
-  }, `${stage.base}clusters/local/individual-task-stream`);
-  await page.frameLocator("iframe").locator(".stream canvas").waitFor();
-  await context.close();
+  await lookInFrame(browser, `${stage.base}clusters/local/`);
 });

@@ -1,7 +1,7 @@
 // Requests of the page. All relative to the page's base; errors carry what the server said and what to do.
 import { signal } from "@preact/signals";
 import { asRow, str } from "./rows";
-import { absolute } from "./url";
+import { reach } from "./url";
 
 /** A request that got no good answer. */
 export class Refusal extends Error {
@@ -31,7 +31,7 @@ async function send(path: string, init: RequestInit): Promise<Response> {
   if (token) headers.set("Authorization", `Bearer ${token}`);
   let answer: Response;
   try {
-    answer = await fetch(absolute(path), { ...init, headers, cache: "no-store" });
+    answer = await fetch(reach(path), { ...init, headers, cache: "no-store" });
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new Refusal(0, "the server does not answer", "See whether rask still runs; the page retries by itself.");

@@ -18,9 +18,20 @@ export function absolute(path: string): string {
   return new URL(path, base()).href;
 }
 
+/** In a frame that is sandboxed without an origin. There only the ticket in the page's own HTML lets it read. */
+export const isBoxed = typeof window !== "undefined" && window.origin === "null";
+
+/** Where to ask for `path`: its address, with the ticket where that is needed. */
+export function reach(path: string): string {
+  const address = new URL(path, base());
+  const ticket = isBoxed ? document.querySelector<HTMLMetaElement>('meta[name="rask-ticket"]')?.content : undefined;
+  if (ticket !== undefined) address.searchParams.set("ticket", ticket);
+  return address.href;
+}
+
 /** The feed's address with the WebSocket scheme. */
 export function socketAddress(): string {
-  return absolute("feed").replace(/^http/, "ws");
+  return reach("feed").replace(/^http/, "ws");
 }
 
 const DEEP: readonly [RegExp, string, string][] = [

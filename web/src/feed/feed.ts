@@ -2,7 +2,7 @@
 // the tab is hidden, takes up again where it stopped, says in `link` how it is.
 import { effect, signal } from "@preact/signals";
 import { num, rowsOf, str, asRow } from "../base/rows";
-import { absolute, socketAddress } from "../base/url";
+import { isBoxed, reach, socketAddress } from "../base/url";
 import { decodeBlock, fromBase64, withKind } from "./block";
 import { epoch, forgetAllBut, holds, receive, receiveBlock } from "./store";
 import { detail, topicsWanted, version } from "./wants";
@@ -21,6 +21,8 @@ const RETRY_MOST_MS = 5_000;
 const SILENCE_MS = 25_000;
 /** A tab that is only glanced away from keeps its feed this long. */
 const HIDE_AFTER_MS = 5_000;
+/** A page without an origin does not load itself anew more often than this. */
+const BOXED_LEAST_MS = 30_000;
 /** Sockets that fail this often without ever opening: the way is blocked, try the next. */
 const TRIES_PER_WAY = 3;
 
@@ -108,9 +110,16 @@ function lost(): void {
 
 /** Changes the way of transport if plain requests do get through: then it is the way that is blocked, not the server. */
 async function otherWay(): Promise<void> {
-  const answer = await fetch(absolute("health"), { cache: "no-store" }).catch(() => null);
+  const answer = await fetch(reach("health"), { cache: "no-store" }).catch(() => null);
+  if (!answer && isBoxed) await renewTicket();
   if (!answer?.ok || link.value === "live") return;
   way.value = way.value === "socket" ? "events" : way.value === "events" ? "poll" : "socket";
+}
+
+/** A ticket may have run out, or its scheduler was replaced: the page's HTML has a new one, if somebody serves it. */
+async function renewTicket(): Promise<void> {
+  const alive = await fetch(reach("health"), { cache: "no-store", mode: "no-cors" }).catch(() => null);
+  if (alive && performance.now() > BOXED_LEAST_MS) window.location.reload();
 }
 
 const decoder = new TextDecoder();
@@ -155,7 +164,7 @@ function byEvents(): Carrier {
   let source: EventSource | null = null;
   const open = (resume: boolean): void => {
     try {
-      source = new EventSource(absolute(`feed/events?q=${encodeURIComponent(wish(resume))}`));
+      source = new EventSource(reach(`feed/events?q=${encodeURIComponent(wish(resume))}`));
     } catch {
       queueMicrotask(lost);
       return;
@@ -189,7 +198,7 @@ function byPolling(): Carrier {
   const ask = async (resume: boolean): Promise<void> => {
     const body = JSON.parse(wish(resume)) as Record<string, unknown>;
     if (body.stream) body.stream = { ...asRow(body.stream), after: streamAfter };
-    const answer = await fetch(absolute(`feed/poll?q=${encodeURIComponent(JSON.stringify(body))}`), { signal: stop.signal, cache: "no-store" });
+    const answer = await fetch(reach(`feed/poll?q=${encodeURIComponent(JSON.stringify(body))}`), { signal: stop.signal, cache: "no-store" });
     if (!answer.ok) throw new Error(`answered ${answer.status}`);
     heard();
     for (const message of rowsOf(asRow(await answer.json()), "messages")) {
