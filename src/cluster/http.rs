@@ -37,6 +37,7 @@ pub(super) fn answer(driver: &Driver, what: &Ask) -> Answered {
             let all = driver.computations.list(driver.sched.ended_totals());
             serde_json::Value::from_iter(all.iter().map(computation)).to_string()
         }
+        Ask::Topics => serde_json::json!({"topics": driver.topics.names()}).to_string(),
         Ask::Workers => {
             let workers: Vec<Value> = driver
                 .sched

@@ -149,7 +149,7 @@ fn prefixes(driver: &Driver) -> Vec<PrefixPicture> {
         states: view.states,
         totals: view.state_totals,
         duration_secs: view.duration_secs,
-        nbytes: view.nbytes_total,
+        nbytes: view.nbytes_memory,
         spent_secs: view.spent_secs,
         suspicious: view.suspicious,
     };

@@ -245,6 +245,8 @@ pub enum Ask {
     AdaptiveTarget,
     /// What clients asked for, one after another.
     Computations,
+    /// `{"topics": [name, ..]}`: the topics that have events.
+    Topics,
 }
 
 /// A supervisor's wishes. Answers are JSON.

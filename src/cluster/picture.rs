@@ -139,7 +139,7 @@ pub struct PrefixPicture {
     pub totals: [u64; 7],
     /// Average run. Unit: seconds.
     pub duration_secs: Option<f64>,
-    /// Bytes its results take.
+    /// Bytes its results in memory take.
     pub nbytes: i64,
     /// Seconds spent by action: compute, transfer, disk-read, disk-write, deserialize, other.
     pub spent_secs: [f64; 6],

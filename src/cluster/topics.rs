@@ -97,6 +97,11 @@ impl Topics {
         later.map(|(number, at, message)| (number, at, message.clone())).collect()
     }
 
+    /// Topics that have events, by name.
+    pub fn names(&self) -> Vec<&str> {
+        self.by_name.iter().filter(|(_, topic)| !topic.events.is_empty()).map(|(name, _)| &**name).collect()
+    }
+
     /// `{topic: events}` of every topic that has events.
     pub fn all_events(&self) -> Value {
         let with_events = self.by_name.iter().filter(|(_, topic)| !topic.events.is_empty());

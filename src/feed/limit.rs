@@ -103,7 +103,8 @@ fn without_work(m: &Measures) -> Option<Limit> {
 fn without_workers(m: &Measures) -> Option<Limit> {
     let wanting = m.processing + m.queued + m.waiting + m.no_worker;
     if m.workers == 0 {
-        let text = format!("{wanting} tasks wait, and no worker is connected: start workers.");
+        let wait = if wanting == 1 { "waits" } else { "wait" };
+        let text = format!("{} {wait}, and no worker is connected: start workers.", tasks(wanting));
         return Some(Limit::new("no-workers", text, Some("workers")));
     }
     if m.paused == m.workers {
@@ -111,7 +112,8 @@ fn without_workers(m: &Measures) -> Option<Limit> {
         return Some(Limit::new("paused", text, Some("memory")));
     }
     (m.no_worker > 0 && m.processing == 0).then(|| {
-        let text = format!("{} tasks have restrictions that no connected worker meets.", m.no_worker);
+        let have = if m.no_worker == 1 { "has" } else { "have" };
+        let text = format!("{} {have} restrictions that no connected worker meets.", tasks(m.no_worker));
         Limit::new("restrictions", text, Some("tasks?state=no-worker"))
     })
 }
@@ -151,8 +153,9 @@ fn working(m: &Measures) -> Limit {
         return Limit::new(if more { "workers" } else { "compute" }, text, Some("tasks"));
     }
     if m.fetching > 0 || m.transfers > 0 {
-        let waiting = m.fetching.max(1);
-        let text = format!("{waiting} tasks wait for data from other workers ({} transfers run).", m.transfers);
+        let waiting = usize::try_from(m.fetching.max(1)).unwrap_or(usize::MAX);
+        let wait = if waiting == 1 { "waits" } else { "wait" };
+        let text = format!("{} {wait} for data from other workers (transfers: {}).", tasks(waiting), m.transfers);
         return Limit::new("transfer", text, Some("bandwidth"));
     }
     let mean_secs = if m.tasks_per_s > 0.0 { threads / m.tasks_per_s } else { f64::INFINITY };
@@ -168,6 +171,10 @@ fn working(m: &Measures) -> Limit {
         m.executing, m.threads, m.waiting
     );
     Limit::new("compute", text, Some("graph"))
+}
+
+fn tasks(count: usize) -> String {
+    if count == 1 { "1 task".to_owned() } else { format!("{count} tasks") }
 }
 
 fn ready(m: &Measures) -> usize {
@@ -200,13 +207,13 @@ pub fn problem(m: &Measures, first_error: Option<&str>, workers: &[WorkerState])
     }
     if m.erred > 0 {
         let why = first_error.map_or_else(String::new, |why| format!(": {why}"));
-        return told(format!("{} tasks failed{why}", m.erred), "exceptions".to_owned());
+        return told(format!("{} failed{why}", tasks(m.erred)), "exceptions".to_owned());
     }
     if let Some(paused) = workers.iter().find(|worker| worker.paused) {
         return told(format!("Worker {} is paused: its memory is full", paused.name), of(paused));
     }
     if m.no_worker > 0 && m.workers > 0 {
-        return told(format!("{} tasks can run on no worker", m.no_worker), "tasks?state=no-worker".to_owned());
+        return told(format!("{} can run on no worker", tasks(m.no_worker)), "tasks?state=no-worker".to_owned());
     }
     let full = workers.iter().find(|worker| worker.memory_share > 0.9)?;
     told(format!("Worker {} uses {:.0} % of its memory", full.name, full.memory_share * 100.0), of(full))

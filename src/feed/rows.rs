@@ -192,7 +192,7 @@ fn prefix_row(index: usize, prefix: &PrefixPicture) -> Row {
 
 /// `memory_by_key`.
 pub(super) fn memory_by_key(prefixes: &[PrefixPicture]) -> Rows {
-    let held = prefixes.iter().enumerate().filter(|(_, prefix)| prefix.states[5] > 0 || prefix.nbytes > 0);
+    let held = prefixes.iter().enumerate().filter(|(_, prefix)| prefix.states[5] > 0);
     held.map(|(index, prefix)| {
         let row = vec![("color", json!(index)), ("nbytes", json!(prefix.nbytes)), ("keys", json!(prefix.states[5]))];
         (prefix.name.to_string(), row)

@@ -36,6 +36,7 @@ pub(super) fn routes() -> Router<Site> {
         .route("/api/workers/logs", get(worker_logs))
         .route("/api/hardware", get(hardware))
         .route("/api/versions", get(versions))
+        .route("/api/topics", get(topics))
 }
 
 async fn place(State(site): State<Site>) -> Response {
@@ -52,6 +53,11 @@ async fn place(State(site): State<Site>) -> Response {
 #[derive(Deserialize)]
 struct Topics {
     topics: Option<String>,
+}
+
+/// Names of the event topics, which `events` of the feed can be asked for.
+async fn topics(State(site): State<Site>) -> Response {
+    super::cluster::json(site.feed.ask(Ask::Topics).await)
 }
 
 /// Whole topics, for scripts: `api/state?topics=overview,workers`.

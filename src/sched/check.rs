@@ -169,6 +169,10 @@ impl Scheduler {
         let place = self.queued.first().is_some_and(|&(_, _, task)| self.has_place(task));
         ensure!(!place, "{queued} tasks are held back while workers have room");
         ensure!(self.supplied.is_none(), "a worker is still being supplied");
+        let held = self.tasks.iter().filter(|(_, task)| task.state == TaskState::Memory);
+        let held: i64 = held.map(|(_, task)| task.nbytes.max(0)).sum();
+        let by_prefix: i64 = self.prefixes.iter().map(|prefix| prefix.nbytes_memory).sum();
+        ensure!(held == by_prefix, "prefixes hold {by_prefix} bytes instead of {held}");
         for prefix in &self.prefixes {
             ensure!((prefix.processing > 0) == prefix.active_at.is_some(), "prefix {} is filed wrong", prefix.name);
         }

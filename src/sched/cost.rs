@@ -67,6 +67,7 @@ impl Scheduler {
             max_exec: -1.0,
             spent: [0.0; 6],
             nbytes_total: 0,
+            nbytes_memory: 0,
             suspicious: 0,
             processing: 0,
             active_at: None,
@@ -94,6 +95,7 @@ impl Scheduler {
         }
         let entry = &mut self.tasks[task];
         let old = std::mem::replace(&mut entry.state, state);
+        let nbytes = entry.nbytes.max(0);
         let group = &mut self.groups[entry.group as usize];
         group.states[old as usize] -= 1;
         group.states[state as usize] += 1;
@@ -101,6 +103,12 @@ impl Scheduler {
         prefix.states[old as usize] -= 1;
         prefix.states[state as usize] += 1;
         prefix.state_totals[state as usize] += 1;
+        if old == TaskState::Memory {
+            prefix.nbytes_memory -= nbytes;
+        }
+        if state == TaskState::Memory {
+            prefix.nbytes_memory += nbytes;
+        }
     }
 
     pub(super) fn prefix_at(&self, task: TaskId) -> PrefixAt {
@@ -118,8 +126,13 @@ impl Scheduler {
         let old = self.tasks[task].nbytes;
         let diff = if old >= 0 { nbytes - old } else { nbytes };
         let held = nbytes - self.size_of(task);
+        let is_held = self.tasks[task].state == TaskState::Memory;
         let prefix = self.prefix_at(task);
-        self.prefixes[prefix as usize].nbytes_total += diff;
+        let prefix = &mut self.prefixes[prefix as usize];
+        prefix.nbytes_total += diff;
+        if is_held {
+            prefix.nbytes_memory += diff;
+        }
         self.tasks[task].nbytes = nbytes;
         for at in 0..self.tasks[task].who_has.len() {
             let worker = self.tasks[task].who_has[at];

@@ -209,6 +209,8 @@ pub(super) struct Prefix {
     /// By [`super::Action`].
     pub(super) spent: [f64; 6],
     pub(super) nbytes_total: i64,
+    /// Of the results in memory only.
+    pub(super) nbytes_memory: i64,
     pub(super) suspicious: u64,
     /// Sent to workers and not finished, long-running ones not counted.
     pub(super) processing: u32,

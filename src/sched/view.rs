@@ -156,8 +156,10 @@ pub struct PrefixView<'a> {
     pub states: [usize; 7],
     /// Average compute time; none when unknown. Unit: seconds.
     pub duration_secs: Option<f64>,
-    /// Bytes its results take.
+    /// Bytes of all results that were made and are not forgotten, held or not.
     pub nbytes_total: i64,
+    /// Bytes of its results in memory.
+    pub nbytes_memory: i64,
     /// Seconds spent, by action: compute, transfer, disk-read, disk-write, deserialize, other.
     pub spent_secs: [f64; 6],
     /// Deaths of workers it was involved in.
@@ -368,6 +370,7 @@ impl Scheduler {
                 states: std::array::from_fn(|at| prefix.states[at]),
                 duration_secs: (prefix.duration >= 0.0).then_some(prefix.duration),
                 nbytes_total: prefix.nbytes_total,
+                nbytes_memory: prefix.nbytes_memory,
                 spent_secs: prefix.spent,
                 suspicious: prefix.suspicious,
                 state_totals: head(&prefix.state_totals),

@@ -182,9 +182,9 @@ export function History() {
           empty={<Empty title="Nothing was computed yet" />}
           columns={[
             { label: "Cluster", value: (row) => str(row, "cluster") },
-            { label: "Groups", wide: true, value: (row) => list(obj(row, "body"), "groups").map(String).join(", ") },
+            { label: "Groups", wide: true, value: (row) => list(obj(row, "body"), "groups").length, show: (row) => show.names(list(obj(row, "body"), "groups")) },
             { label: "Start", num: true, value: (row) => time(row, "start_time"), show: (row) => show.moment(time(row, "start_time")) },
-            { label: "Took", num: true, value: took, show: (row) => show.seconds(took(row)) },
+            { label: "Took", num: true, value: took, show: (row) => (num(row, "stop_time") > 0 ? show.seconds(took(row)) : "runs") },
             { label: "Tasks", num: true, value: (row) => num(obj(row, "body"), "tasks"), show: (row) => show.text(obj(row, "body").tasks) },
           ]}
         />

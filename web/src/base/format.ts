@@ -110,3 +110,13 @@ export function middle(value: string, most: number): string {
   const tail = Math.floor((most - 1) / 3);
   return `${value.slice(0, most - 1 - tail)}…${value.slice(value.length - tail)}`;
 }
+
+/** A group's name without the hash that Dask puts at its end. */
+export function withoutHash(name: string): string {
+  return name.replace(/-[0-9a-f]{32}$|-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/, "");
+}
+
+/** Names of groups in one line: each once, without hashes. */
+export function names(all: readonly unknown[]): string {
+  return [...new Set(all.map((name) => withoutHash(String(name))))].join(", ");
+}

@@ -1,7 +1,7 @@
 // A cluster's page: the right one for the address, in its frame or bare.
 import { bytes, seconds } from "../base/format";
 import { num, str } from "../base/rows";
-import { overview, rows } from "../feed/store";
+import { overview } from "../feed/store";
 import { Empty } from "../ui/Panel";
 import { LimitLine, LinkState, LostNotice, Shell, type NavGroup } from "../ui/Shell";
 import { Find } from "./find";
@@ -46,7 +46,7 @@ function groups(wanted: string, shell: string | null): NavGroup[] {
       href: page.name,
       title: page.title,
       current: page.name === wanted,
-      badge: page.name === "exceptions" && failed > 0 ? rows("exceptions").size || 1 : undefined,
+      badge: page.name === "exceptions" && failed > 0 ? failed : undefined,
     })),
   }));
   if (shell) out.push({ title: "Appliance", items: [{ href: shell, title: "All clusters", current: false, leaves: true }] });
@@ -62,7 +62,7 @@ function Foot() {
       <p>{str(now, "address")}</p>
       <p>up {seconds(num(now, "uptime"))}</p>
       <p>
-        scheduler {bytes(num(now, "scheduler_mem"))} · {num(now, "scheduler_cpu").toFixed(0)} % CPU
+        {bytes(num(now, "scheduler_mem"))}, {num(now, "scheduler_cpu").toFixed(0)} % of a core
       </p>
     </>
   );

@@ -43,7 +43,7 @@ export function words(label: string, field: string, wide = false): Column<Item> 
   return { label, wide, value: (item) => str(item.row, field), show: (item) => show.text(item.row[field]) };
 }
 
-function named(label = "Name"): Column<Item> {
+function named(label = "Name", short: (name: string) => string = (name) => name): Column<Item> {
   return {
     label,
     wide: true,
@@ -51,7 +51,7 @@ function named(label = "Name"): Column<Item> {
     show: (item) => (
       <>
         <span class="tone" style={{ backgroundColor: hue(num(item.row, "color"), dark.value) }} aria-hidden="true" />
-        {item.id}
+        <span title={item.id}>{short(item.id)}</span>
       </>
     ),
   };
@@ -101,11 +101,10 @@ export function Groups() {
   const shown = prefix === "" ? all : all.filter((item) => str(item.row, "prefix") === prefix);
   const prefixes = [...new Set(all.map((item) => str(item.row, "prefix")))].sort();
   const columns: Column<Item>[] = [
-    named("Group"),
-    words("Prefix", "prefix"),
+    named("Group", show.withoutHash),
     figure("Tasks", "total", show.count),
     ...GROUP_STATES.map((state) => figure(state.replace("_", " "), state, show.count)),
-    { label: "Depends on", wide: true, value: (item) => list(item.row, "deps").length, show: (item) => list(item.row, "deps").map(String).join(", ") || "–" },
+    { label: "Depends on", wide: true, value: (item) => list(item.row, "deps").length, show: (item) => show.names(list(item.row, "deps")) || "–" },
   ];
   return (
     <>
@@ -201,7 +200,7 @@ export function TimeByAction() {
 
 export function BandwidthTypes() {
   const all = useItems("bandwidth").filter((item) => str(item.row, "kind") === "type").sort((a, b) => num(b.row, "bandwidth") - num(a.row, "bandwidth"));
-  const spec: TableSpec<Item> = { caption: "Bandwidth by type", rows: all, id: (item) => item.id, columns: [words("Type", "name"), figure("Bandwidth", "bandwidth", show.rate), figure("Bytes", "bytes", show.bytes)] };
+  const spec: TableSpec<Item> = { caption: "Bandwidth by type", rows: all, id: (item) => item.id, columns: [words("Type", "name"), figure("Bandwidth", "bandwidth", show.rate), figure("Transfers", "n", show.count)] };
   const bars = all.map((item) => ({ id: item.id, label: str(item.row, "name"), text: show.rate(item.row.bandwidth), parts: [{ name: "bandwidth", value: num(item.row, "bandwidth"), tone: "in" }] }));
   return (
     <Panel title="Bandwidth by type" summary={`assumed between any two workers: ${show.rate(overview().bandwidth)}`} table={() => spec}>
@@ -217,7 +216,6 @@ export function BandwidthPairs() {
     { label: "From", value: (item) => str(item.row, "from"), show: (item) => <WorkerLink address={str(item.row, "from")} /> },
     { label: "To", value: (item) => str(item.row, "to"), show: (item) => <WorkerLink address={str(item.row, "to")} /> },
     figure("Bandwidth", "bandwidth", show.rate),
-    figure("Bytes", "bytes", show.bytes),
     figure("Transfers", "n", show.count),
   ];
   return (
@@ -268,7 +266,7 @@ export function Fine() {
     text: fineValue({ unit: unit.value, value }),
     parts: [{ name, value, tone: hue(at, dark.value) }],
   }));
-  const columns: Column<Item>[] = [words("Context", "context"), words("Prefix", "prefix", true), words("Span", "span"), words("Activity", "activity"), { label: "Value", num: true, value: (item) => num(item.row, "value"), show: (item) => fineValue(item.row) }];
+  const columns: Column<Item>[] = [words("Context", "context"), words("Prefix", "prefix", true), words("Activity", "activity"), { label: "Value", num: true, value: (item) => num(item.row, "value"), show: (item) => fineValue(item.row) }];
   return (
     <>
       <Panel
@@ -291,7 +289,7 @@ export function Fine() {
       </Panel>
       {shown.length > 0 && (
         <Panel title="All measurements" summary={show.many(shown.length, "row")} class="flush">
-          <Table columns={columns} rows={shown} id={(item) => item.id} caption="Fine performance metrics" sort={-5} />
+          <Table columns={columns} rows={shown} id={(item) => item.id} caption="Fine performance metrics" sort={-4} />
         </Panel>
       )}
     </>
@@ -322,7 +320,8 @@ export function Events() {
   const topic = place.value.query.get("topic") ?? "";
   useTopics(["events"], { events: { topic: topic || "all" } });
   const all = [...rows("events")].map(([id, row]) => ({ id, row }));
-  const topics = [...new Set(all.map((item) => str(item.row, "topic")))].sort();
+  const asked = useAsk("api/topics", 5_000);
+  const topics = list(asked.answer.value.data, "topics").map(String).filter((name) => name !== "all");
   const columns: Column<Item>[] = [
     { label: "Time", num: true, value: (item) => num(item.row, "t"), show: (item) => show.clock(item.row.t, true) },
     words("Topic", "topic"),
@@ -330,7 +329,7 @@ export function Events() {
   ];
   return (
     <Panel title="Events" summary={`the newest ${show.count(all.length)}`} class="flush" actions={<Choice label="Topic" value={topic} options={topics.map((name) => [name, name])} onChoose={(next) => setQuery({ topic: next })} />}>
-      <Table columns={columns} rows={all} id={(item) => item.id} caption="Events" sort={-1} empty={<Nothing topic="events" title="No events">Workers, clients and <code>log_event</code> write here.</Nothing>} />
+      <Table columns={columns} rows={all} id={(item) => item.id} caption="Events" sort={-1} empty={<Nothing topic="events" title="No events">The scheduler tells here of workers and clients; what <code>log_event</code> wrote is in its own topic.</Nothing>} />
     </Panel>
   );
 }
@@ -364,7 +363,7 @@ export function Coordination() {
     words("Kind", "kind"),
     words("Name", "name", true),
     { label: "State", wide: true, value: (item) => coordinationState(item.row) },
-    { label: "Held by", value: (item) => str(item.row, "holder"), show: (item) => show.text(item.row.holder) },
+    { label: "Held by", value: (item) => str(item.row, "holder"), show: (item) => holders(item.row.holder) },
     figure("Waiting", "waiting", show.count),
   ];
   return (
@@ -372,6 +371,11 @@ export function Coordination() {
       <Table columns={columns} rows={all} id={(item) => item.id} caption="Coordination primitives" sort={1} empty={<Nothing topic="coordination" title="None is in use">Made by <code>Lock</code>, <code>Semaphore</code>, <code>Event</code>, <code>Queue</code>, <code>Variable</code> and <code>publish_dataset</code>.</Nothing>} />
     </Panel>
   );
+}
+
+/** Locks and semaphores have a list of holders. */
+function holders(held: unknown): string {
+  return Array.isArray(held) ? held.map(String).join(", ") || "–" : show.text(held);
 }
 
 function coordinationState(row: Row): string {
@@ -385,17 +389,15 @@ function coordinationState(row: Row): string {
 }
 
 export function Clients() {
-  const all = useItems("clients");
+  // Stands for results that nobody waits for; no client of its own.
+  const all = useItems("clients").filter((item) => item.id !== "fire-and-forget" || num(item.row, "wants") > 0);
   const columns: Column<Item>[] = [
     { label: "Client", value: (item) => item.id, show: (item) => <span class="mono">{item.id}</span> },
     figure("Keys wanted", "wants", show.count),
-    { label: "Since", num: true, value: (item) => num(item.row, "since"), show: (item) => show.moment(item.row.since) },
     { label: "Last seen", num: true, value: (item) => num(item.row, "last_seen"), show: (item) => show.clock(item.row.last_seen) },
-    words("Host", "host"),
     words("Python", "python"),
     words("dask", "dask"),
     words("distributed", "distributed"),
-    { label: "Connected", value: (item) => (item.row.hung_up === true ? "gone" : "yes") },
   ];
   return (
     <Panel title="Clients" summary={show.many(all.length, "client")} class="flush">
@@ -413,7 +415,7 @@ export function Computations() {
     figure("Tasks", "tasks", show.count),
     figure("Done", "done", show.count),
     figure("Failed", "erred", show.count),
-    { label: "Groups", wide: true, value: (item) => list(item.row, "groups").length, show: (item) => list(item.row, "groups").map(String).join(", ") || "–" },
+    { label: "Groups", wide: true, value: (item) => list(item.row, "groups").length, show: (item) => show.names(list(item.row, "groups")) || "–" },
     { label: "Code", wide: true, value: (item) => str(item.row, "code"), show: (item) => (str(item.row, "code") ? <pre class="mono">{str(item.row, "code")}</pre> : "–") },
   ];
   return (
@@ -431,8 +433,8 @@ export function Logs() {
     { label: "Text", wide: true, value: (item) => str(item.row, "text"), show: (item) => <span class="mono">{str(item.row, "text")}</span> },
   ];
   return (
-    <Panel title="What the scheduler logged" summary={`the newest ${show.count(all.length)} lines`} class="flush">
-      <Table columns={columns} rows={all} id={(item) => item.id} caption="Log of the scheduler" sort={-1} empty={<Nothing topic="logs" title="The log is empty" />} />
+    <Panel title="Warnings and errors of the scheduler" summary={show.many(all.length, "line")} class="flush">
+      <Table columns={columns} rows={all} id={(item) => item.id} caption="Log of the scheduler" sort={-1} empty={<Nothing topic="logs" title="Nothing went wrong">Warnings and errors of the scheduler show here. Its whole log is what <code>rask logs</code> and the appliance's page Logs show.</Nothing>} />
     </Panel>
   );
 }

@@ -271,10 +271,12 @@ export function Progress({ topic, title, more }: { topic: "prefixes" | "groups";
   const doing = num(now, "processing") + num(now, "waiting") + num(now, "queued") + num(now, "no_worker");
   const held = num(now, "memory") + num(now, "released");
   const summary = `${show.count(held)} done, ${show.count(doing)} to do, ${show.count(num(now, "erred"))} failed`;
-  const bars = all.map(({ name, row }) => progressBar(name, row));
+  const bars = all.filter(({ row }) => STATES.some((state) => num(row, state) > 0)).map(({ name, row }) => progressBar(name, row));
+  const gone = all.length - bars.length;
   return (
     <Panel title={title} summary={summary} table={() => progressTable(title, all)} {...(more ? { more } : {})}>
-      {bars.length === 0 ? <NoTasks topic={topic} /> : <Bars rows={bars} empty="" />}
+      {bars.length === 0 ? <NoTasks topic={topic} ended={gone > 0} /> : <Bars rows={bars} empty="" />}
+      {gone > 0 && bars.length > 0 && <p class="more-line">{show.many(gone, "more prefix", "more prefixes")} finished, with nothing held any more.</p>}
       <Legend items={STATES.map((state) => ({ name: state.replace("_", " "), tone: tone(state) }))} />
     </Panel>
   );
@@ -326,8 +328,9 @@ export function progressTable(caption: string, all: readonly { name: string; row
   };
 }
 
-function NoTasks({ topic }: { topic: string }) {
+function NoTasks({ topic, ended }: { topic: string; ended: boolean }) {
   if (!known(topic)) return <Empty title="Waiting for the scheduler" />;
+  if (ended) return <Empty title="All work is done, and no result is held" />;
   return (
     <Empty title="No tasks yet">
       Connect a client and compute something:

@@ -146,7 +146,7 @@ function Holds({ data }: { data: Row | null }) {
             columns={[
               { label: "Task", wide: true, value: (row) => str(row, "key"), show: (row) => <a href={taskHref(str(row, "key"))} data-go>{str(row, "key")}</a> },
               { label: "State", value: (row) => str(row, "state"), show: (row) => <State state={str(row, "state")} /> },
-              { label: "Since", num: true, value: (row) => num(row, "since"), show: (row) => show.clock(row.since) },
+              ...(processing.some((row) => num(row, "since") > 0) ? [{ label: "Since", num: true, value: (row: Row) => num(row, "since"), show: (row: Row) => show.clock(row.since) }] : []),
             ]}
           />
         </Panel>
@@ -185,7 +185,7 @@ function Stacks({ address }: { address: string }) {
       }
     >
       {error && <Trouble error={error} />}
-      {tasks.length === 0 && !error && <Empty title={busy ? "Asking the worker" : "No task runs there now"} />}
+      {tasks.length === 0 && !error && <Empty title={busy ? "Asking the worker" : "Nothing ran there at that moment"} />}
       {tasks.map(([key, frames]) => (
         <div class="stack-of" key={key}>
           <h3>

@@ -9,7 +9,7 @@ const AXIS_PX = 22;
 const GUTTER_PX = 96;
 /** Lines are not drawn thinner than this; more of them scroll. Unit: CSS pixels. */
 const LANE_LEAST_PX = 3;
-const LANE_MOST_PX = 36;
+const LANE_MOST_PX = 64;
 const OTHER_PREFIX = 65_535;
 
 export interface Surroundings {

@@ -100,7 +100,7 @@ function Group({ group, onGo }: { group: NavGroup; onGo: () => void }) {
               {item.badge ? (
                 <span class="badge">
                   {item.badge}
-                  <span class="sr"> problems</span>
+                  <span class="sr"> failed</span>
                 </span>
               ) : null}
             </a>
@@ -154,6 +154,8 @@ export function LimitLine() {
   const tone = isProblem ? "bad" : (TONES[str(limit, "what")] ?? "");
   const words = isProblem ? str(problem, "text") : str(limit, "text");
   const href = isProblem ? str(problem, "link") : str(limit, "link");
+  // A problem does not hide what limits the cluster: there is room for both on all but small screens.
+  const also = isProblem ? str(limit, "text") : "";
   const waiting = known("overview") ? "Nothing to say yet" : "Waiting for the first measurements";
   return (
     <>
@@ -166,6 +168,11 @@ export function LimitLine() {
           <a href={href} data-go>
             Look
           </a>
+        )}
+        {also !== "" && (
+          <span class="also" title={also}>
+            {also}
+          </span>
         )}
       </div>
       <LinkState />
