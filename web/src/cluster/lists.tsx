@@ -335,14 +335,14 @@ export function Events() {
 }
 
 export function Shuffle() {
+  useTopics(["workers"]);
   const all = useItems("shuffle");
+  const worker = (item: Item): string => item.id.split(" ").slice(1).join(" ");
   const name = (item: Item): string => item.id.split(" ")[0] ?? item.id;
   const columns: Column<Item>[] = [
     { label: "Shuffle", value: name, show: (item) => <span title={name(item)}>{show.middle(name(item), 18)}</span> },
-    { label: "Worker", value: (item) => item.id.split(" ").slice(1).join(" "), show: (item) => item.id.split(" ").slice(1).join(" ") || <strong>all</strong> },
+    { label: "Worker", value: worker, show: (item) => (worker(item) === "" ? <strong>all</strong> : <WorkerLink address={worker(item)} />) },
     figure("Run", "run", show.count),
-    figure("Partitions in", "n_in", show.count),
-    figure("Partitions out", "n_out", show.count),
     figure("Sent", "comm_written", show.bytes),
     figure("Received", "comm_read", show.bytes),
     figure("Written to disk", "disk_written", show.bytes),
