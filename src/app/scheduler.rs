@@ -281,6 +281,9 @@ fn control_of(what: Question, reply: oneshot::Sender<String>) -> Option<Control>
         Question::RetireThese { names } => return Some(Control::Steer { what: Steer::RetireThese { names }, reply }),
         Question::LastWords { worker: name } => return Some(Control::Steer { what: Steer::LastWords { name }, reply }),
         Question::Lose { names } => return Some(Control::Steer { what: Steer::Lose { names }, reply }),
+        Question::Silent { names, silent } => {
+            return Some(Control::Steer { what: Steer::Silent { names, silent }, reply });
+        }
         Question::Retire { keep } => return Some(Control::Steer { what: Steer::Retire { keep }, reply }),
         Question::Warn { text } => return Some(Control::Steer { what: Steer::Warn { text }, reply }),
         Question::Stop => {

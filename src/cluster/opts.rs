@@ -274,6 +274,13 @@ pub enum Steer {
         /// Its name.
         name: String,
     },
+    /// The machine of these workers is silent, or was heard again. Answered with the names that were known.
+    Silent {
+        /// Their names.
+        names: Vec<String>,
+        /// Silent, or heard again?
+        silent: bool,
+    },
     /// Publish on the topic `warn`: clients show it to their users.
     Warn {
         /// What.

@@ -10,7 +10,7 @@ use super::rpc::control::{DEFAULT_TARGET_SECS, idle_since};
 use super::rpc::retire;
 use super::workers::shown;
 use crate::base::{Value, WorkerId};
-use crate::sched::{CloseWish, WorkerStatus};
+use crate::sched::{CloseWish, Event, WorkerStatus};
 
 /// Does it, and answers with JSON.
 pub(super) fn answer(driver: &mut Driver, what: &Steer) -> Answered {
@@ -20,6 +20,7 @@ pub(super) fn answer(driver: &mut Driver, what: &Steer) -> Answered {
         Steer::RetireThese { names } => json!(retire_these(driver, names)).to_string(),
         Steer::Lose { names } => json!(lose(driver, names)).to_string(),
         Steer::LastWords { name } => departed::last_words(driver, name).to_string(),
+        Steer::Silent { names, silent } => json!(silent_or_heard(driver, names, *silent)).to_string(),
         Steer::Warn { text } => {
             info!("telling clients: {text}");
             driver.log_event(&["warn".into()], &Value::Str(text.as_str().into()));
@@ -74,13 +75,24 @@ fn retire_these(driver: &mut Driver, names: &[String]) -> Vec<String> {
 /// Their machine is gone without a word, so their connections may look open for minutes. It is not the fault of what
 /// they were running.
 fn lose(driver: &mut Driver, names: &[String]) -> Vec<String> {
-    let all = driver.sched.workers();
-    let lost: Vec<(WorkerId, String)> =
-        all.iter().map(|view| (view.id, shown(view.name))).filter(|(_, name)| names.contains(name)).collect();
-    for (id, _) in &lost {
-        driver.remove_worker(*id, true, true, "its machine is gone");
+    let (lost, names) = named(driver, names);
+    for id in lost {
+        driver.remove_worker(id, true, true, "its machine is gone");
     }
-    lost.into_iter().map(|(_, name)| name).collect()
+    names
+}
+
+fn silent_or_heard(driver: &mut Driver, names: &[String], silent: bool) -> Vec<String> {
+    let (workers, names) = named(driver, names);
+    for worker in workers {
+        driver.apply(Event::WorkerSilent { worker, silent });
+    }
+    names
+}
+
+fn named(driver: &Driver, names: &[String]) -> (Vec<WorkerId>, Vec<String>) {
+    let all = driver.sched.workers();
+    all.iter().map(|view| (view.id, shown(view.name))).filter(|(_, name)| names.contains(name)).unzip()
 }
 
 /// Starts to retire what is more than `keep` workers. Names of those that were chosen now.

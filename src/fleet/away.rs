@@ -48,12 +48,20 @@ pub(super) struct Away {
     head: HeadHandle,
     cluster: String,
     wants: BTreeMap<String, GroupWant>,
+    /// Whether the scheduler was told that the machine is silent.
+    told_silent: BTreeMap<String, bool>,
     events: broadcast::Receiver<PeerEvent>,
 }
 
 impl Away {
     pub(super) fn new(head: HeadHandle, cluster: &str) -> Self {
-        Self { events: head.events(), head, cluster: cluster.to_owned(), wants: BTreeMap::new() }
+        Self {
+            events: head.events(),
+            head,
+            cluster: cluster.to_owned(),
+            wants: BTreeMap::new(),
+            told_silent: BTreeMap::new(),
+        }
     }
 
     /// What an appliance before this one wanted, so that machines that are at work find it unchanged.
@@ -143,6 +151,20 @@ impl Away {
         let number = |rest: &str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit());
         let ours = |worker: &&Connected| worker.name.strip_prefix(&prefix).is_some_and(number);
         connected.iter().filter(ours).map(|worker| worker.name.clone()).collect()
+    }
+
+    /// Machines that fell silent or were heard again since the scheduler was told last; of each, its workers.
+    pub(super) fn silence(&self, connected: &[Connected]) -> Vec<(String, bool, Vec<String>)> {
+        let peers = self.head.peers();
+        let news =
+            peers.iter().filter(|peer| peer.keeps_workers && self.told_silent.get(&peer.name) != Some(&peer.silent));
+        let news = news.map(|peer| (peer.name.clone(), peer.silent, self.of_peer(&peer.name, connected)));
+        news.filter(|(_, _, names)| !names.is_empty()).collect()
+    }
+
+    /// The scheduler knows.
+    pub(super) fn silence_told(&mut self, peer: String, silent: bool) {
+        self.told_silent.insert(peer, silent);
     }
 
     /// At least so many workers on a machine.

@@ -151,6 +151,7 @@ impl Group {
             | Question::RetireThese { .. }
             | Question::Lose { .. }
             | Question::LastWords { .. }
+            | Question::Silent { .. }
             | Question::Warn { .. } => return true,
         }
         if let Ok(state) = serde_json::to_string(&self.state()) {

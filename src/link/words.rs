@@ -53,6 +53,13 @@ pub enum Question {
         /// Its name.
         worker: String,
     },
+    /// Of a scheduler: the machine of these workers is silent, or was heard again. Answered with the names that it knew.
+    Silent {
+        /// Their names.
+        names: Vec<String>,
+        /// Silent, or heard again?
+        silent: bool,
+    },
     /// Of a scheduler: tell its clients, on the topic `warn`.
     Warn {
         /// What.

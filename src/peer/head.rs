@@ -68,6 +68,8 @@ pub struct PeerView {
     pub usable: bool,
     /// Are its workers counted on?
     pub keeps_workers: bool,
+    /// For so long that others do its work, and not yet so long that its data is given up.
+    pub silent: bool,
     /// From where it is connected.
     pub address: Option<IpAddr>,
     /// Our address as it reaches us.

@@ -23,8 +23,8 @@ const LINK: &str = "/api/rask/v1/peers/link";
 const SILENCE: Duration = Duration::from_secs(10);
 /// First pause before another try.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
-/// Longest: a head that comes back is found within seconds, and a thousand peers that look for it are no load.
-const PAUSE_MAX: Duration = Duration::from_secs(8);
+/// Longest: a head that comes back waits 10 s for us, and a thousand peers that look for it are no load.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Longest a message may take to be written.
 const WRITE: Duration = Duration::from_secs(10);
 

@@ -1,15 +1,17 @@
 //! One joined machine as the head sees it: a state machine of events, time and effects. Pure.
 //!
-//! Two things end a machine's membership on their own: silence and a broken link. Both are first only news (*late*),
-//! because cables are pulled and processes restarted; after [`GONE_US`] its workers are given up (*gone*). It remains
-//! a member until somebody removes it: one that comes back is simply up again.
+//! Two things put a machine out of use on their own: silence and a broken link. Both are first only news (*late*),
+//! because cables are pulled and processes restarted: after [`LATE_US`] of silence its tasks go to others, and its data
+//! is waited for. After [`GONE_US`] that is given up too (*gone*). It remains a member until somebody removes it: one
+//! that comes back is simply up again.
 
 use crate::base::Now;
 
 /// Between two beats of a healthy machine. Unit: microseconds.
 pub const BEAT_US: u64 = 2_000_000;
 
-/// Silence that makes a machine late: two beats and a bit. Nothing new is placed there. Unit: microseconds.
+/// Silence that makes a machine late: two beats and a bit. Nothing new is placed there, and what runs there starts
+/// elsewhere too. Unit: microseconds.
 pub const LATE_US: u64 = 4_500_000;
 
 /// Silence that makes it gone. A cut of 5 s ends, for TCP, with a retransmission that comes 6 s after it began; with
@@ -46,6 +48,8 @@ pub enum State {
         link: Option<LinkId>,
         /// Last heard of.
         beat: Now,
+        /// For long enough that others do its work. Not yet, if its link broke: its workers may never notice.
+        silent: bool,
     },
     /// Silent for long. Its workers were given up.
     Gone {
@@ -112,19 +116,24 @@ pub enum Effect {
 #[derive(Clone, Debug)]
 pub struct Member {
     state: State,
+    /// Not heard of since this process began: the silence may be ours.
+    patient: bool,
 }
 
 impl Member {
     /// One that just got its certificate.
     pub const fn joining(now: Now) -> Self {
-        Self { state: State::Joining { until: now.plus_us(JOINING_US) } }
+        Self { state: State::Joining { until: now.plus_us(JOINING_US) }, patient: false }
     }
 
     /// One that was a member before this process began: it may be at work, and gets the time to come back.
     pub const fn remembered(now: Now, drained: bool) -> Self {
-        let state =
-            if drained { State::Drained { link: None, beat: now } } else { State::Late { link: None, beat: now } };
-        Self { state }
+        let state = if drained {
+            State::Drained { link: None, beat: now }
+        } else {
+            State::Late { link: None, beat: now, silent: false }
+        };
+        Self { state, patient: true }
     }
 
     /// Where it stands.
@@ -135,6 +144,11 @@ impl Member {
     /// May workers be placed on it?
     pub const fn is_usable(&self) -> bool {
         matches!(self.state, State::Up { .. })
+    }
+
+    /// Should others do its work? Not asked of machines whose workers are given up.
+    pub const fn is_silent(&self) -> bool {
+        matches!(self.state, State::Late { silent: true, .. })
     }
 
     /// Are its workers still counted on? One that is late keeps what it has.
@@ -180,6 +194,7 @@ impl Member {
         match self.state {
             State::Joining { until } | State::Draining { until, .. } => Some(until),
             State::Up { beat, .. } => Some(beat.plus_us(LATE_US)),
+            State::Late { beat, silent: false, .. } if !self.patient => Some(beat.plus_us(LATE_US)),
             State::Late { beat, .. } => Some(beat.plus_us(GONE_US)),
             State::Gone { .. } | State::Drained { .. } => None,
         }
@@ -201,6 +216,7 @@ impl Member {
 
     /// The newest link counts: a machine that lost one opens another before we notice.
     fn on_linked(&mut self, link: LinkId, now: Now) -> Vec<Effect> {
+        self.patient = false;
         let mut effects: Vec<Effect> =
             self.link().filter(|old| *old != link).map(Effect::CloseLink).into_iter().collect();
         match &mut self.state {
@@ -238,8 +254,12 @@ impl Member {
             return Vec::new();
         }
         match &mut self.state {
-            State::Up { beat, .. } | State::Late { beat, .. } => {
-                self.state = State::Late { link: None, beat: *beat };
+            State::Up { beat, .. } => {
+                self.state = State::Late { link: None, beat: *beat, silent: false };
+                vec![Effect::Place]
+            }
+            State::Late { link, .. } => {
+                *link = None;
                 vec![Effect::Place]
             }
             State::Draining { link, .. } | State::Drained { link, .. } => {
@@ -257,7 +277,7 @@ impl Member {
                 self.state = State::Draining { link: Some(*link), beat: *beat, until, leaving: leave };
                 vec![Effect::Retire, Effect::Place]
             }
-            State::Late { link, beat } => {
+            State::Late { link, beat, .. } => {
                 self.state = State::Draining { link: *link, beat: *beat, until, leaving: leave };
                 vec![Effect::Retire, Effect::Place]
             }
@@ -283,7 +303,7 @@ impl Member {
             State::Draining { link, beat, leaving: false, .. } | State::Drained { link, beat } => {
                 self.state = match link {
                     Some(link) => State::Up { link, beat: now },
-                    None => State::Late { link: None, beat },
+                    None => State::Late { link: None, beat, silent: false },
                 };
                 vec![Effect::Place]
             }
@@ -320,13 +340,19 @@ impl Member {
                 Vec::new()
             }
             State::Up { link, beat } => {
-                self.state = State::Late { link: Some(link), beat };
+                self.state = State::Late { link: Some(link), beat, silent: true };
                 // It may be silent for longer than one look at it.
                 let mut effects = vec![Effect::Place];
                 effects.extend(self.on_tick(now));
                 effects
             }
-            State::Late { link, beat } => {
+            State::Late { link, beat, silent: false } if !self.patient => {
+                self.state = State::Late { link, beat, silent: true };
+                let mut effects = vec![Effect::Place];
+                effects.extend(self.on_tick(now));
+                effects
+            }
+            State::Late { link, beat, .. } => {
                 self.state = State::Gone { beat };
                 let close = link.map(Effect::CloseLink);
                 close.into_iter().chain([Effect::GiveUpWorkers, Effect::Place]).collect()
@@ -364,6 +390,7 @@ mod tests {
         assert!(member.step(Event::Tick, at(4)).is_empty());
         assert_eq!(member.step(Event::Tick, at(5)), [Effect::Place]);
         assert_eq!((member.word(), member.is_usable(), member.keeps_workers()), ("late", false, true));
+        assert!(member.is_silent());
         assert!(member.step(Event::Tick, Now(9_900_000)).is_empty());
         assert_eq!(member.step(Event::Beat(1), Now(8_300_000)), [Effect::Place]);
         assert!(member.is_usable());
@@ -386,7 +413,28 @@ mod tests {
         assert_eq!(member.step(Event::Linked(2), at(1)), [Effect::CloseLink(1), Effect::Place]);
         assert!(member.step(Event::Unlinked(1), at(1)).is_empty());
         assert_eq!(member.step(Event::Unlinked(2), at(2)), [Effect::Place]);
-        assert_eq!(member.state(), State::Late { link: None, beat: at(1) });
+        assert_eq!(member.state(), State::Late { link: None, beat: at(1), silent: false });
+    }
+
+    /// Goal: the process that keeps the link is replaced, which takes a moment, and its workers are not bothered.
+    #[test]
+    fn a_broken_link_is_silence_only_after_a_while() {
+        let mut member = up();
+        assert_eq!(member.step(Event::Unlinked(1), at(1)), [Effect::Place]);
+        assert!(!member.is_silent() && !member.is_usable());
+        assert!(member.step(Event::Tick, at(4)).is_empty());
+        assert_eq!(member.step(Event::Tick, at(5)), [Effect::Place]);
+        assert!(member.is_silent());
+        member.step(Event::Linked(2), at(6));
+        assert!(!member.is_silent() && member.is_usable());
+    }
+
+    /// Goal: after a restart of the head the silence was ours.
+    #[test]
+    fn one_that_is_remembered_is_waited_for() {
+        let mut member = Member::remembered(at(0), false);
+        assert!(member.step(Event::Tick, at(9)).is_empty() && !member.is_silent());
+        assert!(member.step(Event::Tick, at(10)).contains(&Effect::GiveUpWorkers));
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Peer {
             state: self.member.word(),
             usable: self.member.is_usable(),
             keeps_workers: self.member.keeps_workers(),
+            silent: self.member.is_silent(),
             address: self.address,
             head_address: self.head_address,
             silent_ms: self.member.last_beat().map(|beat| now.0.saturating_sub(beat.0) / 1000),

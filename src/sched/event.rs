@@ -39,6 +39,8 @@ pub enum Event {
     RemoveWorker { worker: WorkerId, expected: bool, close: bool, reason: Text },
     /// `worker-status-change`.
     WorkerStatus { worker: WorkerId, status: WorkerStatus },
+    /// The machine of a worker is silent, or was heard again. Its data is kept on the books, its tasks go elsewhere.
+    WorkerSilent { worker: WorkerId, silent: bool },
     /// The part of `heartbeat_worker` that scheduling needs.
     Heartbeat { worker: WorkerId, beat: Box<Heartbeat> },
     /// `set_resources`: total supply of each named resource.

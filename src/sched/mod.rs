@@ -16,6 +16,7 @@ mod graph;
 mod inspect;
 mod place;
 mod queue;
+mod quiet;
 mod replica;
 mod scale;
 mod settle;
@@ -234,6 +235,7 @@ impl Scheduler {
                 self.on_remove_worker(worker, expected, close, reason);
             }
             Event::WorkerStatus { worker, status } => self.on_worker_status(worker, status),
+            Event::WorkerSilent { worker, silent } => self.on_worker_silent(worker, silent),
             Event::Heartbeat { worker, beat } => self.on_heartbeat(worker, *beat),
             Event::SetResources { worker, resources } => self.on_set_resources(worker, resources),
             Event::TaskFinished { worker, done } => self.on_task_finished(worker, done),

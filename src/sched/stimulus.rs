@@ -27,6 +27,7 @@ pub const fn event_kind(event: &Event) -> &'static str {
         Event::AddWorker { .. } => "add-worker",
         Event::RemoveWorker { .. } => "remove-worker",
         Event::WorkerStatus { .. } => "worker-status-change",
+        Event::WorkerSilent { .. } => "worker-silent",
         Event::Heartbeat { .. } => "heartbeat",
         Event::SetResources { .. } => "set-resources",
         Event::TaskFinished { .. } => "task-finished",
@@ -86,6 +87,12 @@ impl Scheduler {
 
     pub(super) fn on_worker_status(&mut self, id: WorkerId, status: WorkerStatus) {
         let Some(worker) = self.workers.get_mut(id) else { return };
+        // News that was on its way when its machine fell silent.
+        if worker.silent.is_some() && matches!(status, WorkerStatus::Running | WorkerStatus::Paused) {
+            worker.silent = Some(status);
+            return;
+        }
+        worker.silent = None;
         let before = std::mem::replace(&mut worker.status, status);
         if before == status || before == WorkerStatus::Closed {
             worker.status = before;
@@ -423,6 +430,7 @@ impl Scheduler {
         if !known.is_empty() {
             let data = self.locate(&known);
             self.send_worker(worker, ToWorker::RefreshWhoHas { data });
+            self.bring_within_reach(worker, &known);
         }
         self.free_keys(worker, unknown);
     }

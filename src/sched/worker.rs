@@ -14,6 +14,8 @@ pub(super) const STEAL_LEVELS: usize = 15;
 pub(super) struct Worker {
     pub(super) hello: WorkerHello,
     pub(super) status: WorkerStatus,
+    /// Its machine is silent; this would be its status otherwise.
+    pub(super) silent: Option<WorkerStatus>,
     /// Unit: bytes.
     pub(super) nbytes: i64,
     pub(super) has_what: SeededSet<TaskId>,
@@ -59,6 +61,7 @@ impl Worker {
         let used_resources = hello.resources.iter().map(|(name, _)| (name.clone(), 0.0)).collect();
         Self {
             status: hello.status,
+            silent: None,
             hello,
             nbytes: 0,
             has_what: SeededSet::default(),

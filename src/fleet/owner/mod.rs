@@ -258,7 +258,25 @@ impl Owner {
                 tracing::warn!(cluster = %self.view.name, peer, "lost with their machine: {}", names.join(", "));
             }
         }
+        self.tell_silence().await;
         self.hurry = true;
+    }
+
+    /// Others do the work of machines that are silent, until they are heard again.
+    async fn tell_silence(&mut self) {
+        let news = self.away.as_ref().map(|away| away.silence(&self.connected)).unwrap_or_default();
+        for (peer, silent, names) in news {
+            // One that does not answer is told at the next look.
+            if ask::<Vec<String>>(&self.link, Question::Silent { names, silent }).await.is_none() {
+                continue;
+            }
+            if silent {
+                tracing::warn!(cluster = %self.view.name, peer, "silent: its tasks go to others, its data is waited for");
+            }
+            if let Some(away) = &mut self.away {
+                away.silence_told(peer, silent);
+            }
+        }
     }
 
     /// `Some`: the cluster was told to end.
@@ -337,6 +355,7 @@ impl Owner {
                 return Some(end);
             }
         }
+        self.tell_silence().await;
         self.follow_others(&seen).await;
         None
     }

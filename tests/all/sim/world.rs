@@ -104,6 +104,7 @@ pub enum Thing {
     FindMissing(usize),
     Beat(usize),
     Resume(usize),
+    Heard(WorkerId),
     Join(usize),
     Act(usize),
     Stream(usize, Send),
@@ -449,6 +450,7 @@ impl<'t> World<'t> {
             }
             Thing::Beat(proc) => self.beat(proc)?,
             Thing::Resume(proc) => self.set_status(proc, WorkerStatus::Running),
+            Thing::Heard(worker) => self.step(Event::WorkerSilent { worker, silent: false })?,
             Thing::Join(client) => {
                 let name = self.clients[client].name.clone();
                 self.step(Event::ClientAdded { name: name.clone() })?;

@@ -318,7 +318,7 @@ impl World<'_> {
     pub(super) fn go_wrong(&mut self) -> Result<(), String> {
         let Some(worker) = self.any_worker() else { return Ok(()) };
         let proc = self.registered[&worker];
-        match self.rng.below(20) {
+        match self.rng.below(22) {
             0..5 => {
                 let cut = self.rng.below(2) == 0;
                 self.kill(proc, cut);
@@ -358,6 +358,12 @@ impl World<'_> {
                 self.step(Event::Amm { action })?;
             }
             17 => self.copy_something(worker)?,
+            18 | 19 => {
+                // Its machine is silent; much of what was on its way arrives later, all the same.
+                self.step(Event::WorkerSilent { worker, silent: true })?;
+                let delay = self.rng.below(8_000_000) as u64;
+                self.push(delay, Thing::Heard(worker));
+            }
             _ => {
                 // All at once.
                 for proc in 0..self.procs.len() {
