@@ -20,7 +20,10 @@ const ANSWERS = {
   "/tokens": { tokens: [{ id: "a1b2", label: "nightly script", user: "me", role: "user", created_time: Date.now() - 1e9, expires_time: Date.now() + 1e9, used_time: Date.now() - 1e6, expired: false }] },
   "/settings": { up: { host: "127.0.0.1", port: 8787 }, workers: { nworkers: "auto" }, gateway: { auth: { type: "local" } }, log: { format: "text" } },
   "/history": { clusters: [{ name: "yesterday", user: "me", status: "STOPPED", reason: "idle for 10 minutes", start_time: Date.now() - 9e7, stop_time: Date.now() - 8e7 }], computations: [{ cluster: "local", id: "c1", start_time: Date.now() - 5e5, stop_time: Date.now() - 4e5, body: { groups: ["inc", "sum"], tasks: 1_200 } }] },
-  "/peers": { peers: [{ name: "lab-2", state: "up", address: "10.0.0.7", cores: 8, memory: 2 ** 35, workers: 2, load: 1.1 }] },
+  "/peers": [
+    { name: "lab-2", state: "up", address: "10.0.0.7", silent_ms: 800, clock_skew_ms: 12, facts: { cores: 8, memory_bytes: 2 ** 35, memory_free_bytes: 2 ** 34, load: 1.1, python: "3.11.7", version: "0.1.0" }, groups: [{ cluster: "local", phase: "running", running: 2, note: "" }] },
+    { name: "lab-3", state: "drained", address: "10.0.0.8", silent_ms: 1500, clock_skew_ms: -64_000, facts: { cores: 4, memory_bytes: 2 ** 34, memory_free_bytes: 2 ** 33, load: 0, python: null, version: "0.1.0" }, groups: [{ cluster: "local", phase: "failed", running: 0, note: "the disk is full" }] },
+  ],
 };
 
 /** Answers what belongs to the appliance; false for all else. */

@@ -43,13 +43,21 @@ export function Host() {
   );
 }
 
+/** A clock that is off, and what its groups of workers are about. */
+function notes(peer: Row): string {
+  const skew = Math.round(num(peer, "clock_skew_ms") / 1000);
+  const clock = Math.abs(skew) > 30 ? [`its clock is off by ${skew} s`] : [];
+  const groups = rowsOf(peer, "groups").filter((group) => str(group, "note"));
+  return [...clock, ...groups.map((group) => `${str(group, "cluster")}: ${str(group, "phase")}: ${str(group, "note")}`)].join("; ");
+}
+
 export function Peers() {
   // An appliance without --lan has no such route: asked once, not again and again.
   const gone = useSignal(false);
   const asked = useApi("/peers", gone.value ? 0 : 3_000);
   const failed = useSignal<Refusal | null>(null);
   const { data, error, busy } = asked.answer.value;
-  const all = rowsOf(data, Array.isArray(data?.items) ? "items" : "peers");
+  const all = rowsOf(data, "items");
   const act = async (method: string, path: string): Promise<void> => {
     failed.value = (await attempt(method, path)).error;
     asked.again();
@@ -76,21 +84,32 @@ export function Peers() {
           }
           columns={[
             { label: "Name", value: (row) => str(row, "name") || str(row, "id") },
-            { label: "State", value: (row) => str(row, "state") || str(row, "status"), show: (row) => <span class={`pill ${/^up|joined/.test(str(row, "state") || str(row, "status")) ? "good" : "warn"}`}>{str(row, "state") || str(row, "status")}</span> },
+            { label: "State", value: (row) => str(row, "state"), show: (row) => <span class={`pill ${str(row, "state") === "up" ? "good" : "warn"}`}>{str(row, "state")}</span> },
             { label: "Address", value: (row) => str(row, "address") },
-            { label: "Cores", num: true, value: (row) => num(row, "cores") },
-            { label: "Memory", num: true, value: (row) => num(row, "memory"), show: (row) => show.bytes(row.memory) },
-            { label: "Workers", num: true, value: (row) => num(row, "workers") },
-            { label: "Load", num: true, value: (row) => num(row, "load"), show: (row) => show.number(maybe(row, "load") ?? list(row, "load")[0]) },
+            { label: "Cores", num: true, value: (row) => num(obj(row, "facts"), "cores") },
+            { label: "Memory", num: true, value: (row) => num(obj(row, "facts"), "memory_bytes"), show: (row) => show.bytes(obj(row, "facts").memory_bytes) },
+            { label: "Free", num: true, value: (row) => num(obj(row, "facts"), "memory_free_bytes"), show: (row) => show.bytes(obj(row, "facts").memory_free_bytes) },
+            { label: "Workers", num: true, value: (row) => rowsOf(row, "groups").reduce((sum, group) => sum + num(group, "running"), 0) },
+            { label: "Load", num: true, value: (row) => num(obj(row, "facts"), "load"), show: (row) => show.number(maybe(obj(row, "facts"), "load")) },
+            { label: "Python", value: (row) => str(obj(row, "facts"), "python") },
+            { label: "rask", value: (row) => str(obj(row, "facts"), "version") },
+            { label: "Heard", num: true, value: (row) => num(row, "silent_ms"), show: (row) => (maybe(row, "silent_ms") === null ? "never" : `${(num(row, "silent_ms") / 1000).toFixed(1)} s ago`) },
+            { label: "Notes", value: (row) => notes(row) },
             {
               label: "Actions",
               buttons: true,
               value: () => null,
               show: (row) => (
                 <span class="row">
-                  <button type="button" onClick={() => void act("POST", `/peers/${encodeURIComponent(str(row, "name"))}/drain`)}>
-                    Drain
-                  </button>
+                  {/^drain/.test(str(row, "state")) ? (
+                    <button type="button" onClick={() => void act("POST", `/peers/${encodeURIComponent(str(row, "name"))}/resume`)}>
+                      Resume
+                    </button>
+                  ) : (
+                    <button type="button" onClick={() => void act("POST", `/peers/${encodeURIComponent(str(row, "name"))}/drain`)}>
+                      Drain
+                    </button>
+                  )}
                   <button type="button" class="danger" onClick={() => void act("DELETE", `/peers/${encodeURIComponent(str(row, "name"))}`)}>
                     Remove
                   </button>
