@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::Failure;
 use super::remote::{Client, Remote, part};
 use crate::config::show_size;
+use crate::fleet::RESERVE_BYTES;
 
 /// What to do to a machine that joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +72,11 @@ fn notes(peer: &Value) {
     let skew = peer.get("clock_skew_ms").and_then(Value::as_i64).unwrap_or_default();
     if skew.saturating_abs() > 30_000 {
         println!("{name}: its clock is off by {} s: set it (timedatectl set-ntp true)", skew / 1000);
+    }
+    let free = peer.get("facts").and_then(|facts| facts.get("memory_free_bytes")).and_then(Value::as_u64);
+    let usable = peer.get("usable").and_then(Value::as_bool) == Some(true);
+    if let Some(free) = free.filter(|free| usable && *free < RESERVE_BYTES) {
+        println!("{name}: nothing more is placed there: only {} of its memory is free", show_size(free));
     }
     for group in peer.get("groups").and_then(Value::as_array).into_iter().flatten() {
         let part = |name: &str| group.get(name).and_then(Value::as_str).unwrap_or_default();

@@ -104,7 +104,7 @@ impl Away {
         let fits = self.room(peer).more(f64::from(settings.nthreads.max(1)), settings.worker_memory_bytes);
         Host {
             name: peer.name.clone(),
-            usable: peer.usable && !self.fails(peer),
+            usable: peer.usable && settings.may_be_on(&peer.name) && !self.fails(peer),
             counts: peer.keeps_workers,
             more: fits.saturating_sub(u32::try_from(members.len()).unwrap_or(u32::MAX)),
             members,
@@ -143,6 +143,14 @@ impl Away {
             }
         }
         members
+    }
+
+    /// Machines with workers of this cluster, and the last lines of their logs.
+    pub(super) async fn logs(head: &HeadHandle, cluster: &str, tail: usize) -> Vec<(String, Vec<String>)> {
+        let peers = head.peers();
+        let with = peers.iter().filter(|peer| peer.groups.iter().any(|group| group.cluster == cluster));
+        let asked = with.map(|peer| async { (peer.name.clone(), head.logs(&peer.name, cluster, tail).await) });
+        futures_util::future::join_all(asked).await
     }
 
     /// Names of workers on a machine.

@@ -9,11 +9,12 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
+use super::away::Away;
 use super::config::{FleetConfig, Folder, Pythons};
 use super::logs::Source;
 use super::owner::{Origin, Owner};
 use super::record::Body;
-use super::types::{Adapt, ClusterName, ClusterStatus, ClusterView, FleetError, FleetEvent, NewCluster};
+use super::types::{Adapt, ClusterName, ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD, NewCluster};
 use crate::base::Now;
 use crate::clock::Clock;
 use crate::host::Interpreter;
@@ -208,6 +209,7 @@ impl FleetHandle {
         let NewCluster { name, user, options, settings } = new;
         // Before anything is started: a person who mistyped a path should hear of it now.
         self.python(settings.python.clone()).await?;
+        self.know_hosts(&settings.hosts)?;
         let pair = cluster_pair(name.as_str()).map_err(|why| FleetError::Files(why.to_string()))?;
         let span = self.shared.config.span.as_ref();
         let spans = span.is_some_and(|span| plain_address.is_none() || span.local);
@@ -224,6 +226,31 @@ impl FleetHandle {
         self.shared.tell(FleetEvent::Created { cluster: name.to_string(), user, adopted: false });
         owner.go(Origin::New);
         Ok(())
+    }
+
+    /// Machines that somebody named for workers.
+    ///
+    /// Errors: one has not joined.
+    fn know_hosts(&self, hosts: &[String]) -> Result<(), FleetError> {
+        let head = self.shared.config.span.as_ref().map(|span| &span.head);
+        let known = |name: &str| name == HEAD || head.is_some_and(|head| head.peer(name).is_some());
+        match hosts.iter().find(|name| !known(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let others: Vec<String> =
+                    head.map(|head| head.peers().iter().map(|peer| peer.name.clone()).collect()).unwrap_or_default();
+                let all = std::iter::once(HEAD.to_owned()).chain(others).collect::<Vec<_>>().join(", ");
+                Err(FleetError::Hosts(format!("hosts: no machine called {name} has joined; there are: {all}")))
+            }
+        }
+    }
+
+    /// The last lines of a cluster's logs on other machines, by machine; each begins with its file's name.
+    pub async fn logs_elsewhere(&self, name: &str, tail: usize) -> Vec<(String, Vec<String>)> {
+        match &self.shared.config.span {
+            Some(span) => Away::logs(&span.head, name, tail).await,
+            None => Vec::new(),
+        }
     }
 
     /// Wants so many workers, from now on; [`ClusterSettings::max_workers`](super::ClusterSettings) at most.

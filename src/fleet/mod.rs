@@ -25,6 +25,8 @@ pub use config::{FindPython, FleetConfig, Folder};
 pub use group::{GroupPlan, run as run_group};
 pub use handle::FleetHandle;
 pub use logs::Logbook;
+pub use spread::RESERVE_BYTES;
 pub use types::{
-    Adapt, Bounds, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FleetError, FleetEvent, LOCAL, NewCluster,
+    Adapt, Bounds, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD, LOCAL,
+    NewCluster,
 };

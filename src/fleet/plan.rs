@@ -38,13 +38,16 @@ pub struct Seen {
     pub away: Vec<Host>,
     /// Workers that still fit on this machine, beside others.
     pub more_here: u32,
+    /// Workers may be on other machines only.
+    pub not_here: bool,
 }
 
 impl Seen {
     /// This machine first, then the others.
     fn hosts(&self) -> Vec<Host> {
         let members = self.group.clone().unwrap_or_default();
-        let here = Host { name: String::new(), usable: true, counts: true, more: self.more_here, members };
+        let usable = !self.not_here;
+        let here = Host { name: String::new(), usable, counts: true, more: self.more_here, members };
         std::iter::once(here).chain(self.away.iter().cloned()).collect()
     }
 
@@ -176,7 +179,7 @@ impl Plan {
         if check {
             self.follow(seen.load);
         }
-        if seen.away.is_empty() {
+        if seen.away.is_empty() && !seen.not_here {
             self.converge(seen, &mut steps);
         } else {
             steps.extend(spread::steps(self.target, &seen.hosts(), &seen.connected));

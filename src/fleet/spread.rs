@@ -71,7 +71,8 @@ fn empty_out(hosts: &[Host], connected: &[Connected], steps: &mut Vec<Step>) {
     }
 }
 
-/// One by one to the machine with most room; what fits nowhere goes to the head, as if it were alone.
+/// One by one to the machine with most room; what fits nowhere goes to the head, as if it were alone, or waits if it
+/// may not be there.
 fn grow(missing: u32, hosts: &[Host], staying: &[u32], connected: &[Connected], steps: &mut Vec<Step>) {
     let mut added = vec![0u32; hosts.len()];
     for _ in 0..missing {
@@ -81,7 +82,8 @@ fn grow(missing: u32, hosts: &[Host], staying: &[u32], connected: &[Connected], 
         };
         // The first of equals: the head, then by name.
         let best = (0..hosts.len()).rev().filter(|index| room(index).is_some()).max_by_key(|index| room(index));
-        if let Some(slot) = added.get_mut(best.unwrap_or(0)) {
+        let head = hosts.first().filter(|head| head.usable).map(|_| 0);
+        if let Some(slot) = best.or(head).and_then(|index| added.get_mut(index)) {
             *slot = slot.saturating_add(1);
         }
     }
@@ -145,7 +147,7 @@ pub struct Room {
 }
 
 /// Left to the machine itself: below this nothing more is placed, whatever the limits say. Unit: bytes.
-const RESERVE_BYTES: u64 = 128 << 20;
+pub const RESERVE_BYTES: u64 = 128 << 20;
 
 impl Room {
     /// How many more workers of this size fit. `memory_bytes` 0: not limited.
@@ -200,6 +202,8 @@ mod tests {
         assert_eq!(steps(5, &hosts, &[]), [Step::Grow(4), grow_at("a", 1)]);
         let full = [host("", 0, &[]), Host { usable: false, ..host("a", 9, &[]) }];
         assert_eq!(steps(2, &full, &[]), [Step::Grow(2)]);
+        let elsewhere = [Host { usable: false, ..host("", 4, &[]) }, host("a", 1, &[])];
+        assert_eq!(steps(2, &elsewhere, &[]), [grow_at("a", 1)]);
     }
 
     /// Goal: a lost machine's workers are replaced elsewhere, a late one's are waited for.

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::Blame;
 use crate::pki::Pair;
 
+/// The machine of the appliance itself, among those that workers may be placed on.
+pub const HEAD: &str = "head";
+
 /// The cluster of `rask up` itself.
 pub const LOCAL: &str = "local";
 
@@ -92,6 +95,8 @@ pub struct ClusterSettings {
     pub start_timeout_secs: f64,
     /// Most workers. `None`: any number.
     pub max_workers: Option<u32>,
+    /// Machines for its workers, [`HEAD`] or names of those that joined. None: all.
+    pub hosts: Vec<String>,
 }
 
 impl Default for ClusterSettings {
@@ -108,6 +113,7 @@ impl Default for ClusterSettings {
             max_lifetime_secs: Some(86_400.0),
             start_timeout_secs: 120.0,
             max_workers: None,
+            hosts: Vec::new(),
         }
     }
 }
@@ -171,6 +177,13 @@ pub struct Adapt {
     pub maximum: Option<u32>,
     /// `false`: stay at the present number.
     pub active: bool,
+}
+
+impl ClusterSettings {
+    /// May workers be placed on this machine?
+    pub fn may_be_on(&self, host: &str) -> bool {
+        self.hosts.is_empty() || self.hosts.iter().any(|allowed| allowed == host)
+    }
 }
 
 /// A cluster at one moment.
@@ -277,6 +290,8 @@ pub enum FleetError {
     },
     /// The interpreter that was asked for cannot run workers.
     Python(String),
+    /// There is no such machine, or none but this one can be used.
+    Hosts(String),
     /// The store could not note it: it would be lost with the appliance.
     Store(String),
     /// Certificates or the cluster's folder could not be made.
@@ -289,9 +304,12 @@ impl FleetError {
     /// Who must act.
     pub const fn blame(&self) -> Blame {
         match self {
-            Self::NameTaken(_) | Self::Unknown(_) | Self::NotRunning(_) | Self::Bounds { .. } | Self::Python(_) => {
-                Blame::Caller
-            }
+            Self::NameTaken(_)
+            | Self::Unknown(_)
+            | Self::NotRunning(_)
+            | Self::Bounds { .. }
+            | Self::Python(_)
+            | Self::Hosts(_) => Blame::Caller,
             Self::Store(_) | Self::Files(_) | Self::Slow => Blame::World,
         }
     }
@@ -306,7 +324,7 @@ impl fmt::Display for FleetError {
             Self::Bounds { minimum, maximum } => {
                 write!(f, "the minimum of {minimum} workers is above the maximum of {maximum}")
             }
-            Self::Python(why) => f.write_str(why),
+            Self::Python(why) | Self::Hosts(why) => f.write_str(why),
             Self::Store(why) => write!(f, "the cluster could not be recorded: {why}"),
             Self::Files(why) => write!(f, "the cluster's files could not be made: {why}"),
             Self::Slow => f.write_str("the cluster's owner did not answer in time"),

@@ -90,6 +90,7 @@ impl Options {
                 seconds,
                 json!(defaults.max_lifetime_secs),
             ),
+            field("hosts", "Machines for workers: names, or head for this one (empty: all)", Kind::Text, json!("")),
             field("nanny", "Watch and restart worker processes", Kind::Bool, json!(true)),
         ])
     }

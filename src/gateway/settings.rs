@@ -10,7 +10,7 @@ use super::options::Options;
 use super::value::{python, python_text};
 
 /// Fields with a meaning. What else is declared reaches the workers as a variable.
-const MEANT: [&str; 10] = [
+const MEANT: [&str; 11] = [
     "worker_cores",
     "worker_memory",
     "nthreads",
@@ -21,6 +21,7 @@ const MEANT: [&str; 10] = [
     "idle_timeout",
     "max_lifetime",
     "nanny",
+    "hosts",
 ];
 /// Shown instead of a secret.
 const MASK: &str = "********";
@@ -39,6 +40,8 @@ pub(super) struct Wish {
     pub env: BTreeMap<String, String>,
     /// Watch and restart workers.
     pub nanny: bool,
+    /// Machines for the workers. None: all.
+    pub hosts: Vec<String>,
     /// None: never. Unit: seconds.
     pub idle_timeout_secs: Option<f64>,
     /// None: for ever. Unit: seconds.
@@ -80,6 +83,7 @@ pub(super) fn wish(options: &Options, chosen: &Map<String, Value>, usual: &Wish)
         python: chosen_python(&all)?.or_else(|| usual.python.clone()),
         env: environment(&all, usual)?,
         nanny,
+        hosts: hosts(&all, usual)?,
         idle_timeout_secs: seconds("idle_timeout", usual.idle_timeout_secs)?,
         max_lifetime_secs: seconds("max_lifetime", usual.max_lifetime_secs)?,
     })
@@ -101,6 +105,16 @@ fn chosen_python(all: &Map<String, Value>) -> Result<Option<String>, String> {
             Err(format!("python ({one}) and conda_env ({other}) mean the same and differ; give one of them"))
         }
         (one, other) => Ok(other.or(one)),
+    }
+}
+
+/// Names with commas or spaces between them.
+fn hosts(all: &Map<String, Value>, usual: &Wish) -> Result<Vec<String>, String> {
+    let names = |text: &str| text.split([',', ' ']).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    match all.get("hosts") {
+        None => Ok(usual.hosts.clone()),
+        Some(Value::String(text)) => Ok(names(text)),
+        Some(other) => Err(format!("hosts must be a string, got {}", python(other))),
     }
 }
 
@@ -185,6 +199,7 @@ mod tests {
             python: None,
             env: BTreeMap::new(),
             nanny: true,
+            hosts: Vec::new(),
             idle_timeout_secs: Some(300.0),
             max_lifetime_secs: None,
         }
@@ -216,6 +231,10 @@ mod tests {
         let env: Vec<_> = wish.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(env, [("A", "1"), ("B", "True")]);
         assert_eq!(wish.idle_timeout_secs, None);
+        assert_eq!(
+            read(json!({ "hosts": "a, b head" })).map(|wish| wish.hosts),
+            Ok(["a", "b", "head"].map(str::to_owned).into())
+        );
         let both = read(json!({ "python": "/a", "conda_env": "/b" }));
         assert!(both.is_err_and(|why| why.contains("/a") && why.contains("/b")));
         assert!(read(json!({ "env": { "A": null } })).is_err());

@@ -41,6 +41,8 @@ pub struct Setup {
     pub request_bytes: u64,
     /// Facts about this appliance, shown by `GET /api/rask/v1/`.
     pub info: Value,
+    /// What others serve below the same base, for the document of all addresses.
+    pub more_paths: utoipa::openapi::OpenApi,
     /// The configuration as it is in force, without secrets.
     pub shown_settings: Value,
 }
@@ -114,6 +116,7 @@ impl Gateway {
             python,
             env: wish.env,
             nanny: wish.nanny,
+            hosts: wish.hosts,
             idle_timeout_secs: wish.idle_timeout_secs,
             max_lifetime_secs: wish.max_lifetime_secs,
             max_workers: self.limits.of_cluster(wish.size),
@@ -131,6 +134,7 @@ impl Gateway {
             python: None,
             env: usual.env.clone(),
             nanny: usual.nanny,
+            hosts: usual.hosts.clone(),
             idle_timeout_secs: usual.idle_timeout_secs,
             max_lifetime_secs: usual.max_lifetime_secs,
         }
@@ -251,7 +255,7 @@ fn failed(why: &FleetError) -> ApiError {
     let status = match why {
         FleetError::Unknown(_) => StatusCode::NOT_FOUND,
         FleetError::NameTaken(_) | FleetError::NotRunning(_) => StatusCode::CONFLICT,
-        FleetError::Bounds { .. } | FleetError::Python(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        FleetError::Bounds { .. } | FleetError::Python(_) | FleetError::Hosts(_) => StatusCode::UNPROCESSABLE_ENTITY,
         FleetError::Store(_) | FleetError::Files(_) | FleetError::Slow => StatusCode::INTERNAL_SERVER_ERROR,
     };
     ApiError::new(status, why.to_string())

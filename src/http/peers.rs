@@ -62,6 +62,15 @@ pub fn managed_routes(head: HeadHandle) -> Router {
         .with_state(head)
 }
 
+/// The managed routes, for the document of all addresses.
+pub fn document() -> utoipa::openapi::OpenApi {
+    use utoipa::OpenApi;
+    #[derive(OpenApi)]
+    #[openapi(paths(list, one, drain, resume, remove, logs, tokens, invite, withdraw))]
+    struct Document;
+    Document::openapi()
+}
+
 /// An error in our JSON.
 struct Refused(HeadError);
 
@@ -161,28 +170,42 @@ async fn serve_link(socket: WebSocket, mut end: LinkEnd) {
 }
 
 /// `GET /peers`
+#[utoipa::path(get, path = "/api/rask/v1/peers", tag = "peers",
+    responses((status = 200, body = Vec<Object>, description = "machines that joined: name, state, address, facts, groups")))]
 async fn list(State(head): State<HeadHandle>) -> Json<Vec<PeerView>> {
     Json(head.peers().to_vec())
 }
 
 /// `GET /peers/{name}`. Errors: 404.
+#[utoipa::path(get, path = "/api/rask/v1/peers/{name}", tag = "peers",
+    params(("name" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = Object)))]
 async fn one(State(head): State<HeadHandle>, Path(name): Path<String>) -> Result<Json<PeerView>, Refused> {
     head.peer(&name).map(Json).ok_or(Refused(HeadError::Unknown(name)))
 }
 
 /// `POST /peers/{name}/drain`. Errors: 404.
+#[utoipa::path(post, path = "/api/rask/v1/peers/{name}/drain", tag = "peers",
+    params(("name" = String, Path)),
+    responses((status = 202), (status = 404, body = Object)))]
 async fn drain(State(head): State<HeadHandle>, Path(name): Path<String>) -> Result<StatusCode, Refused> {
     head.drain(&name).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
 /// `POST /peers/{name}/resume`. Errors: 404.
+#[utoipa::path(post, path = "/api/rask/v1/peers/{name}/resume", tag = "peers",
+    params(("name" = String, Path)),
+    responses((status = 202), (status = 404, body = Object)))]
 async fn resume(State(head): State<HeadHandle>, Path(name): Path<String>) -> Result<StatusCode, Refused> {
     head.resume(&name).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
 /// `DELETE /peers/{name}`. Errors: 404.
+#[utoipa::path(delete, path = "/api/rask/v1/peers/{name}", tag = "peers",
+    params(("name" = String, Path)),
+    responses((status = 204), (status = 404, body = Object)))]
 async fn remove(State(head): State<HeadHandle>, Path(name): Path<String>) -> Result<StatusCode, Refused> {
     head.remove(&name).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -201,6 +224,9 @@ impl Tail {
 }
 
 /// `GET /peers/{name}/logs/{cluster}?tail=`: of its group of workers, as text.
+#[utoipa::path(get, path = "/api/rask/v1/peers/{name}/logs/{cluster}", tag = "peers",
+    params(("name" = String, Path), ("cluster" = String, Path), ("tail" = Option<u32>, Query, description = "lines; 200 if not given")),
+    responses((status = 200, content_type = "text/plain", body = String)))]
 async fn logs(
     State(head): State<HeadHandle>,
     Path((name, cluster)): Path<(String, String)>,
@@ -240,6 +266,9 @@ struct Invited {
 }
 
 /// `POST /join-tokens {ttl_secs?, uses?}`: the only time that its text is shown.
+#[utoipa::path(post, path = "/api/rask/v1/join-tokens", tag = "peers",
+    request_body(content = Object, description = "ttl_secs, uses"),
+    responses((status = 201, body = Object, description = "with the token, which is shown this once")))]
 async fn invite(State(head): State<HeadHandle>, Json(wish): Json<Invitation>) -> Result<Response, Refused> {
     let (text, record) = head.invite(wish.ttl_secs, wish.uses).await?;
     Ok((StatusCode::CREATED, Json(Invited { address: Some(head.url().to_owned()), ..shown(record, Some(text)) }))
@@ -259,11 +288,16 @@ fn shown(record: crate::peer::JoinTokenRecord, token: Option<String>) -> Invited
 }
 
 /// `GET /join-tokens`
+#[utoipa::path(get, path = "/api/rask/v1/join-tokens", tag = "peers",
+    responses((status = 200, body = Vec<Object>)))]
 async fn tokens(State(head): State<HeadHandle>) -> Result<Json<Vec<Invited>>, Refused> {
     Ok(Json(head.invitations().await?.into_iter().map(|record| shown(record, None)).collect()))
 }
 
 /// `DELETE /join-tokens/{id}`. Errors: 404.
+#[utoipa::path(delete, path = "/api/rask/v1/join-tokens/{id}", tag = "peers",
+    params(("id" = String, Path)),
+    responses((status = 204), (status = 404, body = Object)))]
 async fn withdraw(State(head): State<HeadHandle>, Path(id): Path<String>) -> Response {
     match head.withdraw(&id).await {
         Ok(true) => StatusCode::NO_CONTENT.into_response(),

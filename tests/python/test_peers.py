@@ -397,3 +397,45 @@ exec env HOME={one.dir} RASK_STATE_DIR={one.state} nsenter --net=/var/run/netns/
     assert done.returncode == 0, done
     assert not (one.dir / ".local/share/rask/deploy").exists()
     assert head.peers() == {}
+
+
+def test_a_cluster_is_placed_on_named_hosts_and_its_logs_come_from_there(lan):
+    """Goal: the option `hosts` is obeyed, unknown names are refused with the known ones, logs come from all machines;
+    and the routes about machines are behind the checks that all others are behind, and described.
+    """
+    net = lan("head", "one", "two")
+    head = Head(net["head"], "--no-local-cluster")
+    for name in ("one", "two"):
+        head.join(net[name], "--name", name, "--cores", "2")
+        head.wait_for(name, "up")
+    ask = head.machine.ask
+    refused = ask("cluster", "create", "--name", "bad", "hosts=one,three")
+    assert refused.returncode != 0 and "no machine called three has joined; there are: head, one, two" in refused.stderr, refused
+    size = ["worker_cores=1", "worker_memory=0.5"]
+    made = ask("cluster", "create", "--name", "there", "--workers", "2", *size, "hosts=two")
+    assert made.returncode == 0, made
+
+    def workers():
+        shown = json.loads(ask("cluster", "show", "there", "--json").stdout)
+        return shown["workers"] == 2 and shown
+
+    wait_until(workers, "two workers", 60, 0.3)
+    placed = {name: [group for group in peer["groups"] if group["workers"]] for name, peer in head.peers().items()}
+    assert not placed["one"] and len(placed["two"][0]["workers"]) == 2, placed
+    # Scaled beyond what fits there, the rest waits: nothing goes elsewhere.
+    assert ask("cluster", "scale", "there", "3").returncode == 0
+    time.sleep(3)
+    assert len(head.peers()["two"]["groups"][0]["workers"]) == 2 and not head.peers()["one"]["placed"]
+    assert not list((net["head"].state / "clusters" / "there" / "logs").glob("worker-*"))
+    logs = ask("cluster", "logs", "there").stdout
+    assert "[there-two-0] " in logs and "[scheduler] " in logs, logs
+    assert "Registered to" in ask("cluster", "logs", "there", "--worker", "there-two-1").stdout
+
+    base = "http://127.0.0.1:8787/api/rask/v1"
+    call = lambda *args: head.machine.call("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5", *args).stdout
+    assert call(f"{base}/peers") == "200"
+    assert call(f"{base}/peers", "-H", "Host: evil.example") in ("400", "403", "421")
+    assert call("-X", "POST", f"{base}/peers/one/drain", "-H", "Origin: https://evil.example") == "403"
+    assert head.peers()["one"]["state"] == "up"
+    paths = json.loads(head.machine.call("curl", "-s", f"{base}/openapi.json").stdout)["paths"]
+    assert {"get", "delete"} == set(paths["/api/rask/v1/peers/{name}"]) and "/api/rask/v1/join-tokens" in paths

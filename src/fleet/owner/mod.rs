@@ -17,7 +17,7 @@ use super::look::{Look, ask, look};
 use super::plan::{Connected, Lifetimes, Plan, Seen, Step};
 use super::record::Body;
 use super::spread::{self, Room};
-use super::types::{ClusterStatus, ClusterView, FleetError, FleetEvent};
+use super::types::{ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD};
 use super::{config::Folder, logs};
 use crate::host::Machine;
 use crate::link::{GroupState, Link, Question};
@@ -363,6 +363,7 @@ impl Owner {
     /// What other machines have and could take.
     fn see_others(&mut self, seen: &mut Seen) {
         self.connected.clone_from(&seen.connected);
+        seen.not_here = !self.body.settings.may_be_on(HEAD);
         let Some(away) = &self.away else { return };
         seen.away = away.hosts(&seen.connected, &self.body.settings);
         seen.more_here = self.more_here();

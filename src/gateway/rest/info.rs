@@ -23,8 +23,10 @@ pub(super) async fn info(State(gateway): State<Gateway>, user: User) -> Answer<V
 
 /// This document.
 #[utoipa::path(get, path = "/api/rask/v1/openapi.json", tag = "appliance", responses((status = 200, body = Object)))]
-pub(super) async fn openapi() -> Answer<utoipa::openapi::OpenApi> {
-    Answer(super::Document::openapi())
+pub(super) async fn openapi(State(gateway): State<Gateway>) -> Answer<utoipa::openapi::OpenApi> {
+    let mut document = super::Document::openapi();
+    document.merge(gateway.more_paths.clone());
+    Answer(document)
 }
 
 /// The machine: what may be used of it, and how busy it is.

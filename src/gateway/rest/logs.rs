@@ -76,6 +76,8 @@ impl Asked {
 }
 
 /// Lines of text, oldest first. All processes together (each line with its name in front), or one of them.
+///
+/// Those of workers on other machines are there too, as of now: `follow` goes on with this machine's.
 #[utoipa::path(get, path = "/api/rask/v1/clusters/{name}/logs", tag = "logs",
     params(("name" = String, Path),
         ("worker" = Option<String>, Query, description = "a worker's name, or scheduler, or group; not given: all"),
@@ -91,12 +93,16 @@ pub(super) async fn logs(
 ) -> Result<Response, ApiError> {
     gateway.cluster(&user, &name, "view")?;
     let asked = Asked::read(gateway.logs_folder(&name), &query)?;
+    let elsewhere = gateway.fleet.logs_elsewhere(&name, asked.wanted.tail.unwrap_or(TAIL)).await;
     let (asked, first) = blocking(move || {
-        let first = read(&asked);
-        (asked, first)
+        let elsewhere = of_others(&asked, elsewhere);
+        let known = !elsewhere.is_empty();
+        let first = read(&asked, elsewhere);
+        (asked, (first, known))
     })
     .await?;
-    if let (Some(Source::Worker(worker)), true) = (&asked.source, first.places.is_empty()) {
+    let (first, known_elsewhere) = first;
+    if let (Some(Source::Worker(worker)), true) = (&asked.source, first.places.is_empty() && !known_elsewhere) {
         return Err(ApiError::not_found(format!("cluster {name} has no log of a worker {worker}"))
             .remedy(format!("see /api/rask/v1/clusters/{name}/logs/index for those that left one")));
     }
@@ -125,9 +131,41 @@ struct Chunk {
     places: BTreeMap<PathBuf, Place>,
 }
 
-fn read(asked: &Asked) -> Chunk {
+/// The lines of other machines that were asked for, by process.
+fn of_others(asked: &Asked, machines: Vec<(String, Vec<String>)>) -> Vec<(String, Vec<String>)> {
+    let since = asked.wanted.since_ms.and_then(shown_ms);
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut time = String::new();
+    for (machine, lines) in machines {
+        for line in lines {
+            let Some((file, line)) = line.split_once(" | ") else { continue };
+            let worker = file.strip_prefix("worker-");
+            let name = match (&asked.source, worker) {
+                (None, Some(worker)) => worker.to_owned(),
+                (None, None) => format!("group on {machine}"),
+                (Some(Source::Worker(wanted)), Some(worker)) if wanted == worker => String::new(),
+                (Some(_), _) => continue,
+            };
+            if let Some(stamp) = stamp(line) {
+                time = stamp.to_owned();
+            }
+            if since.as_ref().is_none_or(|since| time >= *since) {
+                all.entry(name).or_default().push(line.to_owned());
+            }
+        }
+    }
+    all.into_iter().collect()
+}
+
+/// A time as logs show it. Unit: milliseconds since the epoch.
+fn shown_ms(at_ms: i64) -> Option<String> {
+    let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms).saturating_mul(1_000_000)).ok()?;
+    at.format(&time::format_description::well_known::Rfc3339).ok()
+}
+
+/// `all`: what is known from elsewhere.
+fn read(asked: &Asked, mut all: Vec<(String, Vec<String>)>) -> Chunk {
     let mut places = BTreeMap::new();
-    let mut all = Vec::new();
     for (name, path) in asked.files() {
         // A file that is not there (yet) has no lines.
         if let Some(found) = logs::read(&path, asked.wanted).ok().filter(|_| path.exists()) {
