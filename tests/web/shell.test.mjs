@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { lookInFrame } from "./frames.mjs";
 import { figure, live, look, number } from "./looks.mjs";
+import { BARE, noNginx, startNginx, WHOLE } from "./nginx.mjs";
 import { openPage, startAppliance, startBrowser, until } from "./stage.mjs";
 
 const PLACES = ["clusters", "host", "peers", "logs", "history", "tokens", "settings"];
@@ -84,3 +85,38 @@ test("panes of a cluster show live data in frames of other sites, which see noth
   if (missing) return t.skip(missing);
   await lookInFrame(browser, `${stage.base}clusters/local/`);
 });
+
+for (const [what, lines, way] of [["", WHOLE, "socket"], [", even where it passes neither names nor WebSockets", BARE, "events"]]) {
+  test(`all works behind nginx below a prefix${what}`, async (t) => {
+    if (missing || noNginx) return t.skip(missing || noNginx);
+    const proxy = await startNginx(stage.base, "/some/prefix/", lines);
+    const { page, context, faults } = await openPage(browser, proxy.base);
+    try {
+      let frames = 0;
+      page.on("websocket", (socket) => socket.on("framereceived", () => (frames += 1)));
+      await page.goto(proxy.base);
+      await page.locator(".card", { hasText: "local" }).getByRole("link", { name: "Dashboard" }).click();
+      await page.waitForSelector(".link.live", { state: "attached", timeout: 40_000 });
+      const counts = await stage.counts();
+      await until(async () => number(await figure(page, "Failed")) === counts.erred, "the figures");
+      await until(() => page.$eval(".stream canvas", (canvas) => Number(canvas.dataset.held) > 300), "rectangles");
+      assert.equal(frames > 0, way === "socket", "how the news came");
+      await page.getByRole("link", { name: "Workers", exact: true }).first().click();
+      await page.waitForSelector("tbody tr:nth-child(2)");
+      assert.equal(page.url(), `${proxy.base}clusters/local/workers`);
+      await page.getByRole("link", { name: "All clusters" }).click();
+      await page.locator(".card", { hasText: "local" }).waitFor();
+      // Dask's own paths lead to the cluster, below the prefix.
+      await page.goto(`${proxy.base}individual-progress`);
+      assert.equal(page.url(), `${proxy.base}clusters/local/individual-progress`);
+      await page.getByText("300 / 300").waitFor();
+      await page.goto(`${proxy.base}clusters/local/info/main/workers.html`);
+      await page.waitForSelector("tbody tr:nth-child(2)");
+      // A socket that was refused is what makes the page try another way.
+      assert.deepEqual(faults.filter((fault) => way === "socket" || !/WebSocket/.test(fault)), []);
+    } finally {
+      await context.close();
+      await proxy.stop();
+    }
+  });
+}
