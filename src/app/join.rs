@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, watch};
 
+use super::notify::Manager;
 use super::scheduler::this_process;
 use super::state::private_folder;
 use super::{Failure, Loaded, Signals, block_on, peerenv, pyenv, state};
@@ -79,11 +80,14 @@ async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> R
     });
     let (wish, leave) = watch::channel(false);
     let _socket = listen_for_leave(folder, wish)?;
+    let mut manager = Manager::from_env();
+    manager.ready("this machine is a member");
     println!("Joined {} as {}. Stop: Ctrl-C. Leave for good: rask leave", joined.url, joined.name);
     let ends = Ends { folder, fixed, orders: groups.orders.clone(), states: groups.states.clone(), leave };
     let over = tokio::select! {
         over = stay(&mut joined, ends) => over,
         signal = signals.next() => {
+            manager.stopping();
             eprintln!("{signal}: stopping workers; this machine stays a member: rask join brings it back");
             tokio::select! {
                 () = groups.stop() => {}

@@ -7,18 +7,27 @@ use std::process::{Command, Stdio};
 
 use serde::Serialize;
 
-use super::Failure;
 use super::settings::home;
+use super::{Failure, state};
 use crate::config::SAMPLE;
+use crate::peer::Joined;
 
-const SYSTEM: [(&str, &str); 2] = [
+const SYSTEM: [(&str, &str); 3] = [
     ("rask.service", include_str!("../../packaging/systemd/system/rask.service")),
     ("rask-clusters.service", include_str!("../../packaging/systemd/system/rask-clusters.service")),
+    (JOIN, include_str!("../../packaging/systemd/system/rask-join.service")),
 ];
-const USER: [(&str, &str); 2] = [
+const USER: [(&str, &str); 3] = [
     ("rask.service", include_str!("../../packaging/systemd/user/rask.service")),
     ("rask-clusters.service", include_str!("../../packaging/systemd/user/rask-clusters.service")),
+    (JOIN, include_str!("../../packaging/systemd/user/rask-join.service")),
 ];
+/// Clusters of this machine.
+const UP: &str = "rask.service";
+/// This machine for another's clusters.
+const JOIN: &str = "rask-join.service";
+/// State of the machine's service.
+const STATE: &str = "/var/lib/rask";
 const SYSUSERS: &str = include_str!("../../packaging/systemd/sysusers.conf");
 
 /// What the units name, and a package puts in place.
@@ -42,7 +51,7 @@ impl Scope {
         }
     }
 
-    const fn units(self) -> [(&'static str, &'static str); 2] {
+    const fn units(self) -> [(&'static str, &'static str); 3] {
         match self {
             Self::System => SYSTEM,
             Self::User => USER,
@@ -59,6 +68,8 @@ pub struct ServiceArgs {
     pub root: Option<PathBuf>,
     /// Only write files.
     pub no_start: bool,
+    /// This machine for another's clusters, instead of its own.
+    pub join: bool,
     /// `--python`
     pub python: Option<String>,
     /// `--config`
@@ -80,6 +91,7 @@ pub fn install(args: &ServiceArgs) -> Result<(), Failure> {
     if !files_only {
         needs_systemd("`--no-start` only writes the files; `rask up --background` needs no systemd")?;
     }
+    let wanted = if args.join { JOIN } else { UP };
     let program = program(args)?;
     if packaged(args, &program) {
         println!("The package's units are used as they are.");
@@ -90,16 +102,19 @@ pub fn install(args: &ServiceArgs) -> Result<(), Failure> {
         }
     }
     if files_only {
-        println!("Not started. Later: {} enable --now rask.service", systemctl_words(args.scope));
+        println!("Not started. Later: {} enable --now {wanted}", systemctl_words(args.scope));
         return Ok(());
     }
     if args.scope == Scope::System {
         run(Command::new("systemd-sysusers"))?;
     }
+    if args.join {
+        bring_membership(args)?;
+    }
     systemctl(args.scope, &["daemon-reload"])?;
-    systemctl(args.scope, &["enable", "--now", "rask.service"]).map_err(|why| {
+    systemctl(args.scope, &["enable", "--now", wanted]).map_err(|why| {
         why.remedy(format!(
-            "see {} --unit rask.service",
+            "see {} --unit {wanted}",
             match args.scope {
                 Scope::System => "journalctl",
                 Scope::User => "journalctl --user",
@@ -107,7 +122,7 @@ pub fn install(args: &ServiceArgs) -> Result<(), Failure> {
         ))
     })?;
     println!(
-        "rask runs now and at every start of {}.",
+        "{wanted} runs now and at every start of {}.",
         match args.scope {
             Scope::System => "this machine",
             Scope::User => "your session (without one too: loginctl enable-linger)",
@@ -120,7 +135,8 @@ pub fn install(args: &ServiceArgs) -> Result<(), Failure> {
 pub fn uninstall(scope: Scope, root: Option<&Path>) -> Result<(), Failure> {
     if root.is_none() && booted() {
         // Not installed, not running: fine, too.
-        let _may_be_unknown = systemctl(scope, &["disable", "--now", "rask.service"]);
+        let _may_be_unknown = systemctl(scope, &["disable", "--now", UP]);
+        let _may_be_unknown = systemctl(scope, &["disable", "--now", JOIN]);
         let _may_be_unknown = systemctl(scope, &["stop", "rask-clusters.service"]);
     }
     let mut removed = 0;
@@ -146,10 +162,47 @@ pub fn uninstall(scope: Scope, root: Option<&Path>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The service of one scope.
+/// The service runs with what this machine was given when it joined. The machine's own has its state elsewhere, and its
+/// own user: the membership moves there, since two processes with one would take the link from each other.
+fn bring_membership(args: &ServiceArgs) -> Result<(), Failure> {
+    let own = state::state_dir(args.state_dir.as_deref())?.join("peer");
+    let place = match args.scope {
+        Scope::User => own.clone(),
+        Scope::System => Path::new(STATE).join("peer"),
+    };
+    let read = |folder: &Path| Joined::load(folder).map_err(|why| Failure::world(why.to_string()));
+    if read(&place)?.is_some() {
+        return Ok(());
+    }
+    let Some(joined) = read(&own)? else {
+        return Err(Failure::usage("this machine has not joined any head")
+            .remedy("paste the line that rask up --lan prints on the head, end that with Ctrl-C, and install then"));
+    };
+    let kept = joined.save(&place).map_err(|why| Failure::world(why.to_string()));
+    kept.and_then(|()| give_to_service(&place))?;
+    Joined::forget(&own);
+    println!("This machine's membership is kept in {} now.", place.display());
+    Ok(())
+}
+
+fn give_to_service(folder: &Path) -> Result<(), Failure> {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let of_rask = users.lines().find_map(|line| line.strip_prefix("rask:"));
+    let ids: Vec<Option<u32>> =
+        of_rask.into_iter().flat_map(|line| line.split(':').skip(1).take(2)).map(|id| id.parse().ok()).collect();
+    let [Some(user), Some(group)] = ids[..] else {
+        return Err(Failure::world("the user rask is not in /etc/passwd").remedy("run systemd-sysusers and try again"));
+    };
+    let all = [Path::new(STATE).to_path_buf(), folder.to_path_buf(), folder.join("peer.json")];
+    let given = all.iter().try_for_each(|path| std::os::unix::fs::chown(path, Some(user), Some(group)));
+    given.map_err(|why| Failure::world(format!("cannot give {} to the user rask: {why}", folder.display())))
+}
+
+/// A service of one scope.
 #[derive(Clone, Debug, Serialize)]
 struct Status {
     scope: Scope,
+    service: &'static str,
     unit: Option<PathBuf>,
     enabled: String,
     active: String,
@@ -157,7 +210,8 @@ struct Status {
 
 /// Says what is installed and what it does.
 pub fn status(as_json: bool) -> Result<(), Failure> {
-    let all: Vec<Status> = [Scope::System, Scope::User].into_iter().map(look).collect();
+    let scopes = [Scope::System, Scope::User];
+    let all: Vec<Status> = scopes.into_iter().flat_map(|scope| [look(scope, UP), look(scope, JOIN)]).collect();
     if as_json {
         let text = serde_json::to_string_pretty(&all);
         println!("{}", text.map_err(|why| Failure::world(why.to_string()))?);
@@ -166,8 +220,13 @@ pub fn status(as_json: bool) -> Result<(), Failure> {
     for status in &all {
         let scope = status.scope.name();
         match &status.unit {
-            Some(path) => println!("{scope:<7} {}, {}  ({})", status.active, status.enabled, path.display()),
-            None => println!("{scope:<7} not installed"),
+            Some(path) => {
+                let (service, path) = (status.service, path.display());
+                println!("{scope:<7} {service:<18} {}, {}  ({path})", status.active, status.enabled);
+            }
+            // One word for what comes together.
+            None if status.service == UP => println!("{scope:<7} not installed"),
+            None => {}
         }
     }
     if !booted() {
@@ -176,15 +235,15 @@ pub fn status(as_json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn look(scope: Scope) -> Status {
-    let packaged = PathBuf::from(format!("/usr/lib/systemd/{}/rask.service", scope.name()));
-    let unit = [unit_folder(scope, None).join("rask.service"), packaged].into_iter().find(|path| path.exists());
+fn look(scope: Scope, service: &'static str) -> Status {
+    let packaged = PathBuf::from(format!("/usr/lib/systemd/{}/{service}", scope.name()));
+    let unit = [unit_folder(scope, None).join(service), packaged].into_iter().find(|path| path.exists());
     let ask = |what: &str| {
-        let output = command(scope).args([what, "rask.service"]).stderr(Stdio::null()).output();
+        let output = command(scope).args([what, service]).stderr(Stdio::null()).output();
         let said = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
         if said.is_empty() { "unknown".to_owned() } else { said }
     };
-    Status { scope, unit, enabled: ask("is-enabled"), active: ask("is-active") }
+    Status { scope, service, unit, enabled: ask("is-enabled"), active: ask("is-active") }
 }
 
 /// What a unit runs after its end: a control group with limits below it takes no process, and ours must take the next

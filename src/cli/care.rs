@@ -20,6 +20,9 @@ pub(super) enum Service {
         /// Write the files, start nothing
         #[arg(long)]
         no_start: bool,
+        /// Lend this machine to the head that it joined, instead of having clusters of its own
+        #[arg(long)]
+        join: bool,
         /// Interpreter or environment of the workers [default for --user: the active environment]
         #[arg(long, value_name = "PATH")]
         python: Option<String>,
@@ -67,11 +70,19 @@ impl Which {
 impl Service {
     pub(super) fn carry_out(self, common: &Common) -> Result<(), Failure> {
         match self {
-            Self::Install { which, no_start, python } => {
+            Self::Install { which, no_start, join, python } => {
                 let scope = which.scope();
                 let python = python.or_else(|| active(scope));
                 let (config, state_dir) = (common.config.clone(), common.state_dir.clone());
-                app::service_install(&ServiceArgs { scope, root: which.root, no_start, python, config, state_dir })
+                app::service_install(&ServiceArgs {
+                    scope,
+                    root: which.root,
+                    no_start,
+                    join,
+                    python,
+                    config,
+                    state_dir,
+                })
             }
             Self::Uninstall { which } => app::service_uninstall(which.scope(), which.root.as_deref()),
             Self::Status { json } => app::service_status(json),

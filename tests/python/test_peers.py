@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -412,7 +413,7 @@ def test_a_cluster_is_placed_on_named_hosts_and_its_logs_come_from_there(lan):
     refused = ask("cluster", "create", "--name", "bad", "hosts=one,three")
     assert refused.returncode != 0 and "no machine called three has joined; there are: head, one, two" in refused.stderr, refused
     size = ["worker_cores=1", "worker_memory=0.5"]
-    made = ask("cluster", "create", "--name", "there", "--workers", "2", *size, "hosts=two")
+    made = ask("cluster", "create", "--name", "there", "--workers", "2", *size, "hosts=two", "env.SAID=on the head")
     assert made.returncode == 0, made
 
     def workers():
@@ -422,6 +423,8 @@ def test_a_cluster_is_placed_on_named_hosts_and_its_logs_come_from_there(lan):
     wait_until(workers, "two workers", 60, 0.3)
     placed = {name: [group for group in peer["groups"] if group["workers"]] for name, peer in head.peers().items()}
     assert not placed["one"] and len(placed["two"][0]["workers"]) == 2, placed
+    pid = placed["two"][0]["workers"][0]["pid"]
+    assert b"SAID=on the head\0" in Path(f"/proc/{pid}/environ").read_bytes()
     # Scaled beyond what fits there, the rest waits: nothing goes elsewhere.
     assert ask("cluster", "scale", "there", "3").returncode == 0
     time.sleep(3)

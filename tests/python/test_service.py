@@ -58,7 +58,7 @@ def test_the_units_are_clean(root, scope):
     path = f"{unit(root, scope).parent}:/usr/lib/systemd/{scope}:/lib/systemd/{scope}"
     checked = subprocess.run(
         [ANALYZE, "verify", f"--{scope}", "--man=no", "--recursive-errors=no",
-         str(unit(root, scope)), str(unit(root, scope, "rask-clusters.service"))],
+         *(str(unit(root, scope, name)) for name in ("rask.service", "rask-clusters.service", "rask-join.service"))],
         capture_output=True, text=True, timeout=60,
         env=os.environ | {"SYSTEMD_UNIT_PATH": path, "XDG_RUNTIME_DIR": str(root), "HOME": str(root)},
     )
@@ -68,7 +68,7 @@ def test_the_units_are_clean(root, scope):
 
 
 @needs_analyze
-@pytest.mark.parametrize(("name", "most"), [("rask.service", 3.0), ("rask-clusters.service", 3.0)])
+@pytest.mark.parametrize(("name", "most"), [("rask.service", 3.0), ("rask-clusters.service", 3.0), ("rask-join.service", 3.0)])
 def test_the_machines_service_is_hardened(root, name, most):
     told = subprocess.run(
         [ANALYZE, "security", "--offline=true", str(unit(root, "system", name))],
@@ -86,8 +86,10 @@ def test_installing_into_a_tree_writes_all_and_uninstalling_leaves_settings_alon
     assert files == [
         "etc/rask/rask.toml",
         "etc/systemd/system/rask-clusters.service",
+        "etc/systemd/system/rask-join.service",
         "etc/systemd/system/rask.service",
         "etc/systemd/user/rask-clusters.service",
+        "etc/systemd/user/rask-join.service",
         "etc/systemd/user/rask.service",
         "etc/sysusers.d/rask.conf",
     ]
