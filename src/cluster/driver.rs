@@ -12,11 +12,11 @@ use tracing::warn;
 
 use super::ahead::Ahead;
 use super::computations::Computations;
+use super::departed::Departed;
 use super::desk::{ConnId, Desk, Inbound, Line};
 use super::graphs::Graphs;
 use super::hooks::Hooks;
 use super::metadata::Metadata;
-use super::departed::Departed;
 use super::notes::Notes;
 use super::opts::{Keep, Reporter};
 use super::progress::Tracker;

@@ -112,7 +112,8 @@ mod tests {
     #[test]
     fn the_best_that_is_known_of_its_last_moments_is_told() {
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let mut words = LastWords { gone: true, last: Some("a".to_owned()), peak_bytes: 1 << 30, ..LastWords::default() };
+        let mut words =
+            LastWords { gone: true, last: Some("a".to_owned()), peak_bytes: 1 << 30, ..LastWords::default() };
         let tell = |words: &LastWords| joined("why".to_owned(), words);
         assert_eq!(tell(&words), "why; peak memory seen: 1 GiB; its last task was a");
         words.given = list(&["b", "c"]);

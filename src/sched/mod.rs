@@ -111,6 +111,7 @@ pub struct Scheduler {
     generation: f64,
     /// When the last generation began.
     generation_at: Option<Now>,
+    asked_again: quiet::Asked,
     graphs: BTreeMap<TicketId, graph::OpenGraph>,
 
     stealing: steal::Stealing,
@@ -177,6 +178,7 @@ impl Scheduler {
             n_tasks: 0,
             generation: 0.0,
             generation_at: None,
+            asked_again: quiet::Asked::new(),
             graphs: BTreeMap::new(),
             stealing: steal::Stealing::default(),
             amm: replica::Amm::new(config.amm_start),

@@ -8,7 +8,34 @@ use super::Scheduler;
 use super::effect::ToWorker;
 use super::event::WorkerStatus;
 use super::task::TaskState;
-use crate::base::{TaskId, WorkerId};
+use crate::base::{Now, SeededMap, TaskId, WorkerId};
+
+/// A worker that asks for so long does not get there by itself. Unit: microseconds.
+const ASKING_US: u64 = 3_000_000;
+/// Without a question for so long, it found its input: some holders take half a minute to be given up. Unit: microseconds.
+const ASKING_ENDS_US: u64 = 60_000_000;
+
+/// Inputs whose holders somebody asks for again and again.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Since when, and when last.
+    inputs: SeededMap<TaskId, (Now, Now)>,
+    swept: Now,
+}
+
+impl Asked {
+    pub(super) fn new() -> Self {
+        Self { inputs: SeededMap::default(), swept: Now(0) }
+    }
+
+    /// Seldom: it looks at all of them.
+    fn sweep(&mut self, now: Now) {
+        if self.swept.plus_us(ASKING_ENDS_US) < now {
+            self.swept = now;
+            self.inputs.retain(|_, (_, last)| last.plus_us(ASKING_ENDS_US) > now);
+        }
+    }
+}
 
 impl Scheduler {
     /// The machine of a worker is silent, or was heard again.
@@ -50,15 +77,25 @@ impl Scheduler {
         }
     }
 
-    /// A worker tried all holders of these inputs and asks again: a third one, which both may reach, gets a copy.
+    /// A worker tried all holders of these inputs and goes on asking: a third one, which both may reach, gets a copy.
+    ///
+    /// Workers ask as well while all holders are busy, many at once for data that many need: one copy in a while for each
+    /// input helps them too, and one for each question would fill the cluster with copies.
     pub(super) fn bring_within_reach(&mut self, asker: WorkerId, tasks: &[TaskId]) {
-        let step = self.step as usize;
+        let (step, now) = (self.step as usize, self.now);
+        self.asked_again.sweep(now);
         for &task in tasks {
             let entry = &self.tasks[task];
             let needed = entry.state == TaskState::Memory && self.workers[asker].needs_what.contains_key(&task);
             if !needed || entry.actor || entry.who_has.is_empty() {
                 continue;
             }
+            let (since, last) = self.asked_again.inputs.entry(task).or_insert((now, now));
+            *last = now;
+            if since.plus_us(ASKING_US) > now {
+                continue;
+            }
+            *since = now;
             let third = |id: &&WorkerId| **id != asker && !entry.who_has.contains(id);
             let mut thirds: Vec<WorkerId> = self.running.iter().filter(third).copied().collect();
             thirds.sort_unstable();
