@@ -179,6 +179,7 @@ def test_what_viewers_see_is_what_the_scheduler_says(cluster, client, base):
         viewer.until(lambda v: any(g["prefix"] == "seen" for g in v.topics.get("groups", {}).values()), "the group")
         del futures
         viewer.until(lambda v: v.topics["prefixes"].get("seen", {}).get("memory", 0) == 0, "released again")
+        viewer.until(lambda v: "seen" not in v.topics["memory_by_key"], "no memory by a key that is gone")
         # Most messages are changes: a row that did not change is not sent again.
         assert all("full" not in m["topics"].get("workers", {}) for m in viewer.messages[5:])
 
@@ -353,6 +354,11 @@ def test_a_task_page_says_why(cluster, client, base):
     del nowhere
 
 
+def frames_named(tree: dict, name: str) -> list[dict]:
+    below = [frame for child in tree["children"] for frame in frames_named(child, name)]
+    return [tree, *below] if tree["name"] == name else below
+
+
 def test_workers_are_asked_for_profiles_logs_and_stacks(cluster, client, base):
     def spin():
         end = time.time() + 1.5
@@ -362,6 +368,9 @@ def test_workers_are_asked_for_profiles_logs_and_stacks(cluster, client, base):
     client.submit(spin, key="spin").result()
     tree = wait_until(lambda: (t := get_json(base, "/api/profile"))["value"] and t, "a profile", timeout=30)
     assert "spin" in json.dumps(tree) and tree["seconds_per_sample"] > 0
+    # Nearly all of its time is its own: workers count that at its caller, the page must not.
+    own = get_json(base, "/api/profile?prefix=spin")
+    assert sum(frame["value"] for frame in frames_named(own, "spin")) * tree["seconds_per_sample"] > 0.5
     worker = next(iter(client.scheduler_info()["workers"]))
     assert get_json(base, f"/api/workers/logs?address={urllib.parse.quote(worker)}")["lines"]
     assert get_json(base, "/api/callstack") == {}
