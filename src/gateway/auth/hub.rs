@@ -23,12 +23,10 @@ pub struct Hub {
 /// Why a hub does not vouch for a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum HubError {
-    /// It does not know the token.
+    /// It does not know the token, or does not let it say whose it is.
     Unknown,
     /// It knows it, and the token may not use this service.
     NoScope(String),
-    /// It will not tell us.
-    Forbidden,
     /// It is not there, or says nonsense.
     Down(String),
 }
@@ -85,8 +83,8 @@ impl Hub {
         let mut answer = request.call().map_err(down)?;
         match answer.status().as_u16() {
             200 => self.vouched(answer.body_mut().read_json().map_err(down)?),
-            401 | 404 => Err(HubError::Unknown),
-            403 => Err(HubError::Forbidden),
+            // Since JupyterHub 2 every token may ask whose it is, so 403 is said to those that nobody has.
+            401 | 403 | 404 => Err(HubError::Unknown),
             other => Err(HubError::Down(format!("it answered {other}"))),
         }
     }

@@ -182,10 +182,6 @@ impl Auth {
         let said = hub.user(token).await.map_err(|why| match why {
             hub::HubError::Unknown => self.wrong("the hub does not know this token"),
             hub::HubError::NoScope(scope) => self.wrong(&format!("the hub's token lacks the scope {scope}")),
-            hub::HubError::Forbidden => {
-                ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the JupyterHub refused to say who this is (403)")
-                    .remedy("the token needs the scope read:users:name, or the hub's configuration forbids it")
-            }
             hub::HubError::Down(why) => {
                 ApiError::new(StatusCode::BAD_GATEWAY, format!("the JupyterHub does not answer: {why}"))
                     .remedy("check gateway.auth.hub_api_url, and that the hub runs")
