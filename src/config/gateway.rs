@@ -159,7 +159,7 @@ pub enum OptionType {
 
 /// What a `select` offers: names, or names with the settings that each stands for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "a list of names, or a table of names with the settings that each stands for")]
+#[serde(untagged, expecting = "must be a list of names, or a table of names with the settings that each stands for")]
 pub enum Choices {
     /// Names.
     Names(Vec<String>),
