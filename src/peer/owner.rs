@@ -216,7 +216,9 @@ impl Owner {
         match message {
             ToHead::Beat { facts, groups } => {
                 peer.skew_ms = facts.now_ms.saturating_sub(unix_ms());
-                let news = peer.groups != groups;
+                // What it can take is known with its first beat: whoever waits for room should not wait longer.
+                let room = |facts: &Facts| (facts.cores, facts.memory_bytes);
+                let news = peer.groups != groups || room(&peer.facts) != room(&facts);
                 (peer.facts, peer.groups) = (facts, groups);
                 let empty = peer.groups.iter().all(|group| group.workers.is_empty());
                 self.step(id, Event::Beat(link));
