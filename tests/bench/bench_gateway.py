@@ -4,8 +4,8 @@
     python bench_gateway.py --quick      one alternation, to see that it works (under a minute)
 
 Measured with the unmodified dask_gateway client: `new_cluster()` until a client's connection is registered,
-and the data rate and round trip through `gateway://` beside a direct `tls://` connection to a scheduler of the
-same kind. Stock's server is the package dask-gateway-server; where it is not installed only rask is measured,
+the data rate and round trip through `gateway://` beside a direct `tls://` connection to the same scheduler, in turn,
+and what the server itself takes while five clusters idle. Stock's server is the package dask-gateway-server; where it is not installed only rask is measured,
 and the table says so.
 """
 
@@ -21,6 +21,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
 from measure import median, table
 
 import harness
@@ -36,6 +37,10 @@ c.UnsafeLocalBackend.clusters_directory = "{folder}"
 c.ClusterConfig.scheduler_cmd = ["{python}", "-m", "distributed.cli.dask_scheduler"]
 c.ClusterConfig.worker_cmd = ["{python}", "-m", "distributed.cli.dask_worker"]
 """
+
+
+# Of gateway and direct connection, in each alternation.
+TURNS = 4
 
 
 def free_port() -> int:
@@ -123,17 +128,36 @@ def measure(server: Server, mebibytes: int, trips: int) -> dict[str, float]:
             client.ncores()
             created = time.perf_counter() - start
             direct_address = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.address)
-            through = megabytes_per_second(client, mebibytes), round_trip_ms(client, trips)
             with Client(direct_address, security=cluster.security, timeout=30, set_as_default=False) as direct:
-                beside = megabytes_per_second(direct, mebibytes), round_trip_ms(direct, trips)
+                both = {"gateway": client, "direct": direct}
+                rates, trips_ms = ({name: [] for name in both} for _ in range(2))
+                for turn in range(TURNS):
+                    # Each goes first as often as the other.
+                    for name in sorted(both, reverse=turn % 2 == 0):
+                        rates[name].append(megabytes_per_second(both[name], mebibytes))
+                        trips_ms[name].append(round_trip_ms(both[name], trips))
             cluster.shutdown()
-    return {
-        "create s": created,
-        "gateway MiB/s": through[0],
-        "direct MiB/s": beside[0],
-        "gateway ms": through[1],
-        "direct ms": beside[1],
-    }
+    rates = {f"{name} MiB/s": median(values) for name, values in rates.items()}
+    return {"create s": created, **rates, **{f"{name} ms": min(values) for name, values in trips_ms.items()}}
+
+
+def idle(server: Server, clusters: int, seconds: float) -> dict[str, float]:
+    """What the server's own processes take while clusters idle. Unit: MiB, percent of a core."""
+    family = [psutil.Process(server.process.pid)]
+    if server.kind == "stock":
+        family += [child for child in family[0].children() if "proxy" in " ".join(child.cmdline())]
+    busy = lambda: sum(sum(p.cpu_times()[:2]) for p in family)
+    with server.gateway() as gateway:
+        names = [gateway.submit() for _ in range(clusters)]
+        wait_until(lambda: all(gateway.get_cluster(name).status.name == "RUNNING" for name in names), "all run", 60)
+        time.sleep(5)
+        before, start = busy(), time.monotonic()
+        time.sleep(seconds)
+        spent = (busy() - before) / (time.monotonic() - start)
+        resident = sum(p.memory_info().rss for p in family)
+        for name in names:
+            gateway.stop_cluster(name)
+    return {f"MiB, {clusters} idle": resident / (1 << 20), "% of a core": spent * 100}
 
 
 def main() -> None:
@@ -142,6 +166,7 @@ def main() -> None:
     parser.add_argument("--alternations", type=int, default=5)
     args = parser.parse_args()
     alternations, mebibytes, trips = (1, 4, 20) if args.quick else (args.alternations, 32, 200)
+    clusters, idle_secs = (1, 2) if args.quick else (5, 30)
     try:
         import dask_gateway_server  # noqa: F401
 
@@ -150,6 +175,7 @@ def main() -> None:
         print("dask-gateway-server is not installed: rask alone (pip install dask-gateway-server compares)")
         kinds = ["rask"]
     results: dict[str, list[dict]] = {kind: [] for kind in kinds}
+    footprint: dict[str, dict] = {}
     with tempfile.TemporaryDirectory(prefix="rask-bench-") as folder:
         servers = {}
         try:
@@ -158,6 +184,8 @@ def main() -> None:
             for _ in range(alternations):
                 for kind, server in servers.items():
                     results[kind].append(measure(server, mebibytes, trips))
+            for kind, server in servers.items():
+                footprint[kind] = idle(server, clusters, idle_secs)
         finally:
             for server in servers.values():
                 server.close()
@@ -165,7 +193,10 @@ def main() -> None:
     rows = []
     for name in names:
         medians = [median(run[name] for run in results[kind]) for kind in kinds]
-        rows.append([name, *medians, *([medians[1] / medians[0]] if len(kinds) == 2 else [])])
+        rows.append([name, *medians])
+    rows += [[name, *(footprint[kind][name] for kind in kinds)] for name in footprint[kinds[0]]]
+    for row in rows if len(kinds) == 2 else []:
+        row.append(row[2] / row[1] if row[1] else float("nan"))
     print(table(rows, ["", *kinds, *(["rask/stock"] if len(kinds) == 2 else [])]))
 
 
