@@ -87,7 +87,8 @@ class Peer(asyncio.Protocol):
 
 
 class Worker:
-    def __init__(self, number: int, host: str, port: int, nthreads: int, versions: dict):
+    def __init__(self, number: int, host: str, port: int, nthreads: int, versions: dict, claim_s: float = 0):
+        self.claim_s = claim_s
         self.number, self.host, self.port, self.nthreads, self.versions = number, host, port, nthreads, versions
         self.answered = 0
 
@@ -143,7 +144,7 @@ class Worker:
             "typename": "int",
             "metadata": {},
             "thread": 1,
-            "startstops": ({"action": "compute", "start": now, "stop": now},),
+            "startstops": ({"action": "compute", "start": now - self.claim_s, "stop": now},),
             "status": "OK",
             "stimulus_id": f"task-finished-{now}",
         }
@@ -164,7 +165,7 @@ async def run(args):
 
     versions = get_versions()
     host, port = args.address.split("://")[-1].rsplit(":", 1)
-    workers = [Worker(i, host, int(port), args.nthreads, versions) for i in range(args.n)]
+    workers = [Worker(i, host, int(port), args.nthreads, versions, args.claim_ms / 1e3) for i in range(args.n)]
     for worker in workers:
         await worker.start()
     done = asyncio.Event()
@@ -180,4 +181,5 @@ if __name__ == "__main__":
     parser.add_argument("address")
     parser.add_argument("-n", type=int, default=10, help="how many workers to be (default 10)")
     parser.add_argument("--nthreads", type=int, default=1, help="threads each claims to have (default 1)")
+    parser.add_argument("--claim-ms", type=float, default=0, help="how long each task claims to have run (default 0)")
     asyncio.run(run(parser.parse_args()))

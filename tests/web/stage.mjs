@@ -11,9 +11,9 @@ const web = createRequire(join(import.meta.dirname, "../../web/package.json"));
 const { chromium } = web("playwright-core");
 export const AXE = web.resolve("axe-core/axe.min.js");
 
-const ROOT = join(import.meta.dirname, "../..");
-const BINARY = process.env.RASK_BIN ?? join(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target"), "release/rask");
-const PYTHON = process.env.VIRTUAL_ENV ? join(process.env.VIRTUAL_ENV, "bin/python") : "python3";
+export const ROOT = join(import.meta.dirname, "../..");
+export const BINARY = process.env.RASK_BIN ?? join(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target"), "release/rask");
+export const PYTHON = process.env.VIRTUAL_ENV ? join(process.env.VIRTUAL_ENV, "bin/python") : "python3";
 /** A two-core machine under load starts Python processes in tens of seconds. */
 const START_MS = 90_000;
 
@@ -90,7 +90,7 @@ async function runScheduler(folder, env) {
     await workers.stop();
     await scheduler.stop();
   };
-  return { base: `http://127.0.0.1:${http}/`, comm, stop, log: () => scheduler.output + workers.output };
+  return { base: `http://127.0.0.1:${http}/`, comm, stop, pid: scheduler.process.pid, log: () => scheduler.output + workers.output };
 }
 
 /** A stand-alone scheduler with workers, and a client that computes and holds results. */
@@ -102,7 +102,7 @@ export const startAppliance = () => start(runAppliance);
 async function start(run) {
   const folder = await mkdtemp(join(tmpdir(), "rask-web-"));
   const env = { RASK_STATE_DIR: join(folder, "state"), XDG_CONFIG_HOME: folder, DASK_CONFIG: folder };
-  const { base, comm, stop, log } = await run(folder, env);
+  const { base, comm, stop, log, pid } = await run(folder, env);
   const counts = async () => (await fetch(`${base}json/counts.json`)).json();
   let client = null;
   const end = async () => {
@@ -118,7 +118,7 @@ async function start(run) {
     await end();
     throw new Error(`${error.message}\n${log()}\n${client?.output ?? ""}`);
   }
-  return { base, counts, stop: end };
+  return { base, counts, pid, stop: end };
 }
 
 /** The made-up cluster of web/dev, for what needs more rectangles than a test can compute. */
