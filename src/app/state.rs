@@ -29,7 +29,24 @@ pub(super) fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
         file.sync_all()?;
         fs::rename(&partial, path)
     };
-    write().map_err(|why| Failure::world(format!("cannot write {}: {why}", path.display())))
+    write().map_err(|why| {
+        let _may_not_exist = fs::remove_file(&partial);
+        unwritten(path, &why)
+    })
+}
+
+/// A file of ours could not be written: what to do follows from why.
+fn unwritten(path: &Path, why: &io::Error) -> Failure {
+    let failure = Failure::world(format!("cannot write {}: {why}", path.display()));
+    match why.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            failure.remedy("free some space there, or choose another --state-dir")
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            failure.remedy("let this user write there, or choose another --state-dir")
+        }
+        _ => failure,
+    }
 }
 
 /// Makes a folder that only we can enter.
@@ -146,7 +163,7 @@ impl Seat {
         let partial = path.with_extension("partial");
         let text = serde_json::to_string_pretty(running).map_err(io::Error::from);
         let written = text.and_then(|text| fs::write(&partial, text)).and_then(|()| fs::rename(&partial, &path));
-        written.map_err(|why| Failure::world(format!("cannot write {}: {why}", path.display())))
+        written.map_err(|why| unwritten(&path, &why))
     }
 }
 

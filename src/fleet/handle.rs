@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::host::Interpreter;
 use crate::link::Link;
 use crate::pki::cluster_pair;
-use crate::store::{ClusterRecord, HISTORY_DAYS, StoreError, StoreHandle};
+use crate::store::{ClusterRecord, HISTORY_DAYS, StoreError, StoreHandle, Which};
 
 /// Longest an owner may take to say that it heard. It talks to its processes meanwhile, a few seconds at most.
 const HEARD: Duration = Duration::from_secs(15);
@@ -104,7 +104,7 @@ impl FleetHandle {
         });
         let fleet = Self { shared };
         let since_ms = fleet.shared.now_ms().saturating_sub(SHOWN_MS);
-        for record in fleet.shared.store.finished_clusters(since_ms, SHOWN_MAX).await? {
+        for record in fleet.shared.store.finished_clusters(since_ms, Which::latest(SHOWN_MAX)).await? {
             fleet.show_ended(record);
         }
         for record in fleet.shared.store.load_clusters().await? {
@@ -221,7 +221,7 @@ impl FleetHandle {
         let owner = Owner::new(self.shared.clone(), view, body, inbox);
         if let Err(why) = owner.save().await {
             owner.vanish();
-            return Err(FleetError::Store(why.to_string()));
+            return Err(FleetError::Store(why));
         }
         self.shared.tell(FleetEvent::Created { cluster: name.to_string(), user, adopted: false });
         owner.go(Origin::New);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::Blame;
 use crate::pki::Pair;
+use crate::store::StoreError;
 
 /// The machine of the appliance itself, among those that workers may be placed on.
 pub const HEAD: &str = "head";
@@ -293,7 +294,7 @@ pub enum FleetError {
     /// There is no such machine, or none but this one can be used.
     Hosts(String),
     /// The store could not note it: it would be lost with the appliance.
-    Store(String),
+    Store(StoreError),
     /// Certificates or the cluster's folder could not be made.
     Files(String),
     /// The owner of the cluster did not answer.

@@ -85,6 +85,11 @@ impl Limits {
         }
     }
 
+    /// Is there a limit to what all clusters of a user take?
+    pub fn any_of_users(&self) -> bool {
+        self.clusters.is_some() || self.user != Bounds::default()
+    }
+
     /// Most workers of this size for one cluster.
     pub fn of_cluster(&self, size: Size) -> Option<u32> {
         most(self.cluster, Used::default(), size)

@@ -1,11 +1,13 @@
 //! What every handler needs, and the steps that both APIs share: find a cluster for somebody, make, scale, adapt, stop.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
 
 use super::auth::{Auth, User};
 use super::error::ApiError;
@@ -17,7 +19,7 @@ use super::{python, value::python_text};
 use crate::fleet::{
     Adapt, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FleetError, FleetHandle, LOCAL, NewCluster,
 };
-use crate::store::StoreHandle;
+use crate::store::{HISTORY_DAYS, StoreHandle};
 
 /// What the composition root gives.
 pub struct Setup {
@@ -49,13 +51,20 @@ pub struct Setup {
 
 /// The state of all routes. Cheap to clone.
 #[derive(Clone)]
-pub struct Gateway(Arc<Setup>);
+pub struct Gateway {
+    setup: Arc<Setup>,
+    turns: Turns,
+}
+
+/// Requests that are being granted, by user.
+type Turns = Arc<Mutex<HashMap<String, Arc<Turn>>>>;
+type Turn = tokio::sync::Mutex<()>;
 
 impl std::ops::Deref for Gateway {
     type Target = Setup;
 
     fn deref(&self) -> &Setup {
-        &self.0
+        &self.setup
     }
 }
 
@@ -68,7 +77,7 @@ pub(super) struct Granted {
 impl Gateway {
     /// From its parts.
     pub fn new(setup: Setup) -> Self {
-        Self(Arc::new(setup))
+        Self { setup: Arc::new(setup), turns: Turns::default() }
     }
 
     /// May programs of other users of this machine come in, to show a password?
@@ -103,6 +112,8 @@ impl Gateway {
     pub(super) async fn create(&self, user: &User, name: ClusterName, options: &Value) -> Result<(), ApiError> {
         let chosen = self.options.validate(options).map_err(ApiError::invalid)?;
         let wish = settings::wish(&self.options, &chosen, &self.usual_wish()).map_err(ApiError::invalid)?;
+        self.may_be_called(user, name.as_str()).await?;
+        let _turn = self.turn(&user.name).await;
         let used = self.used(&user.name, None);
         self.limits.may_create(&user.name, used, wish.size).map_err(ApiError::invalid)?;
         let python = match &wish.python {
@@ -124,6 +135,35 @@ impl Gateway {
         };
         let new = NewCluster { name, user: user.name.clone(), options: settings::shown(&chosen), settings };
         self.fleet.create(new).await.map_err(|why| failed(&why))
+    }
+
+    /// Requests of one user for more are granted one after the other: what was granted counts for the next.
+    async fn turn(&self, user: &str) -> Option<OwnedMutexGuard<()>> {
+        if !self.limits.any_of_users() {
+            return None;
+        }
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            turns.entry(user.to_owned()).or_default().clone()
+        };
+        Some(turn.lock_owned().await)
+    }
+
+    /// May this user's next cluster have this name? Errors: 409.
+    async fn may_be_called(&self, user: &User, name: &str) -> Result<(), ApiError> {
+        if name == LOCAL {
+            return Err(ApiError::conflict(format!("the name {LOCAL} is kept for the cluster of rask up itself"))
+                .remedy("choose another name"));
+        }
+        // Logs of a cluster are found by its name.
+        if !user.admin && self.store.was_anothers(name, &user.name).await? {
+            return Err(ApiError::conflict(format!(
+                "another user had a cluster {name} within {HISTORY_DAYS} days, whose logs are kept"
+            ))
+            .remedy("choose another name"));
+        }
+        Ok(())
     }
 
     fn usual_wish(&self) -> Wish {
@@ -165,6 +205,7 @@ impl Gateway {
     /// Wants `count` workers. Errors: 403, 404, 409 unless it runs.
     pub(super) async fn scale(&self, user: &User, name: &str, count: u32) -> Result<Granted, ApiError> {
         let cluster = self.running(user, name)?;
+        let _turn = self.turn(&cluster.user).await;
         let (granted, told) = clip_scale(count, self.limit_of(&cluster));
         self.fleet.scale(name, granted).await.map_err(|why| failed(&why))?;
         Ok(Granted { told })
@@ -173,6 +214,7 @@ impl Gateway {
     /// Lets the number of workers follow the load, or stops that. Errors: 403, 404, 409 unless it runs.
     pub(super) async fn adapt(&self, user: &User, name: &str, wish: Adapt) -> Result<Granted, ApiError> {
         let cluster = self.running(user, name)?;
+        let _turn = self.turn(&cluster.user).await;
         let (minimum, maximum, told) = match wish.active {
             true => clip_adapt(wish.minimum, wish.maximum, self.limit_of(&cluster)),
             false => (wish.minimum, wish.maximum, None),
@@ -183,7 +225,8 @@ impl Gateway {
     }
 
     /// Workers to start with. Errors: those of the fleet.
-    pub(super) async fn scale_new(&self, name: &str, count: u32) -> Result<(), ApiError> {
+    pub(super) async fn scale_new(&self, user: &User, name: &str, count: u32) -> Result<(), ApiError> {
+        let _turn = self.turn(&user.name).await;
         let cluster = self.fleet.get(name);
         let limit = cluster.as_ref().and_then(|cluster| self.limit_of(cluster));
         let (granted, _) = clip_scale(count, limit);
@@ -258,5 +301,16 @@ fn failed(why: &FleetError) -> ApiError {
         FleetError::Bounds { .. } | FleetError::Python(_) | FleetError::Hosts(_) => StatusCode::UNPROCESSABLE_ENTITY,
         FleetError::Store(_) | FleetError::Files(_) | FleetError::Slow => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    ApiError::new(status, why.to_string())
+    let error = ApiError::new(status, why.to_string());
+    match why {
+        FleetError::Store(store) => error.remedy(store.remedy()),
+        FleetError::Unknown(_)
+        | FleetError::NameTaken(_)
+        | FleetError::NotRunning(_)
+        | FleetError::Bounds { .. }
+        | FleetError::Python(_)
+        | FleetError::Hosts(_)
+        | FleetError::Files(_)
+        | FleetError::Slow => error,
+    }
 }

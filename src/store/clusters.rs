@@ -24,6 +24,24 @@ pub struct ClusterRecord {
     pub body: String,
 }
 
+/// What of the past is asked for, the latest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Which {
+    /// Only this user's.
+    pub user: Option<String>,
+    /// Only of clusters with this name.
+    pub cluster: Option<String>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+impl Which {
+    /// Everybody's.
+    pub fn latest(limit: u32) -> Self {
+        Self { limit, ..Self::default() }
+    }
+}
+
 const COLUMNS: &str = "name, start_ms, user, status, stop_ms, reason, body";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<ClusterRecord> {
@@ -69,13 +87,23 @@ impl StoreHandle {
         .await
     }
 
-    /// Those that ended at `since_ms` or later, the latest first, at most `limit`.
-    pub async fn finished_clusters(&self, since_ms: i64, limit: u32) -> Result<Vec<ClusterRecord>, StoreError> {
+    /// Those that ended at `since_ms` or later, the latest first.
+    pub async fn finished_clusters(&self, since_ms: i64, which: Which) -> Result<Vec<ClusterRecord>, StoreError> {
         self.call(move |db| {
-            let sql =
-                format!("SELECT {COLUMNS} FROM clusters WHERE stop_ms >= ?1 ORDER BY stop_ms DESC, name LIMIT ?2");
-            db.prepare(&sql)?.query_map(params![since_ms, limit], read)?.collect()
+            let sql = format!(
+                "SELECT {COLUMNS} FROM clusters
+                 WHERE stop_ms >= ?1 AND (?2 IS NULL OR user = ?2) AND (?3 IS NULL OR name = ?3)
+                 ORDER BY stop_ms DESC, name LIMIT ?4"
+            );
+            db.prepare(&sql)?.query_map(params![since_ms, which.user, which.cluster, which.limit], read)?.collect()
         })
         .await
+    }
+
+    /// Had somebody else a cluster of this name, as far as is remembered?
+    pub async fn was_anothers(&self, name: &str, user: &str) -> Result<bool, StoreError> {
+        let (name, user) = (name.to_owned(), user.to_owned());
+        let sql = "SELECT EXISTS (SELECT 1 FROM clusters WHERE name = ?1 AND user <> ?2)";
+        self.call(move |db| db.query_row(sql, params![name, user], |row| row.get(0))).await
     }
 }

@@ -3,6 +3,7 @@
 use rusqlite::params;
 use serde::Serialize;
 
+use super::clusters::Which;
 use super::error::StoreError;
 use super::thread::StoreHandle;
 
@@ -44,12 +45,13 @@ impl StoreHandle {
         .await
     }
 
-    /// The latest `limit` computations of a cluster (every cluster of that name), or of all.
-    pub async fn computations(&self, cluster: Option<&str>, limit: u32) -> Result<Vec<Computation>, StoreError> {
-        let cluster = cluster.map(str::to_owned);
+    /// The latest computations. One is its cluster's user's; a name may have been another user's before.
+    pub async fn computations(&self, which: Which) -> Result<Vec<Computation>, StoreError> {
         self.call(move |db| {
-            let sql = "SELECT cluster, cluster_start_ms, id, start_ms, stop_ms, body FROM computations
-                       WHERE ?1 IS NULL OR cluster = ?1 ORDER BY start_ms DESC, id LIMIT ?2";
+            let sql = "SELECT cluster, cluster_start_ms, id, start_ms, stop_ms, body FROM computations AS one
+                       WHERE (?1 IS NULL OR EXISTS (SELECT 1 FROM clusters
+                               WHERE name = one.cluster AND start_ms = one.cluster_start_ms AND user = ?1))
+                         AND (?2 IS NULL OR cluster = ?2) ORDER BY start_ms DESC, id LIMIT ?3";
             let rows = |row: &rusqlite::Row<'_>| {
                 Ok(Computation {
                     cluster: row.get(0)?,
@@ -60,7 +62,7 @@ impl StoreHandle {
                     body: row.get(5)?,
                 })
             };
-            db.prepare(sql)?.query_map(params![cluster, limit], rows)?.collect()
+            db.prepare(sql)?.query_map(params![which.user, which.cluster, which.limit], rows)?.collect()
         })
         .await
     }

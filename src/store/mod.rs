@@ -14,7 +14,7 @@ mod tests;
 mod thread;
 mod tokens;
 
-pub use clusters::ClusterRecord;
+pub use clusters::{ClusterRecord, Which};
 pub use error::StoreError;
 pub use history::{Computation, HISTORY_DAYS};
 pub use look::look;

@@ -65,8 +65,8 @@ fn clusters_survive_closing_and_are_finished_once() {
         };
         store.upsert_cluster(ended.clone()).await.expect("noted");
         assert_eq!(store.load_clusters().await, Ok(vec![cluster("b", 2)]));
-        assert_eq!(store.finished_clusters(0, 10).await, Ok(vec![ended]));
-        assert_eq!(store.finished_clusters(51, 10).await, Ok(Vec::new()));
+        assert_eq!(store.finished_clusters(0, Which::latest(10)).await, Ok(vec![ended]));
+        assert_eq!(store.finished_clusters(51, Which::latest(10)).await, Ok(Vec::new()));
         // The name may come again.
         store.upsert_cluster(cluster("a", 70)).await.expect("kept");
         assert_eq!(store.load_clusters().await, Ok(vec![cluster("b", 2), cluster("a", 70)]));
@@ -120,10 +120,21 @@ fn history_is_forgotten_after_thirty_days() {
             store.note_computations(vec![one.clone(), one]).await.expect("noted");
         }
         store.sweep(now).await.expect("swept");
-        let left = store.finished_clusters(0, 9).await.expect("read");
+        let left = store.finished_clusters(0, Which::latest(9)).await.expect("read");
         assert_eq!(left.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["new"]);
-        assert_eq!(store.computations(None, 9).await.expect("read").len(), 1);
-        assert_eq!(store.computations(Some("old"), 9).await, Ok(Vec::new()));
+        assert_eq!(store.computations(Which::latest(9)).await.expect("read").len(), 1);
+        let of = |user: &str, cluster: &str| Which {
+            user: Some(user.to_owned()),
+            cluster: Some(cluster.to_owned()),
+            limit: 9,
+        };
+        assert_eq!(store.computations(of("alice", "old")).await, Ok(Vec::new()));
+        assert_eq!(store.computations(of("alice", "new")).await.expect("read").len(), 1);
+        assert_eq!(store.computations(of("bob", "new")).await, Ok(Vec::new()));
+        assert_eq!(store.finished_clusters(0, of("bob", "new")).await, Ok(Vec::new()));
+        assert_eq!(store.was_anothers("new", "bob").await, Ok(true));
+        assert_eq!(store.was_anothers("new", "alice").await, Ok(false));
+        assert_eq!(store.was_anothers("old", "bob").await, Ok(false));
     });
 }
 

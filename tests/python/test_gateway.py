@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import ssl
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 import dask
@@ -208,6 +210,34 @@ def test_limits_clip_with_the_words_of_dask_gateway(work_dir):
                 gateway.scale_cluster(second, 2)
             with pytest.raises(ValueError, match="has 2 clusters, and the limit is 2"):
                 gateway.submit()
+
+
+def test_limits_hold_for_requests_at_once_and_names_stay_with_their_users(work_dir):
+    config = '[gateway.auth]\ntype = "basic"\n[gateway.user]\nmax_clusters = 2\nmax_workers = 3\n'
+    with Appliance(work_dir / "at-once", config) as appliance, ThreadPoolExecutor(8) as pool:
+
+        def ask(user, method, path, body=None):
+            word = base64.b64encode(f"{user}:".encode()).decode()
+            return appliance.ask(method, f"/api/rask/v1/{path}", body, {"Authorization": f"Basic {word}"})
+
+        made = list(pool.map(lambda _: ask("alice", "POST", "clusters", {}), range(8)))
+        assert sorted(answer.status for answer in made) == [201] * 2 + [422] * 6
+        names = [answer.json()["name"] for answer in made if answer.status == 201]
+        assert all(ask("alice", "GET", f"clusters/{name}?wait").json()["status"] == "RUNNING" for name in names)
+        list(pool.map(lambda name: ask("alice", "POST", f"clusters/{name}/adapt", {"maximum": 3}), names))
+        maxima = [ask("alice", "GET", f"clusters/{name}").json()["adapt"]["maximum"] for name in names]
+        assert sorted(maxima) == [0, 3]
+        taken = ask("bob", "POST", "clusters", {"name": "local"})
+        assert taken.status == 409 and "rask up itself" in taken.error
+        # Logs are found by the name: another user's next cluster of that name would show them.
+        assert ask("bob", "POST", "clusters", {"name": "mine"}).status == 201
+        ask("bob", "DELETE", "clusters/mine")
+        wait_until(lambda: ask("bob", "GET", "clusters/mine").json()["status"] == "STOPPED", "it stops", 30)
+        again = ask("carol", "POST", "clusters", {"name": "mine"})
+        assert again.status == 409 and "another user had a cluster mine" in again.error
+        assert ask("bob", "POST", "clusters", {"name": "mine"}).status == 201
+        assert [c["name"] for c in ask("bob", "GET", "history?limit=1").json()["clusters"]] == ["mine"]
+        assert ask("carol", "GET", "history").json()["clusters"] == []
 
 
 def test_declared_options_replace_the_built_in_ones(work_dir):

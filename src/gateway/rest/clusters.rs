@@ -13,14 +13,14 @@ use super::shape::{
     ScaleAnswer, ScaleBody, gateway_address, typed,
 };
 use crate::clock::unix_ms;
-use crate::fleet::{ClusterName, ClusterStatus, ClusterView};
+use crate::fleet::{ClusterName, ClusterStatus};
 use crate::gateway::auth::User;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::{Json, Name};
 use crate::gateway::routes::{adapt_wish, scale_count, wants_to_wait};
 use crate::gateway::state::{Gateway, Granted};
 use crate::link::{LinkError, Question};
-use crate::store::HISTORY_DAYS;
+use crate::store::{HISTORY_DAYS, Which};
 
 /// Longest answer to `?wait`.
 const WAIT: Duration = Duration::from_secs(20);
@@ -82,7 +82,7 @@ pub(super) async fn create(
     };
     gateway.create(&user, name.clone(), &body.options).await?;
     if let Some(count) = workers {
-        gateway.scale_new(name.as_str(), count).await?;
+        gateway.scale_new(&user, name.as_str(), count).await?;
     }
     let made = gateway.cluster(&user, name.as_str(), "view")?;
     Ok((StatusCode::CREATED, Answer(Cluster::of(&made, host_of(&headers)))))
@@ -206,18 +206,11 @@ pub(super) async fn history(
         None => HISTORY_ROWS,
         Some(text) => text.parse().map_err(|_| ApiError::invalid(format!("limit: {text:?} is not a number")))?,
     };
-    let wanted = query.get("cluster").map(String::as_str);
+    let owner = (!user.admin).then_some(user.name);
+    let which = Which { user: owner, cluster: query.get("cluster").cloned(), limit };
     let since = unix_ms().saturating_sub(HISTORY_DAYS.saturating_mul(DAY_MS));
-    let mut ended = gateway.store.finished_clusters(since, limit).await?;
-    ended.retain(|one| user.may(&one.user) && wanted.is_none_or(|wanted| wanted == one.name));
-    let mut computed = gateway.store.computations(wanted, limit).await?;
-    // A computation is its cluster's owner's, whether that cluster ended or not.
-    computed.retain(|one| {
-        let past = ended.iter().any(|cluster| cluster.name == one.cluster && cluster.start_ms == one.cluster_start_ms);
-        // Its name may have been another user's before.
-        let is = |cluster: &ClusterView| cluster.start_ms == one.cluster_start_ms && user.may(&cluster.user);
-        past || gateway.fleet.get(&one.cluster).is_some_and(|cluster| is(&cluster))
-    });
+    let ended = gateway.store.finished_clusters(since, which.clone()).await?;
+    let computed = gateway.store.computations(which).await?;
     let clusters = ended.into_iter().map(|one| PastCluster {
         name: one.name,
         user: one.user,
