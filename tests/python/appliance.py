@@ -17,10 +17,18 @@ from harness import START_S, Proc, clean_env, rask_bin, wait_until
 class Appliance:
     """Started without the local cluster. A context manager; its clusters are gone after it."""
 
-    def __init__(self, folder: Path, config: str = "", *flags: str, local: bool = False, env: dict | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        config: str = "",
+        *flags: str,
+        local: bool = False,
+        env: dict | None = None,
+        state: Path | None = None,
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.state = folder / "state"
+        self.state = state or folder / "state"
         self.config = folder / "rask.toml"
         self.config.write_text(config)
         self.env = clean_env(folder, HOME=folder, RASK_CONFIG=self.config, **(env or {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import http.client
 import json
 import os
@@ -278,3 +279,45 @@ def test_wrong_tokens_are_refused_and_do_not_slow_others_down(work_dir):
         assert appliance.ask("GET", f"{API}/").status == 200, "requests without credentials are never counted"
         # The attacker's own use of the processor is part of it on a small machine.
         assert p99(attacked) < 2 * p99(idle) + 20
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 3 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", place], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk_is_said_with_a_way_out_and_nothing_that_runs_is_lost(tmp_path, small_disk):
+    def fill():
+        with open(small_disk / "rest", "ab", buffering=0) as rest:
+            for size in (65536, 512):
+                with contextlib.suppress(OSError):
+                    while True:
+                        rest.write(b"x" * size)
+
+    def up() -> Appliance:
+        (small_disk / "up.json").unlink(missing_ok=True)
+        return Appliance(tmp_path, "", "--state-dir", str(small_disk), state=small_disk)
+
+    first = up()
+    assert first.ask("POST", f"{API}/clusters", {"name": "before"}).status == 201
+    assert first.ask("GET", f"{API}/clusters/before?wait").json()["status"] == "RUNNING"
+    fill()
+    for path, body in [("clusters", {"name": "full"}), ("tokens", {"label": "full"})]:
+        refused = first.ask("POST", f"{API}/{path}", body)
+        assert refused.status in (500, 503) and "no space left" in refused.error
+        assert "free some space" in refused.json()["remedy"]
+    assert [c["name"] for c in first.ask("GET", f"{API}/clusters").json()["clusters"]] == ["before"]
+    first.proc.kill()
+    argv = [rask_bin(), "up", "--no-local-cluster", "--port", "0", "--scheduler-port", "0", "--state-dir", str(small_disk)]
+    failed = subprocess.run(argv, env=first.env, capture_output=True, text=True, timeout=60)
+    assert failed.returncode == 1 and "free some space" in failed.stderr, failed
+    (small_disk / "rest").unlink()
+    with up() as again:
+        assert again.ask("GET", f"{API}/clusters/before?wait").json()["status"] == "RUNNING"
