@@ -92,6 +92,7 @@ pub fn install(args: &ServiceArgs) -> Result<(), Failure> {
         needs_systemd("`--no-start` only writes the files; `rask up --background` needs no systemd")?;
     }
     let wanted = if args.join { JOIN } else { UP };
+    let membership = if args.join && !files_only { Some(membership(args)?) } else { None };
     let program = program(args)?;
     if packaged(args, &program) {
         println!("The package's units are used as they are.");
@@ -108,8 +109,8 @@ pub fn install(args: &ServiceArgs) -> Result<(), Failure> {
     if args.scope == Scope::System {
         run(Command::new("systemd-sysusers"))?;
     }
-    if args.join {
-        bring_membership(args)?;
+    if let Some(membership) = membership {
+        move_to_service(&membership, args)?;
     }
     systemctl(args.scope, &["daemon-reload"])?;
     systemctl(args.scope, &["enable", "--now", wanted]).map_err(|why| {
@@ -162,25 +163,35 @@ pub fn uninstall(scope: Scope, root: Option<&Path>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The service runs with what this machine was given when it joined. The machine's own has its state elsewhere, and its
-/// own user: the membership moves there, since two processes with one would take the link from each other.
-fn bring_membership(args: &ServiceArgs) -> Result<(), Failure> {
-    let own = state::state_dir(args.state_dir.as_deref())?.join("peer");
-    let place = match args.scope {
-        Scope::User => own.clone(),
-        Scope::System => Path::new(STATE).join("peer"),
-    };
-    let read = |folder: &Path| Joined::load(folder).map_err(|why| Failure::world(why.to_string()));
-    if read(&place)?.is_some() {
+/// Where a service of that scope keeps its membership.
+fn place(args: &ServiceArgs) -> Result<PathBuf, Failure> {
+    match args.scope {
+        Scope::User => Ok(state::state_dir(args.state_dir.as_deref())?.join("peer")),
+        Scope::System => Ok(Path::new(STATE).join("peer")),
+    }
+}
+
+/// What this machine was given when it joined, and the folder where it is: the service's own, or this user's.
+fn membership(args: &ServiceArgs) -> Result<(Joined, PathBuf), Failure> {
+    for folder in [place(args)?, state::state_dir(args.state_dir.as_deref())?.join("peer")] {
+        if let Some(joined) = Joined::load(&folder).map_err(|why| Failure::world(why.to_string()))? {
+            return Ok((joined, folder));
+        }
+    }
+    Err(Failure::usage("this machine has not joined any head")
+        .remedy("paste the line that rask up --lan prints on the head, end that with Ctrl-C, and install then"))
+}
+
+/// The machine's own service has its state elsewhere, and its own user: the membership moves there, since two processes
+/// with one would take the link from each other.
+fn move_to_service((joined, folder): &(Joined, PathBuf), args: &ServiceArgs) -> Result<(), Failure> {
+    let place = place(args)?;
+    if *folder == place {
         return Ok(());
     }
-    let Some(joined) = read(&own)? else {
-        return Err(Failure::usage("this machine has not joined any head")
-            .remedy("paste the line that rask up --lan prints on the head, end that with Ctrl-C, and install then"));
-    };
     let kept = joined.save(&place).map_err(|why| Failure::world(why.to_string()));
     kept.and_then(|()| give_to_service(&place))?;
-    Joined::forget(&own);
+    Joined::forget(folder);
     println!("This machine's membership is kept in {} now.", place.display());
     Ok(())
 }

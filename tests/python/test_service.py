@@ -30,7 +30,7 @@ ANALYZE = shutil.which("systemd-analyze")
 needs_analyze = pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed (Debian: systemd)")
 needs_systemd = pytest.mark.skipif(
     not os.path.isdir("/run/systemd/system") or os.geteuid() != 0,
-    reason="NOT TESTED HERE: systemd does not run this machine, so no unit was started for real",
+    reason="NOT TESTED HERE: systemd does not run this machine, so no unit was started for real (tests/packaging/run systemd boots one that does)",
 )
 
 
