@@ -526,6 +526,8 @@ impl Owner {
             self.group_after = Some(Instant::now() + Duration::from_millis(pause_ms));
         }
         (self.group, self.body.group, self.told) = (None, None, GroupState::default());
+        // Its workers are missed from now on, not from the next leisurely look.
+        self.settled = false;
         let cause = format!("the group of workers ended{cause}");
         self.shared.tell(FleetEvent::WorkerDied { cluster: self.view.name.to_string(), cause });
     }
