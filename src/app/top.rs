@@ -9,7 +9,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Cell, Gauge, Paragraph, Row, Table};
+use ratatui::widgets::{Gauge, Paragraph, Row, Table, Wrap};
 use serde_json::Value as Json;
 
 use super::Failure;
@@ -85,6 +85,11 @@ struct Seen {
     workers: Vec<[String; 8]>,
     prefixes: Vec<[String; 7]>,
 }
+
+/// Columns of a name that tell it from others; columns of figures make room for them.
+const NAME_LEAST: u16 = 24;
+/// Between two columns.
+const GAP: u16 = 2;
 
 const WORKER_COLUMNS: [&str; 8] = ["worker", "status", "threads", "cpu %", "memory", "limit", "running", "queued"];
 const PREFIX_COLUMNS: [&str; 7] = ["function", "done", "running", "waiting", "memory", "erred", "mean s"];
@@ -212,12 +217,15 @@ fn plain_table<const N: usize>(out: &mut String, columns: [&str; N], rows: &[[St
 // ---- the terminal ---------------------------------------------------------------------------------------------
 
 fn draw(frame: &mut Frame<'_>, base: &str, seen: &Seen, trouble: Option<&str>) {
-    let half = frame.area().height.saturating_sub(7) / 2;
+    let told: Vec<String> = seen.counts.iter().map(|(name, n)| format!("{} {n}", name.replace('_', " "))).collect();
+    let told = format!("{:.0} tasks/s  {}", seen.tasks_per_s, told.join("  "));
+    let told_lines = if told.chars().count() > usize::from(frame.area().width) { 2 } else { 1 };
+    let half = frame.area().height.saturating_sub(7 + told_lines) / 2;
     let [title, limit, problem, counts, cpu, memory, workers, prefixes] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
         Constraint::Length(1),
-        Constraint::Length(1),
+        Constraint::Length(told_lines),
         Constraint::Length(1),
         Constraint::Length(1),
         Constraint::Length(half.min(u16::try_from(seen.workers.len()).unwrap_or(u16::MAX).saturating_add(2))),
@@ -231,9 +239,7 @@ fn draw(frame: &mut Frame<'_>, base: &str, seen: &Seen, trouble: Option<&str>) {
     if let Some(text) = first {
         frame.render_widget(Paragraph::new(Line::styled(format!("! {text}"), Style::new().red())), problem);
     }
-    let told: Vec<String> = seen.counts.iter().map(|(name, n)| format!("{name} {n}")).collect();
-    let told = format!("{}  {:.0} tasks/s", told.join("  "), seen.tasks_per_s);
-    frame.render_widget(Paragraph::new(told), counts);
+    frame.render_widget(Paragraph::new(told).wrap(Wrap { trim: true }), counts);
     draw_gauges(frame, seen, (cpu, memory));
     draw_table(frame, workers, WORKER_COLUMNS, &seen.workers);
     draw_table(frame, prefixes, PREFIX_COLUMNS, &seen.prefixes);
@@ -256,10 +262,37 @@ fn draw_table<const N: usize>(
     columns: [&str; N],
     rows: &[[String; N]],
 ) {
-    let header = Row::new(columns).style(Style::new().add_modifier(Modifier::REVERSED));
-    let body = rows.iter().map(|row| Row::new(row.iter().map(|cell| Cell::from(cell.as_str()))));
-    let widths = (0..N).map(|at| if at == 0 { Constraint::Fill(1) } else { Constraint::Length(12) });
-    frame.render_widget(Table::new(body, widths).header(header), area);
+    let widths: [u16; N] = std::array::from_fn(|at| {
+        let cells = rows.iter().map(|row| row[at].chars().count()).chain([columns[at].len()]);
+        u16::try_from(cells.max().unwrap_or_default()).unwrap_or(u16::MAX)
+    });
+    let shown = fitting(&widths, area.width);
+    let line = |cells: [Line<'static>; N]| Row::new(cells.into_iter().take(shown).collect::<Vec<_>>());
+    // Names stand left, figures right, below their heads.
+    let aligned = |at: usize, text: &str| {
+        let cell = Line::from(text.to_owned());
+        if at == 0 { cell } else { cell.right_aligned() }
+    };
+    let header = line(std::array::from_fn(|at| aligned(at, columns[at])));
+    let body = rows.iter().map(|row| line(std::array::from_fn(|at| aligned(at, &row[at]))));
+    let name = Constraint::Length(
+        widths.first().copied().unwrap_or(0).min(area.width.max(NAME_LEAST) - rest(&widths[..shown])),
+    );
+    let all = std::iter::once(name).chain(widths.iter().take(shown).skip(1).map(|width| Constraint::Length(*width)));
+    let table = Table::new(body, all).column_spacing(GAP);
+    frame.render_widget(table.header(header.style(Style::new().add_modifier(Modifier::REVERSED))), area);
+}
+
+/// What the columns after the first take, with the gaps before them.
+fn rest(widths: &[u16]) -> u16 {
+    widths.iter().skip(1).fold(0, |sum: u16, width| sum.saturating_add(*width).saturating_add(GAP))
+}
+
+/// How many columns leave the first one enough of a line to tell names apart; the last ones go first.
+fn fitting(widths: &[u16], width: u16) -> usize {
+    let enough = NAME_LEAST.min(widths.first().copied().unwrap_or(0));
+    let fits = |count: &usize| rest(widths.get(..*count).unwrap_or_default()).saturating_add(enough) <= width;
+    (1..=widths.len()).rev().find(fits).unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -288,6 +321,23 @@ mod tests {
         assert!(text.contains("cpu 150 % of 200 %") && text.contains("12 tasks/s"));
         let place = |name: &str| text.find(&format!("\n{name} ")).expect(name);
         assert!(place("inc") < place("idle") && place("ann") < place("inc"));
+    }
+
+    /// Goal: names can be told apart on the usual terminal, and figures stand below their heads.
+    #[test]
+    fn names_are_readable_on_a_terminal_of_80_columns() {
+        let backend = ratatui::backend::TestBackend::new(80, 24);
+        let mut terminal = ratatui::Terminal::new(backend).expect("a terminal");
+        let mut state = state();
+        let long = "a-name-that-is-longer-than-what-is-left-of-the-line-once-all-the-figures-have-their-place";
+        state["prefixes"][long] = json!({"done": 12_345, "duration": 0.25});
+        state["workers"]["tcp://w:1"]["name"] = json!("tcp://192.168.100.200:40001");
+        let seen = Seen::of(&state);
+        terminal.draw(|frame| draw(frame, "http://x/", &seen, None)).expect("drawn");
+        let text = terminal.backend().to_string();
+        assert!(text.contains("a-name-that-is-longer-than") && text.contains("192.168.100.200:40001"), "{text}");
+        let line = |word: &str| text.lines().find(|line| line.contains(word)).unwrap_or_default().to_owned();
+        assert_eq!(line("done").find("done").map(|at| at + 4), line("12345").find("12345").map(|at| at + 5), "{text}");
     }
 
     /// Goal: any size of terminal is drawn.

@@ -1,9 +1,13 @@
 // The pages against the real binary: a stand-alone scheduler running a real computation.
 import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { pathToFileURL } from "node:url";
 import { lookInFrame } from "./frames.mjs";
-import { figure, live, look, number } from "./looks.mjs";
-import { openPage, startBrowser, startCluster, until } from "./stage.mjs";
+import { ARTEFACTS, figure, live, look, number } from "./looks.mjs";
+import { Child, openPage, PYTHON, startBrowser, startCluster, until } from "./stage.mjs";
 
 const PAGES = [
   "status", "tasks", "progress", "graph", "groups", "computations", "workers", "system", "bandwidth", "hardware", "profile", "compute", "memory", "fine", "exceptions", "events", "stealing", "shuffle", "coordination", "clients", "logs",
@@ -145,6 +149,28 @@ describe("every page", () => {
   test("a failed task's page fits, is accessible, and says nothing on the console", async () => {
     const found = await (await fetch(`${stage.base}api/find?q=divide`)).json();
     await look(browser, stage.base, `task?key=${encodeURIComponent(found.tasks[0].key)}`, "task");
+  });
+});
+
+describe("a performance report", () => {
+  test("is read from its file alone, without a network", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "rask-report-"));
+    const file = join(folder, "report.html");
+    const { overview } = await (await fetch(`${stage.base}api/state?topics=overview`)).json();
+    const made = new Child(PYTHON, [join(import.meta.dirname, "report.py"), overview.now.address, file]);
+    const { page, context, faults } = await openPage(browser, pathToFileURL(folder).href);
+    try {
+      assert.equal(await made.ended, 0, made.output);
+      await context.setOffline(true);
+      await page.goto(pathToFileURL(file).href);
+      await until(() => page.$eval(".stream canvas", (canvas) => Number(canvas.dataset.held) >= 50), "the tasks in the stream");
+      await page.getByText(/· 50 runs/).first().waitFor();
+      await page.screenshot({ path: join(ARTEFACTS, "report.png"), fullPage: true });
+      assert.deepEqual(faults, []);
+    } finally {
+      await context.close();
+      await rm(folder, { recursive: true, force: true });
+    }
   });
 });
 

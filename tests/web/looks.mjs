@@ -6,7 +6,7 @@ import { AXE, openPage } from "./stage.mjs";
 
 const WIDTHS = [360, 900, 1600];
 const THEMES = ["light", "dark"];
-const ARTEFACTS = process.env.RASK_TEST_ARTEFACTS ?? "/tmp/rask-screenshots";
+export const ARTEFACTS = process.env.RASK_TEST_ARTEFACTS ?? "/tmp/rask-screenshots";
 
 /** A figure of the strip on top of the status page. */
 export function figure(page, name) {

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { live } from "./looks.mjs";
 import { Child, openPage, PYTHON, startBrowser, startCluster, until } from "./stage.mjs";
 
-const SECONDS = Number(process.env.RASK_SOAK_SECONDS ?? 8);
+const SECONDS = Number(process.env.RASK_SOAK_SECONDS ?? 5);
 const VIEWERS = 20;
 const TASKS_PER_SECOND = 100;
 /** What a task leaves behind where it is retained: a rectangle, its key, its story. */
