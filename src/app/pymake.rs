@@ -372,8 +372,13 @@ impl Drop for Group {
 }
 
 fn blame_line(last_lines: &[String], cause: Cause) -> String {
+    // Debian has it in a package of its own, and says so in a dozen lines.
+    if last_lines.iter().any(|line| line.contains("ensurepip is not")) {
+        return "this Python lacks ensurepip, without which it makes no environments (Debian, Ubuntu: apt install python3-venv)"
+            .to_owned();
+    }
     let wrong = last_lines.iter().rev().find(|line| line.to_lowercase().starts_with("error"));
-    let said = wrong.or(last_lines.last()).map(|line| line.trim());
+    let said = wrong.or(last_lines.iter().rev().find(|line| !line.trim().is_empty())).map(|line| line.trim());
     said.map_or_else(|| cause.to_string(), |line| format!("{line} ({cause})"))
 }
 
@@ -447,4 +452,21 @@ impl Drop for Show {
 /// Worth a line of a log: `Downloading numpy-2.whl (16.9 MB)`, `Downloading numpy (16.1MiB)`.
 fn long_download(line: &str) -> bool {
     line.ends_with("MB)") || line.ends_with("MiB)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_step_said_last_is_named_and_a_lack_that_debian_has_by_design() {
+        let said = |lines: &[&str]| {
+            blame_line(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>(), Cause::Code(1))
+        };
+        assert_eq!(said(&["a", "ERROR: no room", "b"]), "ERROR: no room (exit code 1)");
+        assert_eq!(said(&["a", "b", "", " "]), "b (exit code 1)");
+        assert_eq!(said(&[]), "exit code 1");
+        let debian = ["not created successfully because ensurepip is not", "available.", "", "Failing command: x", ""];
+        assert!(said(&debian).contains("apt install python3-venv"));
+    }
 }
