@@ -27,6 +27,8 @@ const TAIL: usize = 1000;
 const TAIL_MAX: usize = 100_000;
 /// Between looks at files that are followed.
 const LOOK: Duration = Duration::from_millis(300);
+/// Other machines are asked at every so manieth look.
+const LOOKS_ELSEWHERE: u32 = 10;
 
 /// What was asked for.
 struct Asked {
@@ -77,7 +79,7 @@ impl Asked {
 
 /// Lines of text, oldest first. All processes together (each line with its name in front), or one of them.
 ///
-/// Those of workers on other machines are there too, as of now: `follow` goes on with this machine's.
+/// Those of workers on other machines are there too; while they are followed, a few seconds late.
 #[utoipa::path(get, path = "/api/rask/v1/clusters/{name}/logs", tag = "logs",
     params(("name" = String, Path),
         ("worker" = Option<String>, Query, description = "a worker's name, or scheduler, or group; not given: all"),
@@ -93,21 +95,20 @@ pub(super) async fn logs(
 ) -> Result<Response, ApiError> {
     gateway.cluster(&user, &name, "view")?;
     let asked = Asked::read(gateway.logs_folder(&name), &query)?;
-    let elsewhere = gateway.fleet.logs_elsewhere(&name, asked.wanted.tail.unwrap_or(TAIL)).await;
+    let mut others = Elsewhere { gateway: gateway.clone(), cluster: name.to_string(), last: BTreeMap::new(), looks: 0 };
+    let elsewhere = others.news(&asked).await;
+    let known_elsewhere = !elsewhere.is_empty();
     let (asked, first) = blocking(move || {
-        let elsewhere = of_others(&asked, elsewhere);
-        let known = !elsewhere.is_empty();
         let first = read(&asked, elsewhere);
-        (asked, (first, known))
+        (asked, first)
     })
     .await?;
-    let (first, known_elsewhere) = first;
     if let (Some(Source::Worker(worker)), true) = (&asked.source, first.places.is_empty() && !known_elsewhere) {
         return Err(ApiError::not_found(format!("cluster {name} has no log of a worker {worker}"))
             .remedy(format!("see /api/rask/v1/clusters/{name}/logs/index for those that left one")));
     }
     let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    let body = if asked.follow { followed(asked, first) } else { Body::from(first.text) };
+    let body = if asked.follow { followed(asked, others, first) } else { Body::from(first.text) };
     Ok((kind, body).into_response())
 }
 
@@ -129,6 +130,42 @@ pub(super) async fn index(
 struct Chunk {
     text: String,
     places: BTreeMap<PathBuf, Place>,
+}
+
+/// Logs of workers on other machines: those have no files here.
+struct Elsewhere {
+    gateway: Gateway,
+    cluster: String,
+    /// The time of the last line that was shown of each process.
+    last: BTreeMap<String, String>,
+    looks: u32,
+}
+
+impl Elsewhere {
+    /// What is new there.
+    async fn news(&mut self, asked: &Asked) -> Vec<(String, Vec<String>)> {
+        let due = self.looks.is_multiple_of(LOOKS_ELSEWHERE);
+        self.looks = self.looks.wrapping_add(1);
+        if !due {
+            return Vec::new();
+        }
+        // Fewer may be wanted at first. What is not asked for then would look new at the next look.
+        let tail = asked.wanted.tail.unwrap_or(TAIL).max(TAIL);
+        let mut all = of_others(asked, self.gateway.fleet.logs_elsewhere(&self.cluster, tail).await);
+        for (name, lines) in &mut all {
+            let last = self.last.entry(name.clone()).or_default();
+            let mut time = last.clone();
+            lines.retain(|line| {
+                if let Some(stamp) = stamp(line) {
+                    time = stamp.to_owned();
+                }
+                time > *last
+            });
+            *last = time;
+        }
+        all.retain(|(_, lines)| !lines.is_empty());
+        all
+    }
 }
 
 /// The lines of other machines that were asked for, by process.
@@ -180,8 +217,7 @@ fn read(asked: &Asked, mut all: Vec<(String, Vec<String>)>) -> Chunk {
     Chunk { text: lines.concat(), places }
 }
 
-fn read_on(asked: &Asked, mut places: BTreeMap<PathBuf, Place>) -> Chunk {
-    let mut all = Vec::new();
+fn read_on(asked: &Asked, mut places: BTreeMap<PathBuf, Place>, mut all: Vec<(String, Vec<String>)>) -> Chunk {
     for (name, path) in asked.files() {
         let place = places.get(&path).copied().unwrap_or_default();
         if let Ok(found) = logs::follow(&path, place) {
@@ -216,18 +252,20 @@ fn stamp(line: &str) -> Option<&str> {
     (stamp.len() >= 19 && stamp.starts_with(|c: char| c.is_ascii_digit()) && stamp.contains('T')).then_some(stamp)
 }
 
-fn followed(asked: Asked, first: Chunk) -> Body {
-    let stream = unfold((asked, first), |(asked, chunk)| async move {
+fn followed(asked: Asked, others: Elsewhere, first: Chunk) -> Body {
+    let stream = unfold((asked, others, first), |(asked, mut others, chunk)| async move {
         if !chunk.text.is_empty() {
             let text = Bytes::from(chunk.text);
-            return Some((Ok::<_, Infallible>(text), (asked, Chunk { text: String::new(), places: chunk.places })));
+            let rest = Chunk { text: String::new(), places: chunk.places };
+            return Some((Ok::<_, Infallible>(text), (asked, others, rest)));
         }
         let mut places = chunk.places;
         let mut asked = asked;
         loop {
             tokio::time::sleep(LOOK).await;
+            let elsewhere = others.news(&asked).await;
             let next = tokio::task::spawn_blocking(move || {
-                let chunk = read_on(&asked, places);
+                let chunk = read_on(&asked, places, elsewhere);
                 (asked, chunk)
             });
             let (same, chunk) = next.await.ok()?;
@@ -236,7 +274,7 @@ fn followed(asked: Asked, first: Chunk) -> Body {
                 continue;
             }
             let text = Bytes::from(chunk.text);
-            return Some((Ok(text), (same, Chunk { text: String::new(), places: chunk.places })));
+            return Some((Ok(text), (same, others, Chunk { text: String::new(), places: chunk.places })));
         }
     });
     Body::from_stream(stream)
