@@ -164,6 +164,7 @@ describe("a performance report", () => {
       await context.setOffline(true);
       await page.goto(pathToFileURL(file).href);
       await until(() => page.$eval(".stream canvas", (canvas) => Number(canvas.dataset.held) >= 50), "the tasks in the stream");
+      await page.getByText(/· 50 bars held/).first().waitFor();
       await page.getByText(/· 50 runs/).first().waitFor();
       await page.screenshot({ path: join(ARTEFACTS, "report.png"), fullPage: true });
       assert.deepEqual(faults, []);

@@ -21,9 +21,15 @@ const TABLE_MOST = 500;
 /** Keeps up with what is in view, a few times a second at most: words need not follow every frame. */
 function useView() {
   const view = useSignal<StreamView | null>(null);
-  const state = useMemo(() => ({ due: 0, latest: null as StreamView | null }), []);
+  const state = useMemo(() => ({ due: 0, shown: 0, latest: null as StreamView | null }), []);
   const take = useCallback((next: StreamView) => {
     state.latest = next;
+    // The first bars are told of at once: nobody should read "nothing" above them.
+    if (state.shown === 0 && next.model.count > 0) {
+      state.shown = next.model.count;
+      view.value = next;
+      return;
+    }
     if (state.due !== 0) return;
     state.due = window.setTimeout(() => {
       state.due = 0;
