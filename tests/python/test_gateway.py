@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import socket
 import ssl
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -85,6 +86,17 @@ def test_a_cluster_from_options_computes_scales_and_ends(appliance, gateway):
     assert ended.status == ClusterStatus.STOPPED
     past = appliance.ask("GET", f"/api/rask/v1/history?cluster={cluster.name}").json()["computations"]
     assert sum(one["body"]["done"] for one in past) == 11 and all(one["stop_time"] for one in past), past
+
+
+def test_certificates_satisfy_the_strictness_of_newer_pythons(appliance, gateway):
+    """Python 3.13 checks certificates by X.509's letter unless told otherwise; older ones can be asked to."""
+    with gateway.new_cluster() as cluster:
+        context = cluster.security.get_connection_args("client")["ssl_context"]
+        context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+        assert context.verify_mode == ssl.CERT_REQUIRED
+        with socket.create_connection(appliance.hostport, timeout=10) as plain:
+            with context.wrap_socket(plain, server_hostname=f"daskgateway-{cluster.name}") as secured:
+                assert secured.version() == "TLSv1.3" and secured.getpeercert()
 
 
 def test_the_keywords_of_a_notebook_reach_the_workers(gateway):
