@@ -115,9 +115,12 @@ fn user_name() -> String {
 }
 
 fn name_of_uid() -> Option<String> {
-    let uid = rustix::process::getuid().as_raw().to_string();
+    account(2, &rustix::process::getuid().as_raw().to_string())?.into_iter().next()
+}
+
+/// The fields of the account of this machine whose field `at` is `value`: name, password, uid, gid and so on.
+fn account(at: usize, value: &str) -> Option<Vec<String>> {
     let table = std::fs::read_to_string("/etc/passwd").ok()?;
-    let mut lines = table.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let line = lines.find(|fields| fields.get(2) == Some(&uid.as_str()))?;
-    line.first().map(|name| (*name).to_owned())
+    let mut lines = table.lines().map(|line| line.split(':').map(str::to_owned).collect::<Vec<_>>());
+    lines.find(|fields| fields.get(at).is_some_and(|field| field == value))
 }

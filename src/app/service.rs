@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde::Serialize;
 
 use super::settings::home;
-use super::{Failure, state};
+use super::{Failure, account, state};
 use crate::config::SAMPLE;
 use crate::peer::Joined;
 
@@ -197,11 +197,9 @@ fn move_to_service((joined, folder): &(Joined, PathBuf), args: &ServiceArgs) -> 
 }
 
 fn give_to_service(folder: &Path) -> Result<(), Failure> {
-    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let of_rask = users.lines().find_map(|line| line.strip_prefix("rask:"));
-    let ids: Vec<Option<u32>> =
-        of_rask.into_iter().flat_map(|line| line.split(':').skip(1).take(2)).map(|id| id.parse().ok()).collect();
-    let [Some(user), Some(group)] = ids[..] else {
+    let fields = account(0, "rask").unwrap_or_default();
+    let id = |at: usize| fields.get(at).and_then(|id| id.parse::<u32>().ok());
+    let (Some(user), Some(group)) = (id(2), id(3)) else {
         return Err(Failure::world("the user rask is not in /etc/passwd").remedy("run systemd-sysusers and try again"));
     };
     let all = [Path::new(STATE).to_path_buf(), folder.to_path_buf(), folder.join("peer.json")];

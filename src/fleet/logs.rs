@@ -348,7 +348,7 @@ fn read_end(path: &Path) -> io::Result<(String, Place)> {
 }
 
 /// Drops lines from the front up to the first of `since_ms` or later. Lines without a time belong to the one before.
-fn later_than(lines: Vec<String>, since_ms: i64) -> Vec<String> {
+pub fn later_than(lines: Vec<String>, since_ms: i64) -> Vec<String> {
     let first = lines.iter().position(|line| time_of(line).is_some_and(|at| at >= since_ms));
     first.map_or_else(Vec::new, |first| lines.into_iter().skip(first).collect())
 }

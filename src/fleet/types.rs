@@ -96,7 +96,7 @@ pub struct ClusterSettings {
     pub start_timeout_secs: f64,
     /// Most workers. `None`: any number.
     pub max_workers: Option<u32>,
-    /// Machines for its workers, [`HEAD`] or names of those that joined. None: all.
+    /// Machines for its workers, [`HEAD`] or names of those that joined. Empty: all.
     pub hosts: Vec<String>,
 }
 

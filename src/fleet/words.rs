@@ -13,8 +13,8 @@ use crate::supervise::Cause;
 const TRIES: u32 = 10;
 /// Between two of them.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Longest wait for one answer. A cause without a task is better than none.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Longest wait for all of them: the group does nothing else meanwhile. A cause without a task is better than none.
+const PATIENCE: Duration = Duration::from_millis(700);
 
 /// What a nanny says about the end of its worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,16 +60,23 @@ fn peak_bytes(pid: u32) -> Option<u64> {
 /// The cause of a worker's end, with its memory and its last task if the scheduler knows them.
 pub(super) async fn with_last_words(cause: String, worker: &str, scheduler: Option<&Link>) -> String {
     let Some(scheduler) = scheduler else { return cause };
+    match timeout(PATIENCE, last_words(worker, scheduler)).await {
+        Ok(Some(words)) => joined(cause, &words),
+        Ok(None) | Err(_) => cause,
+    }
+}
+
+async fn last_words(worker: &str, scheduler: &Link) -> Option<LastWords> {
     for _ in 0..TRIES {
         let question = Question::LastWords { worker: worker.to_owned() };
-        match timeout(PATIENCE, scheduler.ask_for::<LastWords>(question)).await {
-            Ok(Ok(words)) if words.gone => return joined(cause, &words),
-            Ok(Ok(words)) if words.present => sleep(PAUSE).await,
-            // It never came so far, or the scheduler does not tell: it may be older than we are.
-            Ok(Ok(_) | Err(_)) | Err(_) => return cause,
+        // An error: the scheduler does not tell; it may be older than we are.
+        let words = scheduler.ask_for::<LastWords>(question).await.ok()?;
+        if words.gone || !words.present {
+            return words.gone.then_some(words);
         }
+        sleep(PAUSE).await;
     }
-    cause
+    None
 }
 
 fn joined(mut cause: String, words: &LastWords) -> String {

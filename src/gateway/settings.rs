@@ -40,7 +40,7 @@ pub(super) struct Wish {
     pub env: BTreeMap<String, String>,
     /// Watch and restart workers.
     pub nanny: bool,
-    /// Machines for the workers. None: all.
+    /// Machines for the workers. Empty: all.
     pub hosts: Vec<String>,
     /// None: never. Unit: seconds.
     pub idle_timeout_secs: Option<f64>,

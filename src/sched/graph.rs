@@ -57,7 +57,9 @@ impl Scheduler {
         let Some(graph) = self.graphs.remove(&ticket) else { return };
         self.log_graph(graph.open.client, "error", graph.tasks);
         let failure = std::sync::Arc::new(failure);
-        self.on_client_releases(graph.open.client, &graph.open.keys);
+        if graph.tasks > 0 {
+            self.on_client_releases(graph.open.client, &graph.open.keys);
+        }
         for key in &graph.open.keys {
             let message = ToClient::TaskErred { key: key.clone(), failure: failure.clone() };
             self.out.push(Effect::ToClient { client: graph.open.client, message });
@@ -82,7 +84,7 @@ impl Scheduler {
 
     /// Nothing more of it comes.
     pub(super) fn close_graph(&mut self, ticket: TicketId, graph: &OpenGraph) {
-        if let Some(holder) = graph.holder.filter(|&holder| self.clients.get(holder).is_some()) {
+        if let Some(holder) = graph.holder {
             self.release_everything(holder);
             self.run_transitions();
             self.clients.remove(holder);
@@ -244,13 +246,10 @@ impl Scheduler {
 
     /// The pseudo client of a graph. Nobody finds it by its name.
     fn holder_of(&mut self, ticket: TicketId, graph: &mut OpenGraph) -> ClientId {
-        let known = graph.holder.filter(|&holder| self.clients.get(holder).is_some());
-        let holder = known.unwrap_or_else(|| {
+        *graph.holder.get_or_insert_with(|| {
             let name = format!("graph-{ticket}").into();
             self.clients.insert(Client { name, wants_what: Default::default() })
-        });
-        graph.holder = Some(holder);
-        holder
+        })
     }
 
     /// Queues and variables may wait for a key to exist.

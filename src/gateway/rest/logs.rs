@@ -170,9 +170,7 @@ impl Elsewhere {
 
 /// The lines of other machines that were asked for, by process.
 fn of_others(asked: &Asked, machines: Vec<(String, Vec<String>)>) -> Vec<(String, Vec<String>)> {
-    let since = asked.wanted.since_ms.and_then(shown_ms);
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut time = String::new();
     for (machine, lines) in machines {
         for line in lines {
             let Some((file, line)) = line.split_once(" | ") else { continue };
@@ -183,21 +181,14 @@ fn of_others(asked: &Asked, machines: Vec<(String, Vec<String>)>) -> Vec<(String
                 (Some(Source::Worker(wanted)), Some(worker)) if wanted == worker => String::new(),
                 (Some(_), _) => continue,
             };
-            if let Some(stamp) = stamp(line) {
-                time = stamp.to_owned();
-            }
-            if since.as_ref().is_none_or(|since| time >= *since) {
-                all.entry(name).or_default().push(line.to_owned());
-            }
+            all.entry(name).or_default().push(line.to_owned());
         }
     }
-    all.into_iter().collect()
-}
-
-/// A time as logs show it. Unit: milliseconds since the epoch.
-fn shown_ms(at_ms: i64) -> Option<String> {
-    let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms).saturating_mul(1_000_000)).ok()?;
-    at.format(&time::format_description::well_known::Rfc3339).ok()
+    let since = |lines| match asked.wanted.since_ms {
+        Some(since_ms) => logs::later_than(lines, since_ms),
+        None => lines,
+    };
+    all.into_iter().map(|(name, lines)| (name, since(lines))).collect()
 }
 
 /// `all`: what is known from elsewhere.
