@@ -30,8 +30,10 @@ pub type LinkId = u64;
 /// Where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It has a certificate, and was not heard of since.
+    /// It has a certificate, and has not said yet what it is.
     Joining {
+        /// The connection, once there is one.
+        link: Option<LinkId>,
         /// When we stop waiting.
         until: Now,
     },
@@ -123,7 +125,7 @@ pub struct Member {
 impl Member {
     /// One that just got its certificate.
     pub const fn joining(now: Now) -> Self {
-        Self { state: State::Joining { until: now.plus_us(JOINING_US) }, patient: false }
+        Self { state: State::Joining { link: None, until: now.plus_us(JOINING_US) }, patient: false }
     }
 
     /// One that was a member before this process began: it may be at work, and gets the time to come back.
@@ -183,16 +185,19 @@ impl Member {
     /// Its connection, if it has one.
     pub const fn link(&self) -> Option<LinkId> {
         match self.state {
-            State::Joining { .. } | State::Gone { .. } => None,
+            State::Gone { .. } => None,
             State::Up { link, .. } => Some(link),
-            State::Late { link, .. } | State::Draining { link, .. } | State::Drained { link, .. } => link,
+            State::Joining { link, .. }
+            | State::Late { link, .. }
+            | State::Draining { link, .. }
+            | State::Drained { link, .. } => link,
         }
     }
 
     /// When [`Event::Tick`] next changes something.
     pub const fn deadline(&self) -> Option<Now> {
         match self.state {
-            State::Joining { until } | State::Draining { until, .. } => Some(until),
+            State::Joining { until, .. } | State::Draining { until, .. } => Some(until),
             State::Up { beat, .. } => Some(beat.plus_us(LATE_US)),
             State::Late { beat, silent: false, .. } if !self.patient => Some(beat.plus_us(LATE_US)),
             State::Late { beat, .. } => Some(beat.plus_us(GONE_US)),
@@ -214,14 +219,16 @@ impl Member {
         }
     }
 
-    /// The newest link counts: a machine that lost one opens another before we notice.
+    /// The newest link counts: a machine that lost one opens another before we notice. It is up with its first beat,
+    /// which follows at once: only that tells what there is to use.
     fn on_linked(&mut self, link: LinkId, now: Now) -> Vec<Effect> {
         self.patient = false;
         let mut effects: Vec<Effect> =
             self.link().filter(|old| *old != link).map(Effect::CloseLink).into_iter().collect();
         match &mut self.state {
-            State::Joining { .. } | State::Up { .. } | State::Late { .. } | State::Gone { .. } => {
-                self.state = State::Up { link, beat: now };
+            State::Joining { link: known, .. } => *known = Some(link),
+            State::Up { .. } | State::Late { .. } | State::Gone { .. } => {
+                self.state = State::Late { link: Some(link), beat: now, silent: false };
                 effects.push(Effect::Place);
             }
             State::Draining { link: known, beat, .. } | State::Drained { link: known, beat } => {
@@ -241,11 +248,11 @@ impl Member {
                 *beat = now;
                 Vec::new()
             }
-            State::Late { .. } => {
+            State::Joining { .. } | State::Late { .. } => {
                 self.state = State::Up { link: from, beat: now };
                 vec![Effect::Place]
             }
-            State::Joining { .. } | State::Gone { .. } => Vec::new(),
+            State::Gone { .. } => Vec::new(),
         }
     }
 
@@ -262,11 +269,11 @@ impl Member {
                 *link = None;
                 vec![Effect::Place]
             }
-            State::Draining { link, .. } | State::Drained { link, .. } => {
+            State::Joining { link, .. } | State::Draining { link, .. } | State::Drained { link, .. } => {
                 *link = None;
                 Vec::new()
             }
-            State::Joining { .. } | State::Gone { .. } => Vec::new(),
+            State::Gone { .. } => Vec::new(),
         }
     }
 
@@ -290,8 +297,8 @@ impl Member {
                 self.state = State::Drained { link: None, beat: *beat };
                 vec![Effect::Place]
             }
-            State::Joining { .. } => {
-                self.state = State::Drained { link: None, beat: now };
+            State::Joining { link, .. } => {
+                self.state = State::Drained { link: *link, beat: now };
                 vec![Effect::Place]
             }
             State::Drained { .. } => Vec::new(),
@@ -335,9 +342,9 @@ impl Member {
             return Vec::new();
         }
         match self.state {
-            State::Joining { .. } => {
+            State::Joining { link, .. } => {
                 self.state = State::Gone { beat: now };
-                Vec::new()
+                link.map(Effect::CloseLink).into_iter().collect()
             }
             State::Up { link, beat } => {
                 self.state = State::Late { link: Some(link), beat, silent: true };
@@ -379,7 +386,9 @@ mod tests {
 
     fn up() -> Member {
         let mut member = Member::joining(at(0));
-        assert_eq!(member.step(Event::Linked(1), at(0)), [Effect::Place]);
+        assert!(member.step(Event::Linked(1), at(0)).is_empty());
+        assert_eq!(member.word(), "joining", "nobody knows yet what it can take");
+        assert_eq!(member.step(Event::Beat(1), at(0)), [Effect::Place]);
         member
     }
 
@@ -404,6 +413,8 @@ mod tests {
         assert!(member.step(Event::Tick, at(20)).is_empty());
         assert!(member.step(Event::Beat(1), at(21)).is_empty(), "an old connection is no news");
         assert_eq!(member.step(Event::Linked(2), at(22)), [Effect::Place]);
+        assert_eq!((member.word(), member.is_silent()), ("late", false));
+        assert_eq!(member.step(Event::Beat(2), at(22)), [Effect::Place]);
         assert_eq!(member.word(), "up");
     }
 
@@ -426,7 +437,9 @@ mod tests {
         assert_eq!(member.step(Event::Tick, at(5)), [Effect::Place]);
         assert!(member.is_silent());
         member.step(Event::Linked(2), at(6));
-        assert!(!member.is_silent() && member.is_usable());
+        assert!(!member.is_silent() && member.keeps_workers());
+        member.step(Event::Beat(2), at(6));
+        assert!(member.is_usable());
     }
 
     /// Goal: after a restart of the head the silence was ours.
