@@ -26,7 +26,7 @@ pub(super) async fn choose_made(asked: Option<&str>, state: &Path) -> Option<Res
     for path in candidates(variable) {
         match probe(&path).await {
             Ok(found) => return Some(Ok(found)),
-            Err(why) => tracing::debug!(%why, "passed over"),
+            Err(why) => passed_over(&why),
         }
     }
     let made = pymake::made(state)?;
@@ -51,10 +51,18 @@ pub(super) async fn find(asked: Option<&str>, state: Option<&Path>) -> Result<Op
         }
         match probe(&path).await {
             Ok(found) => return Ok(Some(found.path)),
-            Err(why) => tracing::debug!(%why, "passed over"),
+            Err(why) => passed_over(&why),
         }
     }
     Ok(state.and_then(pymake::made))
+}
+
+/// Somebody's environment with a Dask in it was probably meant to be used; a bare Python was not.
+fn passed_over(why: &ProbeError) {
+    match why {
+        ProbeError::OldDistributed { .. } => tracing::warn!(%why, "a Python is passed over"),
+        _ => tracing::debug!(%why, "a Python is passed over"),
+    }
 }
 
 fn by_name(asked: Option<&str>) -> Option<&str> {
@@ -84,6 +92,9 @@ pub(super) fn on_path(name: &str) -> Option<PathBuf> {
 fn unusable(why: &ProbeError) -> Failure {
     let remedy = match why {
         ProbeError::NoDistributed { path, .. } => format!("run: {} -m pip install distributed", path.display()),
+        ProbeError::OldDistributed { path, .. } => {
+            format!("run: {} -m pip install --upgrade dask distributed", path.display())
+        }
         ProbeError::NotPython { .. } | ProbeError::TooOld { .. } => {
             "name a Python 3.10 or newer, or the folder of an environment, with --python".to_owned()
         }

@@ -294,12 +294,12 @@ impl Drop for Job {
     }
 }
 
-/// A probe that fails only for the lack of `distributed` shows a Python that can make environments.
+/// A probe that fails only for the lack of a fit `distributed` shows a Python that can make environments.
 async fn base_python(wanted: Minor) -> Option<PathBuf> {
     for path in candidates(variable) {
         let minor = match probe(&path).await {
             Ok(found) => found.version.split('.').nth(1).and_then(|minor| minor.parse().ok()),
-            Err(ProbeError::NoDistributed { minor, .. }) => Some(minor),
+            Err(ProbeError::NoDistributed { minor, .. } | ProbeError::OldDistributed { minor, .. }) => Some(minor),
             Err(_) => None,
         };
         if minor.is_some_and(|minor: u32| wanted.fits(minor)) {

@@ -22,6 +22,10 @@ use crate::wire::op::UpdateGraph;
 /// Unit: bytes. About a millisecond of reading.
 const INLINE_BYTES: usize = 256 << 10;
 
+/// Older clients send a `HighLevelGraph` in `graph_header` and `graph_frames`.
+const NO_EXPRESSION: &str = "update-graph carries no expression, as that of clients before distributed 2025.4.0; \
+                             upgrade dask and distributed where the client runs";
+
 /// Graphs under way.
 #[derive(Debug, Default)]
 pub(super) struct Graphs {
@@ -100,7 +104,7 @@ impl Driver {
     pub(super) fn read_graph(&mut self, ticket: TicketId) {
         let Some(pending) = self.graphs.open.get_mut(&ticket) else { return };
         let Some(source) = pending.source.take() else {
-            return self.fail_graph(ticket, raise("TypeError", "update-graph needs a serialized expression"));
+            return self.fail_graph(ticket, raise("TypeError", NO_EXPRESSION));
         };
         let size = self.graph_part_tasks;
         if source.expr.size_bytes() < INLINE_BYTES {

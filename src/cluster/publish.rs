@@ -1,6 +1,6 @@
 //! The barrier of published datasets: a request that must not overtake what its client said on its stream before.
 //!
-//! Source: `distributed/publish.py`, `_sync_batched_send`.
+//! Source: `distributed/publish.py`, `_sync_batched_send`; before 2026.6 `flush_wait`, a request of its own.
 
 use std::collections::VecDeque;
 
@@ -26,7 +26,8 @@ struct Blocked {
     uid: Value,
     client: Text,
     call: Call,
-    request: CoordRequest,
+    /// None: the asker wants to know of the token, no more.
+    request: Option<CoordRequest>,
 }
 
 impl Barriers {
@@ -46,27 +47,40 @@ impl Driver {
             self.barriers.early.remove(at);
             self.publish(call, known, request);
         } else if known.is_some() && !uid.is_nil() {
-            self.barriers.waiting.push(Blocked { uid, client, call, request });
+            self.barriers.waiting.push(Blocked { uid, client, call, request: Some(request) });
         } else {
             // Nobody will ever send the token: do not wait for it.
             self.publish(call, known, request);
         }
     }
 
+    /// `publish_wait_flush`: answered once the token `uid` came. Several may ask for one token.
+    pub(super) fn wait_flush(&mut self, call: Call, uid: Value) {
+        if self.barriers.early.contains(&uid) {
+            self.finish(call, Ok(Value::Nil));
+        } else {
+            self.barriers.waiting.push(Blocked { uid, client: Text::default(), call, request: None });
+        }
+    }
+
     /// The token came.
     pub(super) fn on_flushed(&mut self, uid: &Value) {
-        match self.barriers.waiting.iter().position(|blocked| blocked.uid == *uid) {
-            Some(at) => {
-                let blocked = self.barriers.waiting.swap_remove(at);
-                let client = self.sched.client_id(&blocked.client);
-                self.publish(blocked.call, client, blocked.request);
+        let waiting = std::mem::take(&mut self.barriers.waiting);
+        let (came, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|blocked| blocked.uid == *uid);
+        self.barriers.waiting = rest;
+        let used = came.iter().any(|blocked| blocked.request.is_some());
+        for blocked in came {
+            let client = self.sched.client_id(&blocked.client);
+            match blocked.request {
+                Some(request) => self.publish(blocked.call, client, request),
+                None => self.finish(blocked.call, Ok(Value::Nil)),
             }
-            None => {
-                if self.barriers.early.len() >= EARLY_MAX {
-                    self.barriers.early.pop_front();
-                }
-                self.barriers.early.push_back(uid.clone());
+        }
+        if !used {
+            if self.barriers.early.len() >= EARLY_MAX {
+                self.barriers.early.pop_front();
             }
+            self.barriers.early.push_back(uid.clone());
         }
     }
 

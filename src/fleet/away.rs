@@ -145,6 +145,14 @@ impl Away {
         members
     }
 
+    /// Ends of this cluster's workers on each machine: how many so far, and the last of them in words.
+    pub(super) fn deaths(&self) -> Vec<(String, u64, Vec<String>)> {
+        let peers = self.head.peers();
+        let groups = peers.iter().flat_map(|peer| peer.groups.iter().map(move |group| (peer, group)));
+        let ours = groups.filter(|(_, group)| group.cluster == self.cluster);
+        ours.map(|(peer, group)| (peer.name.clone(), group.deaths, group.recent_deaths.clone())).collect()
+    }
+
     /// Machines with workers of this cluster, and the last lines of their logs.
     pub(super) async fn logs(head: &HeadHandle, cluster: &str, tail: usize) -> Vec<(String, Vec<String>)> {
         let peers = head.peers();

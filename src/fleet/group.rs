@@ -16,6 +16,9 @@ use crate::link::{GroupState, GroupWorker, Inbound, Link, Question};
 use crate::supervise::policy::Next;
 use crate::supervise::{Cause, Child, Output, Report, Sink, Spec, Story, start};
 
+/// Ends of workers that are told in words: whoever looks every few seconds misses none, short of a storm.
+const RECENT_DEATHS: usize = 16;
+
 /// Worker deaths that wait to be noted; a nanny reports a few per second at most.
 const REMARKS: usize = 64;
 
@@ -59,7 +62,7 @@ struct Group {
     slots: BTreeMap<u64, Slot>,
     next: u64,
     deaths: u64,
-    last_death: Option<String>,
+    recent_deaths: Vec<String>,
     given_up: u64,
     reports: mpsc::UnboundedSender<Report>,
     remarks: mpsc::Sender<Remark>,
@@ -84,7 +87,7 @@ pub async fn run(
         slots: BTreeMap::new(),
         next: 0,
         deaths: 0,
-        last_death: None,
+        recent_deaths: Vec::new(),
         given_up: 0,
         reports,
         remarks,
@@ -165,7 +168,7 @@ impl Group {
         GroupState {
             workers: self.slots.values().map(|slot| slot.state.clone()).collect(),
             deaths: self.deaths,
-            last_death: self.last_death.clone(),
+            recent_deaths: self.recent_deaths.clone(),
             given_up: self.given_up,
         }
     }
@@ -260,8 +263,7 @@ impl Group {
                 slot.state.last_lines = last_lines;
                 self.plan.logs.note(&name, pid, Note::End { cause: words.clone() });
                 if !asked_to {
-                    self.deaths = self.deaths.wrapping_add(1);
-                    self.last_death = Some(format!("{name}: {words}"));
+                    self.note_death(format!("{name}: {words}"));
                 }
                 match next {
                     Next::After(_) => {}
@@ -291,8 +293,15 @@ impl Group {
         tracing::warn!(name = worker, "{worker}: its worker process ended: {cause}");
         slot.state.last_cause = Some(cause.clone());
         self.plan.logs.note(&worker, slot.state.pid.unwrap_or_default(), Note::Restart { cause: cause.clone() });
+        self.note_death(format!("{worker}: {cause}"));
+    }
+
+    fn note_death(&mut self, words: String) {
         self.deaths = self.deaths.wrapping_add(1);
-        self.last_death = Some(format!("{worker}: {cause}"));
+        self.recent_deaths.push(words);
+        if self.recent_deaths.len() > RECENT_DEATHS {
+            self.recent_deaths.remove(0);
+        }
     }
 
     fn forget(&mut self, name: &str) {

@@ -7,6 +7,7 @@
 mod away;
 mod cage;
 mod config;
+mod deaths;
 mod group;
 mod handle;
 mod launch;

@@ -14,7 +14,7 @@ const TRIES: u32 = 10;
 /// Between two of them.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Longest wait for all of them: the group does nothing else meanwhile. A cause without a task is better than none.
-const PATIENCE: Duration = Duration::from_millis(700);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a nanny says about the end of its worker.
 #[derive(Clone, Debug, PartialEq, Eq)]

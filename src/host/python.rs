@@ -15,6 +15,9 @@ use crate::base::Blame;
 /// Oldest Python that `distributed` 2026.8 runs on.
 const OLDEST: (u32, u32) = (3, 10);
 
+/// Oldest `distributed` that sends graphs as this scheduler reads them: `update-graph` with an expression.
+const OLDEST_DISTRIBUTED: (u32, u32) = (2025, 4);
+
 /// Longest a probe may take; a cold start from a network disk is slow, a hung one must not hold us for ever.
 const PROBE_TIME: Duration = Duration::from_secs(30);
 
@@ -82,6 +85,15 @@ pub enum ProbeError {
         /// Its version.
         version: String,
     },
+    /// Its `distributed` is older than 2025.4.
+    OldDistributed {
+        /// Which one.
+        path: PathBuf,
+        /// Version of `distributed`.
+        version: String,
+        /// It is Python 3 and this.
+        minor: u32,
+    },
     /// `dask` or `distributed` is not installed there.
     NoDistributed {
         /// Which one.
@@ -104,6 +116,10 @@ impl fmt::Display for ProbeError {
             Self::NotPython { path, why } => write!(f, "{} cannot be used as Python: {why}", path.display()),
             Self::TooOld { path, version } => {
                 write!(f, "{} is Python {version}; {}.{} or newer is needed", path.display(), OLDEST.0, OLDEST.1)
+            }
+            Self::OldDistributed { path, version, .. } => {
+                let (year, month) = OLDEST_DISTRIBUTED;
+                write!(f, "{} has distributed {version}; {year}.{month}.0 or newer is needed", path.display())
             }
             Self::NoDistributed { path, .. } => write!(f, "{} lacks dask and distributed", path.display()),
         }
@@ -132,9 +148,24 @@ pub fn candidates(var: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
 
 /// Can `path` run workers, as far as its files tell? Starts nothing, so it takes no time; `false` is no proof.
 pub fn looks_complete(path: &Path) -> bool {
-    package_folders(path)
-        .iter()
-        .any(|folder| ["dask", "distributed"].iter().all(|package| folder.join(package).join("__init__.py").is_file()))
+    let there = |folder: &Path, package: &str| folder.join(package).join("__init__.py").is_file();
+    package_folders(path).iter().any(|folder| {
+        there(folder, "dask") && there(folder, "distributed") && distributed_in(folder).is_some_and(|it| !is_old(&it))
+    })
+}
+
+/// The version of `distributed` by the name of its metadata in a folder of packages.
+fn distributed_in(folder: &Path) -> Option<String> {
+    std::fs::read_dir(folder).ok()?.flatten().find_map(|entry| {
+        let name = entry.file_name();
+        name.to_str()?.strip_prefix("distributed-")?.strip_suffix(".dist-info").map(str::to_owned)
+    })
+}
+
+/// A version that is no version, as of a checkout, is nobody's business.
+fn is_old(distributed: &str) -> bool {
+    let mut parts = distributed.split('.').map(str::parse::<u32>);
+    matches!((parts.next(), parts.next()), (Some(Ok(year)), Some(Ok(month))) if (year, month) < OLDEST_DISTRIBUTED)
 }
 
 /// Where packages of the interpreter at `path` are, by the layout of CPython's prefix.
@@ -172,6 +203,9 @@ pub async fn probe(path: &Path) -> Result<Interpreter, ProbeError> {
         return Err(ProbeError::TooOld { path: path.to_path_buf(), version });
     }
     match (said.dask, said.distributed) {
+        (Some(_), Some(version)) if is_old(&version) => {
+            Err(ProbeError::OldDistributed { path: path.to_path_buf(), version, minor })
+        }
         (Some(dask), Some(distributed)) => {
             Ok(Interpreter { path: PathBuf::from(said.executable), version, dask, distributed })
         }
@@ -220,6 +254,12 @@ mod tests {
     }
 
     #[test]
+    fn versions_of_distributed_are_compared_as_numbers() {
+        assert!(["2025.3.1", "2024.12.1", "2.30.1"].into_iter().all(is_old));
+        assert!(!["2025.4.0", "2025.12.0", "2026.8.0", "2026.8.0+3.gabc", "0+unknown"].into_iter().any(is_old));
+    }
+
+    #[test]
     fn an_environment_is_complete_when_both_packages_are_there() {
         let folder = std::env::temp_dir().join(format!("rask-host-env-{}", std::process::id()));
         let packages = folder.join("lib").join("python3.11").join("site-packages");
@@ -233,6 +273,11 @@ mod tests {
         add(packages.join("distributed").join("__init__.py"));
         assert!(!looks_complete(&python));
         add(packages.join("dask").join("__init__.py"));
+        assert!(!looks_complete(&python), "of no version");
+        let old = packages.join("distributed-2025.3.1.dist-info");
+        add(old.join("METADATA"));
+        assert!(!looks_complete(&python));
+        std::fs::rename(old, packages.join("distributed-2025.4.0.dist-info")).expect("renamed");
         assert!(looks_complete(&python));
         std::fs::remove_dir_all(folder).expect("removed");
     }

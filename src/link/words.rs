@@ -205,8 +205,8 @@ pub struct GroupState {
     pub workers: Vec<GroupWorker>,
     /// Ends without being asked, so far.
     pub deaths: u64,
-    /// The last of them, in words.
-    pub last_death: Option<String>,
+    /// The last of them in words, newest last.
+    pub recent_deaths: Vec<String>,
     /// Workers that failed too often to be started once more, so far.
     pub given_up: u64,
 }

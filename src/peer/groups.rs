@@ -333,7 +333,7 @@ impl Group {
             revision: self.seen,
             workers: self.told.workers.clone(),
             deaths: self.told.deaths,
-            last_death: self.told.last_death.clone(),
+            recent_deaths: self.told.recent_deaths.clone(),
         }
     }
 

@@ -217,9 +217,9 @@ pub struct GroupState {
     /// Ends of workers without being asked, so far.
     #[serde(default)]
     pub deaths: u64,
-    /// The last of them, in words.
+    /// The last of them in words, newest last.
     #[serde(default)]
-    pub last_death: Option<String>,
+    pub recent_deaths: Vec<String>,
 }
 
 /// What a group is about.

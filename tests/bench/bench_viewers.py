@@ -39,23 +39,38 @@ INPUTS = 50
 
 
 def load(address: str, rate: int, seconds: float) -> None:
-    """Submits `rate` tasks each second, as fast as they are taken if that is slower. Prints tasks and time."""
+    """Submits `rate` tasks each second, as fast as they are taken if that is slower. Prints tasks and time.
+
+    Graphs are made and pickled beforehand: this process has to leave the cores to those who are measured.
+    """
     from dask._task_spec import Task, TaskRef
     from distributed import Client, wait
 
     size = rate // 2  # two graphs a second
     with Client(address, timeout=60) as client:
+        send = client._send_to_scheduler
+
+        def prepared(number: int) -> tuple[list, list, int]:
+            parts = [(f"part-{number}", i) for i in range(size)]
+            graph = {key: Task(key, operator.neg, 1) for key in parts}
+            # The client asks for sums only: what it could be told of every part would be what is measured.
+            sums = [(f"sum-{number}", i) for i in range(0, size, INPUTS)]
+            graph.update({key: Task(key, max, *map(TaskRef, parts[key[1] : key[1] + INPUTS])) for key in sums})
+            messages: list = []
+            client._send_to_scheduler = messages.append
+            futures = client.get(graph, sums, sync=False, optimize_graph=False)
+            client._send_to_scheduler = send
+            return messages, futures, len(graph)
+
+        batches = [prepared(number) for number in range(round(2 * seconds))]
         print("ready", flush=True)
         sys.stdin.readline()
         start, done, held = time.perf_counter(), 0, []
-        while time.perf_counter() - start < seconds:
-            parts = [(f"part-{done}", i) for i in range(size)]
-            graph = {key: Task(key, operator.neg, 1) for key in parts}
-            # The client asks for sums only: what it could be told of every part would be what is measured.
-            sums = [(f"sum-{done}", i) for i in range(0, size, INPUTS)]
-            graph.update({key: Task(key, max, *map(TaskRef, parts[key[1] : key[1] + INPUTS])) for key in sums})
-            held.append(client.get(graph, sums, sync=False, optimize_graph=False))
-            done += len(graph)
+        for messages, futures, count in batches:
+            for message in messages:
+                send(message)
+            held.append(futures)
+            done += count
             if len(held) > 2:
                 wait(held.pop(0))
             time.sleep(max(0.0, start + done / rate - time.perf_counter()))  # the pace is what is measured at

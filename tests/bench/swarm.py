@@ -75,7 +75,7 @@ class Machine:
         if self.group:
             workers = [worker | {"name": name} for name in self.names]
             groups = [{"cluster": self.group["cluster"], "running": len(workers), "phase": "running", "note": "",
-                       "revision": self.group["revision"], "workers": workers, "deaths": 0, "last_death": None}]
+                       "revision": self.group["revision"], "workers": workers, "deaths": 0, "recent_deaths": []}]
         if not self.silent:
             await self.socket.send_str(json.dumps({"say": "beat", "facts": facts, "groups": groups}))
 

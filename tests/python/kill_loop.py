@@ -114,6 +114,8 @@ class KillLoop:
             words = p.cmdline()
         except psutil.NoSuchProcess:
             return "gone"
+        if not words:  # it ended meanwhile and was not waited for yet
+            return "gone"
         if "python" not in words[0]:
             return "group" if words[1] == "worker" else words[1]
         text = " ".join(words)

@@ -243,6 +243,7 @@ def test_fields_of_wrong_types_are_answered(connect, op, fields):
 
 STREAM = [
     {"op": "update-graph"},
+    {"op": "update-graph", "graph_header": {}, "graph_frames": [], "keys": ["x"]},
     {"op": "update-graph", "expr_ser": 5, "keys": "x", "internal_priority": [], "annotations": None},
     {"op": "client-releases-keys", "keys": 5, "client": None},
     {"op": "client-desires-keys", "keys": {"a": 1}, "client": [1]},

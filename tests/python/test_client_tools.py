@@ -21,7 +21,10 @@ from distributed import (
     wait,
     warn as dask_warn,
 )
+from distributed.client import futures_of
 from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerPlugin
+
+from distributed.protocol import to_serialize
 
 from harness import address_of, wait_until
 
@@ -34,7 +37,7 @@ def block(name):
     return Event(name).wait(timeout=30)
 
 
-def rpc(client, op, **kw):
+def rpc(client, op, /, **kw):
     return client.sync(getattr(client.scheduler, op), **kw)
 
 
@@ -169,6 +172,25 @@ def test_published_datasets(client, second):
     assert client.list_datasets() == ()
 
 
+def test_datasets_of_older_clients(client, second):
+    """Method: the requests of clients before distributed 2026.6, which name one dataset each and ask for the barrier alone."""
+    x = client.persist(delayed(inc)(20))
+    keys = [future.key for future in futures_of(x)]
+    client._send_to_scheduler({"op": "publish_flush_batched_send", "uid": "said-before"})
+    for name in ("old", "other"):
+        assert rpc(client, "publish_wait_flush", uid="said-before") is None
+        rpc(client, "publish_put", keys=keys, name=name, data=to_serialize(x), override=False, client=client.id)
+    with pytest.raises(KeyError):
+        rpc(client, "publish_put", keys=keys, name="old", data=to_serialize(x), override=False, client=client.id)
+    del x
+    found = rpc(second, "publish_get", name="old", client=second.id)
+    assert list(found["keys"]) == keys and second.compute(found["data"]).result(timeout=10) == 21
+    assert rpc(second, "publish_get", name="nothing", client=second.id) is None
+    for name in ("old", "other"):
+        rpc(client, "publish_delete", name=name)
+    assert client.list_datasets() == ()
+
+
 def test_metadata(client, second):
     client.set_metadata("test-x", 1)
     client.set_metadata(["test-y", "deep", "er"], {"a": 1})
@@ -225,8 +247,10 @@ def test_task_stream(client):
         assert any(s["action"] == "compute" and s["stop"] >= s["start"] for s in record["startstops"])
     assert client.get_task_stream(count=1)
     with get_task_stream(client=client) as stream:
-        wait(client.submit(lambda: 1 / 0, pure=False))
-    (failed,) = stream.data
+        failing = client.submit(lambda: 1 / 0, pure=False)
+        wait(failing)
+    # By its key: the clocks of a busy machine are not sharp enough to keep the others out.
+    (failed,) = [r for r in stream.data if r["key"] == failing.key]
     assert failed["status"] == "error" and failed["startstops"]
     assert failed["thread"] and all(record["thread"] for record in records)
 

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import ssl
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -173,9 +174,10 @@ async def test_several_watchers_see_the_same(appliance):
             second = await gateway.connect(first.name)
             await first.scale(1)
             for cluster in (first, second):
-                async with asyncio.timeout(60):
-                    while len(cluster.scheduler_info["workers"]) != 1:
-                        await asyncio.sleep(0.05)
+                deadline = time.monotonic() + 60
+                while len(cluster.scheduler_info["workers"]) != 1:
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.05)
             await second.close()
 
 

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 import lan as lans
@@ -355,9 +356,9 @@ def test_a_machine_with_another_python_is_refused_with_the_difference(lan):
     for package in ("dask", "distributed"):
         (site / package).mkdir()
         (site / package / "__init__.py").touch()
-        info = site / f"{package}-1.0.dist-info"
+        info = site / f"{package}-2025.9.0.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 2025.9.0\n")
     env = {"VIRTUAL_ENV": str(one.dir / "env"), "PIP_RETRIES": "0", "PIP_TIMEOUT": "1", "PIP_INDEX_URL": "http://127.0.0.1:9/simple"}
     head.join(one, "--name", "one", "--python", str(one.dir / "env"), env=env)
 
@@ -426,6 +427,11 @@ def test_a_cluster_is_placed_on_named_hosts_and_its_logs_come_from_there(lan):
     assert not placed["one"] and len(placed["two"][0]["workers"]) == 2, placed
     pid = placed["two"][0]["workers"][0]["pid"]
     assert b"SAID=on the head\0" in Path(f"/proc/{pid}/environ").read_bytes()
+    # The end of a worker over there is told here.
+    victim = next(p for p in psutil.Process(pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline()))
+    victim.kill()
+    wait_until(lambda: "a worker died: there-two-" in head.proc.output(), "the head tells", 30)
+    wait_until(workers, "two workers again", 60, 0.3)
     # Scaled beyond what fits there, the rest waits: nothing goes elsewhere.
     assert ask("cluster", "scale", "there", "3").returncode == 0
     time.sleep(3)

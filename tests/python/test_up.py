@@ -252,6 +252,18 @@ def test_wrong_usage_is_exit_code_2_with_a_reason(home, args):
     assert failed.returncode == 2 and failed.stderr.strip() and "panicked" not in failed.stderr
 
 
+def test_a_python_with_a_dask_that_is_too_old_is_refused_with_the_remedy(home, tmp_path):
+    """Method: a program that answers as such a Python would."""
+    said = json.dumps({"executable": "old", "version": [3, 11, 2], "distributed": "2024.12.1", "dask": "2024.12.1"})
+    old = tmp_path / "python"
+    old.write_text(f"#!/bin/sh\necho 'rask-probe {said}'\n")
+    old.chmod(0o755)
+    for command in (["up"], ["scheduler", "--port", "0"]):
+        refused = home.run(*command, "--python", str(old))
+        assert refused.returncode != 0 and "2025.4.0 or newer is needed" in refused.stderr, refused
+        assert f"run: {old} -m pip install --upgrade dask distributed" in refused.stderr, refused
+
+
 def test_help_and_version(home):
     assert home.run("--version").stdout.startswith("rask ")
     for command in ("up", "scheduler", "worker", "run", "status"):

@@ -20,7 +20,7 @@ use crate::app::{Failure, Running, pymake, status};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::host::{
-    ControlGroup, Disk, Granted, Holder, Interpreter, Machine, Memory, candidates, existing, holder_of,
+    ControlGroup, Disk, Granted, Holder, Interpreter, Machine, Memory, ProbeError, candidates, existing, holder_of,
     multicast_interfaces, packages, probe,
 };
 use crate::pki;
@@ -291,8 +291,9 @@ async fn maker() -> Option<String> {
         return Some(uv.display().to_string());
     }
     for path in candidates(variable) {
-        // One that only lacks dask can make an environment that has it.
-        if let Err(crate::host::ProbeError::NoDistributed { path, minor }) = probe(&path).await
+        // One that only lacks a fit dask can make an environment that has it.
+        if let Err(ProbeError::NoDistributed { path, minor } | ProbeError::OldDistributed { path, minor, .. }) =
+            probe(&path).await
             && minor >= pymake::OLDEST_MINOR
         {
             return Some(path.display().to_string());

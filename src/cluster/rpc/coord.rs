@@ -32,6 +32,10 @@ pub(in crate::cluster) fn dispatch(driver: &mut Driver, op: &str, call: Call, bo
             }
             return Some(Done::Later);
         }
+        "publish_wait_flush" => {
+            driver.wait_flush(call, body.get("uid").cloned().unwrap_or_default());
+            return Some(Done::Later);
+        }
         "publish_list" | "publish_get" => dataset(op, body),
         _ => return None,
     };
@@ -173,8 +177,18 @@ fn variable(op: &str, body: &Value) -> Result<CoordRequest, Failure> {
     })
 }
 
+/// Clients before distributed 2026.6 name one dataset in `name`, later ones several in `names`.
 fn dataset(op: &str, body: &Value) -> Result<CoordRequest, Failure> {
+    let alone = body.get("name").is_some() && body.get("names").is_none();
     Ok(match op {
+        "publish_put" if alone => CoordRequest::PublishPut {
+            names: vec![args::key(body, "name")?],
+            keys: vec![args::keys(body, "keys")?],
+            data: vec![body.get("data").cloned().unwrap_or_default()],
+            overwrite: args::flag(body, "override", false),
+        },
+        "publish_delete" if alone => CoordRequest::PublishDelete { names: vec![args::key(body, "name")?] },
+        "publish_get" if alone => CoordRequest::PublishGetOne { name: args::key(body, "name")? },
         "publish_put" => {
             let wrong = || raise("TypeError", "publish_put needs names, keys and data of the same length");
             let names = args::keys(body, "names")?;

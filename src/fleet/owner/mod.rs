@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::away::{Away, Terms};
+use super::deaths::Deaths;
 use super::handle::{Command, Entry, Shared};
 use super::look::{Look, ask, look};
 use super::plan::{Connected, Lifetimes, Plan, Seen, Step};
@@ -83,6 +84,7 @@ pub(super) struct Owner {
     plan: Plan,
     /// What the group told last.
     told: GroupState,
+    deaths: Deaths,
     had_workers: bool,
     python: PathBuf,
     next_check: Instant,
@@ -116,6 +118,7 @@ impl Owner {
             group_since: Instant::now(),
             plan: Plan::new(body.target, body.adapt, lifetimes),
             told: GroupState::default(),
+            deaths: Deaths::default(),
             had_workers: false,
             python: PathBuf::new(),
             next_check: Instant::now(),
@@ -257,6 +260,10 @@ impl Owner {
             {
                 tracing::warn!(cluster = %self.view.name, peer, "lost with their machine: {}", names.join(", "));
             }
+        }
+        let away = self.away.as_ref().map(Away::deaths).unwrap_or_default();
+        for (host, count, recent) in away {
+            self.tell_deaths(&host, count, &recent);
         }
         self.tell_silence().await;
         self.hurry = true;
@@ -420,6 +427,7 @@ impl Owner {
             lock: self.lock.as_ref(),
         };
         away.grow(host, workers, terms).await;
+        self.deaths.expect(host);
     }
 
     fn note_workers(&mut self, seen: &Seen) {
@@ -437,15 +445,10 @@ impl Owner {
 
     /// News from the group.
     fn on_group(&mut self, group: &GroupState) -> Option<End> {
-        if group.deaths != self.told.deaths
-            && let Some(cause) = &group.last_death
-        {
-            tracing::warn!(cluster = %self.view.name, "a worker died: {cause}");
-            self.shared.tell(FleetEvent::WorkerDied { cluster: self.view.name.to_string(), cause: cause.clone() });
-        }
+        self.tell_deaths("", group.deaths, &group.recent_deaths);
         // None ever came, and the first was tried often: the rest would not either.
         if group.given_up > self.told.given_up && !self.had_workers {
-            let cause = group.last_death.clone().unwrap_or_default();
+            let cause = group.recent_deaths.last().cloned().unwrap_or_default();
             let name = cause.split(':').next().unwrap_or_default().to_owned();
             let log = logs::Source::Worker(name).path(&self.folder.logs);
             let last_lines = last_lines(&log, 0);
@@ -454,12 +457,21 @@ impl Owner {
         None
     }
 
+    /// `host`: empty is this machine.
+    fn tell_deaths(&mut self, host: &str, count: u64, recent: &[String]) {
+        for cause in self.deaths.news(host, count, recent) {
+            tracing::warn!(cluster = %self.view.name, "a worker died: {cause}");
+            self.shared.tell(FleetEvent::WorkerDied { cluster: self.view.name.to_string(), cause: cause.clone() });
+        }
+    }
+
     async fn carry(&mut self, step: Step) -> Option<End> {
         let name = self.view.name.to_string();
         match step {
             Step::Grow(workers) if self.group.is_none() => self.launch_group(workers).await,
             Step::Grow(workers) => {
-                if let Some(state) = ask(&self.group_link, Question::Grow { workers }).await {
+                if let Some(state) = ask::<GroupState>(&self.group_link, Question::Grow { workers }).await {
+                    self.tell_deaths("", state.deaths, &state.recent_deaths);
                     self.told = state;
                 }
             }
@@ -509,6 +521,7 @@ impl Owner {
                 self.group = Some(process);
                 self.group_since = Instant::now();
                 self.told = GroupState::default();
+                self.deaths.begin("");
                 self.keep().await;
             }
             Err(why) => {

@@ -76,6 +76,8 @@ pub enum CoordRequest {
     PublishList,
     /// `publish_get`.
     PublishGet { names: Vec<Key> },
+    /// `publish_get` of one, whose answer is no list: of clients before distributed 2026.6.
+    PublishGetOne { name: Key },
 }
 
 /// What travels through queues and variables.
@@ -244,7 +246,11 @@ impl Coord {
             }
             R::PublishDelete { names } => self.datasets.delete(step, call, &names),
             R::PublishList => step.answer(call, self.datasets.list()),
-            R::PublishGet { names } => step.answer(call, self.datasets.get(&names)),
+            R::PublishGet { names } => {
+                let found = names.iter().map(|name| self.datasets.get(name)).collect();
+                step.answer(call, Value::Array(found));
+            }
+            R::PublishGetOne { name } => step.answer(call, self.datasets.get(&name)),
         }
         self.note_unborn(call);
     }

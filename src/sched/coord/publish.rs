@@ -86,13 +86,11 @@ impl Datasets {
     }
 
     /// Nil for a name that nobody published.
-    pub fn get(&self, names: &[Key]) -> Value {
-        let describe = |name: &Key| {
-            self.by_name.get(name).map(|dataset| {
-                let keys = dataset.keys.iter().map(Key::to_value).collect();
-                Value::map([("data", dataset.data.clone()), ("keys", Value::Array(keys))])
-            })
-        };
-        Value::Array(names.iter().map(|name| describe(name).into()).collect())
+    pub fn get(&self, name: &Key) -> Value {
+        let described = self.by_name.get(name).map(|dataset| {
+            let keys = dataset.keys.iter().map(Key::to_value).collect();
+            Value::map([("data", dataset.data.clone()), ("keys", Value::Array(keys))])
+        });
+        described.into()
     }
 }

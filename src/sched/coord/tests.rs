@@ -453,7 +453,8 @@ fn datasets_are_published_once_unless_told_to_replace() {
     assert_eq!(desk.wants(), ["+published-('d', 1) x", "-published-('d', 1) y"]);
     let dataset = Value::map([("data", Value::Int(1)), ("keys", Value::Array(vec!["x".into()]))]);
     let asked = CoordRequest::PublishGet { names: vec![pair.clone(), key("none")] };
-    assert_eq!(desk.get(asked), Ok(Value::Array(vec![dataset, Value::Nil])));
+    assert_eq!(desk.get(asked), Ok(Value::Array(vec![dataset.clone(), Value::Nil])));
+    assert_eq!(desk.get(CoordRequest::PublishGetOne { name: pair.clone() }), Ok(dataset));
     desk.get(CoordRequest::PublishDelete { names: vec![key("none"), pair] }).expect("deleted");
     assert_eq!(desk.wants(), ["-published-('d', 1) x"]);
 }
