@@ -91,6 +91,8 @@ pub(super) struct Owner {
     calls: BTreeMap<u64, oneshot::Sender<Vec<String>>>,
     next_call: u64,
     released: bool,
+    /// What happened and was not told yet: those who hear of it look at once, so it is shown first.
+    news: Vec<PeerEvent>,
     shown: watch::Sender<Arc<Vec<PeerView>>>,
     events: broadcast::Sender<PeerEvent>,
     office: Arc<Office>,
@@ -111,6 +113,7 @@ impl Owner {
             calls: BTreeMap::new(),
             next_call: 0,
             released: false,
+            news: Vec::new(),
             shown,
             events,
             office,
@@ -127,9 +130,14 @@ impl Owner {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let mut show = true;
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.on_command(command),
+                    Some(command) => {
+                        // Beats come all the time, and most say nothing new: the next tick shows them.
+                        show = !matches!(command, Command::Said { message: ToHead::Beat { .. }, .. });
+                        self.on_command(command);
+                    }
                     None => return,
                 },
                 _ = tick.tick() => {
@@ -138,11 +146,17 @@ impl Owner {
                     ids.iter().for_each(|id| self.step(id, Event::Tick));
                 }
             }
-            self.show();
+            if show || !self.news.is_empty() {
+                self.show();
+            }
+            for event in self.news.drain(..) {
+                // Nobody may listen.
+                let _listeners = self.events.send(event);
+            }
         }
     }
 
-    /// Those who look see one state, as of the last thing that happened.
+    /// Those who look see one state, as of the last thing that happened; load and free memory a moment later.
     fn show(&self) {
         let now = self.clock.now();
         let mut all: Vec<PeerView> = self.peers.values().map(|peer| peer.view(now)).collect();
@@ -343,9 +357,8 @@ impl Owner {
         self.office.drop_record(id.to_owned());
     }
 
-    fn happened(&self, event: PeerEvent) {
-        // Nobody may listen.
-        let _listeners = self.events.send(event);
+    fn happened(&mut self, event: PeerEvent) {
+        self.news.push(event);
     }
 }
 
