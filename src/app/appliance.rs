@@ -17,7 +17,9 @@ use super::lan::Lan;
 use super::notify::Manager;
 use super::scheduler::raise_open_files;
 use super::state::{LogPlace, Running, Seat};
-use super::{Failure, Loaded, Signals, background, block_on, clusters, front, https, pyenv, settings, shell, state};
+use super::{
+    Failure, Loaded, Signals, background, block_on, clusters, counted, front, https, pyenv, settings, shell, state,
+};
 use crate::config::{Auto, show_size};
 use crate::door::{Door, FindCluster, Kind};
 use crate::fleet::{FleetHandle, LOCAL};
@@ -348,10 +350,9 @@ fn describe(group: Group, python: Option<&Interpreter>) -> String {
         0 => "no memory limit".to_owned(),
         bytes => format!("{} each", show_size(bytes)),
     };
-    let plural = |count: u32| if count == 1 { "" } else { "s" };
     let python = python
         .map_or_else(String::new, |python| format!(" (Python {}, distributed {})", python.version, python.distributed));
-    format!("{workers} x {threads} thread{}, {memory}{python}", plural(threads))
+    format!("{workers} x {}, {memory}{python}", counted(threads.into(), "thread"))
 }
 
 /// `before`: where the appliance before this one listened, if it was killed. A free port should be the same again: the

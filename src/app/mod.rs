@@ -108,6 +108,11 @@ impl Signals {
     }
 }
 
+/// `1 worker`, `2 workers`.
+fn counted(number: u64, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Who this user is, as Python's `getpass.getuser` says it: clusters of its clients get the same name.
 fn user_name() -> String {
     let said = ["LOGNAME", "USER", "LNAME", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok());

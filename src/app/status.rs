@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::remote::{Client, Remote, all_clusters, show_list};
 use super::settings::home;
-use super::{Failure, Running, state_dir};
+use super::{Failure, Running, counted, state_dir};
 
 /// An appliance on this machine answers at once, or is in trouble.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,15 +33,11 @@ pub fn status(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
     print!("{}", running.how_to());
     match counts {
         Ok(counts) => {
-            let number = |name: &str| counts.get(name).and_then(Value::as_i64).unwrap_or_default();
-            println!(
-                "Now: {} workers, {} cores, {} tasks ({} processing, {} in memory)",
-                number("workers"),
-                number("cores"),
-                number("tasks"),
-                number("processing"),
-                number("memory")
-            );
+            let number = |name: &str| counts.get(name).and_then(Value::as_u64).unwrap_or_default();
+            let [workers, cores, tasks] =
+                ["worker", "core", "task"].map(|word| counted(number(&format!("{word}s")), word));
+            let (processing, memory) = (number("processing"), number("memory"));
+            println!("Now: {workers}, {cores}, {tasks} ({processing} processing, {memory} in memory)");
         }
         Err(why) if running.scheduler.is_some() => println!("Now: {why}"),
         Err(_) => {}

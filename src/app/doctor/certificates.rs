@@ -1,7 +1,7 @@
 //! Certificates in the state folder: when they end, who signed them, whether their keys are there.
 
 use super::facts::Certificate;
-use super::{Finding, show};
+use super::{Finding, counted, show};
 
 /// Before the end of a certificate that nobody renews by itself, a person should hear of it. Unit: seconds.
 const SOON: i64 = 30 * 24 * 3600;
@@ -13,8 +13,8 @@ pub(super) fn check(all: &[Certificate], now: f64) -> Vec<Finding> {
     // Seconds since the epoch fit in 63 bits for a while.
     let bad: Vec<Finding> = all.iter().filter_map(|one| one_of(one, all, now as i64)).collect();
     if bad.is_empty() {
-        let plural = if all.len() == 1 { "" } else { "s" };
-        return vec![Finding::ok("tls", format!("{} certificate{plural}, all valid", all.len()))];
+        let number = counted(all.len() as u64, "certificate");
+        return vec![Finding::ok("tls", format!("{number}, all valid"))];
     }
     bad
 }

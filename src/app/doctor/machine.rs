@@ -1,7 +1,7 @@
 //! Cores, memory, limits, control group, clock.
 
-use super::Finding;
 use super::facts::TheMachine;
+use super::{Finding, counted};
 use crate::config::show_size;
 use crate::host::{Granted, Memory};
 
@@ -35,7 +35,7 @@ pub(super) fn check(machine: &TheMachine) -> Vec<Finding> {
 }
 
 fn cores(machine: &TheMachine) -> Finding {
-    let mut what = format!("{} to use", count(u64::from(machine.machine.cores), "core"));
+    let mut what = format!("{} to use", counted(u64::from(machine.machine.cores), "core"));
     if let Some(quota) = machine.group.cores {
         what.push_str(&format!(", by a quota of {quota} of the control group"));
     }
@@ -81,7 +81,7 @@ fn limits(granted: Granted, cores: u32) -> Vec<Finding> {
     if let Some(most) = granted.processes.filter(|most| *most < wanted) {
         found.push(
             Finding::warning("limits", format!("{most} processes and threads for this user"))
-                .why(format!("{} of them are wanted for {}", wanted, count(u64::from(cores), "core")))
+                .why(format!("{} of them are wanted for {}", wanted, counted(u64::from(cores), "core")))
                 .remedy("raise nproc in /etc/security/limits.conf and log in again"),
         );
     }
@@ -103,10 +103,6 @@ fn clock(now: f64, newest: Option<f64>) -> Finding {
         }
         Some(_) | None => Finding::ok("clock", "plausible"),
     }
-}
-
-fn count(number: u64, word: &str) -> String {
-    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Failure, block_on, state};
+use super::{Failure, block_on, counted, state};
 use facts::Facts;
 
 /// How bad a finding is.
@@ -119,12 +119,11 @@ impl Diagnosis {
                 let _ = writeln!(text, "{:20}{mark}{more}", "");
             }
         }
-        let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count();
-        let plural = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+        let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count() as u64;
         let (problems, warnings) = (count(Severity::Problem), count(Severity::Warning));
         let _ = match (problems, warnings) {
             (0, 0) => writeln!(text, "\nAll is well."),
-            (_, _) => writeln!(text, "\n{}, {}.", plural(problems, "problem"), plural(warnings, "warning")),
+            (_, _) => writeln!(text, "\n{}, {}.", counted(problems, "problem"), counted(warnings, "warning")),
         };
         text
     }

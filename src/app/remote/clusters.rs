@@ -6,8 +6,8 @@ use std::io::Write;
 use serde_json::{Map, Value, json};
 
 use super::{Client, Remote, part, table};
-use crate::app::Failure;
 use crate::app::certs::day;
+use crate::app::{Failure, counted};
 use crate::clock::unix_ms;
 use crate::config::show_size;
 
@@ -85,7 +85,7 @@ pub fn cluster(remote: &Remote, command: &ClusterCommand, as_json: bool) -> Resu
         }
         ClusterCommand::Scale { name, workers } => {
             let answer = client.post(&of(name, "/scale"), &json!({ "count": workers }))?;
-            granted(&answer, &format!("{name} is scaled to {workers} workers"), as_json)
+            granted(&answer, &format!("{name} is scaled to {}", counted(u64::from(*workers), "worker")), as_json)
         }
         ClusterCommand::Adapt { name, minimum, maximum, off } => {
             let body = json!({ "minimum": minimum, "maximum": maximum, "active": !off });
