@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import http.client
 import json
 import os
 import socket
@@ -326,8 +327,16 @@ def test_a_token_is_a_password_until_it_is_revoked(work_dir):
             assert appliance.ask("GET", "/api/v1/clusters/").status == 401
             bearer = {"Authorization": f"Bearer {secret}"}
             assert list(appliance.ask("GET", "/api/v1/clusters/", headers=bearer).json()) == [name]
+            streams = []
+            for path in ("events", f"clusters/{name}/logs?follow=1"):
+                connection = http.client.HTTPConnection(*appliance.hostport, timeout=60)
+                connection.request("GET", f"/api/rask/v1/{path}", headers=bearer)
+                streams.append(connection.getresponse())
+                assert streams[-1].status == 200
             gateway.stop_cluster(name)
             rask("token", "revoke", entry["id"])
+            for stream in streams:
+                stream.read()  # to its end: what was open is closed, too
             with pytest.raises(aiohttp.ClientResponseError) as refused:
                 gateway.list_clusters()
             assert refused.value.status == 401

@@ -1,10 +1,12 @@
 //! What is remembered about who is who: tokens, sessions, the hub's answers, failures. One task owns it.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -100,12 +102,13 @@ impl Desk {
         self.failures.get(&who).map_or(0.0, |(count, since)| decayed(*count, *since, now))
     }
 
-    /// A token that was revoked opens nothing any more, the sessions it began included.
-    fn forget(&mut self, id: &str) {
+    /// A token that was revoked opens nothing any more, the sessions it began included. Returns whose it was.
+    fn forget(&mut self, id: &str) -> Vec<String> {
         let users: Vec<String> =
             self.tokens.values().filter(|kept| kept.token.id == id).map(|kept| kept.token.user.clone()).collect();
         self.tokens.retain(|_, record| record.token.id != id);
         self.sessions.retain(|_, (user, _)| !users.contains(&user.name));
+        users
     }
 }
 
@@ -142,6 +145,8 @@ type Job = Box<dyn FnOnce(&mut Desk) + Send>;
 pub struct DeskHandle {
     jobs: mpsc::Sender<Job>,
     store: StoreHandle,
+    /// Users, as their tokens are revoked.
+    revoked: broadcast::Sender<String>,
 }
 
 impl DeskHandle {
@@ -157,7 +162,7 @@ impl DeskHandle {
                 job(&mut desk);
             }
         });
-        Ok(Self { jobs, store })
+        Ok(Self { jobs, store, revoked: broadcast::Sender::new(QUEUE) })
     }
 
     /// `None`: the desk is gone, as at the end of the process.
@@ -238,8 +243,27 @@ impl DeskHandle {
     /// Revokes a token, at once. `false`: there was none. Errors: the store's; it opens nothing all the same.
     pub async fn revoke(&self, id: &str) -> Result<bool, StoreError> {
         let wanted = id.to_owned();
-        self.call(move |desk| desk.forget(&wanted)).await;
+        for user in self.call(move |desk| desk.forget(&wanted)).await.unwrap_or_default() {
+            // Nobody may have anything open.
+            let _listeners = self.revoked.send(user);
+        }
         self.store.revoke_token(id).await
+    }
+
+    /// Waits until a token of `user` is revoked: answers without an end must end then, and may be asked for anew.
+    pub fn revoked(&self, user: &User) -> impl Future<Output = ()> + Send + use<> {
+        let (mut news, name) = (self.revoked.subscribe(), user.name.clone());
+        async move {
+            loop {
+                match news.recv().await {
+                    Ok(user) if user == name => return,
+                    Ok(_) => {}
+                    // It may have been among those that were missed.
+                    Err(RecvError::Lagged(_)) => return,
+                    Err(RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        }
     }
 
     /// Has the token expired by now?

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::stream::{Stream, unfold};
+use futures_util::stream::{Stream, StreamExt, unfold};
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -20,6 +20,7 @@ pub(super) async fn events(
     State(gateway): State<Gateway>,
     user: User,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let revoked = gateway.auth.desk.revoked(&user);
     let news = gateway.fleet.events();
     let stream = unfold((news, gateway, user), |(mut news, gateway, user)| async move {
         loop {
@@ -34,7 +35,7 @@ pub(super) async fn events(
             return Some((Ok(event), (news, gateway, user)));
         }
     });
-    Sse::new(stream).keep_alive(KeepAlive::default())
+    Sse::new(stream.take_until(Box::pin(revoked))).keep_alive(KeepAlive::default())
 }
 
 fn told(event: &FleetEvent) -> Event {

@@ -10,7 +10,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::unfold;
+use futures_util::stream::{Stream, StreamExt, unfold};
 use serde_json::Value;
 
 use super::shape::{ErrorBody, seconds};
@@ -108,7 +108,12 @@ pub(super) async fn logs(
             .remedy(format!("see /api/rask/v1/clusters/{name}/logs/index for those that left one")));
     }
     let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    let body = if asked.follow { followed(asked, others, first) } else { Body::from(first.text) };
+    let body = match asked.follow {
+        true => {
+            Body::from_stream(followed(asked, others, first).take_until(Box::pin(gateway.auth.desk.revoked(&user))))
+        }
+        false => Body::from(first.text),
+    };
     Ok((kind, body).into_response())
 }
 
@@ -136,9 +141,25 @@ struct Chunk {
 struct Elsewhere {
     gateway: Gateway,
     cluster: String,
-    /// The time of the last line that was shown of each process.
-    last: BTreeMap<String, String>,
+    last: BTreeMap<String, Shown>,
     looks: u32,
+}
+
+/// How far a log was shown: the time of its last line, and how many lines had that time.
+type Shown = (String, usize);
+
+/// The lines that were not shown yet. A line without a time belongs to the one before it.
+fn fresh(mut lines: Vec<String>, shown: &mut Shown) -> Vec<String> {
+    let (mut time, mut same) = (String::new(), 0);
+    lines.retain(|line| {
+        match stamp(line) {
+            Some(stamp) if stamp != time => (time, same) = (stamp.to_owned(), 1),
+            Some(_) | None => same += 1,
+        }
+        (&time, same) > (&shown.0, shown.1)
+    });
+    *shown = (time, same).max(shown.clone());
+    lines
 }
 
 impl Elsewhere {
@@ -153,15 +174,7 @@ impl Elsewhere {
         let tail = asked.wanted.tail.unwrap_or(TAIL).max(TAIL);
         let mut all = of_others(asked, self.gateway.fleet.logs_elsewhere(&self.cluster, tail).await);
         for (name, lines) in &mut all {
-            let last = self.last.entry(name.clone()).or_default();
-            let mut time = last.clone();
-            lines.retain(|line| {
-                if let Some(stamp) = stamp(line) {
-                    time = stamp.to_owned();
-                }
-                time > *last
-            });
-            *last = time;
+            *lines = fresh(std::mem::take(lines), self.last.entry(name.clone()).or_default());
         }
         all.retain(|(_, lines)| !lines.is_empty());
         all
@@ -243,8 +256,8 @@ fn stamp(line: &str) -> Option<&str> {
     (stamp.len() >= 19 && stamp.starts_with(|c: char| c.is_ascii_digit()) && stamp.contains('T')).then_some(stamp)
 }
 
-fn followed(asked: Asked, others: Elsewhere, first: Chunk) -> Body {
-    let stream = unfold((asked, others, first), |(asked, mut others, chunk)| async move {
+fn followed(asked: Asked, others: Elsewhere, first: Chunk) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    unfold((asked, others, first), |(asked, mut others, chunk)| async move {
         if !chunk.text.is_empty() {
             let text = Bytes::from(chunk.text);
             let rest = Chunk { text: String::new(), places: chunk.places };
@@ -267,8 +280,7 @@ fn followed(asked: Asked, others: Elsewhere, first: Chunk) -> Body {
             let text = Bytes::from(chunk.text);
             return Some((Ok(text), (same, others, Chunk { text: String::new(), places: chunk.places })));
         }
-    });
-    Body::from_stream(stream)
+    })
 }
 
 /// Files are read beside the event loop.
@@ -280,6 +292,27 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_line_is_shown_twice_and_none_is_missed() {
+        let lines = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let all = lines(&[
+            "printed before any time",
+            "2026-01-01T00:00:01.000Z a",
+            "  more of a",
+            "2026-01-01T00:00:02.000Z b",
+            "2026-01-01T00:00:02.000Z c",
+            "  more of c",
+            "2026-01-01T00:00:03.000Z d",
+        ]);
+        for at in 0..=all.len() {
+            let mut shown = Shown::default();
+            let mut told = fresh(all[..at].to_vec(), &mut shown);
+            told.extend(fresh(all.clone(), &mut shown));
+            assert_eq!(told, all, "looked at after {at} lines");
+            assert!(fresh(all[2..].to_vec(), &mut shown).is_empty(), "a window that moved on");
+        }
+    }
 
     #[test]
     fn lines_of_several_files_are_woven_by_time_and_tracebacks_stay_together() {
