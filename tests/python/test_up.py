@@ -258,7 +258,7 @@ def test_a_python_with_a_dask_that_is_too_old_is_refused_with_the_remedy(home, t
     old = tmp_path / "python"
     old.write_text(f"#!/bin/sh\necho 'rask-probe {said}'\n")
     old.chmod(0o755)
-    for command in (["up"], ["scheduler", "--port", "0"]):
+    for command in (["up", "--port", "0", "--scheduler-port", "0"], ["scheduler", "--port", "0"]):
         refused = home.run(*command, "--python", str(old))
         assert refused.returncode != 0 and "2025.4.0 or newer is needed" in refused.stderr, refused
         assert f"run: {old} -m pip install --upgrade dask distributed" in refused.stderr, refused
