@@ -141,8 +141,11 @@ pub fn candidates(var: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
         active.map(|path| Path::new(&path).join("bin").join("python")).filter(|path| path.exists()).collect();
     let path = var("PATH").unwrap_or_default();
     let on_path = |name: &str| std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file());
-    found.extend(["python3", "python"].into_iter().filter_map(on_path));
-    found.dedup();
+    // An active environment is on PATH, too, under both names.
+    let others: Vec<PathBuf> = ["python3", "python"].into_iter().filter_map(on_path).collect();
+    let known = |path: &PathBuf| found.iter().any(|active| active.parent() == path.parent());
+    let others: Vec<PathBuf> = others.into_iter().filter(|path| !known(path)).collect();
+    found.extend(others);
     found
 }
 
@@ -257,6 +260,29 @@ mod tests {
     fn versions_of_distributed_are_compared_as_numbers() {
         assert!(["2025.3.1", "2024.12.1", "2.30.1"].into_iter().all(is_old));
         assert!(!["2025.4.0", "2025.12.0", "2026.8.0", "2026.8.0+3.gabc", "0+unknown"].into_iter().any(is_old));
+    }
+
+    /// Method: the environment's folder comes first on PATH, as activating it makes it.
+    #[test]
+    fn an_active_environment_is_tried_once() {
+        let folder = std::env::temp_dir().join(format!("rask-host-active-{}", std::process::id()));
+        let bin = folder.join("bin");
+        std::fs::create_dir_all(&bin).expect("made");
+        for name in ["python", "python3"] {
+            std::fs::write(bin.join(name), "").expect("written");
+        }
+        let path = bin.display().to_string();
+        let var = |active: bool| {
+            let (folder, path) = (folder.display().to_string(), path.clone());
+            move |name: &str| match name {
+                "VIRTUAL_ENV" => active.then(|| folder.clone()),
+                "PATH" => Some(path.clone()),
+                _ => None,
+            }
+        };
+        assert_eq!(candidates(var(true)), [bin.join("python")]);
+        assert_eq!(candidates(var(false)), [bin.join("python3"), bin.join("python")]);
+        std::fs::remove_dir_all(folder).expect("removed");
     }
 
     #[test]

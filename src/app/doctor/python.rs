@@ -28,9 +28,9 @@ fn chosen(python: &Python) -> Finding {
             .remedy(format!("{asked} -m pip install distributed, or name another")),
         (Some(Err(why)), None) => Finding::problem("python", why).remedy("name another with --python"),
         (None, _) => match &python.maker {
-            Some(maker) => Finding::note("python", "no Python here has dask and distributed")
+            Some(maker) => Finding::note("python", "no Python here has dask and distributed (2025.4 or newer)")
                 .why(format!("the first `rask up` makes an environment with {maker}: a minute, and network, once"))
-                .remedy("to use one of yours: python -m pip install distributed, or --python PATH"),
+                .remedy("to use one of yours: python -m pip install --upgrade dask distributed, or --python PATH"),
             None => {
                 Finding::problem("python", "no Python here has dask and distributed, and none can make an environment")
                     .why("workers are Python processes")
