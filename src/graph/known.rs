@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
             return Ok(Key::text(text));
         }
         // Lists are read as arrays too, but no list is a key.
-        let plain = matches!(self.nodes.kind(id), Kind::Tuple | Kind::Atom | Kind::Bytes);
+        let plain = matches!(self.nodes.kind(id), Kind::Tuple | Kind::Atom | Kind::Bytes | Kind::Reduce);
         let value = self.nodes.value(id).ok().filter(|_| plain).unwrap_or(Value::Nil);
         Key::from_value(&value).ok_or_else(|| "a key that is no plain value".into())
     }

@@ -39,6 +39,7 @@ fn golden(name: &str) -> Vec<Bytes> {
         "old_protocols" => include_str!("../../tests/golden/pickle/old_protocols.hex"),
         "values" => include_str!("../../tests/golden/pickle/values.hex"),
         "closure" => include_str!("../../tests/golden/pickle/closure.hex"),
+        "numpy_numbers" => include_str!("../../tests/golden/pickle/numpy_numbers.hex"),
         "shuffle_spec" => include_str!("../../tests/golden/pickle/shuffle_spec.hex"),
         other => panic!("no golden file {other}"),
     })
@@ -88,6 +89,25 @@ fn annotations_are_values_or_need_python() {
     assert_eq!(value.get("n"), Some(&Value::UInt(1 << 63)));
     assert_eq!(to_value(&pickles[1]), Err(PickleError::NeedsPython("an object")));
     assert!(matches!(to_value(&pickles[2]), Err(PickleError::NeedsPython(_))));
+}
+
+/// Goal: keys with numpy's numbers in them are keys. Anything else of numpy's is not taken for a number.
+#[test]
+fn numbers_of_numpy_are_numbers() {
+    let pickles = golden("numpy_numbers");
+    let plain = Value::Array(vec![
+        "a".into(),
+        Value::Int(-3),
+        Value::Int(200),
+        Value::UInt(u64::MAX),
+        Value::Float(2.5),
+        Value::Float(0.5),
+        Value::Bool(true),
+        Value::Int(-2),
+        Value::Int(4),
+    ]);
+    assert_eq!(to_value(&pickles[0]), Ok(plain));
+    assert_eq!(to_value(&pickles[1]), Err(PickleError::NeedsPython("an object")), "a moment is no number");
 }
 
 /// Goal: lists and tuples that contain themselves come out as they went in, in bounded time.

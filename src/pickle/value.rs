@@ -39,7 +39,8 @@ impl Nodes {
                 items.into_iter().map(|item| self.value_at(item, depth + 1)).collect::<Result<_, _>>().map(Value::Array)
             }
             Kind::Dict => self.dict_value(id, depth),
-            Kind::ByteArray | Kind::Global | Kind::Reduce | Kind::NewObj | Kind::NewObjEx => {
+            Kind::Reduce => self.numpy_number(id).ok_or(PickleError::NeedsPython("an object")),
+            Kind::ByteArray | Kind::Global | Kind::NewObj | Kind::NewObjEx => {
                 Err(PickleError::NeedsPython("an object"))
             }
             Kind::Buffer | Kind::ReadOnly => Err(PickleError::NeedsPython("a buffer")),
@@ -63,11 +64,44 @@ impl Nodes {
             return Ok(Value::Bool(truth));
         }
         if let Some(number) = self.int(id) {
-            return i64::try_from(number)
-                .map(Value::Int)
-                .or_else(|_| u64::try_from(number).map(Value::UInt))
-                .map_err(|_| PickleError::NeedsPython("a large integer"));
+            return integer(number).ok_or(PickleError::NeedsPython("a large integer"));
         }
         self.float(id).map(Value::Float).ok_or(PickleError::NeedsPython("an old string or a large integer"))
     }
+
+    /// One of numpy's numbers, which some of Dask's own keys contain: in Python it equals the plain one and has its hash.
+    ///
+    /// Source: what `numpy.generic.__reduce__` calls, `scalar(dtype, bytes)`.
+    fn numpy_number(&self, id: NodeId) -> Option<Value> {
+        let (function, args) = self.reduce(id)?;
+        let ("numpy._core.multiarray" | "numpy.core.multiarray", "scalar") = self.global(function)? else {
+            return None;
+        };
+        let &[dtype, raw] = self.tuple(args)? else { return None };
+        let (class, spec) = self.reduce(dtype)?;
+        if self.global(class)? != ("numpy", "dtype") {
+            return None;
+        }
+        let kind = self.text(*self.tuple(spec)?.first()?)?;
+        let order = self.text(*self.tuple(self.state(dtype)?)?.get(1)?)?;
+        let mut bytes = self.bytes(raw)?.to_vec();
+        if order == ">" {
+            bytes.reverse();
+        }
+        let fill = if kind.starts_with('i') && *bytes.last()? >= 0x80 { 0xff } else { 0 };
+        let mut wide = [fill; 8];
+        wide.get_mut(..bytes.len())?.copy_from_slice(&bytes);
+        match (kind.chars().next()?, bytes.len()) {
+            ('i', _) => Some(Value::Int(i64::from_le_bytes(wide))),
+            ('u', _) => integer(u64::from_le_bytes(wide).into()),
+            ('b', 1) => Some(Value::Bool(wide != [0; 8])),
+            ('f', 4) => Some(Value::Float(f32::from_le_bytes(*bytes.first_chunk()?).into())),
+            ('f', 8) => Some(Value::Float(f64::from_le_bytes(wide))),
+            _ => None,
+        }
+    }
+}
+
+fn integer(number: i128) -> Option<Value> {
+    i64::try_from(number).map(Value::Int).or_else(|_| u64::try_from(number).map(Value::UInt)).ok()
 }

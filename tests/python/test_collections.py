@@ -37,6 +37,15 @@ def holders(client, collection):
     return {w for who in client.who_has(collection).values() for w in who}
 
 
+def test_keys_with_numbers_of_numpy(client):
+    """Some of Dask's own graphs have such keys; they equal the plain ones, by which clients ask."""
+    graph = {("n", np.int64(i)): (operator.add, i, np.float64(0.5)) for i in range(3)}
+    graph[("sum", np.uint8(0))] = (sum, [("n", i) for i in range(3)])
+    assert client.get(graph, [("sum", 0), ("n", 1)]) == [4.5, 1.5]
+    diagonal = da.diagonal(da.ones((8, 8), chunks=(4, 4)))
+    np.testing.assert_array_equal((diagonal + diagonal).compute(), np.full(8, 2.0))
+
+
 # --- delayed, bag --------------------------------------------------------------------------------
 
 

@@ -39,6 +39,14 @@ def test_exceptions_have_their_classes_and_arguments():
     assert type(shuffle) is P2PConsistencyError and shuffle.args == ("gone",)
 
 
+def test_numbers_of_numpy_are_written_as_rask_reads_them():
+    np = pytest.importorskip("numpy")
+    first = (GOLDEN / "numpy_numbers.hex").read_text().splitlines()[0]
+    assert pickle.loads(bytes.fromhex(first)) == ("a", -3, 200, 2**64 - 1, 2.5, 0.5, True, -2, 4)
+    modules = (b"numpy._core.multiarray", b"numpy.core.multiarray")  # since numpy 2, and before
+    assert any(module in pickle.dumps(np.int64(4), protocol=5) for module in modules)
+
+
 def test_plain_values_come_out_as_they_went_in():
     value, key = written()[7:9]
     assert value == {
