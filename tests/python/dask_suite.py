@@ -38,8 +38,9 @@ from harness import Cluster, rask_bin  # noqa: E402
 
 PACKAGE = Path(dask.__file__).parent
 WHERE = ("array/tests", "bag/tests", "dataframe/tests", "dataframe/dask_expr/tests", "tests/test_delayed.py")
-# Start clusters of their own, or test Dask's local machinery rather than collections.
-NOT_HERE = ("test_distributed.py", "test_cupy", "test_sparse.py", "test_diagnostics.py")
+# Start clusters of their own, or test Dask's local machinery rather than collections. The last one fails on every
+# scheduler of other processes, and then shows an array whose memory it has unmapped: the end of this process.
+NOT_HERE = ("test_distributed.py", "test_cupy", "test_sparse.py", "test_diagnostics.py", "test_array_core.py::test_memmap")
 LOCAL_NAMES = ("sync", "synchronous", "single-threaded", "threads", "threading")
 TEST_S = 60
 
@@ -115,6 +116,7 @@ class Both:
                     self.flaky.append(item.nodeid)
                 else:
                     self.reasons[item.nodeid] = why
+                    print(f"worse on rask: {item.nodeid}", flush=True)
             passed[target.kind] = outcome
         self.outcomes[item.nodeid] = passed
         item.session._setupstate.teardown_exact(nextitem)
