@@ -15,7 +15,7 @@ impl Deaths {
     }
 
     /// A group is started there, or is there already.
-    pub(super) fn expect(&mut self, host: &str) {
+    pub(super) fn begin_unless_known(&mut self, host: &str) {
         self.told.entry(host.to_owned()).or_insert(0);
     }
 
@@ -40,7 +40,7 @@ mod tests {
         let mut deaths = Deaths::default();
         deaths.begin("");
         assert_eq!(deaths.news("", 2, &recent[..2]), ["a", "b"]);
-        deaths.expect("");
+        deaths.begin_unless_known("");
         assert_eq!(deaths.news("", 3, &recent), ["c"]);
         assert!(deaths.news("", 3, &recent).is_empty());
         assert_eq!(deaths.news("", 9, &recent).len(), 3, "no more than is known");

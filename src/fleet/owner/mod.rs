@@ -334,11 +334,8 @@ impl Owner {
 
     async fn on_look(&mut self, mut looked: Look) -> Option<End> {
         self.do_chores().await;
-        if let Some(group) = looked.group.take() {
-            if let Some(end) = self.on_group(&group) {
-                return Some(end);
-            }
-            self.told = group;
+        if let Some(end) = looked.group.take().and_then(|group| self.on_group(group)) {
+            return Some(end);
         }
         // It may be in a long step; whether it lives, its process tells.
         let state = looked.scheduler.as_ref()?;
@@ -427,7 +424,7 @@ impl Owner {
             lock: self.lock.as_ref(),
         };
         away.grow(host, workers, terms).await;
-        self.deaths.expect(host);
+        self.deaths.begin_unless_known(host);
     }
 
     fn note_workers(&mut self, seen: &Seen) {
@@ -444,10 +441,12 @@ impl Owner {
     }
 
     /// News from the group.
-    fn on_group(&mut self, group: &GroupState) -> Option<End> {
+    fn on_group(&mut self, group: GroupState) -> Option<End> {
         self.tell_deaths("", group.deaths, &group.recent_deaths);
+        let before = std::mem::replace(&mut self.told, group);
+        let group = &self.told;
         // None ever came, and the first was tried often: the rest would not either.
-        if group.given_up > self.told.given_up && !self.had_workers {
+        if group.given_up > before.given_up && !self.had_workers {
             let cause = group.recent_deaths.last().cloned().unwrap_or_default();
             let name = cause.split(':').next().unwrap_or_default().to_owned();
             let log = logs::Source::Worker(name).path(&self.folder.logs);
@@ -471,8 +470,7 @@ impl Owner {
             Step::Grow(workers) if self.group.is_none() => self.launch_group(workers).await,
             Step::Grow(workers) => {
                 if let Some(state) = ask::<GroupState>(&self.group_link, Question::Grow { workers }).await {
-                    self.tell_deaths("", state.deaths, &state.recent_deaths);
-                    self.told = state;
+                    return self.on_group(state);
                 }
             }
             Step::Stop(names) => drop(ask::<GroupState>(&self.group_link, Question::StopWorkers { names }).await),
