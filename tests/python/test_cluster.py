@@ -280,13 +280,20 @@ def test_a_shuffle_starts_over_when_a_participant_is_killed(start_cluster, conne
         time.sleep(0.15)
         return part
 
+    def shuffles(dask_worker):
+        return [run.id for run in dask_worker.plugins["shuffle"].shuffle_runs._active_runs.values()]
+
+    def active() -> set:
+        return {shuffle for ids in client.run(shuffles, on_error="ignore").values() for shuffle in ids}
+
     for kills in range(3):
+        before = active()
         left = pd.DataFrame({"id": range(6_000), "x": np.arange(6_000) % (97 + kills)})
         parts = dd.from_pandas(left, npartitions=12).map_partitions(slow, meta=left)
         merged = parts.merge(dd.from_pandas(right, npartitions=5), on="id", shuffle_method="p2p")
         future = client.compute(merged.x.sum() + merged.map_partitions(slow, meta=merged._meta).y.sum())
-        under_way = lambda: any("shuffle" in key for keys in client.processing().values() for key in map(str, keys))
-        wait_until(under_way, "the shuffle is under way", 30, 0.02)
+        # a run lasts from its first transfer to its last output: no poll can miss it, as it can a short task
+        wait_until(lambda: active() - before, "the shuffle is under way", 30, 0.02)
         time.sleep(0.3 * kills)  # once early, once in the middle, once late
         victims = running_workers(client)
         os.kill(pid_of(client, victims[kills % len(victims)]), signal.SIGKILL)
