@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use serde_json::Value;
 
-use super::auth::{Peer, User};
+use super::auth::{DeskHandle, Peer, User};
 use super::error::ApiError;
 use super::state::Gateway;
 
@@ -95,6 +95,8 @@ pub(super) async fn authenticate(State(gateway): State<Gateway>, mut request: Re
     let peer = peer_of(&request);
     match gateway.auth.identify(request.headers(), peer).await {
         Ok(admitted) => {
+            let stay = Stay { desk: gateway.auth.desk.clone(), user: admitted.user.clone() };
+            request.extensions_mut().insert(stay);
             request.extensions_mut().insert(admitted.user);
             let mut response = next.run(request).await;
             if let Some(cookie) = admitted.cookie.and_then(|cookie| HeaderValue::from_str(&cookie).ok()) {
@@ -103,6 +105,20 @@ pub(super) async fn authenticate(State(gateway): State<Gateway>, mut request: Re
             response
         }
         Err(why) => refuse(request.into_body(), why).await,
+    }
+}
+
+/// With a request that a user may make: how long they may see what has no end.
+#[derive(Clone)]
+pub struct Stay {
+    desk: DeskHandle,
+    user: User,
+}
+
+impl Stay {
+    /// Waits until a token of this user is revoked.
+    pub fn end(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.desk.revoked(&self.user)
     }
 }
 

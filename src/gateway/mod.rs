@@ -17,6 +17,7 @@ mod value;
 
 pub use auth::{Auth, AuthSetup, Minted, Peer, Role, User, random_secret};
 pub use error::ApiError;
+pub use extract::Stay;
 pub use hosts::Hosts;
 pub use limits::Limits;
 pub use options::{Defaults, Options};

@@ -3,7 +3,7 @@
 //! Parse, ask the scheduler, answer. The shapes are a contract with the page.
 
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -292,8 +292,14 @@ async fn worker_logs(State(site): State<Site>, Query(asked): Query<Address>) -> 
     }
 }
 
-async fn hardware(State(site): State<Site>) -> Response {
-    plainly(site.feed.request(request("benchmark_hardware", Vec::new())).await)
+/// Disks, memories and links are busy with it for seconds: a page of another site must not start it, though it could
+/// not read the answer.
+async fn hardware(State(site): State<Site>, request: Request) -> Response {
+    let strange = request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    if strange && !site.is_pane(request.method(), request.uri(), request.headers()) {
+        return problem(StatusCode::FORBIDDEN, "a page of another site may not measure", "open the page Hardware");
+    }
+    plainly(site.feed.request(self::request("benchmark_hardware", Vec::new())).await)
 }
 
 async fn versions(State(site): State<Site>) -> Response {

@@ -1,5 +1,6 @@
 //! The appliance's way to the pages of its clusters: `/clusters/NAME/...` goes to that cluster's own HTTP, over its Unix
-//! socket, with the prefix taken off. Everything goes through as it comes, WebSockets too.
+//! socket, with the prefix taken off. Everything goes through as it comes, WebSockets too. What has no end ends when a
+//! token of the user who asked for it is revoked.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,10 +13,12 @@ use axum::http::uri::{PathAndQuery, Uri};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::any;
+use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use super::cluster::problem;
+use crate::gateway::Stay;
 use crate::link;
 
 /// A scheduler accepts at once, or is in trouble.
@@ -148,6 +151,7 @@ async fn pass(
     let upgrade = request.headers().get(header::UPGRADE).cloned();
     let ours = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
+    let stay = parts.extensions.get::<Stay>().map(Stay::end);
     parts.uri = uri;
     clean(&mut parts.headers, upgrade.as_ref());
     let sent = Request::from_parts(parts, body);
@@ -157,15 +161,32 @@ async fn pass(
         if let Some(ours) = ours {
             tokio::spawn(async move {
                 let (Ok(ours), Ok(theirs)) = (ours.await, theirs.await) else { return };
+                let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
                 // Either end may go at any time.
-                let _ended = tokio::io::copy_bidirectional(&mut TokioIo::new(ours), &mut TokioIo::new(theirs)).await;
+                tokio::select! {
+                    _ended = tokio::io::copy_bidirectional(&mut ours, &mut theirs) => {}
+                    () = until(stay) => {}
+                }
             });
         }
         return Ok(answer.map(|_| Body::empty()));
     }
     let (mut parts, body) = answer.into_parts();
     clean(&mut parts.headers, None);
-    Ok(Response::from_parts(parts, Body::new(body)))
+    let endless = parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+    let body = match stay.filter(|_| endless) {
+        Some(end) => Body::from_stream(Body::new(body).into_data_stream().take_until(Box::pin(end))),
+        None => Body::new(body),
+    };
+    Ok(Response::from_parts(parts, body))
+}
+
+/// Waits for the end; without one, for ever.
+async fn until(end: Option<impl Future<Output = ()>>) {
+    match end {
+        Some(end) => end.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Takes off what is between neighbours only; an upgrade is asked for anew.

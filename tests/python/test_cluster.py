@@ -404,7 +404,7 @@ def test_adaptive_target_follows_the_load(cluster, client):
     client.cancel(futures)
 
 
-@pytest.mark.timeout(45)
+@pytest.mark.timeout(120)
 def test_adaptive_scales_a_cluster_object(start_cluster):
     """Adaptive drives a SpecCluster whose scheduler is the one under test."""
     from distributed.deploy.spec import ProcessInterface, SpecCluster

@@ -303,6 +303,12 @@ def test_pages_of_other_origins_may_not_watch(base):
     connection.close()
 
 
+def test_pages_of_other_sites_may_not_measure_the_hardware(base):
+    """A GET needs no permission, so a page that may not read the answer could keep disks and links busy."""
+    status, _, body = get(base, "/api/hardware", **{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"})
+    assert status == 403 and b"another site" in body
+
+
 def explain(base, key) -> dict:
     return get_json(base, f"/api/task?key={urllib.parse.quote(str(key))}")
 

@@ -7,8 +7,10 @@ import base64
 import http.client
 import json
 import os
+import shutil
 import socket
 import ssl
+import subprocess
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +26,7 @@ from dask_gateway.client import ClusterStatus, GatewayClusterError  # noqa: E402
 from distributed import Client  # noqa: E402
 
 from appliance import Appliance, Hub  # noqa: E402
-from harness import scheduler_kind, wait_until  # noqa: E402
+from harness import rask_bin, scheduler_kind, wait_until  # noqa: E402
 
 pytestmark = [
     pytest.mark.timeout(180),
@@ -306,14 +308,32 @@ def test_users_of_basic_auth_see_and_stop_only_their_own(work_dir):
             wait_until(lambda: alice.get_cluster(name).status == ClusterStatus.STOPPED, "it stops", 30)
 
 
+# argv: host, port, path of a feed, token. Watches it in two ways until both end.
+WATCH = """
+import base64, http.client, socket, sys
+host, port, path, secret = sys.argv[1:]
+bearer = {"Authorization": f"Bearer {secret}"}
+events = http.client.HTTPConnection(host, int(port), timeout=60)
+events.request("GET", path + "/events?q=%7B%22want%22:%5B%22overview%22%5D%7D", headers=bearer)
+stream = events.getresponse()
+assert stream.status == 200 and stream.readline(), stream.status
+upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "A" * 22 + "=="}
+lines = [f"GET {path} HTTP/1.1", f"Host: {host}:{port}", *(f"{name}: {value}" for name, value in (bearer | upgrade).items())]
+web = socket.create_connection((host, int(port)), timeout=60)
+web.sendall(("\\r\\n".join(lines) + "\\r\\n" * 2).encode())
+assert web.recv(12) == b"HTTP/1.1 101"
+print("open", flush=True)
+stream.read()
+while web.recv(1 << 16):
+    pass
+print("ended", flush=True)
+"""
+
+
 def test_a_token_is_a_password_until_it_is_revoked(work_dir):
     with Appliance(work_dir / "token", '[gateway.auth]\ntype = "token"\n') as appliance:
         # The command line of the same user needs none: it reads the appliance's own.
-        import subprocess
-
         def rask(*args):
-            from harness import rask_bin
-
             done = subprocess.run([rask_bin(), *args], env=appliance.env, capture_output=True, text=True, timeout=60)
             assert done.returncode == 0, done.stderr
             return done.stdout.strip()
@@ -333,10 +353,18 @@ def test_a_token_is_a_password_until_it_is_revoked(work_dir):
                 connection.request("GET", f"/api/rask/v1/{path}", headers=bearer)
                 streams.append(connection.getresponse())
                 assert streams[-1].status == 200
-            gateway.stop_cluster(name)
+            # Pages too, for programs of other users of this machine (the same user needs no token for them).
+            watching, python = None, shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin")
+            if os.getuid() == 0 and python:
+                argv = [python, "-c", WATCH, *map(str, appliance.hostport), f"/clusters/{name}/feed", secret]
+                watching = subprocess.Popen(argv, user="nobody", stdout=subprocess.PIPE, text=True)
+                assert watching.stdout.readline() == "open\n"
             rask("token", "revoke", entry["id"])
             for stream in streams:
                 stream.read()  # to its end: what was open is closed, too
+            if watching:
+                assert watching.communicate(timeout=60)[0] == "ended\n"
+            rask("cluster", "stop", name)
             with pytest.raises(aiohttp.ClientResponseError) as refused:
                 gateway.list_clusters()
             assert refused.value.status == 401
