@@ -411,6 +411,7 @@ fn view_of(name: &ClusterName, user: &str, start_ms: i64, body: &Body) -> Cluste
         target: body.target,
         adapt: body.adapt,
         workers: 0,
+        without_room: 0,
         scheduler_pid: None,
         scheduler_address: None,
         tls: None,

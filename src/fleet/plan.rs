@@ -135,6 +135,7 @@ pub struct Plan {
     transitions: u64,
     idle_noted: bool,
     lifetime_told: bool,
+    without_room: u32,
 }
 
 impl Plan {
@@ -146,6 +147,11 @@ impl Plan {
     /// Workers wanted.
     pub const fn target(&self) -> u32 {
         self.target
+    }
+
+    /// Of those wanted, how many fit on no machine that may have them, as of the last look.
+    pub const fn without_room(&self) -> u32 {
+        self.without_room
     }
 
     /// Between these it follows the load.
@@ -179,10 +185,13 @@ impl Plan {
         if check {
             self.follow(seen.load);
         }
+        self.without_room = 0;
         if seen.away.is_empty() && !seen.not_here {
             self.converge(seen, &mut steps);
         } else {
-            steps.extend(spread::steps(self.target, &seen.hosts(), &seen.connected));
+            let (spread, without_room) = spread::steps(self.target, &seen.hosts(), &seen.connected);
+            steps.extend(spread);
+            self.without_room = without_room;
         }
         steps
     }

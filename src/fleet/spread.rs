@@ -40,19 +40,20 @@ fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// What brings a cluster closer to `target` workers in all.
-pub fn steps(target: u32, hosts: &[Host], connected: &[Connected]) -> Vec<Step> {
+/// What brings a cluster closer to `target` workers in all, and how many of them have no room anywhere they may be.
+pub fn steps(target: u32, hosts: &[Host], connected: &[Connected]) -> (Vec<Step>, u32) {
     let mut steps = Vec::new();
     empty_out(hosts, connected, &mut steps);
     let staying: Vec<u32> =
         hosts.iter().map(|host| if host.counts { count(host.staying(connected).count()) } else { 0 }).collect();
     let present = staying.iter().fold(0u32, |sum, here| sum.saturating_add(*here));
+    let mut without_room = 0;
     if present < target {
-        grow(target.saturating_sub(present), hosts, &staying, connected, &mut steps);
+        without_room = grow(target.saturating_sub(present), hosts, &staying, connected, &mut steps);
     } else if present > target {
         shrink(present.saturating_sub(target), hosts, connected, &mut steps);
     }
-    steps
+    (steps, without_room)
 }
 
 /// Machines whose workers do not count any more, though they are there, are emptied: data first.
@@ -72,8 +73,8 @@ fn empty_out(hosts: &[Host], connected: &[Connected], steps: &mut Vec<Step>) {
 }
 
 /// One by one to the machine with most room; what fits nowhere goes to the head, as if it were alone, or waits if it
-/// may not be there.
-fn grow(missing: u32, hosts: &[Host], staying: &[u32], connected: &[Connected], steps: &mut Vec<Step>) {
+/// may not be there. Returns how many wait.
+fn grow(missing: u32, hosts: &[Host], staying: &[u32], connected: &[Connected], steps: &mut Vec<Step>) -> u32 {
     let mut added = vec![0u32; hosts.len()];
     for _ in 0..missing {
         let room = |index: &usize| {
@@ -87,6 +88,7 @@ fn grow(missing: u32, hosts: &[Host], staying: &[u32], connected: &[Connected], 
             *slot = slot.saturating_add(1);
         }
     }
+    let placed = added.iter().fold(0u32, |sum, here| sum.saturating_add(*here));
     for ((host, staying), added) in hosts.iter().zip(staying).zip(added).filter(|(_, added)| *added > 0) {
         // A group still counts those that leave.
         let workers = staying.saturating_add(added).saturating_add(host.leaving(connected));
@@ -95,6 +97,7 @@ fn grow(missing: u32, hosts: &[Host], staying: &[u32], connected: &[Connected], 
             false => Step::GrowAt { host: host.name.clone(), workers },
         });
     }
+    missing.saturating_sub(placed)
 }
 
 /// Those that are not connected yet first, the youngest of them: they hold nothing.
@@ -191,28 +194,28 @@ mod tests {
     #[test]
     fn missing_workers_go_where_most_room_is_and_nothing_moves() {
         let hosts = [host("", 2, &[]), host("a", 4, &[]), host("b", 1, &["b-0"])];
-        assert_eq!(steps(7, &hosts, &at(&["b-0"])), [Step::Grow(2), grow_at("a", 4)]);
-        assert_eq!(steps(3, &hosts, &at(&["b-0"])), [grow_at("a", 2)]);
-        assert_eq!(steps(1, &hosts, &at(&["b-0"])), []);
+        assert_eq!(steps(7, &hosts, &at(&["b-0"])), (vec![Step::Grow(2), grow_at("a", 4)], 0));
+        assert_eq!(steps(3, &hosts, &at(&["b-0"])), (vec![grow_at("a", 2)], 0));
+        assert_eq!(steps(1, &hosts, &at(&["b-0"])), (vec![], 0));
     }
 
     #[test]
-    fn what_fits_nowhere_goes_to_the_head() {
+    fn what_fits_nowhere_goes_to_the_head_or_waits_if_it_may_not() {
         let hosts = [host("", 1, &[]), host("a", 1, &[])];
-        assert_eq!(steps(5, &hosts, &[]), [Step::Grow(4), grow_at("a", 1)]);
+        assert_eq!(steps(5, &hosts, &[]), (vec![Step::Grow(4), grow_at("a", 1)], 0));
         let full = [host("", 0, &[]), Host { usable: false, ..host("a", 9, &[]) }];
-        assert_eq!(steps(2, &full, &[]), [Step::Grow(2)]);
+        assert_eq!(steps(2, &full, &[]), (vec![Step::Grow(2)], 0));
         let elsewhere = [Host { usable: false, ..host("", 4, &[]) }, host("a", 1, &[])];
-        assert_eq!(steps(2, &elsewhere, &[]), [grow_at("a", 1)]);
+        assert_eq!(steps(3, &elsewhere, &[]), (vec![grow_at("a", 1)], 2));
     }
 
     /// Goal: a lost machine's workers are replaced elsewhere, a late one's are waited for.
     #[test]
     fn only_machines_that_count_count() {
         let late = Host { usable: false, ..host("a", 4, &["a-0", "a-1"]) };
-        assert_eq!(steps(2, &[host("", 4, &[]), late.clone()], &at(&["a-0", "a-1"])), []);
+        assert_eq!(steps(2, &[host("", 4, &[]), late.clone()], &at(&["a-0", "a-1"])), (vec![], 0));
         let lost = Host { counts: false, members: Vec::new(), ..late };
-        assert_eq!(steps(2, &[host("", 4, &[]), lost], &[]), [Step::Grow(2)]);
+        assert_eq!(steps(2, &[host("", 4, &[]), lost], &[]), (vec![Step::Grow(2)], 0));
     }
 
     #[test]
@@ -220,14 +223,14 @@ mod tests {
         let drained = Host { usable: false, counts: false, ..host("a", 4, &["a-0", "a-1"]) };
         let found = steps(1, &[host("", 4, &[]), drained], &at(&["a-0"]));
         let stop = Step::StopAt { host: "a".to_owned(), names: vec!["a-1".to_owned()] };
-        assert_eq!(found, [Step::RetireThese(vec!["a-0".to_owned()]), stop, Step::Grow(1)]);
+        assert_eq!(found, (vec![Step::RetireThese(vec!["a-0".to_owned()]), stop, Step::Grow(1)], 0));
     }
 
     #[test]
     fn surplus_workers_that_hold_nothing_go_first() {
         let hosts = [host("", 0, &["h-0"]), host("a", 0, &["a-0", "a-1", "a-2"])];
         let stop = Step::StopAt { host: "a".to_owned(), names: vec!["a-2".to_owned()] };
-        assert_eq!(steps(2, &hosts, &at(&["h-0", "a-0", "a-1"])), [stop, Step::Retire { keep: 2 }]);
+        assert_eq!(steps(2, &hosts, &at(&["h-0", "a-0", "a-1"])), (vec![stop, Step::Retire { keep: 2 }], 0));
     }
 
     /// Goal: a machine without free memory gets nothing, and nobody else gets its share; what runs there stays.

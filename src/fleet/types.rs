@@ -216,6 +216,8 @@ pub struct ClusterView {
     pub adapt: Option<Bounds>,
     /// Workers connected.
     pub workers: u32,
+    /// Workers wanted that fit on none of the machines they may be on.
+    pub without_room: u32,
     /// Its scheduler's process.
     pub scheduler_pid: Option<u32>,
     /// Where the scheduler itself listens, for its workers: `tls://127.0.0.1:40001`.

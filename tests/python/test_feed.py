@@ -489,6 +489,7 @@ def test_the_appliance_leads_to_the_pages_of_its_clusters(tmp_path):
         where = get_json(front, "/clusters/local/api/where")
         assert (where["kind"], where["name"]) == ("cluster", "local")
         with Client(up.address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=40)  # it is up with the first
             assert client.submit(inc, 1, key="through-the-door").result() == 2
             with Viewer(front, {"want": ["overview", "prefixes", "stream"]}, path="/clusters/local/feed") as viewer:
                 viewer.until(lambda v: now_row(v).get("done_total", 0) >= 1 and v.blocks, "the feed through the proxy")

@@ -106,8 +106,17 @@ def test_each_cause_is_named_while_it_lasts(cluster, client, tmp_path):
     freed.touch()
     full.result(60)
 
-    # In a thread: a submit blocks until it is through.
-    submit = threading.Thread(target=lambda: client.map(inc, range(20_000), pure=False))
-    submit.start()
-    until_limit(cluster, "scheduler", "graph is being read")
-    submit.join(60)
+    # In a thread: a submit blocks until it is through. Again and again: reading one takes a fraction of a second.
+    seen = threading.Event()
+
+    def submit():
+        while not seen.is_set():
+            client.map(inc, range(20_000), pure=False)
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    try:
+        until_limit(cluster, "scheduler", "graph is being read")
+    finally:
+        seen.set()
+        thread.join(60)

@@ -442,7 +442,8 @@ def test_a_cluster_is_placed_on_named_hosts_and_its_logs_come_from_there(lan):
     wait_until(workers, "two workers again", 60, 0.3)
     # Scaled beyond what fits there, the rest waits: nothing goes elsewhere.
     assert ask("cluster", "scale", "there", "3").returncode == 0
-    time.sleep(3)
+    wait_until(lambda: "2 of 3; no room for 1 more" in ask("cluster", "show", "there").stdout, "it says that one waits", 20, 0.3)
+    time.sleep(1)
     assert len(head.peers()["two"]["groups"][0]["workers"]) == 2 and not head.peers()["one"]["placed"]
     assert not list((net["head"].state / "clusters" / "there" / "logs").glob("worker-*"))
     logs = ask("cluster", "logs", "there").stdout

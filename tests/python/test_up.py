@@ -129,8 +129,9 @@ def test_up_serves_health_and_metrics(shared):
     status, kind, body = get(shared.http + "/")
     assert status == 200 and kind == "text/html" and "rask" in body
     assert get(shared.http + "/no/such/page")[0] == 404
-    counts = json.loads(get(shared.http + "/json/counts.json")[2])
-    assert counts["workers"] == 2 and counts["cores"] == 2
+    counts = lambda: json.loads(get(shared.http + "/json/counts.json")[2])
+    wait_until(lambda: counts()["workers"] == 2, "both workers: it is up with the first", 40)
+    assert counts()["cores"] == 2
 
 
 def test_a_second_up_shows_the_running_one(shared):

@@ -223,12 +223,16 @@ fn print_cluster(cluster: &Value, as_json: bool) {
         Some(secs) => show_age(secs as i64),
         None => "never".to_owned(),
     };
+    let workers = match number(cluster, "without_room") {
+        0 => workers(cluster),
+        waiting => format!("{}; no room for {waiting} more on the machines that may have them", workers(cluster)),
+    };
     let mut facts = vec![
         ("name", text(cluster, "name")),
         ("status", text(cluster, "status")),
         ("reason", text(cluster, "reason")),
         ("user", text(cluster, "user")),
-        ("workers", workers(cluster)),
+        ("workers", workers),
         ("each", size(cluster).replace(" x ", " threads, ")),
         ("client", text(cluster, "scheduler_address")),
         ("gateway", text(cluster, "gateway_address")),

@@ -435,7 +435,12 @@ impl Owner {
         if changed {
             self.shared.tell(FleetEvent::Workers { cluster: self.view.name.to_string(), workers });
         }
-        if changed || self.view.target != self.body.target || self.view.adapt != self.body.adapt {
+        let without_room = std::mem::replace(&mut self.view.without_room, self.plan.without_room());
+        if changed
+            || without_room != self.view.without_room
+            || self.view.target != self.body.target
+            || self.view.adapt != self.body.adapt
+        {
             self.publish();
         }
     }

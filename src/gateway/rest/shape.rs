@@ -42,6 +42,8 @@ pub(super) struct Cluster {
     adapt: Option<Between>,
     /// Workers connected.
     workers: u32,
+    /// Workers wanted that fit on none of the machines they may be on: they wait until there is room.
+    without_room: u32,
     /// Threads of a worker.
     nthreads: u32,
     /// Bytes of a worker; 0: not limited.
@@ -85,6 +87,7 @@ impl Cluster {
             target: view.target,
             adapt: view.adapt.map(|adapt| Between { minimum: adapt.minimum, maximum: adapt.maximum }),
             workers: view.workers,
+            without_room: view.without_room,
             nthreads: view.settings.nthreads,
             memory_limit: view.settings.worker_memory_bytes,
             scheduler_address: view.plain_address.clone().filter(|_| running),

@@ -134,7 +134,9 @@ function dashboard(cluster: Row): string {
 
 function workersText(cluster: Row): string {
   const adapt = obj(cluster, "adapt");
-  const connected = `${show.count(num(cluster, "workers"))} of ${show.count(num(cluster, "target"))}`;
+  const waiting = num(cluster, "without_room");
+  const room = waiting > 0 ? `, no room for ${show.count(waiting)} more on the machines that may have them` : "";
+  const connected = `${show.count(num(cluster, "workers"))} of ${show.count(num(cluster, "target"))}${room}`;
   if (maybe(adapt, "minimum") === null) return connected;
   const most = maybe(adapt, "maximum");
   return `${connected}, adapting between ${show.count(num(adapt, "minimum"))} and ${most === null ? "as many as wanted" : show.count(most)}`;
