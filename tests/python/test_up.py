@@ -61,7 +61,7 @@ class Home:
 class Up:
     """A running `rask up`, read from what it printed."""
 
-    def __init__(self, proc: Proc):
+    def __init__(self, proc: Proc, patience_s: float = 60):
         self.proc = proc
 
         def printed():
@@ -70,7 +70,7 @@ class Up:
             scheduler, http = re.search(r"tcp://127\.0\.0\.1:\d+", text), re.search(r"http://127\.0\.0\.1:\d+", text)
             return "Stop:" in text and scheduler and http and (scheduler[0], http[0])
 
-        self.address, self.http = wait_until(printed, "rask up says how to connect and how to stop", 60)
+        self.address, self.http = wait_until(printed, "rask up says how to connect and how to stop", patience_s)
         self.family = proc.children()
 
     def client(self, **kw) -> Client:

@@ -1,6 +1,7 @@
 // The connection to the feed: WebSocket first; where a proxy breaks that, server-sent events, then polling. Rests while
 // the tab is hidden, takes up again where it stopped, says in `link` how it is.
 import { effect, signal } from "@preact/signals";
+import { needsToken } from "../base/http";
 import { num, rowsOf, str, asRow } from "../base/rows";
 import { isBoxed, reach, socketAddress } from "../base/url";
 import { decodeBlock, fromBase64, withKind } from "./block";
@@ -111,6 +112,7 @@ function lost(): void {
 /** Changes the way of transport if plain requests do get through: then it is the way that is blocked, not the server. */
 async function otherWay(): Promise<void> {
   const answer = await fetch(reach("health"), { cache: "no-store" }).catch(() => null);
+  if (answer) needsToken.value = answer.status === 401;
   if (!answer && isBoxed) await renewTicket();
   if (!answer?.ok || link.value === "live") return;
   way.value = way.value === "socket" ? "events" : way.value === "events" ? "poll" : "socket";

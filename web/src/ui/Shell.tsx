@@ -3,6 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { many } from "../base/format";
+import { needsToken } from "../base/http";
 import { obj, str } from "../base/rows";
 import { choice, chooseTheme, dark } from "../base/theme";
 import { link } from "../feed/feed";
@@ -199,7 +200,9 @@ export function LostNotice() {
     <p class="notice" role="status">
       {closing.value
         ? `The scheduler is ending: ${closing.value}. What you see is its last state.`
-        : "The connection to the scheduler was lost. What you see is the last state; the page reconnects by itself."}
+        : needsToken.value
+          ? "You are not signed in any more: the token was revoked or has expired. What you see is the last state; sign in on the page of clusters, and this one goes on."
+          : "The connection to the scheduler was lost. What you see is the last state; the page reconnects by itself."}
     </p>
   );
 }
