@@ -21,6 +21,8 @@ const RECENT_DEATHS: usize = 16;
 
 /// Worker deaths that wait to be noted; a nanny reports a few per second at most.
 const REMARKS: usize = 64;
+/// Of a worker's last line, shown with its exit code.
+const LINE_CHARS: usize = 200;
 
 /// What a group is made of.
 pub struct GroupPlan {
@@ -252,7 +254,8 @@ impl Group {
                 }
             }
             Story::Died { cause, last_lines, next } => {
-                let words = self.plan.cage.as_ref().and_then(|cage| cage.verdict(&name)).unwrap_or(cause.to_string());
+                let verdict = self.plan.cage.as_ref().and_then(|cage| cage.verdict(&name));
+                let words = verdict.unwrap_or_else(|| with_last_line(cause, &last_lines));
                 let pid = slot.state.pid.take().unwrap_or_default();
                 let asked_to = cause == Cause::Code(0);
                 let words = match asked_to {
@@ -312,6 +315,15 @@ impl Group {
     }
 }
 
+/// `exit code 1 (ModuleNotFoundError: No module named 'x')`: one that ended by itself may have said why.
+fn with_last_line(cause: Cause, last_lines: &[String]) -> String {
+    let last = last_lines.iter().rev().map(|line| line.trim()).find(|line| !line.is_empty());
+    match last.filter(|_| matches!(cause, Cause::Code(_))) {
+        Some(line) => format!("{cause} ({})", line.chars().take(LINE_CHARS).collect::<String>()),
+        None => cause.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,6 +331,14 @@ mod tests {
     use crate::supervise::ParentDeath;
     use crate::supervise::policy::Restart;
     use std::time::Duration;
+
+    #[test]
+    fn one_that_ended_by_itself_may_have_said_why() {
+        let lines = ["Traceback".to_owned(), "ValueError: no".to_owned(), " ".to_owned()];
+        assert_eq!(with_last_line(Cause::Code(1), &lines), "exit code 1 (ValueError: no)");
+        assert_eq!(with_last_line(Cause::Signal(9), &lines), Cause::Signal(9).to_string());
+        assert_eq!(with_last_line(Cause::Code(1), &[]), "exit code 1");
+    }
 
     /// Goal: workers come and go as asked, the dead come back, and all end with their scheduler.
     #[test]
