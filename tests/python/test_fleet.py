@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -366,6 +367,9 @@ def test_idle_and_half_open_connections_do_not_hurt_others(place):
 
     alone = p99()
     crowd = []
+    # Of this process: `rask up` has seen to its own.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         for n in range(2000):
             s = socket.create_connection(at, timeout=10)
@@ -381,6 +385,7 @@ def test_idle_and_half_open_connections_do_not_hurt_others(place):
     finally:
         for s in crowd:
             s.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     print(f"p99 alone {alone * 1e3:.1f} ms, with 2,000 others {crowded * 1e3:.1f} ms, {busy:.0%} of a core")
     # The figures are for people; the bounds tell one that is held up from one on a busy machine.
     assert crowded < 0.5 and busy < 0.9
