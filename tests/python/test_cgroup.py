@@ -69,7 +69,10 @@ def place(tmp_path):
 
 @pytest.fixture
 def group(request, place):
-    group = Group(request.node.name[5:20])
+    try:
+        group = Group(request.node.name[5:20])
+    except OSError as why:  # in a container: read-only, or with processes of others beside ours
+        pytest.skip(f"NO TEST OF CONTROL GROUPS: {why}")
     yield group
     for proc in place.procs:
         proc.stop()
