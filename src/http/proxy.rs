@@ -121,6 +121,8 @@ fn unreachable(name: &str, why: &str) -> Response {
 }
 
 async fn forward(backends: &Backends, name: &str, target: &str, request: Request) -> Response {
+    // From here on, not from when the cluster answers: a token may be revoked meanwhile.
+    let stay = request.extensions().get::<Stay>().map(Stay::end);
     let Some(socket) = backends(name) else { return unknown(name) };
     let stream = match timeout(CONNECT, link::connect(&socket)).await {
         Ok(Ok(stream)) => stream,
@@ -139,19 +141,20 @@ async fn forward(backends: &Backends, name: &str, target: &str, request: Request
             tracing::debug!(%why, "a connection to a cluster's pages ended early");
         }
     });
-    pass(&mut sender, uri, request).await.unwrap_or_else(|why| unreachable(name, &why))
+    pass(&mut sender, uri, request, stay).await.unwrap_or_else(|why| unreachable(name, &why))
 }
 
 /// One request and its answer; if both sides agree to speak another protocol, bytes go both ways until either ends.
+/// `stay`: with its end, so does what has none of its own.
 async fn pass(
     sender: &mut hyper::client::conn::http1::SendRequest<Body>,
     uri: Uri,
     mut request: Request,
+    stay: Option<impl Future<Output = ()> + Send + 'static>,
 ) -> Result<Response, String> {
     let upgrade = request.headers().get(header::UPGRADE).cloned();
     let ours = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
-    let stay = parts.extensions.get::<Stay>().map(Stay::end);
     parts.uri = uri;
     clean(&mut parts.headers, upgrade.as_ref());
     let sent = Request::from_parts(parts, body);

@@ -278,7 +278,7 @@ def test_wrong_tokens_are_refused_and_do_not_slow_others_down(work_dir):
         assert set(refused) == {401, 429} and refused.total() == tokens
         assert appliance.ask("GET", f"{API}/").status == 200, "requests without credentials are never counted"
         # The figures are for people; the bound tells one that is held up from one on a busy machine.
-        assert p99(attacked) < 500
+        assert p99(attacked) < (500 if tokens < 100_000 else 2 * p99(idle))
 
 
 @pytest.fixture

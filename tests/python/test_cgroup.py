@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import Proc, rask_bin, scheduler_kind, wait_until
-from test_fleet import Place, slow_inc
+from harness import Proc, scheduler_kind, wait_until
+from test_fleet import Place, place, slow_inc  # noqa: F401
 from test_up import Up
 
 ROOT = Path("/sys/fs/cgroup")
@@ -45,26 +45,13 @@ class Group:
 
     def start(self, place: Place, *args: str) -> Proc:
         script = f'echo $$ > {self.path}/cgroup.procs && exec "$@"'
-        argv = ["up", "--port", "0", "--scheduler-port", "0", *args]
-        proc = Proc("rask-up", ["sh", "-c", script, "sh", str(rask_bin()), *argv], place.env, place.path)
-        place.procs.append(proc)
-        return proc
+        return place.start("up", "--port", "0", "--scheduler-port", "0", *args, before=("sh", "-c", script, "sh"))
 
     def remove(self):
         for child in sorted(self.path.rglob("*"), reverse=True):
             if child.is_dir():
                 child.rmdir()
         self.path.rmdir()
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
-    yield place
-    for proc in place.procs:
-        proc.stop()
-    for p in place.processes():
-        p.kill()
 
 
 @pytest.fixture

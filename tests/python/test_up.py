@@ -44,8 +44,9 @@ class Home:
         self.env = clean_env(path, RASK_STATE_DIR=path / "state", HOME=path)
         self.procs = []
 
-    def start(self, *args: str) -> Proc:
-        proc = Proc(f"rask-{args[0]}", [rask_bin(), *args], self.env, self.path)
+    def start(self, *args: str, before: tuple[str, ...] = ()) -> Proc:
+        """`before`: a command that runs it."""
+        proc = Proc(f"rask-{args[0]}", [*before, rask_bin(), *args], self.env, self.path)
         self.procs.append(proc)
         return proc
 
