@@ -1,66 +1,36 @@
 //! Composition roots, one per role: build in order, wire handles, stop in reverse order.
 
-mod appliance;
-mod background;
-mod certs;
-mod clusters;
-mod deploy;
-mod doctor;
-mod explain;
+mod commands;
 mod failure;
-mod front;
-mod gendocs;
-mod group;
-mod https;
-mod join;
-mod lan;
-mod listen;
-mod logging;
-mod members;
-mod notify;
-mod pages;
-mod pages_of;
-mod peerenv;
-mod pyenv;
-mod pymake;
-mod remote;
-mod run;
-mod scheduler;
-mod service;
-mod settings;
-mod shell;
-mod state;
-mod status;
-mod top;
-mod uninstall;
-mod worker;
+mod install;
+mod local;
+mod roles;
 
-pub use appliance::{UpArgs, up};
-pub use background::{down, logs, open};
-pub use certs::certs;
-pub use deploy::{DeployArgs, deploy};
-pub use doctor::{Diagnosis, DoctorArgs, Finding, Severity, doctor, examine};
-pub use explain::explain;
+pub use commands::background::{down, logs, open};
+pub use commands::certs::certs;
+pub use commands::deploy::{DeployArgs, deploy};
+pub use commands::docs::generate_docs;
+pub use commands::doctor::{Diagnosis, DoctorArgs, Finding, Severity, doctor, examine};
+pub use commands::explain::explain;
+pub use commands::pages::Meant;
+pub use commands::peers::{PeerDo, peer, peers};
+pub use commands::remote::{ClusterCommand, Remote, TokenCommand, cluster, token};
+pub use commands::run::{RunArgs, run};
+pub use commands::status::{configure, env, status};
+pub use commands::top::top;
 pub use failure::Failure;
-pub use gendocs::generate_docs;
-pub use group::GroupArgs;
-pub use join::{JoinArgs, join, leave};
-pub use logging::init as init_logging;
-pub use members::{PeerDo, peer, peers};
-pub use pages_of::Meant;
-pub use remote::{ClusterCommand, Remote, TokenCommand, cluster, token};
-pub use run::{RunArgs, run};
-pub use scheduler::{SchedulerArgs, scheduler};
-pub use service::{
+pub use install::service::{
     Scope, ServiceArgs, install as service_install, release as service_release, status as service_status,
     uninstall as service_uninstall, usual_scope,
 };
-pub use settings::{Loaded, load as load_config};
-pub use state::{LogPlace, Running, state_dir};
-pub use status::{configure, env, status};
-pub use top::top;
-pub use uninstall::{UninstallArgs, uninstall};
-pub use worker::{WorkerArgs, worker};
+pub use install::uninstall::{UninstallArgs, uninstall};
+pub use local::logging::init as init_logging;
+pub use local::settings::{Loaded, load as load_config};
+pub use local::state_dir::{LogPlace, Running, state_dir};
+pub use roles::join::{JoinArgs, join, leave};
+pub use roles::scheduler::{SchedulerArgs, scheduler};
+pub use roles::up::{UpArgs, up};
+pub use roles::worker::{GroupArgs, WorkerArgs, worker};
 
 use std::future::Future;
 use std::time::Duration;

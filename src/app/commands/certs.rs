@@ -1,0 +1,79 @@
+//! `rask certs`: what certificates there are in the state folder.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::app::Failure;
+use crate::app::local::state_dir::state_dir;
+use crate::app::roles::up::https::folder;
+use crate::pki::{Facts, facts};
+
+/// `rask certs`: what certificates there are, with fingerprints and ends.
+pub fn certs(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
+    let state = state_dir(state)?;
+    let found = found(&state)?;
+    if as_json {
+        let all: Vec<Value> = found.iter().map(|(what, path, known)| shown(what, path, known)).collect();
+        println!("{:#}", Value::Array(all));
+        return Ok(());
+    }
+    if found.is_empty() {
+        println!("There are no certificates in {} yet: `rask up` makes them.", state.display());
+        return Ok(());
+    }
+    for (what, path, known) in &found {
+        println!("{what}\n  file         {}\n  subject      {}", path.display(), known.subject);
+        if !known.names.is_empty() {
+            println!("  names        {}", known.names.join(", "));
+        }
+        println!("  fingerprint  {} (SHA-256)", known.fingerprint);
+        println!("  valid until  {}", day(known.not_after));
+    }
+    Ok(())
+}
+
+fn found(state: &Path) -> Result<Vec<(String, PathBuf, Facts)>, Failure> {
+    let mut places = vec![
+        ("authority".to_owned(), folder(state).join("ca.crt")),
+        ("server (HTTPS)".to_owned(), folder(state).join("server.crt")),
+    ];
+    let clusters = fs::read_dir(state.join("clusters")).into_iter().flatten().flatten();
+    let mut names: Vec<_> = clusters.map(|entry| entry.file_name()).collect();
+    names.sort();
+    places.extend(names.into_iter().map(|name| {
+        (format!("cluster {}", name.to_string_lossy()), state.join("clusters").join(name).join("tls.crt"))
+    }));
+    let mut all = Vec::new();
+    for (what, path) in places {
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(why) if why.kind() == ErrorKind::NotFound => continue,
+            Err(why) => return Err(Failure::world(format!("cannot read {}: {why}", path.display()))),
+        };
+        let known = facts(&text).map_err(|why| Failure::world(format!("{}: {why}", path.display())))?;
+        all.push((what, path, known));
+    }
+    Ok(all)
+}
+
+fn shown(what: &str, path: &Path, known: &Facts) -> Value {
+    json!({
+        "what": what,
+        "file": path,
+        "subject": known.subject,
+        "issuer": known.issuer,
+        "names": known.names,
+        "fingerprint": known.fingerprint,
+        "not_before": known.not_before,
+        "not_after": known.not_after,
+    })
+}
+
+/// `2026-11-22 06:00 UTC`
+pub(crate) fn day(unix_secs: i64) -> String {
+    let Ok(at) = time::OffsetDateTime::from_unix_timestamp(unix_secs) else { return unix_secs.to_string() };
+    format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute())
+}

@@ -1,0 +1,185 @@
+//! `rask doctor`: what could go wrong on this machine, and what to do about it.
+//!
+//! Facts are gathered first and changed nothing ([`facts`]); checks are functions from facts to findings, so that each
+//! can be tried on a machine that does not exist.
+
+mod appliance;
+mod certificates;
+mod facts;
+mod files;
+mod machine;
+mod network;
+mod python;
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::app::local::state_dir as state;
+use crate::app::{Failure, block_on, counted};
+use facts::Facts;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Good to know.
+    Note,
+    /// Works, but worse than it could, or not for everybody.
+    Warning,
+    /// Something does not work.
+    Problem,
+}
+
+impl Severity {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Problem => "PROBLEM",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// One word: what it is about.
+    pub area: &'static str,
+    /// How bad.
+    pub severity: Severity,
+    /// What is so.
+    pub what: String,
+    /// Why that matters; empty where it is plain.
+    pub why: String,
+    /// What to do; empty where there is nothing to do.
+    pub remedy: String,
+}
+
+impl Finding {
+    fn ok(area: &'static str, what: impl Into<String>) -> Self {
+        Self { area, severity: Severity::Ok, what: what.into(), why: String::new(), remedy: String::new() }
+    }
+
+    fn note(area: &'static str, what: impl Into<String>) -> Self {
+        Self { severity: Severity::Note, ..Self::ok(area, what) }
+    }
+
+    fn warning(area: &'static str, what: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::ok(area, what) }
+    }
+
+    fn problem(area: &'static str, what: impl Into<String>) -> Self {
+        Self { severity: Severity::Problem, ..Self::ok(area, what) }
+    }
+
+    fn why(self, why: impl Into<String>) -> Self {
+        Self { why: why.into(), ..self }
+    }
+
+    fn remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: remedy.into(), ..self }
+    }
+}
+
+/// All that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnosis {
+    /// The worst of the findings.
+    pub worst: Severity,
+    /// In the order of the checks.
+    pub findings: Vec<Finding>,
+}
+
+impl Diagnosis {
+    fn of(facts: &Facts) -> Self {
+        let mut findings = Vec::new();
+        findings.extend(appliance::check(facts));
+        findings.extend(python::check(&facts.python));
+        findings.extend(network::check(&facts.network));
+        findings.extend(machine::check(&facts.machine));
+        findings.extend(files::check(&facts.files));
+        findings.extend(certificates::check(&facts.certificates, facts.machine.now));
+        let worst = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok);
+        Self { worst, findings }
+    }
+
+    /// For people: a line per finding, reason and remedy below it.
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for finding in &self.findings {
+            let (severity, area, what) = (finding.severity.word(), finding.area, &finding.what);
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{severity:<8} {area:<10} {what}");
+            for more in [&finding.why, &finding.remedy].into_iter().filter(|more| !more.is_empty()) {
+                let mark = if more == &finding.remedy { "-> " } else { "" };
+                let _ = writeln!(text, "{:20}{mark}{more}", "");
+            }
+        }
+        let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count() as u64;
+        let (problems, warnings) = (count(Severity::Problem), count(Severity::Warning));
+        let _ = match (problems, warnings) {
+            (0, 0) => writeln!(text, "\nAll is well."),
+            (_, _) => writeln!(text, "\n{}, {}.", counted(problems, "problem"), counted(warnings, "warning")),
+        };
+        text
+    }
+}
+
+/// What the doctor looks at.
+#[derive(Clone, Debug, Default)]
+pub struct DoctorArgs {
+    /// `--state-dir`
+    pub state_dir: Option<PathBuf>,
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--python`
+    pub python: Option<String>,
+}
+
+/// Looks at everything. Changes nothing; starts Python to ask its versions, which takes most of a second.
+///
+/// Errors: there is no folder for state.
+pub async fn examine(args: &DoctorArgs) -> Result<Diagnosis, Failure> {
+    let state: PathBuf = state::state_dir(args.state_dir.as_deref())?;
+    Ok(Diagnosis::of(&Facts::gather(args, &state).await))
+}
+
+/// Examines and prints. Returns the exit code: 1 if there is a problem.
+pub fn doctor(args: &DoctorArgs, as_json: bool) -> Result<u8, Failure> {
+    let diagnosis = block_on(examine(args))?;
+    if as_json {
+        let text = serde_json::to_string_pretty(&diagnosis);
+        println!("{}", text.map_err(|why| Failure::world(format!("no JSON of the findings: {why}")))?);
+    } else {
+        print!("{}", diagnosis.text());
+    }
+    Ok(u8::from(diagnosis.worst == Severity::Problem))
+}
+
+/// A path for people.
+fn show(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_names_what_why_and_remedy_and_counts_the_bad_ones() {
+        let findings = vec![
+            Finding::ok("clock", "fine"),
+            Finding::problem("ports", "port 1 is taken").why("nobody can connect").remedy("stop it"),
+        ];
+        let text = Diagnosis { worst: Severity::Problem, findings }.text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.first(), Some(&"ok       clock      fine"));
+        assert_eq!(lines.get(3).map(|line| line.trim()), Some("-> stop it"));
+        assert_eq!(lines.last(), Some(&"1 problem, 0 warnings."));
+    }
+}

@@ -1,0 +1,211 @@
+//! The state folder: who runs there, and the lock that keeps it to one.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::settings::home;
+use crate::app::Failure;
+
+/// The state folder: as asked, else `$XDG_STATE_HOME/rask`. (`$RASK_STATE_DIR` is read with the flags.)
+pub fn state_dir(asked: Option<&Path>) -> Result<PathBuf, Failure> {
+    let found = asked
+        .map(Path::to_path_buf)
+        .or_else(|| home("XDG_STATE_HOME", ".local/state").map(|base| base.join("rask")))
+        .ok_or_else(|| Failure::usage("no folder for state: $HOME is not set").remedy("give --state-dir"))?;
+    std::path::absolute(&found).map_err(|why| Failure::usage(format!("{}: {why}", found.display())))
+}
+
+/// Writes a file that only we can read: whole, or not at all.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
+    let partial = path.with_extension("partial");
+    let write = || {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    write().map_err(|why| {
+        let _may_not_exist = fs::remove_file(&partial);
+        unwritten(path, &why)
+    })
+}
+
+/// A file of ours could not be written: what to do follows from why.
+fn unwritten(path: &Path, why: &io::Error) -> Failure {
+    let failure = Failure::world(format!("cannot write {}: {why}", path.display()));
+    match why.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            failure.remedy("free some space there, or choose another --state-dir")
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            failure.remedy("let this user write there, or choose another --state-dir")
+        }
+        _ => failure,
+    }
+}
+
+/// Makes a folder that only we can enter.
+pub(crate) fn private_folder(path: &Path) -> Result<(), Failure> {
+    let result = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    result.map_err(|why| {
+        Failure::world(format!("cannot make the folder {}: {why}", path.display()))
+            .remedy("choose another with --state-dir")
+    })
+}
+
+/// What a running appliance tells others through `up.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// `http://host:port`
+    pub http: String,
+    /// `tcp://host:port`; None without a cluster.
+    pub scheduler: Option<String>,
+    /// The interpreter of its workers.
+    pub python: Option<PathBuf>,
+    /// `2 workers x 1 thread, 4 GiB each`
+    pub workers: String,
+    /// Where its own log lines go. None: an older one that does not say.
+    #[serde(default)]
+    pub log: Option<LogPlace>,
+}
+
+/// Where log lines of a process go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogPlace {
+    /// A terminal, a pipe: gone once it is read.
+    Passing,
+    /// A file.
+    File(PathBuf),
+    /// The journal.
+    Journal {
+        /// The name of the unit that this process is.
+        unit: String,
+        /// Of a user's service manager.
+        user: bool,
+    },
+}
+
+impl LogPlace {
+    /// Of this process, by what its standard error is.
+    pub fn of_stderr() -> Self {
+        let Ok(meta) = fs::metadata("/proc/self/fd/2") else { return Self::Passing };
+        if meta.is_file() {
+            return fs::read_link("/proc/self/fd/2").map_or(Self::Passing, Self::File);
+        }
+        // Source: systemd.exec(5), `$JOURNAL_STREAM`.
+        let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        if stream != format!("{}:{}", meta.dev(), meta.ino()) {
+            return Self::Passing;
+        }
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let unit = groups.split(['/', '\n']).rfind(|part| part.ends_with(".service")).unwrap_or("rask.service");
+        Self::Journal { unit: unit.to_owned(), user: groups.contains("/user@") }
+    }
+}
+
+impl Running {
+    /// The appliance of a state folder. `None`: none runs there, or not yet.
+    pub fn find(state: &Path) -> Option<Self> {
+        let lock = File::open(lock_path(state)).ok()?;
+        if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
+            return None;
+        }
+        Self::left_behind(state)
+    }
+
+    /// What was told last, even if by one that was killed.
+    pub(crate) fn left_behind(state: &Path) -> Option<Self> {
+        let text = fs::read_to_string(file_path(state)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+}
+
+/// The right to be the appliance of a state folder. Files go with it.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    state: PathBuf,
+    _lock: File,
+}
+
+impl Seat {
+    /// Takes the seat. `None`: somebody has it.
+    pub(crate) fn take(state: &Path) -> Result<Option<Self>, Failure> {
+        private_folder(state)?;
+        let path = lock_path(state);
+        let failed = |why: io::Error| Failure::world(format!("cannot lock {}: {why}", path.display()));
+        loop {
+            let lock =
+                OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
+            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+                return Ok(None);
+            }
+            // The one before us removes its file at the end: what we locked may no longer be at the path.
+            let ours = lock.metadata().map_err(failed)?.ino();
+            if fs::metadata(&path).is_ok_and(|at_path| at_path.ino() == ours) {
+                return Ok(Some(Self { state: state.to_path_buf(), _lock: lock }));
+            }
+        }
+    }
+
+    /// Tells others. Complete at the moment it appears.
+    pub(crate) fn announce(&self, running: &Running) -> Result<(), Failure> {
+        let path = file_path(&self.state);
+        let partial = path.with_extension("partial");
+        let text = serde_json::to_string_pretty(running).map_err(io::Error::from);
+        let written = text.and_then(|text| fs::write(&partial, text)).and_then(|()| fs::rename(&partial, &path));
+        written.map_err(|why| unwritten(&path, &why))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let _may_not_exist = fs::remove_file(file_path(&self.state));
+        let _may_not_exist = fs::remove_file(lock_path(&self.state));
+    }
+}
+
+fn lock_path(state: &Path) -> PathBuf {
+    state.join("up.lock")
+}
+
+fn file_path(state: &Path) -> PathBuf {
+    state.join("up.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_seat_is_taken_once_and_leaves_nothing_behind() {
+        let state = std::env::temp_dir().join(format!("rask-seat-{}", std::process::id()));
+        let running = Running {
+            pid: 1,
+            version: "0".to_owned(),
+            http: "http://x".to_owned(),
+            scheduler: None,
+            python: None,
+            workers: String::new(),
+            log: Some(LogPlace::Journal { unit: "x.service".to_owned(), user: true }),
+        };
+        let seat = Seat::take(&state).expect("a folder").expect("free");
+        assert_eq!(Running::find(&state), None);
+        seat.announce(&running).expect("written");
+        assert!(Seat::take(&state).expect("a folder").is_none());
+        assert_eq!(Running::find(&state), Some(running));
+        drop(seat);
+        assert_eq!(fs::read_dir(&state).expect("a folder").count(), 0);
+        drop(Seat::take(&state).expect("a folder").expect("free again"));
+        fs::remove_dir_all(state).expect("temp folder");
+    }
+}

@@ -1,0 +1,285 @@
+//! The role `rask join`: this machine becomes an extra host of workers for a head, and stays one.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::{mpsc, watch};
+
+use super::scheduler::this_process;
+use crate::app::local::python_env::{self as pyenv, peer as peerenv};
+use crate::app::local::sd_notify::Manager;
+use crate::app::local::settings::Loaded;
+use crate::app::local::state_dir::{self as state, private_folder};
+use crate::app::{Failure, Signals, block_on};
+use crate::config::LogFormat;
+use crate::host::{Interpreter, probe};
+use crate::link::{self, Inbound, Link, Question};
+use crate::peer::{
+    CallError, Caps, Ends, Fixed, FoundHead, GroupsConfig, HeadUrl, JoinError, JoinToken, Joined, Over, TrustError,
+    find_heads, hostname, start_groups, stay,
+};
+
+/// Answers come within a second; a sleeping radio takes longer.
+const DISCOVERY: Duration = Duration::from_secs(3);
+
+/// Flags of `rask join`, as given.
+#[derive(Clone, Debug, Default)]
+pub struct JoinArgs {
+    /// Where the head is. None: as before, or found on the LAN.
+    pub url: Option<String>,
+    /// `--token`
+    pub token: Option<String>,
+    /// `--name`
+    pub name: Option<String>,
+    /// `--cores`
+    pub cores: Option<u32>,
+    /// `--memory`. Unit: bytes.
+    pub memory_bytes: Option<u64>,
+    /// `--python`
+    pub python: Option<String>,
+    /// `--state-dir`
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Joins if needed, and stays until a signal comes, the machine leaves, or the head removes it.
+pub fn join(args: &JoinArgs, loaded: &Loaded) -> Result<(), Failure> {
+    let state = state::state_dir(args.state_dir.as_deref())?;
+    let folder = state.join("peer");
+    private_folder(&folder)?;
+    let _seat = take_seat(&folder)?;
+    block_on(run(args, loaded, &state, &folder))
+}
+
+/// One `rask join` per state folder.
+fn take_seat(folder: &Path) -> Result<File, Failure> {
+    let path = folder.join("lock");
+    let failed = |why: std::io::Error| Failure::world(format!("cannot lock {}: {why}", path.display()));
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_) => Err(Failure::world(format!("a rask join runs already in {}", folder.display()))
+            .remedy("end it first, or give another --state-dir")),
+    }
+}
+
+async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let mut joined = signals.during(membership(args, folder)).await?;
+    let python = signals.during(own_python(args, loaded, state)).await?;
+    let caps = Caps { cores: args.cores, memory_bytes: args.memory_bytes };
+    let versions = python.as_ref().map(|python| (python.version.clone(), python.distributed.clone()));
+    let fixed = Fixed::look(&caps, versions).await;
+    let groups = start_groups(GroupsConfig {
+        folder: folder.join("clusters"),
+        common_args: common_args(state, loaded),
+        log_keep: loaded.config.log.keep,
+        python: python.as_ref().map(|python| python.path.clone()),
+        find_env: peerenv::finder(state, python),
+    });
+    let (wish, leave) = watch::channel(false);
+    let _socket = listen_for_leave(folder, wish)?;
+    let mut manager = Manager::from_env();
+    manager.ready("this machine is a member");
+    println!("Joined {} as {}. Stop: Ctrl-C. Leave for good: rask leave", joined.url, joined.name);
+    let ends = Ends { folder, fixed, orders: groups.orders.clone(), states: groups.states.clone(), leave };
+    let over = tokio::select! {
+        over = stay(&mut joined, ends) => over,
+        signal = signals.next() => {
+            manager.stopping();
+            eprintln!("{signal}: stopping workers; this machine stays a member: rask join brings it back");
+            tokio::select! {
+                () = groups.stop() => {}
+                _ = signals.next() => eprintln!("second signal: stopping at once"),
+            }
+            return Ok(());
+        }
+    };
+    groups.stop().await;
+    match over {
+        Over::Goodbye(why) => {
+            Joined::forget(folder);
+            println!("This machine is no member any more: {why}");
+            Ok(())
+        }
+        Over::Failed(why) => Err(explain(why)),
+    }
+}
+
+/// `rask leave` asks here.
+fn listen_for_leave(folder: &Path, wish: watch::Sender<bool>) -> Result<link::Served, Failure> {
+    let path = folder.join("peer.sock");
+    let (sender, mut inbox) = mpsc::channel(4);
+    let served = link::serve(&path, &this_process(), sender)
+        .map_err(|why| Failure::world(format!("cannot listen on {}: {why}", path.display())))?;
+    tokio::spawn(async move {
+        while let Some(inbound) = inbox.recv().await {
+            // Other questions are dropped unanswered: the asker is told so.
+            if let Inbound::Ask { what: Question::Stop, reply } = inbound {
+                wish.send_replace(true);
+                drop(reply.send("leaving".to_owned()));
+            }
+        }
+        // Never dropped before: that would look like "will never leave", which is true as well.
+        drop(wish);
+    });
+    Ok(served)
+}
+
+fn common_args(state: &Path, loaded: &Loaded) -> Vec<OsString> {
+    let format = match loaded.config.log.format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    let mut args: Vec<OsString> = vec!["--state-dir".into(), state.into(), "--log-format".into(), format.into()];
+    if let Some(file) = &loaded.file {
+        args.extend(["--config".into(), file.clone().into()]);
+    }
+    args
+}
+
+/// `rask leave`: this machine's data moves to other workers, then it is a member no more.
+pub fn leave(state: Option<&Path>, force: bool) -> Result<(), Failure> {
+    let folder = state::state_dir(state)?.join("peer");
+    let Some(joined) = Joined::load(&folder).map_err(explain)? else {
+        println!("This machine has not joined any head.");
+        return Ok(());
+    };
+    if force {
+        Joined::forget(&folder);
+        println!("Forgotten here. The head still lists {}; there: rask peer remove {}", joined.name, joined.name);
+        return Ok(());
+    }
+    block_on(async {
+        let link = Link::new(folder.join("peer.sock"));
+        if link.ask(Question::Stop).await.is_err() {
+            return Err(Failure::world("rask join does not run here, and leaving takes it: data is moved first")
+                .remedy(
+                    "start rask join and leave then, or rask leave --force, and on the head rask peer remove NAME",
+                ));
+        }
+        println!("Moving data to other workers ...");
+        let mut signals = Signals::listen()?;
+        tokio::select! {
+            _ended = link.gone() => {}
+            signal = signals.next() => return Err(Failure::world(format!("{signal}: no longer waiting; it goes on leaving"))),
+        }
+        match Joined::load(&folder) {
+            Ok(None) => {
+                println!("Left {}.", joined.url);
+                Ok(())
+            }
+            Ok(Some(_)) | Err(_) => {
+                Err(Failure::world("rask join ended before this machine had left").remedy("see its output"))
+            }
+        }
+    })
+}
+
+/// As kept, or made now with the token.
+async fn membership(args: &JoinArgs, folder: &Path) -> Result<Joined, Failure> {
+    let kept = Joined::load(folder).map_err(explain)?;
+    let token = args.token.as_deref().map(JoinToken::parse).transpose();
+    let token = token.map_err(|why| {
+        Failure::usage(why.to_string())
+            .remedy("copy the whole line that the head printed, or make a new token there: rask token create --join")
+    })?;
+    let url = args.url.as_deref().map(|text| {
+        HeadUrl::parse(text).ok_or_else(|| {
+            Failure::usage(format!("{text} is not the address of a head")).remedy("it looks like https://head:8787")
+        })
+    });
+    match (kept, url.transpose()?, token) {
+        (Some(kept), None, None) => Ok(kept),
+        (Some(kept), Some(url), None) if kept.url == url.to_string() => Ok(kept),
+        // The line that was pasted when this machine joined, once more.
+        (Some(kept), Some(url), Some(token)) if kept.url == url.to_string() && kept.pin == token.pin.hex() => Ok(kept),
+        (_, Some(url), Some(token)) => join_now(args, &url, &token, folder).await,
+        (_, Some(url), None) => Err(Failure::usage(format!("this machine has not joined {url}"))
+            .remedy("add the --token that the head printed; another: rask token create --join, on the head")),
+        (_, None, Some(_)) => {
+            Err(Failure::usage("a token, but no address of the head").remedy("rask join https://head:8787 --token ..."))
+        }
+        (None, None, None) if args.url.is_none() => Err(show_heads().await),
+        (None, None, None) => Err(Failure::usage("this machine has not joined any head")
+            .remedy("paste the line that rask up --lan prints on the head")),
+    }
+}
+
+/// Whoever announces itself. Listening takes a moment; it is only a hint.
+async fn show_heads() -> Failure {
+    eprintln!("This machine has not joined any head. Looking for some on the LAN ...");
+    let found = tokio::task::spawn_blocking(|| find_heads(DISCOVERY)).await;
+    match found {
+        Ok(Ok(heads)) if !heads.is_empty() => {
+            for FoundHead { name, url, fingerprint, version } in &heads {
+                println!("{url}  {name}, rask {version}\n  key {fingerprint}");
+            }
+            Failure::usage("which one, and with which token?")
+                .remedy("make a token on the head (rask token create --join) and paste the line that it prints; it names the same key")
+        }
+        Ok(Ok(_)) => Failure::world("no head announces itself on this LAN")
+            .remedy("start rask up --lan on one, and paste the line that it prints"),
+        Ok(Err(why)) => Failure::world(format!("cannot look for heads: {why}"))
+            .remedy("paste the line that rask up --lan prints on the head"),
+        Err(why) => Failure::world(format!("cannot look for heads: {why}")),
+    }
+}
+
+async fn join_now(args: &JoinArgs, url: &HeadUrl, token: &JoinToken, folder: &Path) -> Result<Joined, Failure> {
+    let asked = args.name.clone().unwrap_or_else(hostname);
+    let (joined, odd) = Joined::join(url, token, &asked).await.map_err(explain)?;
+    if let Some(words) = odd {
+        eprintln!("rask: {words}");
+    }
+    if joined.name != asked {
+        eprintln!("rask: the head calls this machine {}: the name {asked} is taken or cannot be one", joined.name);
+    }
+    // A membership that cannot be kept would have to be made again with another token.
+    joined.save(folder).map_err(explain)?;
+    Ok(joined)
+}
+
+/// The Python that is here, if one is: never made before the head's is known.
+async fn own_python(args: &JoinArgs, loaded: &Loaded, state: &Path) -> Result<Option<Interpreter>, Failure> {
+    let asked = args.python.as_deref().or(Some(loaded.config.up.python.as_str()));
+    match pyenv::find(asked, Some(state)).await? {
+        Some(path) => Ok(probe(&path).await.ok()),
+        None => Ok(None),
+    }
+}
+
+fn explain(why: JoinError) -> Failure {
+    let text = why.to_string();
+    let failure = Failure::world(text);
+    match why {
+        JoinError::Call(CallError::Unreachable(_)) => {
+            failure.remedy("check the address, that rask up --lan runs there, and that no firewall is between")
+        }
+        JoinError::Call(CallError::Trust(TrustError::OtherAuthority { .. })) => failure
+            .remedy("check the address; if the head lost its state and made a new authority, make a new token there: rask token create --join"),
+        JoinError::Call(CallError::Trust(TrustError::Clock { .. })) => {
+            failure.remedy(format!("set this machine's clock, which says {} (timedatectl set-ntp true)", utc_now()))
+        }
+        JoinError::Call(CallError::Trust(TrustError::NotTls(_))) => {
+            failure.remedy("check the port: it is the one of the head's dashboard, 8787 unless set")
+        }
+        // The head's own words say what to do.
+        JoinError::Call(CallError::Refused { .. }) => failure,
+        JoinError::Call(CallError::Trust(_) | CallError::Odd(_)) | JoinError::Contradiction(_) | JoinError::Pki(_) => {
+            failure.remedy("use the same version of rask on both machines, and join again with a new token")
+        }
+        JoinError::File { .. } => failure.remedy("make room or choose another --state-dir"),
+    }
+}
+
+fn utc_now() -> String {
+    let now = time::OffsetDateTime::from_unix_timestamp(crate::clock::unix_ms() / 1000);
+    now.map_or_else(
+        |_| "nothing sensible".to_owned(),
+        |now| format!("{} {:02}:{:02} UTC", now.date(), now.hour(), now.minute()),
+    )
+}

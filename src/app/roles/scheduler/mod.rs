@@ -1,0 +1,340 @@
+//! The role `rask scheduler`: one cluster's scheduler, with its pages and its control socket.
+
+mod listen;
+mod pages;
+
+use std::fs::{self, DirBuilder};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use listen::Where;
+use pages::Pages;
+
+use super::worker::PidFile;
+use crate::app::local::python_env as pyenv;
+use crate::app::local::settings::{self, Loaded};
+use crate::app::local::state_dir as state;
+use crate::app::{Failure, Signals, block_on};
+use crate::cluster::{self, Ask, Control, NO_PYTHON, Ready, RunError, SchedulerOpts, Steer, TlsFiles};
+use crate::config::{self, Config};
+use crate::link::{self, Hello, Inbound, Question};
+use crate::supervise::ProcessId;
+
+/// Requests waiting for the scheduler; askers beyond that wait.
+const CONTROL_QUEUE: usize = 64;
+
+/// For clients and workers to be told before we end anyway.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Flags of `rask scheduler`, as given.
+#[derive(Clone, Debug, Default)]
+pub struct SchedulerArgs {
+    /// `--host`
+    pub host: Option<String>,
+    /// `--port`
+    pub port: Option<String>,
+    /// `--interface`
+    pub interface: Option<String>,
+    /// `--protocol`
+    pub protocol: Option<String>,
+    /// `--tls-ca-file`
+    pub tls_ca_file: Option<PathBuf>,
+    /// `--tls-cert`
+    pub tls_cert: Option<PathBuf>,
+    /// `--tls-key`
+    pub tls_key: Option<PathBuf>,
+    /// `--dashboard-address`; None with `--no-dashboard`.
+    pub dashboard_address: Option<String>,
+    /// `--idle-timeout`
+    pub idle_timeout: Option<String>,
+    /// `--scheduler-file`
+    pub scheduler_file: Option<PathBuf>,
+    /// `--pid-file`
+    pub pid_file: Option<PathBuf>,
+    /// `--preload`
+    pub preload: Vec<String>,
+    /// Arguments of preloaded modules.
+    pub preload_argv: Vec<String>,
+    /// `--contact-address`
+    pub contact_address: Option<String>,
+    /// `--python`
+    pub python: Option<String>,
+    /// `--state-dir`
+    pub state_dir: Option<PathBuf>,
+    /// Listen here for the appliance.
+    pub control_socket: Option<PathBuf>,
+    /// Whoever starts us knows that the interpreter has what it needs.
+    pub python_checked: bool,
+    /// The appliance serves the pages of this scheduler, on this port.
+    pub served_dashboard_port: Option<u16>,
+    /// Refuse plain connections of other users.
+    pub same_user: bool,
+    /// Serve the pages on this Unix socket, for the appliance.
+    pub http_socket: Option<PathBuf>,
+    /// Serve the page's files from this folder.
+    pub web_dir: Option<PathBuf>,
+}
+
+/// Runs one scheduler until it ends or a signal comes.
+pub fn scheduler(args: &SchedulerArgs, loaded: &Loaded) -> Result<(), Failure> {
+    raise_open_files();
+    let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
+    // Beside the socket if there is one: there the next of us finds what a killed one left.
+    let run_dir = RunDir::make(args.control_socket.as_deref().and_then(Path::parent))?;
+    let opts = options(args, &loaded.config, &run_dir.0)?;
+    block_on(run(args, opts, args.python.as_deref().unwrap_or(&loaded.config.up.python)))
+}
+
+async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let state = state::state_dir(args.state_dir.as_deref()).ok();
+    opts.python = match args.python_checked {
+        true => Some(PathBuf::from(python)),
+        false => signals.during(pyenv::find(Some(python), state.as_deref())).await?,
+    };
+    if opts.python.is_none() {
+        tracing::warn!("{NO_PYTHON}");
+    }
+    let (control, inbox) = mpsc::channel(CONTROL_QUEUE);
+    let (ready, when_ready) = oneshot::channel();
+    opts.control = Some(inbox);
+    opts.ready = Some(ready);
+    let _link = args.control_socket.as_deref().map(|path| listen_for_appliance(path, &control)).transpose()?;
+    // Clients take it for granted that there is a port, so as with Dask one is served without a dashboard too.
+    let address = args.dashboard_address.as_deref().unwrap_or("127.0.0.1:0");
+    let tcp = match args.served_dashboard_port {
+        Some(_) => None,
+        None => Some(pages::listen(address)?),
+    };
+    let at = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
+    let (_pages, reporter) = pages::serve(Pages {
+        control: control.clone(),
+        tcp,
+        socket: args.http_socket.clone(),
+        web_dir: args.web_dir.clone(),
+    })?;
+    opts.reporter = Some(reporter);
+    opts.dashboard_port = at.map(|at| at.port()).or(args.served_dashboard_port);
+    let dashboard = at.filter(|_| args.dashboard_address.is_some());
+    let (default_host, limits_goodbye) = (opts.listen.first().and_then(|spec| spec.host), GOODBYE);
+    tokio::spawn(announce(when_ready, dashboard, default_host));
+    let mut running = std::pin::pin!(cluster::run_scheduler(opts));
+    let ended = tokio::select! {
+        ended = &mut running => ended,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping");
+            drop(control.send(Control::Stop).await);
+            // A second signal, or a peer that cannot be told in time, does not keep us.
+            tokio::select! {
+                ended = &mut running => ended,
+                _ = signals.next() => Ok(()),
+                () = tokio::time::sleep(limits_goodbye) => Ok(()),
+            }
+        }
+    };
+    ended.map_err(explain)?;
+    tracing::info!("End scheduler");
+    Ok(())
+}
+
+/// The second of the lines that launchers look for on standard error; the first comes from the driver.
+async fn announce(when_ready: oneshot::Receiver<Ready>, dashboard: Option<SocketAddr>, host: Option<IpAddr>) {
+    let Ok(ready) = when_ready.await else { return };
+    if let Some(at) = dashboard {
+        let shown = if at.ip().is_unspecified() { host.or_else(|| host_of(&ready.address)) } else { Some(at.ip()) };
+        let shown = SocketAddr::new(shown.unwrap_or(at.ip()), at.port());
+        tracing::info!("  dashboard at:  http://{shown}/status");
+    }
+}
+
+fn host_of(address: &str) -> Option<IpAddr> {
+    let (_, rest) = address.split_once("://")?;
+    rest.parse::<SocketAddr>().ok().map(|address| address.ip())
+}
+
+fn explain(why: RunError) -> Failure {
+    let failure = Failure::blame(why.blame(), why.to_string());
+    match why {
+        // Not wrong usage, even though it takes another flag: exit code 1, as with `rask up`.
+        RunError::PortTaken { .. } => {
+            Failure::world(why.to_string()).remedy("stop that program, or choose another with --port (0: any free one)")
+        }
+        RunError::Tls { .. } => failure.remedy("check --tls-ca-file, --tls-cert and --tls-key"),
+        RunError::Preload { .. } => failure.remedy(
+            "check --preload, scheduler.preload in rask.toml and --python; a module sees the scheduler's address, workers, \
+             tasks, log_event and add_plugin. For anything else, use client.register_plugin or a scheduler in Python",
+        ),
+        RunError::Listen { .. } => failure.remedy("check --host"),
+        RunError::File { .. } => failure,
+    }
+}
+
+fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<SchedulerOpts, Failure> {
+    let tls = tls_files(args, &config.comm.tls)?;
+    let by_flag = args.tls_ca_file.is_some() || args.tls_cert.is_some() || args.tls_key.is_some();
+    // As in Dask: certificates by flag and no address mean TLS.
+    let default_scheme = if by_flag && args.host.is_none() { "tls" } else { config.comm.default_scheme.as_str() };
+    let listen = listen::specs(Where {
+        host: args.host.as_deref(),
+        port: args.port.as_deref(),
+        interface: args.interface.as_deref(),
+        protocol: args.protocol.as_deref(),
+        default_scheme,
+    })?;
+    let encrypted = listen.iter().any(|spec| spec.scheme.is_encrypted());
+    if encrypted && tls.is_none() {
+        return Err(Failure::usage("TLS needs a certificate and its key")
+            .remedy("give --tls-cert, --tls-key and --tls-ca-file"));
+    }
+    if config.comm.require_encryption && listen.iter().any(|spec| !spec.scheme.is_encrypted()) {
+        return Err(
+            Failure::usage("encryption is required, and the address is not encrypted").remedy("use --protocol tls")
+        );
+    }
+    let mut sched = settings::sched_config(&config.scheduler);
+    if let Some(text) = &args.idle_timeout {
+        let secs = config::parse_secs(text).ok_or_else(|| {
+            Failure::usage(format!("--idle-timeout {text} is not a duration")).remedy("try \"5 minutes\" or 300")
+        })?;
+        sched.idle_timeout_secs = (secs > 0.0).then_some(secs);
+    }
+    let contact = args.contact_address.clone().or_else(|| some_text(&config.scheduler.contact_address));
+    let mut preload = config.scheduler.preload.clone();
+    preload.extend(args.preload.iter().cloned());
+    Ok(SchedulerOpts {
+        listen,
+        contact_address: contact.map(Into::into),
+        tls,
+        require_encryption: config.comm.require_encryption,
+        same_user_only: args.same_user,
+        allow_users: config.security.allow_users.clone(),
+        scheduler_file: args.scheduler_file.clone(),
+        dashboard_port: None,
+        python: None,
+        python_env: settings::python_env(&config.scheduler),
+        run_dir: run_dir.to_path_buf(),
+        preload,
+        preload_argv: args.preload_argv.clone(),
+        blocked_handlers: config.scheduler.blocked_handlers.iter().map(|name| name.as_str().into()).collect(),
+        keep: settings::keep(&config.scheduler),
+        sched,
+        limits: settings::limits(config),
+        control: None,
+        reporter: None,
+        ready: None,
+    })
+}
+
+fn some_text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn tls_files(args: &SchedulerArgs, tls: &config::CommTls) -> Result<Option<TlsFiles>, Failure> {
+    let either = |flag: &Option<PathBuf>, set: &str| flag.clone().or_else(|| some_text(set).map(PathBuf::from));
+    let ca = either(&args.tls_ca_file, &tls.ca_file);
+    let pair = (either(&args.tls_cert, &tls.scheduler.cert), either(&args.tls_key, &tls.scheduler.key));
+    match pair {
+        (Some(cert), Some(key)) => Ok(Some(TlsFiles { ca, cert, key })),
+        // A certificate file may hold its key, as Python's ssl module allows.
+        (Some(cert), None) => Ok(Some(TlsFiles { ca, key: cert.clone(), cert })),
+        (None, Some(_)) => Err(Failure::usage("a TLS key without a certificate").remedy("give --tls-cert")),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Turns what comes over the link into what a scheduler understands.
+fn listen_for_appliance(path: &Path, control: &mpsc::Sender<Control>) -> Result<link::Served, Failure> {
+    let (sender, mut inbound) = mpsc::channel(CONTROL_QUEUE);
+    let served = link::serve(path, &this_process(), sender)
+        .map_err(|why| Failure::world(format!("cannot listen on the control socket {}: {why}", path.display())))?;
+    let control = control.clone();
+    tokio::spawn(async move {
+        while let Some(message) = inbound.recv().await {
+            let message = match message {
+                Inbound::Connection(stream) => Control::Connection(stream),
+                Inbound::Ask { what, reply } => match control_of(what, reply) {
+                    Some(message) => message,
+                    // Dropped unanswered: the asker is told so.
+                    None => continue,
+                },
+            };
+            if control.send(message).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(served)
+}
+
+/// Who answers at our control sockets.
+pub(crate) fn this_process() -> Hello {
+    let this = ProcessId::this();
+    Hello::new(this.pid, this.started_ticks)
+}
+
+/// A question as the driver takes it. `None`: it is meant for another kind of process.
+fn control_of(what: Question, reply: oneshot::Sender<String>) -> Option<Control> {
+    let what = match what {
+        Question::Health | Question::Hello | Question::Counts => Ask::Counts,
+        Question::Identity => Ask::Identity,
+        Question::Metrics => Ask::Metrics,
+        Question::Workers => Ask::Workers,
+        Question::Computations => Ask::Computations,
+        Question::State => return Some(Control::Steer { what: Steer::State, reply }),
+        Question::RetireThese { names } => return Some(Control::Steer { what: Steer::RetireThese { names }, reply }),
+        Question::LastWords { worker: name } => return Some(Control::Steer { what: Steer::LastWords { name }, reply }),
+        Question::Lose { names } => return Some(Control::Steer { what: Steer::Lose { names }, reply }),
+        Question::Silent { names, silent } => {
+            return Some(Control::Steer { what: Steer::Silent { names, silent }, reply });
+        }
+        Question::Retire { keep } => return Some(Control::Steer { what: Steer::Retire { keep }, reply }),
+        Question::Warn { text } => return Some(Control::Steer { what: Steer::Warn { text }, reply }),
+        Question::Stop => {
+            drop(reply.send("stopping".to_owned()));
+            return Some(Control::Stop);
+        }
+        Question::Group | Question::Grow { .. } | Question::StopWorkers { .. } => return None,
+    };
+    Some(Control::Ask { what, reply })
+}
+
+/// Every worker and client needs a descriptor or more.
+///
+/// Source: `distributed/cli/dask_scheduler.py`, which asks for half of what is allowed.
+pub(crate) fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(why) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::debug!(%why, "the limit of open files stays");
+    }
+}
+
+/// A private folder for this process, gone with it.
+struct RunDir(PathBuf);
+
+impl RunDir {
+    fn make(place: Option<&Path>) -> Result<Self, Failure> {
+        let path = place.map(|place| place.join("scheduler")).unwrap_or_else(|| {
+            let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
+            let name = format!("rask-scheduler-{}", std::process::id());
+            base.unwrap_or_else(std::env::temp_dir).join(name)
+        });
+        // What a process with our id left behind: only if it was ours can it be removed.
+        let _may_not_exist = fs::remove_dir_all(&path);
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|why| Failure::world(format!("cannot make the folder {}: {why}", path.display())))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        let _may_be_gone = fs::remove_dir_all(&self.0);
+    }
+}

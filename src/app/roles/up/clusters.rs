@@ -1,0 +1,158 @@
+//! What `rask up` does with its fleet: takes it over, and sees to the cluster `local`.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Plan;
+use crate::app::local::python_env as pyenv;
+use crate::app::local::settings::Loaded;
+use crate::app::{Failure, Signals};
+use crate::config::LogFormat;
+use crate::fleet::{
+    self, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FindPython, FleetConfig, FleetHandle, LOCAL,
+    NewCluster, Span,
+};
+use crate::host::Interpreter;
+use crate::peer::HeadHandle;
+use crate::store::{StoreError, StoreHandle};
+use crate::supervise::ParentDeath;
+
+/// A scheduler listens within 0.1 s; a machine that just woke up may be slow.
+const SCHEDULER_SECS: f64 = 30.0;
+/// Two Pythons start one after the other per worker, from a cold disk in the worst case.
+const WORKERS_PATIENCE: Duration = Duration::from_secs(180);
+/// Somebody watches when a start takes longer than this. It is bounded by the fleet's own limits.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the fleet needs to know of this appliance. `outlive`: clusters go on when it dies.
+pub(crate) fn fleet_config(
+    plan: &Plan,
+    loaded: &Loaded,
+    python: Option<&Interpreter>,
+    (http_at, dask_at): (SocketAddr, SocketAddr),
+    span: Option<Span>,
+    outlive: bool,
+) -> FleetConfig {
+    FleetConfig {
+        state: plan.state.clone(),
+        logs: plan.log_dir.clone(),
+        log_keep: plan.keep,
+        common_args: common_args(plan, loaded),
+        host: plan.host,
+        http_port: http_at.port(),
+        plain_address: Some(format!("tcp://{dask_at}")),
+        find_python: find_python(plan, python),
+        adaptive_period: adaptive_period(loaded),
+        parent_death: if outlive { ParentDeath::Nothing } else { ParentDeath::Term },
+        span,
+        cgroup: fleet::delegated(),
+    }
+}
+
+/// Ten times a second is as often as a scheduler's view changes; less than once a day is never.
+fn adaptive_period(loaded: &Loaded) -> Duration {
+    Duration::from_secs_f64(loaded.config.gateway.cluster.adaptive_period.0.clamp(0.1, 86_400.0))
+}
+
+fn common_args(plan: &Plan, loaded: &Loaded) -> Vec<OsString> {
+    let mut args: Vec<OsString> = vec!["--state-dir".into(), plan.state.clone().into()];
+    let format = match loaded.config.log.format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    args.extend(["--log-format".into(), format.into()]);
+    if let Some(file) = &loaded.file {
+        args.extend(["--config".into(), file.clone().into()]);
+    }
+    args
+}
+
+fn find_python(plan: &Plan, chosen: Option<&Interpreter>) -> FindPython {
+    let (state, usual, chosen) = (plan.state.clone(), plan.python.clone(), chosen.cloned());
+    Arc::new(move |asked: Option<PathBuf>| {
+        let (state, usual) = (state.clone(), usual.clone());
+        let chosen = chosen.clone().filter(|_| asked.is_none());
+        Box::pin(async move {
+            if let Some(chosen) = chosen {
+                return Ok(chosen);
+            }
+            let asked = asked.map(|path| path.to_string_lossy().into_owned()).or(usual);
+            pyenv::choose(asked.as_deref(), &state).await.map_err(|why| why.to_string())
+        })
+    })
+}
+
+/// Opens the store of a state folder. Errors: with the way out.
+pub(crate) fn open_store(state: &Path) -> Result<StoreHandle, Failure> {
+    StoreHandle::open(&state.join("rask.db")).map_err(|why| of_store(&why))
+}
+
+pub(crate) fn of_store(why: &StoreError) -> Failure {
+    Failure::blame(why.blame(), why.to_string()).remedy(why.remedy())
+}
+
+/// The cluster `local`: the one that runs already, or a new one. Returns when clients can connect.
+///
+/// Errors: it could not be started, and why.
+pub(crate) async fn local(fleet: &FleetHandle, plan: &Plan, dask_at: SocketAddr) -> Result<(), Failure> {
+    if fleet.get(LOCAL).is_some_and(|view| !view.status.is_final()) {
+        // One of an appliance before this one; if it is gone, it is closed now, and a new one can be made.
+        let found = fleet.wait_not_pending(LOCAL, START_PATIENCE).await;
+        if found.is_some_and(|view| !view.status.is_final()) {
+            return Ok(());
+        }
+    }
+    let Some(name) = ClusterName::parse(LOCAL) else { return Ok(()) };
+    let settings = ClusterSettings {
+        nthreads: plan.group.nthreads,
+        worker_cores: f64::from(plan.group.nthreads),
+        worker_memory_bytes: plan.group.memory_bytes,
+        idle_timeout_secs: None,
+        max_lifetime_secs: None,
+        start_timeout_secs: SCHEDULER_SECS,
+        ..ClusterSettings::default()
+    };
+    let new = NewCluster { name, user: crate::app::user_name(), options: serde_json::Map::new(), settings };
+    let made = fleet.create_plain(new, format!("tcp://{dask_at}"), plan.group.nworkers).await;
+    made.map_err(|why| Failure::world(format!("the cluster local could not be made: {why}")))?;
+    match fleet.wait_not_pending(LOCAL, START_PATIENCE).await {
+        Some(view) if view.status == ClusterStatus::Running => Ok(()),
+        Some(view) => Err(failed(&view, fleet)),
+        None => Err(Failure::world("the cluster local vanished while it started")),
+    }
+}
+
+/// Waits for the first worker of `local`, if it is meant to have one.
+pub(crate) async fn first_worker(fleet: &FleetHandle, signals: &mut Signals) -> Result<(), Failure> {
+    let there = |view: &ClusterView| view.workers > 0 || view.target == 0 || view.status.is_final();
+    let waited = async { Ok(fleet.wait_until(LOCAL, WORKERS_PATIENCE, there).await) };
+    let Some(view) = signals.during(waited).await? else { return Ok(()) };
+    if view.status.is_final() {
+        return Err(failed(&view, fleet));
+    }
+    if !there(&view) {
+        let secs = WORKERS_PATIENCE.as_secs();
+        return Err(Failure::world(format!("no worker came within {secs} s")).remedy(see_logs(fleet)));
+    }
+    Ok(())
+}
+
+fn failed(view: &ClusterView, fleet: &FleetHandle) -> Failure {
+    let why = view.reason.as_deref().unwrap_or("nobody knows why");
+    Failure::world(format!("the cluster {} ended: {why}", view.name)).remedy(see_logs(fleet))
+}
+
+fn see_logs(fleet: &FleetHandle) -> String {
+    format!("see the logs in {}", fleet.files(LOCAL).logs.display())
+}
+
+/// Machines that joined may hear what is wanted of them as soon as all clusters that were found have said it.
+pub(crate) async fn release_peers(fleet: FleetHandle, head: HeadHandle) {
+    for view in fleet.list().iter().filter(|view| !view.status.is_final()) {
+        drop(fleet.wait_not_pending(view.name.as_str(), START_PATIENCE).await);
+    }
+    head.release().await;
+}

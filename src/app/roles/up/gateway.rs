@@ -1,0 +1,145 @@
+//! From the configuration to the gateway: who may use it, what may be chosen, under which names it answers.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::lan;
+use crate::app::Failure;
+use crate::app::local::state_dir::{Running, write_private};
+use crate::base::Blame;
+use crate::clock::unix_ms;
+use crate::config::Config;
+use crate::fleet::{ClusterSettings, FleetHandle};
+use crate::gateway::{Auth, Defaults, Gateway, Hosts, Limits, Options, Setup, random_secret};
+use crate::host::{Group, Machine};
+use crate::peer::hostname;
+use crate::store::StoreHandle;
+
+const GIB: f64 = (1u64 << 30) as f64;
+
+/// What the front is made of.
+pub(crate) struct Parts<'a> {
+    pub config: &'a Config,
+    pub state: &'a Path,
+    pub fleet: FleetHandle,
+    pub store: StoreHandle,
+    pub running: &'a Running,
+    /// The workers of the local cluster: others are like them, unless options say otherwise.
+    pub group: Group,
+    /// Other machines reach us too.
+    pub lan: bool,
+}
+
+/// Builds the gateway, and leaves a token for commands of this user in the state folder.
+pub(crate) async fn gateway(parts: Parts<'_>) -> Result<(Gateway, CliToken), Failure> {
+    let config = &parts.config.gateway;
+    let machine = Machine::look();
+    let usual = usual(parts.config, parts.group);
+    let options = Options::declared(&config.options, defaults(&usual)).map_err(Failure::usage)?;
+    let auth = Auth::new(config.auth.clone(), &crate::app::user_name(), parts.store.clone()).await;
+    let auth = auth.map_err(|why| Failure::blame(Blame::Caller, why.to_string()))?;
+    let token = CliToken::leave(parts.state)?;
+    auth.set_own(&token.secret).await;
+    let gateway = Gateway::new(Setup {
+        limits: Limits::new(&config.cluster, &config.user, machine.cores),
+        hosts: Hosts::new(&names(&parts), &parts.config.security.allowed_hosts),
+        request_bytes: parts.config.limits.request.0,
+        more_paths: if parts.lan { crate::http::peers::document() } else { Default::default() },
+        info: info(parts.running),
+        shown_settings: shown(parts.config),
+        state: parts.state.to_path_buf(),
+        fleet: parts.fleet,
+        store: parts.store,
+        auth,
+        options,
+        usual,
+    });
+    Ok((gateway, token))
+}
+
+/// Names in a browser's address bar that mean us.
+fn names(parts: &Parts<'_>) -> Vec<String> {
+    let mut names = match parts.lan {
+        true => lan::names(),
+        false => vec![hostname()],
+    };
+    // As other machines on the LAN find us without a name server.
+    names.extend(names.first().map(|name| format!("{name}.local")));
+    names.push(parts.config.up.host.clone());
+    names
+}
+
+/// Settings of a cluster where no option says otherwise.
+fn usual(config: &Config, group: Group) -> ClusterSettings {
+    let cluster = &config.gateway.cluster;
+    ClusterSettings {
+        nthreads: group.nthreads,
+        worker_cores: f64::from(group.nthreads),
+        worker_memory_bytes: group.memory_bytes,
+        python: None,
+        nanny: true,
+        idle_timeout_secs: cluster.idle_timeout.0,
+        max_lifetime_secs: cluster.max_lifetime.0,
+        start_timeout_secs: cluster.start_timeout.0,
+        ..ClusterSettings::default()
+    }
+}
+
+fn defaults(usual: &ClusterSettings) -> Defaults {
+    // A tenth of a GiB is precise enough to read.
+    let gib = (usual.worker_memory_bytes as f64 / GIB * 10.0).floor() / 10.0;
+    Defaults {
+        worker_cores: usual.nthreads.max(1),
+        worker_memory_gib: gib.max(0.1),
+        idle_timeout_secs: usual.idle_timeout_secs.unwrap_or(0.0),
+        max_lifetime_secs: usual.max_lifetime_secs.unwrap_or(0.0),
+    }
+}
+
+fn info(running: &Running) -> Value {
+    json!({
+        "version": running.version,
+        "pid": running.pid,
+        "started_ms": unix_ms(),
+        "addresses": { "http": running.http, "scheduler": running.scheduler },
+        "workers": running.workers,
+        "python": running.python,
+    })
+}
+
+/// The configuration without its secrets.
+fn shown(config: &Config) -> Value {
+    let mut all = serde_json::to_value(config).unwrap_or_default();
+    if let Some(password) = all.pointer_mut("/gateway/auth/password")
+        && password.as_str() != Some("")
+    {
+        *password = Value::from("********");
+    }
+    all
+}
+
+/// A token that this user's commands read from the state folder. It goes with the appliance.
+pub(crate) struct CliToken {
+    path: PathBuf,
+    secret: String,
+}
+
+impl CliToken {
+    fn leave(state: &Path) -> Result<Self, Failure> {
+        let (path, secret) = (token_path(state), random_secret());
+        write_private(&path, &secret)?;
+        Ok(Self { path, secret })
+    }
+}
+
+impl Drop for CliToken {
+    fn drop(&mut self) {
+        let _may_be_gone = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Where commands find it.
+pub(crate) fn token_path(state: &Path) -> PathBuf {
+    state.join("cli.token")
+}

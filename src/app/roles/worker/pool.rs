@@ -1,0 +1,60 @@
+//! `rask worker --control-socket`: a group of workers whose size others decide, for a cluster of the appliance.
+
+use std::path::{Path, PathBuf};
+
+use tokio::sync::mpsc;
+
+use super::{FAILURES_MAX, WorkerArgs, spec_of, tell};
+use crate::app::roles::scheduler::this_process;
+use crate::app::{Failure, Signals};
+use crate::fleet::{Cage, GroupPlan, Logbook, run_group};
+use crate::host::Group;
+use crate::link;
+
+/// Requests waiting for the group.
+const QUEUE: usize = 16;
+
+/// What makes a group of workers part of a cluster.
+#[derive(Clone, Debug)]
+pub struct GroupArgs {
+    /// `--control-socket`: listen here.
+    pub control_socket: PathBuf,
+    /// `--follow`: end when the process that listens here does. None: end when told to.
+    pub follow: Option<PathBuf>,
+    /// `--log-dir`: a file per worker.
+    pub log_dir: PathBuf,
+    /// `--log-keep`: older files kept per worker.
+    pub log_keep: u32,
+    /// `--cgroup`: groups of workers are made below this one.
+    pub cgroup: Option<PathBuf>,
+    /// `--worker-cores`: their share of the processor.
+    pub worker_cores: f64,
+}
+
+/// Runs the group until its scheduler ends or a signal comes.
+pub(crate) async fn run(
+    args: &WorkerArgs,
+    ours: &GroupArgs,
+    group: Group,
+    python: &Path,
+    signals: &mut Signals,
+) -> Result<(), Failure> {
+    let (sender, inbox) = mpsc::channel(QUEUE);
+    let _served = link::serve(&ours.control_socket, &this_process(), sender).map_err(|why| {
+        Failure::world(format!("cannot listen on the control socket {}: {why}", ours.control_socket.display()))
+    })?;
+    let logs = Logbook::open(&ours.log_dir, ours.log_keep)
+        .map_err(|why| Failure::world(format!("cannot make the folder for logs {}: {why}", ours.log_dir.display())))?;
+    let (args, python) = (args.clone(), python.to_path_buf());
+    let plan = GroupPlan {
+        prefix: args.name.clone().unwrap_or_else(|| "worker".to_owned()),
+        workers: group.nworkers,
+        memory_bytes: group.memory_bytes,
+        logs,
+        follow: ours.follow.clone(),
+        cage: ours.cgroup.clone().map(|folder| Cage::new(folder, group.memory_bytes, ours.worker_cores)),
+        spec: Box::new(move |name| spec_of(&args, group, &python, Some(name.to_owned()), (None, None))),
+    };
+    run_group(plan, inbox, signals.next(), |report| drop(tell(report, FAILURES_MAX))).await;
+    Ok(())
+}
