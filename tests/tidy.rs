@@ -45,7 +45,9 @@ const PURE: &[&str] = &[
     "peer/member.rs",
     "fleet/plan.rs",
     "feed/delta.rs",
-    "cluster/translate.rs",
+    "cluster/codec/args.rs",
+    "cluster/codec/mod.rs",
+    "cluster/codec/versions.rs",
 ];
 
 /// Words that a pure module may not contain, comments and tests aside.

@@ -1,60 +1,43 @@
 //! The driver: owns one scheduler, its inbox, its loop. The only place where `sched` meets the world.
 //!
-//! Messages become events (`translate`, `streams`), the scheduler is stepped (`driver`), its effects become messages
-//! (`effects`, `translate`). Requests are answered by family (`rpc`). What takes several turns is a job that reaches
-//! the driver through a `desk`. Nothing here decides where a task runs.
+//! Messages become events, the scheduler is stepped, its effects become messages. Nothing here decides where a task
+//! runs. The folders, from the top floor down; each names only what stands below it:
+//!
+//! | folder | owns |
+//! |---|---|
+//! | `run`, `connection_reader` | the loop of a scheduler process; a task per connection |
+//! | `control` | answers to the control socket and to pages |
+//! | `turn` | streams in, effects out |
+//! | `ops` | requests, by family |
+//! | `jobs` | what takes several turns |
+//! | `views` | what people look at |
+//! | `state` | the driver itself, and the handle through which jobs reach it |
+//! | `records` | what is remembered for people |
+//! | `codec` (pure) | operations to events, effects to bytes |
+//! | `options` | what a scheduler is told at its start |
 
-mod ahead;
-mod benchmark;
-mod broadcast;
-mod clients;
-mod computations;
-mod conn;
-mod departed;
-mod desk;
-mod driver;
-mod dump;
-mod effects;
-mod explain;
-mod gather;
-mod graphs;
-mod hooks;
-mod http;
-mod listing;
-mod look;
-mod metadata;
-mod notes;
-mod opts;
-mod picture;
-mod profile;
-mod progress;
-mod publish;
-mod rebalance;
-mod rects;
-mod replicate;
-mod report;
-mod ring;
-mod rpc;
-mod samples;
-mod scatter;
-mod serve;
-mod steer;
-mod streams;
-mod topics;
-mod translate;
-mod versions;
-mod workers;
+mod codec;
+mod connection_reader;
+mod control;
+mod jobs;
+mod ops;
+mod options;
+mod records;
+mod run;
+mod state;
+mod turn;
+mod views;
 
 pub use crate::sched::TaskFilter;
-pub use computations::Computation;
-pub use notes::{Cause, Speed};
-pub use opts::{
+pub use options::{
     Answered, Ask, Control, Keep, ListenSpec, NO_PYTHON, Ready, Reporter, RunError, SchedulerOpts, Scheme, Steer,
     TlsFiles,
 };
-pub use picture::{
+pub use records::computations::Computation;
+pub use records::timeline::{ACTION_NAMES, FAILED, Lane, RectChunk};
+pub use records::worker_metrics::{Cause, Speed};
+pub use run::run_scheduler;
+pub use views::snapshot::{
     ClientPicture, GroupPicture, Look, NodePicture, Numbered, Picture, PrefixPicture, ShufflePicture, Stream, Totals,
     WorkerPicture,
 };
-pub use rects::{ACTION_NAMES, FAILED, Lane, RectChunk};
-pub use serve::run_scheduler;

@@ -1,0 +1,212 @@
+//! Moves keys from workers with much memory in use to those with little.
+//!
+//! Source: `distributed/scheduler.py`, `rebalance`, `_rebalance_find_msgs`, `_rebalance_move_data`.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+
+use futures_util::future::join_all;
+
+use crate::base::{Key, SeededMap, SeededSet, Text, Value};
+use crate::cluster::codec::args;
+use crate::cluster::jobs::replicate::{copy_to, delete_from, partial_fail};
+use crate::cluster::ops::Done;
+use crate::cluster::state::handle::Desk;
+use crate::cluster::state::{Call, Driver};
+
+/// Below this share of its memory a worker sends nothing away. Source: `worker.memory.rebalance.sender-min`.
+const SENDER_MIN: f64 = 0.30;
+/// Above this share of its memory a worker takes nothing. Source: `worker.memory.rebalance.recipient-max`.
+const RECIPIENT_MAX: f64 = 0.60;
+/// Workers closer to the mean than this share of their memory are left alone.
+/// Source: half of `worker.memory.rebalance.sender-recipient-gap`.
+const HALF_GAP: f64 = 0.05;
+
+/// One worker, as far as balance goes. Sizes in bytes.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    pub address: Text,
+    pub memory: i64,
+    pub memory_limit: i64,
+    /// Keys with sizes, oldest first.
+    pub keys: Vec<(Key, i64)>,
+}
+
+/// One move of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    pub from: Text,
+    pub to: Text,
+    pub key: Key,
+}
+
+/// `rebalance`.
+pub fn start(driver: &mut Driver, call: Call, body: &Value) -> Done {
+    let wanted = match args::optional_keys(body, "keys") {
+        Ok(keys) => keys,
+        Err(failure) => return Done::Now(Err(failure)),
+    };
+    let workers = match driver.workers_meant(body.field("workers")) {
+        Ok(workers) => workers,
+        Err(failure) => return Done::Now(Err(failure)),
+    };
+    let ok = || Value::map([("status", "OK".into())]);
+    if let Some(wanted) = &wanted {
+        let missing: Vec<Value> =
+            wanted.iter().filter(|key| driver.holders(key).is_empty()).map(Key::to_value).collect();
+        if !missing.is_empty() {
+            return Done::Now(Ok(partial_fail(missing)));
+        }
+    }
+    let wanted: Option<SeededSet<Key>> = wanted.map(|keys| keys.into_iter().collect());
+    let holders: Vec<Holder> = workers.into_iter().filter_map(|id| holder(driver, id)).collect();
+    let moves = find_moves(&holders, wanted.as_ref());
+    if moves.is_empty() {
+        return Done::Now(Ok(ok()));
+    }
+    let desk = driver.desk.clone();
+    let strict = wanted.is_some();
+    driver.job(call, async move {
+        let failed = carry_out(&desk, moves).await;
+        if failed.is_empty() || !strict { Ok(ok()) } else { Ok(partial_fail(failed)) }
+    })
+}
+
+fn holder(driver: &Driver, worker: crate::base::WorkerId) -> Option<Holder> {
+    let view = driver.sched.worker(worker)?;
+    let size = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let keys = driver.sched.has_what(worker);
+    Some(Holder {
+        address: view.address.clone(),
+        memory: size(view.memory.optimistic()),
+        memory_limit: size(view.memory_limit),
+        keys: keys
+            .into_iter()
+            .map(|key| {
+                let nbytes = driver.sched.task(&key).map_or(0, |task| task.nbytes.max(0));
+                (key, nbytes)
+            })
+            .collect(),
+    })
+}
+
+/// What is at the top of a heap is farthest from the mean. All numbers are negative bytes, as in stock.
+type Side = BinaryHeap<Reverse<(i64, i64, usize)>>;
+
+/// Pairs senders with recipients, farthest from the mean first, oldest keys first.
+pub fn find_moves(holders: &[Holder], wanted: Option<&SeededSet<Key>>) -> Vec<Move> {
+    let mut moves = Vec::new();
+    let Some(count) = i64::try_from(holders.len()).ok().filter(|count| *count > 0) else { return moves };
+    let mean = holders.iter().fold(0i64, |sum, holder| sum.saturating_add(holder.memory)) / count;
+    let (mut senders, mut recipients) = (Side::new(), Side::new());
+    for (at, holder) in holders.iter().enumerate() {
+        let limit = holder.memory_limit as f64;
+        let half_gap = (HALF_GAP * limit) as i64;
+        let above_max = holder.memory_limit > 0 && holder.memory as f64 >= RECIPIENT_MAX * limit;
+        if !holder.keys.is_empty() && holder.memory >= mean + half_gap && holder.memory as f64 >= SENDER_MIN * limit {
+            let most = mean - holder.memory;
+            senders.push(Reverse((most, most + half_gap, at)));
+        } else if holder.memory < mean - half_gap && !above_max {
+            let most = holder.memory - mean;
+            recipients.push(Reverse((most, most + half_gap, at)));
+        }
+    }
+    let mut next_key = vec![0usize; holders.len()];
+    let mut held: Vec<BTreeSet<&Key>> =
+        holders.iter().map(|holder| holder.keys.iter().map(|(key, _)| key).collect()).collect();
+    while let Some(Reverse((most, least, sender))) = senders.pop() {
+        if recipients.is_empty() {
+            break;
+        }
+        let Some((at, recipient)) =
+            next_move(holders, (sender, most), next_key[sender], &mut recipients, wanted, &held)
+        else {
+            continue;
+        };
+        next_key[sender] = at + 1;
+        let (key, nbytes) = &holders[sender].keys[at];
+        let (to_most, to_least, to) = recipient;
+        moves.push(Move { from: holders[sender].address.clone(), to: holders[to].address.clone(), key: key.clone() });
+        held[to].insert(key);
+        if least + nbytes < 0 {
+            senders.push(Reverse((most + nbytes, least + nbytes, sender)));
+        }
+        if to_least + nbytes < 0 {
+            recipients.push(Reverse((to_most + nbytes, to_least + nbytes, to)));
+        }
+    }
+    moves
+}
+
+/// The next key of this sender that some recipient can take; the recipient is taken off its heap.
+fn next_move(
+    holders: &[Holder],
+    (sender, most): (usize, i64),
+    from: usize,
+    recipients: &mut Side,
+    wanted: Option<&SeededSet<Key>>,
+    held: &[BTreeSet<&Key>],
+) -> Option<(usize, (i64, i64, usize))> {
+    for (at, (key, nbytes)) in holders.get(sender)?.keys.iter().enumerate().skip(from) {
+        // Never below the mean: it would come back.
+        if wanted.is_some_and(|wanted| !wanted.contains(key)) || nbytes + most > 0 {
+            continue;
+        }
+        let mut skipped = Vec::new();
+        let mut found = None;
+        while let Some(Reverse((to_most, to_least, to))) = recipients.pop() {
+            if nbytes + to_most > 0 {
+                skipped.push(Reverse((to_most, to_least, to)));
+                break;
+            }
+            if held.get(to).is_some_and(|keys| !keys.contains(key)) {
+                found = Some((to_most, to_least, to));
+                break;
+            }
+            skipped.push(Reverse((to_most, to_least, to)));
+        }
+        recipients.extend(skipped);
+        if let Some(found) = found {
+            return Some((at, found));
+        }
+    }
+    None
+}
+
+/// Copies, then deletes what was copied. Returns the keys that failed.
+async fn carry_out(desk: &Desk, moves: Vec<Move>) -> Vec<Value> {
+    let mut to_recipients: SeededMap<Text, Vec<(Key, Vec<Text>)>> = SeededMap::default();
+    for step in &moves {
+        to_recipients.entry(step.to.clone()).or_default().push((step.key.clone(), vec![step.from.clone()]));
+    }
+    let copies = to_recipients.into_iter().map(|(to, keys)| async move {
+        let failed = copy_to(desk, to.clone(), keys).await;
+        (to, failed)
+    });
+    let failed: SeededMap<Text, Vec<Key>> = join_all(copies).await.into_iter().collect();
+    let mut to_senders: SeededMap<Text, Vec<Key>> = SeededMap::default();
+    for step in moves {
+        if failed.get(&step.to).is_none_or(|keys| !keys.contains(&step.key)) {
+            to_senders.entry(step.from).or_default().push(step.key);
+        }
+    }
+    join_all(to_senders.into_iter().map(|(from, keys)| delete_from(desk, from, keys))).await;
+    failed.into_values().flatten().map(|key| key.to_value()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a full worker gives its oldest keys to an empty one, until both are near the mean, and not further.
+    #[test]
+    fn keys_move_until_both_are_near_the_mean() {
+        let keys: Vec<(Key, i64)> = (0..10).map(|n| (Key::int(n), 100)).collect();
+        let full = Holder { address: "a".into(), memory: 1_000, memory_limit: 2_000, keys };
+        let empty = Holder { address: "b".into(), memory: 0, memory_limit: 2_000, keys: Vec::new() };
+        let moves = find_moves(&[full.clone(), empty], None);
+        let moved: Vec<Key> = moves.iter().map(|step| step.key.clone()).collect();
+        assert_eq!(moved, (0..4).map(Key::int).collect::<Vec<_>>());
+        assert!(find_moves(&[full], None).is_empty());
+    }
+}

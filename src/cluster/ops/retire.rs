@@ -1,0 +1,172 @@
+//! `retire_workers`: moves what only these workers hold elsewhere, then lets them go.
+//!
+//! Source: `distributed/scheduler.py`, `retire_workers`, `_track_retire_worker`.
+
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+use tracing::info;
+
+use crate::base::{Failure, Text, Value, WorkerId};
+use crate::cluster::codec::args;
+use crate::cluster::codec::raise;
+use crate::cluster::ops::workers::shown;
+use crate::cluster::ops::{Done, restart};
+use crate::cluster::state::handle::Desk;
+use crate::cluster::state::{Call, Driver, Outcome};
+use crate::cluster::turn::effects::texts;
+use crate::sched::{Event, ToWorker};
+
+/// What becomes of a worker when its data is safe.
+#[derive(Clone, Copy)]
+struct After {
+    close: bool,
+    remove: bool,
+}
+
+/// A worker that is being retired.
+struct Retiree {
+    worker: WorkerId,
+    address: Text,
+    identity: Value,
+    moved: oneshot::Receiver<bool>,
+}
+
+/// `retire_workers`: `{address: identity}` of those that could be retired.
+pub fn start(driver: &mut Driver, call: Call, body: &Value) -> Done {
+    let after = After { close: args::flag(body, "close_workers", false), remove: args::flag(body, "remove", true) };
+    let desk = driver.desk.clone();
+    match chosen(driver, body) {
+        Ok(Chosen::These(workers)) => {
+            let retirees = retire(driver, workers);
+            driver.job(call, run(desk, retirees, after))
+        }
+        Ok(Chosen::ByPython) => match restart::closable_groups(driver, body) {
+            Ok(groups) => driver.job(call, async move {
+                let workers = groups.await?;
+                let retirees = desk.ask(move |driver| retire(driver, workers)).await.unwrap_or_default();
+                run(desk, retirees, after).await
+            }),
+            Err(failure) => Done::Now(Err(failure)),
+        },
+        Err(failure) => Done::Now(Err(failure)),
+    }
+}
+
+/// Retires these workers and closes them, as [`start`] does, for nobody who waits.
+pub fn and_close(driver: &mut Driver, workers: Vec<WorkerId>) {
+    let retirees = retire(driver, workers);
+    let desk = driver.desk.clone();
+    tokio::spawn(async move { drop(run(desk, retirees, After { close: true, remove: true }).await) });
+}
+
+/// Tells the scheduler to empty these workers.
+fn retire(driver: &mut Driver, workers: Vec<WorkerId>) -> Vec<Retiree> {
+    let mut retirees = Vec::with_capacity(workers.len());
+    for worker in &workers {
+        let Some(identity) = driver.worker_identity(*worker) else { continue };
+        let Some(address) = driver.address_of(*worker) else { continue };
+        let (waiter, moved) = oneshot::channel();
+        driver.retiring.entry(*worker).or_default().push(waiter);
+        retirees.push(Retiree { worker: *worker, address, identity, moved });
+    }
+    if !workers.is_empty() {
+        info!(workers = retirees.len(), "retiring workers");
+        driver.apply(Event::Retire { workers });
+    }
+    retirees
+}
+
+/// Which workers a request means.
+enum Chosen {
+    These(Vec<WorkerId>),
+    /// A function groups them, and it must run first.
+    ByPython,
+}
+
+fn chosen(driver: &Driver, body: &Value) -> Result<Chosen, Failure> {
+    let (workers, names) = (body.field("workers"), body.field("names"));
+    let by_rule = ["memory_ratio", "n", "key", "minimum", "target"].iter().any(|field| body.field(field).is_some());
+    Ok(Chosen::These(match (workers, names) {
+        (Some(_), Some(_)) => return Err(raise("TypeError", "names and workers are mutually exclusive")),
+        (Some(_), None) | (None, Some(_)) if by_rule => {
+            let text = "parameters for workers_to_close() are mutually exclusive with names and workers";
+            return Err(raise("TypeError", text));
+        }
+        (Some(workers), None) => {
+            args::texts(Some(workers)).iter().filter_map(|address| driver.worker_at(address)).collect()
+        }
+        (None, Some(names)) => {
+            // Names that went through a command line are texts, even when they were numbers.
+            let wanted: Vec<String> = names.items().unwrap_or_default().iter().map(shown).collect();
+            let views = driver.sched.workers();
+            views.iter().filter(|view| wanted.contains(&shown(view.name))).map(|view| view.id).collect()
+        }
+        (None, None) if body.field("key").is_some() => return Ok(Chosen::ByPython),
+        (None, None) => driver.sched.workers_to_close(&restart::close_wish(body)),
+    }))
+}
+
+async fn run(desk: Desk, retirees: Vec<Retiree>, after: After) -> Outcome {
+    if retirees.is_empty() {
+        return Ok(Value::Map(Vec::new()));
+    }
+    let results = join_all(retirees.into_iter().map(|retiree| track(&desk, retiree, after))).await;
+    let (mut retired, mut kept) = (Vec::new(), Vec::new());
+    for (address, identity) in results {
+        match identity {
+            Some(identity) => retired.push((address, identity)),
+            None => kept.push(address),
+        }
+    }
+    let gone: Vec<Text> = retired.iter().map(|(address, _)| address.clone()).collect();
+    desk.tell(move |driver| {
+        let message = Value::map([
+            ("action", "retire-workers".into()),
+            ("retired", texts(&gone)),
+            ("could-not-retire", texts(&kept)),
+        ]);
+        driver.log_event(&["all".into()], &message);
+        driver.log_event(&gone, &Value::map([("action", "retired".into())]));
+        driver.log_event(&kept, &Value::map([("action", "could-not-retire".into())]));
+    })
+    .await;
+    Ok(Value::Map(retired.into_iter().map(|(address, identity)| (Value::Str(address), identity)).collect()))
+}
+
+/// Waits until the worker's data is elsewhere. None: it could not be moved, the worker stays.
+async fn track(desk: &Desk, retiree: Retiree, after: After) -> (Text, Option<Value>) {
+    let Retiree { worker, address, mut identity, moved } = retiree;
+    // A dropped sender means that the scheduler is closing: nobody cares any more.
+    if !moved.await.unwrap_or(true) {
+        desk.ask(move |driver| {
+            driver.apply(Event::RetireAborted { worker });
+            driver.warn("a worker could not be retired: its data could not be moved to any other worker");
+        })
+        .await;
+        return (address, None);
+    }
+    let status = desk
+        .ask(move |driver| {
+            if after.remove {
+                driver.remove_worker(worker, true, after.close, "retire-workers");
+            } else if after.close
+                && let Some(outbox) = driver.worker_outbox(worker)
+            {
+                let close = ToWorker::Close { reason: "scheduler-close-worker".into() };
+                outbox.push(|encoder| {
+                    crate::cluster::codec::put_to_worker(encoder, &close, Default::default());
+                });
+            }
+            driver.sched.worker(worker).map(|view| view.status.name())
+        })
+        .await
+        .flatten();
+    if let Value::Map(fields) = &mut identity {
+        for (name, value) in fields {
+            if name.as_str() == Some("status") {
+                *value = status.unwrap_or("closed").into();
+            }
+        }
+    }
+    (address, Some(identity))
+}

@@ -1,0 +1,4 @@
+//! One turn of the loop: messages in, effects out.
+
+pub mod effects;
+pub mod streams;
