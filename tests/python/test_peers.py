@@ -451,10 +451,10 @@ def test_a_cluster_is_placed_on_named_hosts_and_its_logs_come_from_there(lan):
     assert "Registered to" in ask("cluster", "logs", "there", "--worker", "there-two-1").stdout
 
     base = "http://127.0.0.1:8787/api/rask/v1"
-    follow = head.machine.start("follow", "curl", "-sN", "--max-time", "30", f"{base}/clusters/there/logs?follow=1&tail=1")
+    follow = head.machine.start("follow", "curl", "-sN", "--max-time", "90", f"{base}/clusters/there/logs?follow=1&tail=1")
     wait_until(follow.output, "the last line so far", 10)
     assert ask("cluster", "scale", "there", "1").returncode == 0
-    wait_until(lambda: re.search(r"\[there-two-\d\] .*INFO - End worker", follow.output()), "its last words, as they come", 20)
+    wait_until(lambda: re.search(r"\[there-two-\d\] .*INFO - End worker", follow.output()), "its last words, as they come", 60)
     assert "Registered to" not in follow.output(), "only one line of what was"
     follow.stop()
     call = lambda *args: head.machine.call("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5", *args).stdout
