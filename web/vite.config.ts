@@ -25,7 +25,13 @@ export default defineConfig({
     cssCodeSplit: false,
     assetsInlineLimit: 0,
     reportCompressedSize: true,
-    rollupOptions: { output: { format: "iife", entryFileNames: "assets/page-[hash].js", assetFileNames: "assets/[name]-[hash][extname]" } },
+    rollupOptions: {
+      output: {
+        format: "iife",
+        entryFileNames: "assets/page-[hash].js",
+        assetFileNames: "assets/[name]-[hash][extname]",
+      },
+    },
   },
   server: { proxy: { "/feed": { target, ws: true }, "/api": { target }, "/json": { target } } },
   test: { include: ["tests/**/*.test.ts"], environment: "node" },

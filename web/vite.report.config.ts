@@ -28,7 +28,8 @@ function inlineEverything(): Plugin {
     },
     closeBundle() {
       const file = join(import.meta.dirname, "dist/report.html");
-      if (/(src|href)="\.?\/?assets/.test(readFileSync(file, "utf8"))) throw new Error("report.html still refers to files");
+      if (/(src|href)="\.?\/?assets/.test(readFileSync(file, "utf8")))
+        throw new Error("report.html still refers to files");
       rmSync(join(import.meta.dirname, "dist/assets-report"), { recursive: true, force: true });
     },
   };
@@ -43,6 +44,13 @@ export default defineConfig({
     modulePreload: false,
     cssCodeSplit: false,
     reportCompressedSize: false,
-    rollupOptions: { input: "report.html", output: { format: "iife", entryFileNames: "assets-report/report.js", assetFileNames: "assets-report/[name][extname]" } },
+    rollupOptions: {
+      input: "report.html",
+      output: {
+        format: "iife",
+        entryFileNames: "assets-report/report.js",
+        assetFileNames: "assets-report/[name][extname]",
+      },
+    },
   },
 });

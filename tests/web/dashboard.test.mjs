@@ -10,7 +10,27 @@ import { ARTEFACTS, figure, live, look, number } from "./looks.mjs";
 import { Child, openPage, PYTHON, startBrowser, startCluster, until } from "./stage.mjs";
 
 const PAGES = [
-  "status", "tasks", "progress", "graph", "groups", "computations", "workers", "system", "bandwidth", "hardware", "profile", "compute", "memory", "fine", "exceptions", "events", "stealing", "shuffle", "coordination", "clients", "logs",
+  "status",
+  "tasks",
+  "progress",
+  "graph",
+  "groups",
+  "computations",
+  "workers",
+  "system",
+  "bandwidth",
+  "hardware",
+  "profile",
+  "compute",
+  "memory",
+  "fine",
+  "exceptions",
+  "events",
+  "stealing",
+  "shuffle",
+  "coordination",
+  "clients",
+  "logs",
 ];
 
 let stage;
@@ -34,7 +54,12 @@ describe("values on screen", () => {
       const counts = await stage.counts();
       // Dask's counts.json counts copies of results, the page counts results.
       const { overview } = await (await fetch(`${stage.base}api/state?topics=overview`)).json();
-      const shown = [number(await figure(page, "Workers")), number(await figure(page, "Threads")), number(await figure(page, "In memory")), number(await figure(page, "Failed"))];
+      const shown = [
+        number(await figure(page, "Workers")),
+        number(await figure(page, "Threads")),
+        number(await figure(page, "In memory")),
+        number(await figure(page, "Failed")),
+      ];
       assert.deepEqual(shown, [counts.workers, counts.cores, overview.now.memory, counts.erred]);
       return true;
     }, "the same numbers on screen and in the API");
@@ -48,8 +73,12 @@ describe("values on screen", () => {
     await live(page);
     await page.waitForSelector("tbody tr:nth-child(2)");
     const identity = await (await fetch(`${stage.base}json/identity.json`)).json();
-    const said = Object.entries(identity.workers).map(([address, worker]) => `${String(worker.name).replace(/^[a-z]+:\/\//, "")} ${worker.nthreads} ${address}`).sort();
-    const shown = await page.$$eval("tbody tr", (rows) => rows.map((row) => [0, 3, row.cells.length - 1].map((at) => row.cells[at].textContent.trim()).join(" ")));
+    const said = Object.entries(identity.workers)
+      .map(([address, worker]) => `${String(worker.name).replace(/^[a-z]+:\/\//, "")} ${worker.nthreads} ${address}`)
+      .sort();
+    const shown = await page.$$eval("tbody tr", (rows) =>
+      rows.map((row) => [0, 3, row.cells.length - 1].map((at) => row.cells[at].textContent.trim()).join(" ")),
+    );
     assert.deepEqual(shown.sort(), said);
     await context.close();
   });
@@ -97,7 +126,10 @@ describe("the task stream", () => {
     await page.keyboard.press("ArrowDown");
     await page.waitForFunction(() => /Enter opens it/.test(document.querySelector(".stream .sr")?.textContent ?? ""));
     const key = (await page.locator(".stream .sr").innerText()).split(",")[0];
-    const known = await page.evaluate(async (name) => (await fetch(`api/task?key=${encodeURIComponent(name)}`)).status, key);
+    const known = await page.evaluate(
+      async (name) => (await fetch(`api/task?key=${encodeURIComponent(name)}`)).status,
+      key,
+    );
     assert.equal(known, 200, `${key} is a task`);
     await page.keyboard.press("Enter");
     await page.waitForURL(/task\?key=/);
@@ -124,7 +156,8 @@ describe("the task stream", () => {
 describe("where a proxy breaks", () => {
   const broken = {
     sockets: "window.WebSocket = class { constructor() { throw new Error('blocked'); } };",
-    "sockets and server-sent events": "window.WebSocket = window.EventSource = class { constructor() { throw new Error('blocked'); } };",
+    "sockets and server-sent events":
+      "window.WebSocket = window.EventSource = class { constructor() { throw new Error('blocked'); } };",
   };
   for (const [what, script] of Object.entries(broken)) {
     test(`${what}, the news come another way, the task stream too`, async () => {
@@ -141,7 +174,9 @@ describe("where a proxy breaks", () => {
 });
 
 describe("every page", () => {
-  for (const name of PAGES) test(`${name} fits three widths in both themes, is accessible, and says nothing on the console`, () => look(browser, stage.base, name, name));
+  for (const name of PAGES)
+    test(`${name} fits three widths in both themes, is accessible, and says nothing on the console`, () =>
+      look(browser, stage.base, name, name));
   test("a worker's page fits, is accessible, and says nothing on the console", async () => {
     const identity = await (await fetch(`${stage.base}json/identity.json`)).json();
     await look(browser, stage.base, `worker?address=${encodeURIComponent(Object.keys(identity.workers)[0])}`, "worker");
@@ -163,9 +198,18 @@ describe("a performance report", () => {
       assert.equal(await made.ended, 0, made.output);
       await context.setOffline(true);
       await page.goto(pathToFileURL(file).href);
-      await until(() => page.$eval(".stream canvas", (canvas) => Number(canvas.dataset.held) >= 50), "the tasks in the stream");
-      await page.getByText(/· 50 bars held/).first().waitFor();
-      await page.getByText(/· 50 runs/).first().waitFor();
+      await until(
+        () => page.$eval(".stream canvas", (canvas) => Number(canvas.dataset.held) >= 50),
+        "the tasks in the stream",
+      );
+      await page
+        .getByText(/· 50 bars held/)
+        .first()
+        .waitFor();
+      await page
+        .getByText(/· 50 runs/)
+        .first()
+        .waitFor();
       await page.screenshot({ path: join(ARTEFACTS, "report.png"), fullPage: true });
       assert.deepEqual(faults, []);
     } finally {

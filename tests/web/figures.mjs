@@ -24,7 +24,8 @@ const LOADS = 7;
 const MINUTES = 60_000;
 
 const middle = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
-const spread = (list, unit) => `${middle(list).toFixed(1)} ${unit} (${Math.min(...list).toFixed(1)}..${Math.max(...list).toFixed(1)})`;
+const spread = (list, unit) =>
+  `${middle(list).toFixed(1)} ${unit} (${Math.min(...list).toFixed(1)}..${Math.max(...list).toFixed(1)})`;
 
 /** A scheduler of either kind with simulated workers, and `count` tasks that ran on them. */
 async function startFull(kind, count) {
@@ -33,7 +34,12 @@ async function startFull(kind, count) {
   const address = `tcp://127.0.0.1:${comm}`;
   const env = { DASK_CONFIG: folder, RASK_STATE_DIR: folder };
   const [program, first] = kind === "rask" ? [BINARY, []] : [PYTHON, ["-m", "dask"]];
-  const scheduler = new Child(program, [...first, "scheduler", "--host", "127.0.0.1", "--port", String(comm), "--dashboard-address", `127.0.0.1:${http}`], env, folder);
+  const scheduler = new Child(
+    program,
+    [...first, "scheduler", "--host", "127.0.0.1", "--port", String(comm), "--dashboard-address", `127.0.0.1:${http}`],
+    env,
+    folder,
+  );
   const base = `http://127.0.0.1:${http}/`;
   const stop = async () => {
     await zero?.stop();
@@ -111,15 +117,22 @@ async function redraws(browser, stage, how) {
   const context = await browser.newContext({ viewport: { width: 1600, height: 900 } });
   const page = await context.newPage();
   await page.goto(stage.base + how.path);
-  const held = await until(async () => {
-    const count = await page.evaluate(how.held);
-    return count >= RECTS * 0.95 && count;
-  }, `${RECTS} rectangles on the page`, MINUTES);
+  const held = await until(
+    async () => {
+      const count = await page.evaluate(how.held);
+      return count >= RECTS * 0.95 && count;
+    },
+    `${RECTS} rectangles on the page`,
+    MINUTES,
+  );
   await page.evaluate(how.prepare);
   await page.waitForTimeout(2_000); // what the page does at first is not what is measured
   const rest = middle((await page.evaluate(`(${timeSteps})(() => {}, () => 0, ${STEPS})`)).map((step) => step.whole));
   const found = { held };
-  for (const kind of ["pan", "zoom"]) found[kind] = (await page.evaluate(`(${timeSteps})(${how.change(kind)}, ${how.own}, ${STEPS})`)).slice(2).map((step) => Math.max(step.own, step.whole - rest));
+  for (const kind of ["pan", "zoom"])
+    found[kind] = (await page.evaluate(`(${timeSteps})(${how.change(kind)}, ${how.own}, ${STEPS})`))
+      .slice(2)
+      .map((step) => Math.max(step.own, step.whole - rest));
   await context.close();
   return found;
 }
@@ -131,11 +144,15 @@ async function loads(browser, stage) {
     const context = await browser.newContext({ viewport: { width: 1600, height: 900 } });
     const page = await context.newPage();
     await page.goto(`${stage.base}status`, { waitUntil: "load" });
-    const seen = await until(() => page.evaluate(`(() => {
+    const seen = await until(
+      () =>
+        page.evaluate(`(() => {
       const paint = performance.getEntriesByName("first-contentful-paint")[0];
       const files = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].filter((one) => /navigation|script|link|css|img/.test(one.initiatorType));
       return paint && { at: paint.startTime, bytes: files.reduce((sum, one) => sum + one.encodedBodySize, 0) };
-    })()`), "the first paint");
+    })()`),
+      "the first paint",
+    );
     paints.push(seen.at);
     bytes = seen.bytes;
     await context.close();
@@ -149,19 +166,25 @@ try {
   for (const kind of ["rask", "stock"]) stages[kind] = await startFull(kind, RECTS);
   const all = { rask: { pan: [], zoom: [] }, stock: { pan: [], zoom: [] } };
   for (let round = 0; round < ROUNDS; round += 1) {
-    for (const [kind, how] of [["rask", OURS], ["stock", STOCKS]]) {
+    for (const [kind, how] of [
+      ["rask", OURS],
+      ["stock", STOCKS],
+    ]) {
       const found = await redraws(browser, stages[kind], how);
       all[kind].held = found.held;
       for (const move of ["pan", "zoom"]) all[kind][move].push(...found[move]);
     }
   }
   for (const move of ["pan", "zoom"]) {
-    for (const kind of ["rask", "stock"]) console.log(`${move}: ${kind} redraws ${all[kind].held} rectangles in ${spread(all[kind][move], "ms")}`);
+    for (const kind of ["rask", "stock"])
+      console.log(`${move}: ${kind} redraws ${all[kind].held} rectangles in ${spread(all[kind][move], "ms")}`);
     console.log(`${move}: ${(middle(all.stock[move]) / middle(all.rask[move])).toFixed(1)} times faster`);
   }
   for (const kind of ["rask", "stock"]) {
     const { paints, bytes } = await loads(browser, stages[kind]);
-    console.log(`${kind}: status page ${(bytes / 1024).toFixed(0)} KiB as sent, first paint after ${spread(paints, "ms")}`);
+    console.log(
+      `${kind}: status page ${(bytes / 1024).toFixed(0)} KiB as sent, first paint after ${spread(paints, "ms")}`,
+    );
   }
   await stages.stock.stop();
   delete stages.stock;
@@ -170,7 +193,9 @@ try {
     stages.rask = await startFull("rask", RETAINED);
     const { count } = await (await fetch(`${stages.rask.base}api/stream/bounds`)).json();
     const { overview } = await (await fetch(`${stages.rask.base}api/state?topics=overview`)).json();
-    console.log(`rask: ${count} rectangles retained after ${RETAINED} tasks, scheduler ${(overview.now.scheduler_mem / 2 ** 20).toFixed(0)} MiB`);
+    console.log(
+      `rask: ${count} rectangles retained after ${RETAINED} tasks, scheduler ${(overview.now.scheduler_mem / 2 ** 20).toFixed(0)} MiB`,
+    );
   }
 } finally {
   await browser.close();

@@ -5,7 +5,9 @@ import { until } from "./stage.mjs";
 
 /** Serves an empty page on another site: pages of `localhost` and of `127.0.0.1` are strangers to a browser. */
 async function otherSite() {
-  const server = createServer((_, answer) => answer.setHeader("Content-Type", "text/html").end("<!doctype html><title>other</title>"));
+  const server = createServer((_, answer) =>
+    answer.setHeader("Content-Type", "text/html").end("<!doctype html><title>other</title>"),
+  );
   await new Promise((done) => server.listen(0, "127.0.0.1", done));
   return { url: `http://localhost:${server.address().port}/`, close: () => server.close() };
 }
@@ -18,14 +20,17 @@ export async function lookInFrame(browser, base) {
   try {
     await page.goto(site.url);
     const show = async (path, sandbox) => {
-      await page.evaluate(([src, allowed]) => {
-        document.body.replaceChildren();
-        const frame = document.createElement("iframe");
-        frame.setAttribute("sandbox", allowed);
-        frame.style.cssText = "width: 860px; height: 640px";
-        frame.src = src;
-        document.body.append(frame);
-      }, [base + path, sandbox]);
+      await page.evaluate(
+        ([src, allowed]) => {
+          document.body.replaceChildren();
+          const frame = document.createElement("iframe");
+          frame.setAttribute("sandbox", allowed);
+          frame.style.cssText = "width: 860px; height: 640px";
+          frame.src = src;
+          document.body.append(frame);
+        },
+        [base + path, sandbox],
+      );
       return page.frameLocator("iframe");
     };
     for (const sandbox of ["allow-scripts", "allow-scripts allow-same-origin"]) {
@@ -33,7 +38,10 @@ export async function lookInFrame(browser, base) {
       await progress.getByText("300 / 300").waitFor();
       const stream = await show("individual-task-stream", sandbox);
       // Of the last minute before the last task, whichever that was.
-      await until(async () => Number(await stream.locator(".stream canvas").getAttribute("data-held")) > 0, `rectangles in a frame with ${sandbox}`);
+      await until(
+        async () => Number(await stream.locator(".stream canvas").getAttribute("data-held")) > 0,
+        `rectangles in a frame with ${sandbox}`,
+      );
       // Asked for by GET, not by the feed.
       const profile = await show("individual-profile", sandbox);
       await profile.getByText(/most time in/).waitFor();
@@ -52,12 +60,16 @@ export async function lookInFrame(browser, base) {
 
 /** What a stranger's script gets to see. Runs in the browser. */
 async function peep(base) {
-  const tried = (path) => new Promise((done) => {
-    const socket = new WebSocket(`${base.replace(/^http/, "ws")}${path}`);
-    socket.onopen = () => done("opened");
-    socket.onerror = () => done("refused");
-  });
+  const tried = (path) =>
+    new Promise((done) => {
+      const socket = new WebSocket(`${base.replace(/^http/, "ws")}${path}`);
+      socket.onopen = () => done("opened");
+      socket.onerror = () => done("refused");
+    });
   const guess = `ticket=${"0".repeat(32)}`;
-  const read = await fetch(`${base}api/state?${guess}`).then((answer) => answer.text(), () => "refused");
+  const read = await fetch(`${base}api/state?${guess}`).then(
+    (answer) => answer.text(),
+    () => "refused",
+  );
   return { read, socket: await tried(`feed?${guess}`), events: await tried(`eventstream?${guess}`) };
 }

@@ -20,9 +20,24 @@ let browser;
 async function startLab() {
   const folder = await mkdtemp(join(tmpdir(), "rask-lab-"));
   const port = await freePort();
-  const own = Object.fromEntries(["CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR"].map((name) => [`JUPYTER_${name}`, join(folder, name)]));
-  const options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", `--port=${port}`, `--IdentityProvider.token=${TOKEN}`, `--ServerApp.root_dir=${folder}`, "--LabApp.news_url="];
-  const child = new Child(join(process.env.RASK_LAB_VENV, "bin/jupyter"), ["lab", ...options], { ...own, HOME: folder }, folder);
+  const own = Object.fromEntries(
+    ["CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR"].map((name) => [`JUPYTER_${name}`, join(folder, name)]),
+  );
+  const options = [
+    "--no-browser",
+    "--allow-root",
+    "--ip=127.0.0.1",
+    `--port=${port}`,
+    `--IdentityProvider.token=${TOKEN}`,
+    `--ServerApp.root_dir=${folder}`,
+    "--LabApp.news_url=",
+  ];
+  const child = new Child(
+    join(process.env.RASK_LAB_VENV, "bin/jupyter"),
+    ["lab", ...options],
+    { ...own, HOME: folder },
+    folder,
+  );
   const base = `http://127.0.0.1:${port}/`;
   await until(async () => (await fetch(`${base}api?token=${TOKEN}`)).ok, "JupyterLab", LAB_MS).catch((error) => {
     throw new Error(`${error.message}\n${child.output}`);
@@ -53,28 +68,46 @@ async function embed(address, base) {
   await page.locator(".dask-URLInput-wrapper input").fill(address);
   await page.keyboard.press("Enter");
   const items = page.locator(".dask-DashboardListing-item button");
-  await until(async () => (await items.count()) === Object.keys(plots).length, `${Object.keys(plots).length} plots in the list`, LAB_MS);
+  await until(
+    async () => (await items.count()) === Object.keys(plots).length,
+    `${Object.keys(plots).length} plots in the list`,
+    LAB_MS,
+  );
   await items.filter({ hasText: /^Progress$/ }).click();
   const progress = page.frameLocator(".dask-DaskDashboard-widget iframe[src*='individual-progress']");
   await progress.getByText("300 / 300").waitFor();
   await items.filter({ hasText: /^Task Stream$/ }).click();
   const stream = page.frameLocator(".dask-DaskDashboard-widget iframe[src*='individual-task-stream']");
-  await until(async () => Number(await stream.locator(".stream canvas").getAttribute("data-held")) > 300, "rectangles in the pane");
+  await until(
+    async () => Number(await stream.locator(".stream canvas").getAttribute("data-held")) > 300,
+    "rectangles in the pane",
+  );
   // Live: by the feed, not by what was there when it was loaded.
   await stream.locator(".link.live").waitFor({ state: "attached" });
-  if (process.env.RASK_TEST_ARTEFACTS) await page.screenshot({ path: join(process.env.RASK_TEST_ARTEFACTS, `lab-${new URL(address, lab.base).pathname.replace(/\W+/g, "-")}.png`) });
+  if (process.env.RASK_TEST_ARTEFACTS)
+    await page.screenshot({
+      path: join(
+        process.env.RASK_TEST_ARTEFACTS,
+        `lab-${new URL(address, lab.base).pathname.replace(/\W+/g, "-")}.png`,
+      ),
+    });
   await context.close();
 }
 
 describe("dask-labextension embeds live panes", () => {
   test("of a scheduler", () => embed(`${scheduler.base}status`, scheduler.base));
-  test("of a cluster of the appliance, by its name", () => embed(`${appliance.base}clusters/local/status`, `${appliance.base}clusters/local/`));
+  test("of a cluster of the appliance, by its name", () =>
+    embed(`${appliance.base}clusters/local/status`, `${appliance.base}clusters/local/`));
   test("of the appliance's own cluster, without a name", () => embed(appliance.base, appliance.base));
-  test("through jupyter-server-proxy", () => embed(`/proxy/${new URL(appliance.base).port}/clusters/local/status`, appliance.base));
+  test("through jupyter-server-proxy", () =>
+    embed(`/proxy/${new URL(appliance.base).port}/clusters/local/status`, appliance.base));
 });
 
 describe("jupyter-server-proxy passes on", () => {
-  const pages = { "a scheduler's page": () => [scheduler, ""], "a cluster's page": () => [appliance, "clusters/local/"] };
+  const pages = {
+    "a scheduler's page": () => [scheduler, ""],
+    "a cluster's page": () => [appliance, "clusters/local/"],
+  };
   for (const [what, where] of Object.entries(pages)) {
     test(`${what}, by WebSocket, with its files and links`, async () => {
       const [stage, path] = where();

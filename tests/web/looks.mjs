@@ -10,7 +10,11 @@ export const ARTEFACTS = process.env.RASK_TEST_ARTEFACTS ?? "/tmp/rask-screensho
 
 /** A figure of the strip on top of the status page. */
 export function figure(page, name) {
-  return page.locator(".figure", { has: page.locator("dt", { hasText: new RegExp(`^${name}$`) }) }).locator("dd").first().innerText();
+  return page
+    .locator(".figure", { has: page.locator("dt", { hasText: new RegExp(`^${name}$`) }) })
+    .locator("dd")
+    .first()
+    .innerText();
 }
 
 /** The number in a text. */
@@ -20,12 +24,25 @@ export const number = (text) => Number(text.replace(/[^0-9.-]/g, ""));
 export const live = (page) => page.waitForSelector(".link.live", { state: "attached", timeout: 15_000 });
 
 /** Waits until the page has said something of its own. */
-const settled = (page) => page.waitForFunction(() => document.querySelector("main")?.textContent?.trim() && !/Waiting for the scheduler|Asking the/.test(document.querySelector("main").textContent), null, { timeout: 20_000 });
+const settled = (page) =>
+  page.waitForFunction(
+    () =>
+      document.querySelector("main")?.textContent?.trim() &&
+      !/Waiting for the scheduler|Asking the/.test(document.querySelector("main").textContent),
+    null,
+    { timeout: 20_000 },
+  );
 
 /** What the rules of accessibility find. */
 async function problems(page) {
   const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-  return found.violations.map((rule) => `${rule.id}: ${rule.nodes.slice(0, 3).map((node) => node.target.join(" ")).join("; ")}`);
+  return found.violations.map(
+    (rule) =>
+      `${rule.id}: ${rule.nodes
+        .slice(0, 3)
+        .map((node) => node.target.join(" "))
+        .join("; ")}`,
+  );
 }
 /** One page at every width in both themes: fits, is accessible, says nothing on the console. Leaves screenshots. */
 export async function look(browser, base, path, name) {
@@ -45,7 +62,8 @@ export async function look(browser, base, path, name) {
       const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
       if (over > 0) bad.push(`${width} ${theme}: ${over} px too wide`);
       // Contrast depends on the theme, order and names on the width: two looks see both.
-      if ((width === 900 && theme === "dark") || (width === 360 && theme === "light")) bad.push(...(await problems(page)).map((one) => `${width} ${theme}: ${one}`));
+      if ((width === 900 && theme === "dark") || (width === 360 && theme === "light"))
+        bad.push(...(await problems(page)).map((one) => `${width} ${theme}: ${one}`));
     }
   }
   await context.close();

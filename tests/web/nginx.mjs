@@ -11,7 +11,13 @@ const NGINX = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx"].find
 export const noNginx = NGINX ? "" : "nginx is not installed";
 
 /** What the README tells people to write. */
-export const WHOLE = ["proxy_http_version 1.1;", "proxy_set_header Host $http_host;", "proxy_set_header Upgrade $http_upgrade;", 'proxy_set_header Connection "upgrade";', "proxy_buffering off;"];
+export const WHOLE = [
+  "proxy_http_version 1.1;",
+  "proxy_set_header Host $http_host;",
+  "proxy_set_header Upgrade $http_upgrade;",
+  'proxy_set_header Connection "upgrade";',
+  "proxy_buffering off;",
+];
 /** What they forget. */
 export const BARE = [];
 
@@ -19,7 +25,9 @@ export const BARE = [];
 export async function startNginx(target, prefix, lines) {
   const folder = await mkdtemp(join(tmpdir(), "rask-nginx-"));
   const port = await freePort();
-  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${join(folder, name)};`);
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(
+    (name) => `${name}_temp_path ${join(folder, name)};`,
+  );
   const conf = `
     # The appliance answers its own user and root only; others would have to be in security.allow_users.
     ${process.getuid() === 0 ? "user root;" : ""} daemon off; worker_processes 1; pid ${join(folder, "pid")}; error_log stderr;

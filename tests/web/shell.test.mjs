@@ -23,7 +23,9 @@ after(async () => {
   await stage?.stop();
 });
 
-for (const name of PLACES) test(`${name} fits three widths in both themes, is accessible, and says nothing on the console`, (t) => missing ? t.skip(missing) : look(browser, stage.base, `#/${name}`, `shell-${name}`));
+for (const name of PLACES)
+  test(`${name} fits three widths in both themes, is accessible, and says nothing on the console`, (t) =>
+    missing ? t.skip(missing) : look(browser, stage.base, `#/${name}`, `shell-${name}`));
 
 test("lists the cluster that runs, as the API has it", async (t) => {
   if (missing) return t.skip(missing);
@@ -36,7 +38,10 @@ test("lists the cluster that runs, as the API has it", async (t) => {
   assert.match(await card.innerText(), new RegExp(`${local.workers} of ${local.target}`));
   await card.getByRole("link", { name: "Dashboard" }).click();
   await live(page);
-  await until(async () => number(await figure(page, "Workers")) === local.workers, "the workers on the cluster's own page");
+  await until(
+    async () => number(await figure(page, "Workers")) === local.workers,
+    "the workers on the cluster's own page",
+  );
   assert.deepEqual(faults, []);
   await context.close();
 });
@@ -56,7 +61,10 @@ test("makes a cluster with options, scales it, stops it", async (t) => {
   await page.getByRole("dialog").getByRole("button", { name: "Apply" }).click();
   await card.getByText(/of 1$/).waitFor({ timeout: 20_000 });
   await card.getByRole("button", { name: "Stop" }).click();
-  await page.getByRole("dialog").getByRole("button", { name: /Stop from-page/ }).click();
+  await page
+    .getByRole("dialog")
+    .getByRole("button", { name: /Stop from-page/ })
+    .click();
   await card.getByText(/stopp/).first().waitFor({ timeout: 30_000 });
   await context.close();
 });
@@ -86,7 +94,10 @@ test("panes of a cluster show live data in frames of other sites, which see noth
   await lookInFrame(browser, `${stage.base}clusters/local/`);
 });
 
-for (const [what, lines, way] of [["", WHOLE, "socket"], [", even where it passes neither names nor WebSockets", BARE, "events"]]) {
+for (const [what, lines, way] of [
+  ["", WHOLE, "socket"],
+  [", even where it passes neither names nor WebSockets", BARE, "events"],
+]) {
   test(`all works behind nginx below a prefix${what}`, async (t) => {
     if (missing || noNginx) return t.skip(missing || noNginx);
     const proxy = await startNginx(stage.base, "/some/prefix/", lines);
@@ -113,7 +124,10 @@ for (const [what, lines, way] of [["", WHOLE, "socket"], [", even where it passe
       await page.goto(`${proxy.base}clusters/local/info/main/workers.html`);
       await page.waitForSelector("tbody tr:nth-child(2)");
       // A socket that was refused is what makes the page try another way.
-      assert.deepEqual(faults.filter((fault) => way === "socket" || !/WebSocket/.test(fault)), []);
+      assert.deepEqual(
+        faults.filter((fault) => way === "socket" || !/WebSocket/.test(fault)),
+        [],
+      );
     } finally {
       await context.close();
       await proxy.stop();

@@ -27,27 +27,38 @@ async function heap(session) {
 }
 
 /** Pages that look for a moment and are gone: made in one tab, so that only the server has much to do. */
-const comeAndGo = (page, count) => page.evaluate((viewers) => {
-  const want = JSON.stringify({ v: 1, want: ["overview", "workers", "prefixes", "stream", "lanes", "names"], stream: { span: 60, px: 0 } });
-  const one = () => new Promise((done, fail) => {
-    const socket = new WebSocket(new URL("feed", document.baseURI).href.replace(/^http/, "ws"));
-    let heard = 0;
-    socket.onopen = () => socket.send(want);
-    socket.onmessage = () => {
-      heard += 1;
-      if (heard === 2) socket.close();
-    };
-    socket.onclose = () => (heard >= 2 ? done() : fail(new Error(`only ${heard} messages`)));
-  });
-  return Promise.all(Array.from({ length: viewers }, one));
-}, count);
+const comeAndGo = (page, count) =>
+  page.evaluate((viewers) => {
+    const want = JSON.stringify({
+      v: 1,
+      want: ["overview", "workers", "prefixes", "stream", "lanes", "names"],
+      stream: { span: 60, px: 0 },
+    });
+    const one = () =>
+      new Promise((done, fail) => {
+        const socket = new WebSocket(new URL("feed", document.baseURI).href.replace(/^http/, "ws"));
+        let heard = 0;
+        socket.onopen = () => socket.send(want);
+        socket.onmessage = () => {
+          heard += 1;
+          if (heard === 2) socket.close();
+        };
+        socket.onclose = () => (heard >= 2 ? done() : fail(new Error(`only ${heard} messages`)));
+      });
+    return Promise.all(Array.from({ length: viewers }, one));
+  }, count);
 
 test(`${VIEWERS} viewers that come and go, a tab and a hidden one leave nothing behind in ${SECONDS} s`, async (t) => {
   const stage = await startCluster();
   const browser = await startBrowser();
   const { overview } = await (await fetch(`${stage.base}api/state?topics=overview`)).json();
   const total = Math.ceil((SECONDS + 20) * TASKS_PER_SECOND);
-  const load = new Child(PYTHON, [join(import.meta.dirname, "fill.py"), overview.now.address, String(total), String(TASKS_PER_SECOND)]);
+  const load = new Child(PYTHON, [
+    join(import.meta.dirname, "fill.py"),
+    overview.now.address,
+    String(total),
+    String(TASKS_PER_SECOND),
+  ]);
   try {
     const tabs = [];
     for (const hidden of [false, true]) {
@@ -79,7 +90,10 @@ test(`${VIEWERS} viewers that come and go, a tab and a hidden one leave nothing 
     for (const tab of tabs) after[tab.name] = await heap(tab.session);
     for (const [name, mib] of Object.entries(after)) {
       t.diagnostic(`${name}: ${before[name].toFixed(1)} MiB, after ${visits} visits ${mib.toFixed(1)} MiB`);
-      assert.ok(mib - before[name] < (name === "hidden tab" ? 1 : most), `${name} grew from ${before[name]} to ${mib} MiB`);
+      assert.ok(
+        mib - before[name] < (name === "hidden tab" ? 1 : most),
+        `${name} grew from ${before[name]} to ${mib} MiB`,
+      );
     }
     await until(async () => {
       const now = await (await fetch(`${stage.base}api/state?topics=overview`)).json();

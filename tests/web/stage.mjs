@@ -12,7 +12,8 @@ const { chromium } = web("playwright-core");
 export const AXE = web.resolve("axe-core/axe.min.js");
 
 export const ROOT = join(import.meta.dirname, "../..");
-export const BINARY = process.env.RASK_BIN ?? join(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target"), "release/rask");
+export const BINARY =
+  process.env.RASK_BIN ?? join(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target"), "release/rask");
 export const PYTHON = process.env.VIRTUAL_ENV ? join(process.env.VIRTUAL_ENV, "bin/python") : "python3";
 /** A two-core machine under load starts Python processes in tens of seconds. */
 const START_MS = 90_000;
@@ -51,7 +52,8 @@ export class Child {
     this.output = "";
     const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(DASK|RASK)_/.test(name)));
     this.process = spawn(command, args, { env: { ...clean, ...env }, cwd, stdio: ["pipe", "pipe", "pipe"] });
-    for (const stream of [this.process.stdout, this.process.stderr]) stream.on("data", (text) => (this.output = (this.output + text).slice(-20_000)));
+    for (const stream of [this.process.stdout, this.process.stderr])
+      stream.on("data", (text) => (this.output = (this.output + text).slice(-20_000)));
     this.process.on("error", (error) => (this.output += String(error)));
     this.ended = new Promise((done) => this.process.on("exit", done));
   }
@@ -72,7 +74,12 @@ const WORKERS = ["--nworkers", "2", "--nthreads", "2", "--memory-limit", "1 GiB"
 /** `rask up` with its cluster `local`. Clusters outlive it, so it is asked to end this one first. */
 async function runAppliance(folder, env) {
   const [http, comm] = [await freePort(), await freePort()];
-  const up = new Child(BINARY, ["up", "--port", String(http), "--scheduler-port", String(comm), ...WORKERS], env, folder);
+  const up = new Child(
+    BINARY,
+    ["up", "--port", String(http), "--scheduler-port", String(comm), ...WORKERS],
+    env,
+    folder,
+  );
   const base = `http://127.0.0.1:${http}/`;
   const stop = async () => {
     await fetch(`${base}api/rask/v1/clusters/local`, { method: "DELETE" }).catch(() => null);
@@ -84,13 +91,24 @@ async function runAppliance(folder, env) {
 /** A scheduler on its own, and workers. */
 async function runScheduler(folder, env) {
   const [http, comm] = [await freePort(), await freePort()];
-  const scheduler = new Child(BINARY, ["scheduler", "--host", "127.0.0.1", "--port", String(comm), "--dashboard-address", `127.0.0.1:${http}`], env, folder);
+  const scheduler = new Child(
+    BINARY,
+    ["scheduler", "--host", "127.0.0.1", "--port", String(comm), "--dashboard-address", `127.0.0.1:${http}`],
+    env,
+    folder,
+  );
   const workers = new Child(BINARY, ["worker", `tcp://127.0.0.1:${comm}`, ...WORKERS], env, folder);
   const stop = async () => {
     await workers.stop();
     await scheduler.stop();
   };
-  return { base: `http://127.0.0.1:${http}/`, comm, stop, pid: scheduler.process.pid, log: () => scheduler.output + workers.output };
+  return {
+    base: `http://127.0.0.1:${http}/`,
+    comm,
+    stop,
+    pid: scheduler.process.pid,
+    log: () => scheduler.output + workers.output,
+  };
 }
 
 /** A stand-alone scheduler with workers, and a client that computes and holds results. */
@@ -129,20 +147,35 @@ export async function startMock(rects, port = 0) {
   return { base: `http://127.0.0.1:${at}/clusters/mock/`, port: at, stop: () => mock.stop() };
 }
 
-const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"];
+const ARGUMENTS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-dev-shm-usage",
+];
 
 export function startBrowser() {
-  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args: ARGUMENTS });
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    headless: true,
+    args: ARGUMENTS,
+  });
 }
 
 /** A page that collects everything it should not have said or asked for. */
 export async function openPage(browser, base, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 900, height: 900 }, reducedMotion: "reduce", ...options });
+  const context = await browser.newContext({
+    viewport: { width: 900, height: 900 },
+    reducedMotion: "reduce",
+    ...options,
+  });
   const page = await context.newPage();
   page.setDefaultTimeout(20_000);
   const faults = [];
   page.on("console", (message) => {
-    if (["error", "warning"].includes(message.type())) faults.push(`console: ${message.text()} (${message.location().url})`);
+    if (["error", "warning"].includes(message.type()))
+      faults.push(`console: ${message.text()} (${message.location().url})`);
   });
   page.on("pageerror", (error) => faults.push(`error: ${error.message}`));
   page.on("request", (request) => {

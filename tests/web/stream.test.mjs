@@ -28,7 +28,15 @@ function move(page, kind, frames) {
           turn += 1;
           if (turn > count) return done({ paints: paints.slice(2), gaps: gaps.slice(2) });
           const delta = what === "pan" ? { deltaX: turn % 40 < 20 ? 30 : -30 } : { deltaY: turn % 40 < 20 ? -20 : 20 };
-          canvas.dispatchEvent(new WheelEvent("wheel", { ...delta, clientX: box.left + box.width / 2, clientY: box.top + 50, bubbles: true, cancelable: true }));
+          canvas.dispatchEvent(
+            new WheelEvent("wheel", {
+              ...delta,
+              clientX: box.left + box.width / 2,
+              clientY: box.top + 50,
+              bubbles: true,
+              cancelable: true,
+            }),
+          );
           requestAnimationFrame(step);
         };
         requestAnimationFrame(step);
@@ -43,13 +51,19 @@ test(`pans and zooms ${RECTANGLES} rectangles at the speed of the screen`, async
   try {
     const { page, faults } = await openPage(browser, mock.base, { viewport: { width: 1600, height: 900 } });
     await page.goto(`${mock.base}tasks`);
-    await until(() => page.$eval(".stream canvas", (canvas, least) => Number(canvas.dataset.held) >= least, RECTANGLES), "all rectangles", 30_000);
+    await until(
+      () => page.$eval(".stream canvas", (canvas, least) => Number(canvas.dataset.held) >= least, RECTANGLES),
+      "all rectangles",
+      30_000,
+    );
     await page.locator(".stream canvas").focus();
     await page.keyboard.press("0");
     await page.keyboard.press("ArrowLeft");
     for (const kind of ["pan", "zoom"]) {
       const { paints, gaps } = await move(page, kind, 80);
-      t.diagnostic(`${kind}, ${RECTANGLES} rectangles: painting ${middle(paints).toFixed(1)} ms (p95 ${high(paints).toFixed(1)}), between frames ${middle(gaps).toFixed(1)} ms (p95 ${high(gaps).toFixed(1)})`);
+      t.diagnostic(
+        `${kind}, ${RECTANGLES} rectangles: painting ${middle(paints).toFixed(1)} ms (p95 ${high(paints).toFixed(1)}), between frames ${middle(gaps).toFixed(1)} ms (p95 ${high(gaps).toFixed(1)})`,
+      );
       assert.ok(middle(gaps) < FRAME_MOST_MS, `${kind}: ${middle(gaps)} ms between frames`);
     }
     assert.deepEqual(faults, []);
@@ -71,7 +85,10 @@ test("says calmly that the connection is lost, and goes on by itself when it is 
     assert.equal(await page.locator(".figure").count(), 8, "the last state stays");
     mock = await startMock(1_000, mock.port);
     await page.waitForSelector(".link.live", { state: "attached" });
-    await until(async () => (await page.getByText("The connection to the scheduler was lost").count()) === 0, "the notice to go");
+    await until(
+      async () => (await page.getByText("The connection to the scheduler was lost").count()) === 0,
+      "the notice to go",
+    );
   } finally {
     await browser.close();
     await mock.stop();
@@ -108,13 +125,21 @@ test("works where storage and history are forbidden: in a frame with an origin o
   const browser = await startBrowser();
   try {
     const { page, context } = await openPage(browser, mock.base);
-    await page.route(`${mock.base}host.html`, (route) => route.fulfill({ contentType: "text/html", body: `<iframe sandbox="allow-scripts" src="${mock.base}individual-task-stream" width="600" height="400"></iframe>` }));
+    await page.route(`${mock.base}host.html`, (route) =>
+      route.fulfill({
+        contentType: "text/html",
+        body: `<iframe sandbox="allow-scripts" src="${mock.base}individual-task-stream" width="600" height="400"></iframe>`,
+      }),
+    );
     const errors = [];
     page.on("pageerror", (error) => errors.push(error.message));
     await page.goto(`${mock.base}host.html`);
     await page.frameLocator("iframe").locator(".stream canvas").waitFor();
     const frame = page.frames()[1];
-    await until(() => frame.evaluate(() => Number(document.querySelector(".stream canvas")?.dataset.held) > 500), "rectangles in the frame");
+    await until(
+      () => frame.evaluate(() => Number(document.querySelector(".stream canvas")?.dataset.held) > 500),
+      "rectangles in the frame",
+    );
     assert.deepEqual(errors, []);
     await context.close();
   } finally {

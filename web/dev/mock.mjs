@@ -13,22 +13,39 @@ const option = (name, fallback) => {
 };
 const rects = option("rects", 20_000);
 const dist = join(import.meta.dirname, "../dist");
-const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".json": "application/json" };
-const POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self'; connect-src 'self' ws: wss:; frame-ancestors *";
+const TYPES = {
+  ".html": "text/html; charset=utf-8",
+  ".js": "text/javascript",
+  ".css": "text/css",
+  ".json": "application/json",
+};
+const POLICY =
+  "default-src 'self'; img-src 'self' data:; style-src 'self'; connect-src 'self' ws: wss:; frame-ancestors *";
 
 const server = createServer(async (request, response) => {
   const url = new URL(request.url ?? "/", "http://x");
   const path = url.pathname.replace(/^\/clusters\/[^/]+/, "");
   if (await appliance(request, response, url)) return;
   // At the root it is the appliance; below /clusters/NAME/ and for plain page names a cluster.
-  if (url.pathname === "/api/where") return void response.writeHead(200, { "Content-Type": "application/json" }).end('{"kind":"appliance","version":"0.1.0"}');
+  if (url.pathname === "/api/where")
+    return void response
+      .writeHead(200, { "Content-Type": "application/json" })
+      .end('{"kind":"appliance","version":"0.1.0"}');
   const answer = answers(path.slice(1), url.searchParams, rects);
-  if (answer instanceof Uint8Array) return void response.writeHead(200, { "Content-Type": "application/octet-stream" }).end(answer);
-  if (answer !== undefined) return void response.writeHead(answer === null ? 404 : 200, { "Content-Type": "application/json" }).end(JSON.stringify(answer ?? { error: "not found", remedy: "" }));
+  if (answer instanceof Uint8Array)
+    return void response.writeHead(200, { "Content-Type": "application/octet-stream" }).end(answer);
+  if (answer !== undefined)
+    return void response
+      .writeHead(answer === null ? 404 : 200, { "Content-Type": "application/json" })
+      .end(JSON.stringify(answer ?? { error: "not found", remedy: "" }));
   const file = extname(path) !== "" && path.startsWith("/assets") ? normalize(path) : "/index.html";
   const body = await readFile(join(dist, file)).catch(() => null);
   if (!body) return void response.writeHead(404).end();
-  response.writeHead(200, { "Content-Type": TYPES[extname(file)] ?? "text/plain", "Content-Security-Policy": POLICY, "Cache-Control": "no-store" });
+  response.writeHead(200, {
+    "Content-Type": TYPES[extname(file)] ?? "text/plain",
+    "Content-Security-Policy": POLICY,
+    "Cache-Control": "no-store",
+  });
   const up = "../".repeat(Math.max(0, path.split("/").length - 2)) || "./"; // of a page two levels down: ../../
   response.end(file === "/index.html" ? String(body).replace("<head>", `<head><base href="${up}">`) : body);
 });
@@ -36,7 +53,12 @@ const server = createServer(async (request, response) => {
 /** One frame to the page. */
 function frame(opcode, body) {
   const length = body.length;
-  const head = length < 126 ? Buffer.from([0x80 | opcode, length]) : length < 65_536 ? Buffer.from([0x80 | opcode, 126, length >> 8, length & 255]) : Buffer.alloc(10);
+  const head =
+    length < 126
+      ? Buffer.from([0x80 | opcode, length])
+      : length < 65_536
+        ? Buffer.from([0x80 | opcode, 126, length >> 8, length & 255])
+        : Buffer.alloc(10);
   if (length >= 65_536) {
     head[0] = 0x80 | opcode;
     head[1] = 127;
@@ -66,8 +88,12 @@ function* texts(chunk) {
 }
 
 server.on("upgrade", (request, socket) => {
-  const accept = createHash("sha1").update(`${request.headers["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");
-  socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
+  const accept = createHash("sha1")
+    .update(`${request.headers["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`)
+    .digest("base64");
+  socket.write(
+    `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`,
+  );
   let wants = [];
   let sent = 0;
   let seq = 0;
@@ -75,7 +101,15 @@ server.on("upgrade", (request, socket) => {
     if (socket.destroyed) return;
     seq += 1;
     const topics = Object.fromEntries(wants.flatMap((name) => Object.entries(snapshot(name))));
-    socket.write(frame(2, Buffer.concat([Buffer.from([1]), Buffer.from(JSON.stringify({ epoch: "mock", seq, t: Date.now() / 1000, topics }))])));
+    socket.write(
+      frame(
+        2,
+        Buffer.concat([
+          Buffer.from([1]),
+          Buffer.from(JSON.stringify({ epoch: "mock", seq, t: Date.now() / 1000, topics })),
+        ]),
+      ),
+    );
     if (!wants.includes("stream")) return;
     socket.write(frame(2, Buffer.from(block(sent === 0 ? rects : 40, sent === 0, sent))));
     sent += sent === 0 ? rects : 40;

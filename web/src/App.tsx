@@ -16,7 +16,11 @@ function shellAbove(): string | null {
 
 function clusterName(): string {
   const found = /\/clusters\/([^/]+)\/$/.exec(base().pathname);
-  return found?.[1] ? decodeURIComponent(found[1]) : where.value?.kind === "cluster" ? where.value.name || "cluster" : "local";
+  return found?.[1]
+    ? decodeURIComponent(found[1])
+    : where.value?.kind === "cluster"
+      ? where.value.name || "cluster"
+      : "local";
 }
 
 /** Pages of the shell that no cluster has: known before the server has said what it is. */

@@ -12,7 +12,9 @@ function rowsOf(value: unknown): Map<string, Row> {
   return new Map(Object.entries(asRow(value)).map(([id, row]) => [id, asRow(row)]));
 }
 
-const lists = files.map((file) => [file, JSON.parse(readFileSync(join(folder, file), "utf8")) as unknown] as const).filter(([, read]) => Array.isArray(read));
+const lists = files
+  .map((file) => [file, JSON.parse(readFileSync(join(folder, file), "utf8")) as unknown] as const)
+  .filter(([, read]) => Array.isArray(read));
 
 describe.each(lists)("%s", (_, read) => {
   const cases = read as { name: string; old: unknown; change: unknown; new: unknown }[];
@@ -38,5 +40,6 @@ test("rows that did not change keep their identity, so that nothing else is draw
 
 test("nonsense from outside changes nothing", () => {
   const old = rowsOf({ a: { x: 1 } });
-  for (const nonsense of [null, 3, "x", [], { put: 5, del: {} }]) expect(Object.fromEntries(apply(old, changeOf(nonsense)))).toEqual({ a: { x: 1 } });
+  for (const nonsense of [null, 3, "x", [], { put: 5, del: {} }])
+    expect(Object.fromEntries(apply(old, changeOf(nonsense)))).toEqual({ a: { x: 1 } });
 });

@@ -23,14 +23,33 @@ function modelOf(list: readonly Rectangle[], most?: number): StreamModel {
 const golden = join(import.meta.dirname, "../../tests/golden/feed/block.json");
 
 test.skipIf(!existsSync(golden))("a block as the scheduler writes it is read as it was meant", () => {
-  const said = JSON.parse(readFileSync(golden, "utf8")) as { hex: string; flags: number; first: number; next: number; px: number; rects: Record<string, number>[] };
+  const said = JSON.parse(readFileSync(golden, "utf8")) as {
+    hex: string;
+    flags: number;
+    first: number;
+    next: number;
+    px: number;
+    rects: Record<string, number>[];
+  };
   const bytes = new Uint8Array((said.hex.match(/../g) ?? []).map((pair) => Number.parseInt(pair, 16)));
   const block = decodeBlock(bytes.buffer);
   expect(block).not.toBeNull();
   if (!block) return;
-  expect([block.first, block.thinned, block.lowest, block.next, block.px]).toEqual([(said.flags & 1) === 1, (said.flags & 2) === 2, said.first, said.next, said.px]);
+  expect([block.first, block.thinned, block.lowest, block.next, block.px]).toEqual([
+    (said.flags & 1) === 1,
+    (said.flags & 2) === 2,
+    said.first,
+    said.next,
+    said.px,
+  ]);
   const rects = Array.from({ length: block.count }, (_, row) => ({
-    start: block.start[row], duration: block.duration[row], id: block.id[row], lane: block.lane[row], prefix: block.prefix[row], action: block.action[row], count: block.merged[row],
+    start: block.start[row],
+    duration: block.duration[row],
+    id: block.id[row],
+    lane: block.lane[row],
+    prefix: block.prefix[row],
+    action: block.action[row],
+    count: block.merged[row],
   }));
   expect(rects).toEqual(said.rects);
 });
@@ -39,10 +58,21 @@ describe("a block", () => {
   test("keeps every column", () => {
     const block = decoded([{ start: 1.5e12, duration: 2.5, lane: 3, prefix: 4, merged: 5, action: 6 }], 3, 0.25);
     expect([block.count, block.first, block.thinned, block.px]).toEqual([1, true, true, 0.25]);
-    expect([block.start[0], block.duration[0], block.id[0], block.lane[0], block.prefix[0], block.merged[0], block.action[0]]).toEqual([1.5e12, 2.5, 0, 3, 4, 5, 6]);
+    expect([
+      block.start[0],
+      block.duration[0],
+      block.id[0],
+      block.lane[0],
+      block.prefix[0],
+      block.merged[0],
+      block.action[0],
+    ]).toEqual([1.5e12, 2.5, 0, 3, 4, 5, 6]);
   });
   test("that is cut short, or something else, is refused", () => {
-    const whole = encode([{ start: 1, duration: 1 }, { start: 2, duration: 1 }]);
+    const whole = encode([
+      { start: 1, duration: 1 },
+      { start: 2, duration: 1 },
+    ]);
     for (let length = 0; length < whole.byteLength; length += 1) expect(decodeBlock(whole.slice(0, length))).toBeNull();
     const other = encode([]);
     new DataView(other).setUint8(1, 9);
@@ -57,17 +87,28 @@ describe("a block", () => {
 
 describe("the model", () => {
   test("sorts what comes late", () => {
-    const model = modelOf([{ start: 30, duration: 1 }, { start: 10, duration: 1 }, { start: 20, duration: 1 }]);
+    const model = modelOf([
+      { start: 30, duration: 1 },
+      { start: 10, duration: 1 },
+      { start: 20, duration: 1 },
+    ]);
     expect([...(model.lanes.get(0)?.tasks.start.slice(0, 3) ?? [])]).toEqual([10, 20, 30]);
     expect([model.first, model.last]).toEqual([10, 31]);
   });
   test("keeps transfers apart from tasks", () => {
-    const model = modelOf([{ start: 0, duration: 10 }, { start: 2, duration: 3, action: 1 }]);
+    const model = modelOf([
+      { start: 0, duration: 10 },
+      { start: 2, duration: 3, action: 1 },
+    ]);
     expect(model.at(0, 3, 0.1, true)?.action).toBe(1);
     expect(model.at(0, 3, 0.1, false)?.action).toBe(0);
   });
   test("finds a long rectangle that began far before, and none where none is", () => {
-    const model = modelOf([{ start: 0, duration: 1_000 }, { start: 1_001, duration: 1 }, { start: 1_003, duration: 1 }]);
+    const model = modelOf([
+      { start: 0, duration: 1_000 },
+      { start: 1_001, duration: 1 },
+      { start: 1_003, duration: 1 },
+    ]);
     expect(model.at(0, 999, 0.1, false)?.start).toBe(0);
     expect(model.at(0, 1_500, 10, false)).toBeNull();
     expect(model.at(9, 1, 10, false)).toBeNull();
@@ -75,7 +116,9 @@ describe("the model", () => {
   test("drops the oldest when it is full, and stays below its limit", () => {
     const model = new StreamModel(1_000);
     for (let turn = 0; turn < 50; turn += 1) {
-      model.add(decoded(Array.from({ length: 100 }, (_, at) => ({ start: turn * 100 + at, duration: 0.5, lane: at % 4 }))));
+      model.add(
+        decoded(Array.from({ length: 100 }, (_, at) => ({ start: turn * 100 + at, duration: 0.5, lane: at % 4 }))),
+      );
       expect(model.count).toBeLessThanOrEqual(1_000);
     }
     const held = [...model.lanes.values()].reduce((sum, lane) => sum + lane.tasks.length + lane.other.length, 0);
@@ -88,13 +131,21 @@ describe("the model", () => {
     expect([model.count, model.first]).toEqual([1, 5]);
   });
   test("lists what touches a span, newest first", () => {
-    const model = modelOf([{ start: 0, duration: 5 }, { start: 10, duration: 5 }, { start: 20, duration: 5, merged: 7 }]);
+    const model = modelOf([
+      { start: 0, duration: 5 },
+      { start: 10, duration: 5 },
+      { start: 20, duration: 5, merged: 7 },
+    ]);
     const { hits, total } = model.within(4, 21, 10, () => true);
     expect(hits.map((hit) => hit.start)).toEqual([20, 10, 0]);
     expect(total).toBe(9);
   });
   test("walks from task to task", () => {
-    const model = modelOf([{ start: 0, duration: 1 }, { start: 10, duration: 1 }, { start: 20, duration: 1 }]);
+    const model = modelOf([
+      { start: 0, duration: 1 },
+      { start: 10, duration: 1 },
+      { start: 20, duration: 1 },
+    ]);
     expect(model.beside(0, 10, 1)?.start).toBe(20);
     expect(model.beside(0, 10, -1)?.start).toBe(0);
     expect(model.beside(0, 0, -1)).toBeNull();
@@ -116,11 +167,25 @@ describe("painting", () => {
     const model = modelOf([{ start: 2, duration: 3 }]);
     const image = new Uint32Array(10 * 4);
     paintBands(image, 4, [{ lane: model.lanes.get(0)!, top: 0, height: 4 }], paint(0, 10, 10), new Strip());
-    expect([...image.slice(0, 10)].map((one) => one === red)).toEqual([false, false, true, true, true, false, false, false, false, false]);
+    expect([...image.slice(0, 10)].map((one) => one === red)).toEqual([
+      false,
+      false,
+      true,
+      true,
+      true,
+      false,
+      false,
+      false,
+      false,
+      false,
+    ]);
     expect([...image.slice(30, 40)]).toEqual([...image.slice(0, 10)]);
   });
   test("shows half cover as a lighter colour, and a failure always", () => {
-    const model = modelOf([{ start: 0, duration: 0.5 }, { start: 5, duration: 0.0001, action: 6 }]);
+    const model = modelOf([
+      { start: 0, duration: 0.5 },
+      { start: 5, duration: 0.0001, action: 6 },
+    ]);
     const image = new Uint32Array(10);
     paintBands(image, 1, [{ lane: model.lanes.get(0)!, top: 0, height: 1 }], paint(0, 10, 10), new Strip());
     expect(image[0]).not.toBe(red);
@@ -142,7 +207,16 @@ describe("painting", () => {
     const quickest = (blocks: number): number => {
       const model = new StreamModel();
       for (let turn = 0; turn < blocks; turn += 1) {
-        model.add(decoded(Array.from({ length: 100_000 }, (_, at) => ({ start: turn * 6_250 + Math.floor(at / lanes), duration: 0.8, lane: at % lanes, prefix: at % 9 }))));
+        model.add(
+          decoded(
+            Array.from({ length: 100_000 }, (_, at) => ({
+              start: turn * 6_250 + Math.floor(at / lanes),
+              duration: 0.8,
+              lane: at % lanes,
+              prefix: at % 9,
+            })),
+          ),
+        );
       }
       expect(model.count).toBe(blocks * 100_000);
       const bands = [...model.lanes.values()].map((lane, at) => ({ lane, top: at * 20, height: 20 }));
@@ -175,7 +249,12 @@ describe("the window", () => {
     expect([view.from, view.to]).toEqual([12.5, 62.5]);
   });
   test("orders lanes as people count, and hides workers that left no trace", () => {
-    const lanes = new Map(["w10", "w9", "gone", "left"].map((name, at) => [String(at), { worker: `tcp://${name}`, name, host: "h", n: 0, alive: at < 2 ? true : false }]));
+    const lanes = new Map(
+      ["w10", "w9", "gone", "left"].map((name, at) => [
+        String(at),
+        { worker: `tcp://${name}`, name, host: "h", n: 0, alive: at < 2 ? true : false },
+      ]),
+    );
     const order = orderLanes(lanes, NO_FILTER, (lane) => lane === 3);
     expect(order.map((lane) => lane.name)).toEqual(["left", "w9", "w10"]);
   });

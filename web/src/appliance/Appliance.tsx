@@ -37,7 +37,14 @@ export function Appliance() {
   const data = info.answer.value.data;
   const Draw = found?.draw;
   return (
-    <Shell title={found?.title ?? "No such page"} name="appliance" home="#/clusters" groups={navigation(wanted)} line={<Line />} foot={<Foot info={data} />}>
+    <Shell
+      title={found?.title ?? "No such page"}
+      name="appliance"
+      home="#/clusters"
+      groups={navigation(wanted)}
+      line={<Line />}
+      foot={<Foot info={data} />}
+    >
       {needsToken.value ? (
         <SignIn onDone={info.again} />
       ) : Draw ? (
@@ -52,7 +59,17 @@ export function Appliance() {
 }
 
 function navigation(wanted: string): NavGroup[] {
-  return [{ title: "Appliance", items: PLACES.map((one) => ({ href: `#/${one.name}`, title: one.title, current: one.name === wanted, leaves: true })) }];
+  return [
+    {
+      title: "Appliance",
+      items: PLACES.map((one) => ({
+        href: `#/${one.name}`,
+        title: one.title,
+        current: one.name === wanted,
+        leaves: true,
+      })),
+    },
+  ];
 }
 
 /** One line on how things are, made of the clusters' states. */
@@ -114,7 +131,14 @@ function SignIn({ onDone }: { onDone: () => void }) {
         </p>
         <div class="field">
           <label for="token">Token</label>
-          <input id="token" type="password" autocomplete="off" required value={text.value} onInput={(event) => (text.value = event.currentTarget.value)} />
+          <input
+            id="token"
+            type="password"
+            autocomplete="off"
+            required
+            value={text.value}
+            onInput={(event) => (text.value = event.currentTarget.value)}
+          />
         </div>
         <div class="row">
           <button type="submit" class="primary">

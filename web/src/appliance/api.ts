@@ -22,7 +22,8 @@ export function useNews(news: () => void): void {
       clearTimeout(due);
       due = setTimeout(news, 150);
     };
-    for (const name of ["created", "status", "target", "workers", "worker-died", "missed"]) source.addEventListener(name, heard);
+    for (const name of ["created", "status", "target", "workers", "worker-died", "missed"])
+      source.addEventListener(name, heard);
     source.onerror = () => source.readyState === EventSource.CLOSED && source.close();
     return () => {
       clearTimeout(due);
@@ -32,11 +33,18 @@ export function useNews(news: () => void): void {
 }
 
 /** Does something; the answer is an error to show, or null. */
-export async function attempt(method: string, path: string, body?: unknown): Promise<{ answer: unknown; error: Refusal | null }> {
+export async function attempt(
+  method: string,
+  path: string,
+  body?: unknown,
+): Promise<{ answer: unknown; error: Refusal | null }> {
   try {
     return { answer: await act(method, API + path, body), error: null };
   } catch (error) {
-    return { answer: null, error: error instanceof Refusal ? error : new Refusal(0, "that did not work", "Try again.") };
+    return {
+      answer: null,
+      error: error instanceof Refusal ? error : new Refusal(0, "that did not work", "Try again."),
+    };
   }
 }
 

@@ -42,7 +42,11 @@ export function Clusters() {
       )}
       <div class="cards">
         {all.map((cluster) => (
-          <Card key={`${str(cluster, "name")} ${num(cluster, "start_time")}`} cluster={cluster} onDo={(kind) => (doing.value = { kind, cluster })} />
+          <Card
+            key={`${str(cluster, "name")} ${num(cluster, "start_time")}`}
+            cluster={cluster}
+            onDo={(kind) => (doing.value = { kind, cluster })}
+          />
         ))}
       </div>
       {now?.kind === "create" && <CreateCluster onClose={close} />}
@@ -60,7 +64,13 @@ function rank(cluster: Row): number {
   return str(cluster, "name") === "local" ? -1 : ORDER.indexOf(str(cluster, "status"));
 }
 
-const TONES: Record<string, string> = { RUNNING: "good", PENDING: "warn", STOPPING: "warn", FAILED: "bad", STOPPED: "" };
+const TONES: Record<string, string> = {
+  RUNNING: "good",
+  PENDING: "warn",
+  STOPPING: "warn",
+  FAILED: "bad",
+  STOPPED: "",
+};
 
 function Card({ cluster, onDo }: { cluster: Row; onDo: (kind: "scale" | "connect" | "stop") => void }) {
   const name = str(cluster, "name");
@@ -80,7 +90,8 @@ function Card({ cluster, onDo }: { cluster: Row; onDo: (kind: "scale" | "connect
           <dd>{workersText(cluster)}</dd>
           <dt>Each</dt>
           <dd>
-            {show.many(num(cluster, "nthreads"), "thread")}, {num(cluster, "memory_limit") > 0 ? show.bytes(cluster.memory_limit) : "memory not limited"}
+            {show.many(num(cluster, "nthreads"), "thread")},{" "}
+            {num(cluster, "memory_limit") > 0 ? show.bytes(cluster.memory_limit) : "memory not limited"}
           </dd>
           <dt>Since</dt>
           <dd>{show.moment(num(cluster, "start_time") / 1000)}</dd>
@@ -144,13 +155,22 @@ function workersText(cluster: Row): string {
 
 function lifetime(cluster: Row): string {
   const parts: string[] = [];
-  if (num(cluster, "idle_timeout") > 0) parts.push(`after ${show.seconds(num(cluster, "idle_timeout"))} without client and work`);
+  if (num(cluster, "idle_timeout") > 0)
+    parts.push(`after ${show.seconds(num(cluster, "idle_timeout"))} without client and work`);
   if (num(cluster, "max_lifetime") > 0) parts.push(`after ${show.seconds(num(cluster, "max_lifetime"))} in any case`);
   return parts.join(", ");
 }
 
 /** A dialog of the browser's own: focus stays inside, Escape closes. */
-export function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ComponentChildren }) {
+export function Dialog({
+  title,
+  onClose,
+  children,
+}: {
+  title: string;
+  onClose: () => void;
+  children: ComponentChildren;
+}) {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const at = dialog.current;
@@ -190,7 +210,12 @@ function Scale({ cluster, onClose }: { cluster: Row; onClose: () => void }) {
     event.preventDefault();
     const wasAdapting = maybe(adapt, "minimum") !== null;
     let done;
-    if (adapting.value) done = await attempt("POST", `${path}/adapt`, { minimum: Number(least.value), maximum: most.value === "" ? null : Number(most.value), active: true });
+    if (adapting.value)
+      done = await attempt("POST", `${path}/adapt`, {
+        minimum: Number(least.value),
+        maximum: most.value === "" ? null : Number(most.value),
+        active: true,
+      });
     else {
       if (wasAdapting) await attempt("POST", `${path}/adapt`, { minimum: null, maximum: null, active: false });
       done = await attempt("POST", `${path}/scale`, { count: Number(count.value) });
@@ -203,13 +228,22 @@ function Scale({ cluster, onClose }: { cluster: Row; onClose: () => void }) {
     <Dialog title={`Scale ${str(cluster, "name")}`} onClose={onClose}>
       <form class="plain" onSubmit={(event) => void send(event)}>
         <label>
-          <input type="checkbox" checked={adapting.value} onChange={(event) => (adapting.value = event.currentTarget.checked)} />
+          <input
+            type="checkbox"
+            checked={adapting.value}
+            onChange={(event) => (adapting.value = event.currentTarget.checked)}
+          />
           The number of workers follows the load
         </label>
         {adapting.value ? (
           <div class="pair">
             <Number0 label="At least" value={least.value} onInput={(text) => (least.value = text)} />
-            <Number0 label="At most (empty: no bound)" value={most.value} optional onInput={(text) => (most.value = text)} />
+            <Number0
+              label="At most (empty: no bound)"
+              value={most.value}
+              optional
+              onInput={(text) => (most.value = text)}
+            />
           </div>
         ) : (
           <Number0 label="Workers" value={count.value} onInput={(text) => (count.value = text)} />
@@ -229,11 +263,28 @@ function Scale({ cluster, onClose }: { cluster: Row; onClose: () => void }) {
   );
 }
 
-function Number0({ label, value, optional, onInput }: { label: string; value: string; optional?: boolean; onInput: (text: string) => void }) {
+function Number0({
+  label,
+  value,
+  optional,
+  onInput,
+}: {
+  label: string;
+  value: string;
+  optional?: boolean;
+  onInput: (text: string) => void;
+}) {
   return (
     <label class="field">
       <span>{label}</span>
-      <input type="number" min="0" step="1" required={!optional} value={value} onInput={(event) => onInput(event.currentTarget.value)} />
+      <input
+        type="number"
+        min="0"
+        step="1"
+        required={!optional}
+        value={value}
+        onInput={(event) => onInput(event.currentTarget.value)}
+      />
     </label>
   );
 }
@@ -251,7 +302,10 @@ function Stop({ cluster, onClose }: { cluster: Row; onClose: () => void }) {
   };
   return (
     <Dialog title={`Stop ${name}?`} onClose={onClose}>
-      <p>Its {show.many(num(cluster, "workers"), "worker")} end, results that only they hold are lost, and clients are disconnected.</p>
+      <p>
+        Its {show.many(num(cluster, "workers"), "worker")} end, results that only they hold are lost, and clients are
+        disconnected.
+      </p>
       {error.value && <Trouble error={error.value} />}
       <footer>
         <button type="button" onClick={onClose}>
@@ -267,7 +321,10 @@ function Stop({ cluster, onClose }: { cluster: Row; onClose: () => void }) {
 
 function gatewayCode(name: string | null): string {
   const root = base().href.replace(/\/$/, "");
-  const open = name === null ? "cluster = gateway.new_cluster()\ncluster.scale(2)" : `cluster = gateway.connect(${JSON.stringify(name)})`;
+  const open =
+    name === null
+      ? "cluster = gateway.new_cluster()\ncluster.scale(2)"
+      : `cluster = gateway.connect(${JSON.stringify(name)})`;
   return `from dask_gateway import Gateway\n\ngateway = Gateway(${JSON.stringify(root)})\n${open}\nclient = cluster.get_client()`;
 }
 
@@ -288,7 +345,10 @@ function Connect({ cluster, onClose }: { cluster: Row; onClose: () => void }) {
       <h3>From anywhere that reaches this address</h3>
       <Code text={gatewayCode(name)} />
       <h3>Credentials</h3>
-      <p class="muted">A certificate and its key, for tools that speak to the scheduler themselves. Whoever has the key can use the cluster.</p>
+      <p class="muted">
+        A certificate and its key, for tools that speak to the scheduler themselves. Whoever has the key can use the
+        cluster.
+      </p>
       {!wanted.value && (
         <div>
           <button type="button" onClick={() => (wanted.value = true)}>

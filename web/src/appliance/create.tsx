@@ -36,17 +36,34 @@ export function CreateCluster({ onClose }: { onClose: () => void }) {
         <div class="pair">
           <label class="field">
             <span>Name (empty: made up)</span>
-            <input type="text" pattern="[a-z0-9.\-]*" title="a-z, 0-9, dots and dashes" value={name.value} onInput={(event) => (name.value = event.currentTarget.value)} />
+            <input
+              type="text"
+              pattern="[a-z0-9.\-]*"
+              title="a-z, 0-9, dots and dashes"
+              value={name.value}
+              onInput={(event) => (name.value = event.currentTarget.value)}
+            />
           </label>
           <label class="field">
             <span>Workers to start with</span>
-            <input type="number" min="0" step="1" value={workers.value} onInput={(event) => (workers.value = event.currentTarget.value)} />
+            <input
+              type="number"
+              min="0"
+              step="1"
+              value={workers.value}
+              onInput={(event) => (workers.value = event.currentTarget.value)}
+            />
           </label>
         </div>
         {failed && <Trouble error={failed} />}
         {!data && !failed && <Empty title="Asking for the options" />}
         {options.map((option) => (
-          <Field key={str(option, "field")} option={option} value={entered.value[str(option, "field")]} onInput={(value) => (entered.value = { ...entered.value, [str(option, "field")]: value })} />
+          <Field
+            key={str(option, "field")}
+            option={option}
+            value={entered.value[str(option, "field")]}
+            onInput={(value) => (entered.value = { ...entered.value, [str(option, "field")]: value })}
+          />
         ))}
         {error.value && <Trouble error={error.value} />}
         <footer>
@@ -89,7 +106,15 @@ export function mapping(given: string): Record<string, string> {
   return out;
 }
 
-function Field({ option, value, onInput }: { option: Row; value: string | undefined; onInput: (value: string) => void }) {
+function Field({
+  option,
+  value,
+  onInput,
+}: {
+  option: Row;
+  value: string | undefined;
+  onInput: (value: string) => void;
+}) {
   const spec = obj(option, "spec");
   const type = str(spec, "type");
   const label = str(option, "label") || str(option, "field");
@@ -99,7 +124,11 @@ function Field({ option, value, onInput }: { option: Row; value: string | undefi
   if (type === "bool") {
     return (
       <label>
-        <input type="checkbox" checked={now === "true"} onChange={(event) => onInput(String(event.currentTarget.checked))} />
+        <input
+          type="checkbox"
+          checked={now === "true"}
+          onChange={(event) => onInput(String(event.currentTarget.checked))}
+        />
         {label}
       </label>
     );
@@ -116,9 +145,20 @@ function Field({ option, value, onInput }: { option: Row; value: string | undefi
           ))}
         </select>
       ) : type === "mapping" ? (
-        <textarea rows={2} placeholder="NAME=value, one a line" value={now} onInput={(event) => onInput(event.currentTarget.value)} />
+        <textarea
+          rows={2}
+          placeholder="NAME=value, one a line"
+          value={now}
+          onInput={(event) => onInput(event.currentTarget.value)}
+        />
       ) : type === "int" || type === "float" ? (
-        <input type="number" step={type === "int" ? "1" : "any"} {...bounds} value={now} onInput={(event) => onInput(event.currentTarget.value)} />
+        <input
+          type="number"
+          step={type === "int" ? "1" : "any"}
+          {...bounds}
+          value={now}
+          onInput={(event) => onInput(event.currentTarget.value)}
+        />
       ) : (
         <input type="text" value={now} onInput={(event) => onInput(event.currentTarget.value)} />
       )}

@@ -23,9 +23,13 @@ export function Logs() {
   const words = useSignal("");
   const follow = useSignal(true);
   const lines = useLog(cluster, process.value, follow.value);
-  const shown = words.value === "" ? lines.all : lines.all.filter((line) => line.toLowerCase().includes(words.value.toLowerCase()));
+  const shown =
+    words.value === "" ? lines.all : lines.all.filter((line) => line.toLowerCase().includes(words.value.toLowerCase()));
   return (
-    <Panel title="Logs" summary={lines.trouble || `${count(shown.length)}${words.value ? ` of ${count(lines.all.length)}` : ""} lines`}>
+    <Panel
+      title="Logs"
+      summary={lines.trouble || `${count(shown.length)}${words.value ? ` of ${count(lines.all.length)}` : ""} lines`}
+    >
       <div class="tools profile-tools">
         <label>
           Cluster
@@ -51,16 +55,33 @@ export function Logs() {
             ))}
           </select>
         </label>
-        <input type="search" placeholder="Search" aria-label="Search the lines" value={words.value} onInput={(event) => (words.value = event.currentTarget.value)} />
+        <input
+          type="search"
+          placeholder="Search"
+          aria-label="Search the lines"
+          value={words.value}
+          onInput={(event) => (words.value = event.currentTarget.value)}
+        />
         <label>
-          <input type="checkbox" checked={follow.value} onChange={(event) => (follow.value = event.currentTarget.checked)} />
+          <input
+            type="checkbox"
+            checked={follow.value}
+            onChange={(event) => (follow.value = event.currentTarget.checked)}
+          />
           Follow
         </label>
-        <a href={`${API}${query(`/clusters/${encodeURIComponent(cluster)}/logs`, { worker: process.value, tail: 100_000 })}`} download={`${cluster}.log`}>
+        <a
+          href={`${API}${query(`/clusters/${encodeURIComponent(cluster)}/logs`, { worker: process.value, tail: 100_000 })}`}
+          download={`${cluster}.log`}
+        >
           Download
         </a>
       </div>
-      {cluster === "" ? <Empty title="No cluster has left a log">Logs show here as soon as a cluster runs.</Empty> : <Lines lines={shown} follow={follow.value} words={words.value} />}
+      {cluster === "" ? (
+        <Empty title="No cluster has left a log">Logs show here as soon as a cluster runs.</Empty>
+      ) : (
+        <Lines lines={shown} follow={follow.value} words={words.value} />
+      )}
     </Panel>
   );
 }
@@ -70,7 +91,8 @@ function Lines({ lines, follow, words }: { lines: readonly string[]; follow: boo
   useEffect(() => {
     if (follow && box.current) box.current.scrollTop = box.current.scrollHeight;
   }, [lines, follow]);
-  if (lines.length === 0) return <Empty title={words === "" ? "Nothing was written yet" : `No line contains "${words}"`} />;
+  if (lines.length === 0)
+    return <Empty title={words === "" ? "Nothing was written yet" : `No line contains "${words}"`} />;
   return (
     <pre class="log tall-log mono" tabIndex={0} ref={box} aria-label="Lines of the log">
       {lines.map((line, at) => (
@@ -95,7 +117,8 @@ function useLog(cluster: string, process: string, follow: boolean): { all: reado
       const all = [...state.peek().all, ...next];
       state.value = { all: all.length > LINES_MAX ? all.slice(-LINES_MAX) : all, trouble: "" };
     }).catch((error: unknown) => {
-      if (!stop.signal.aborted) state.value = { ...state.peek(), trouble: error instanceof Error ? error.message : "the log cannot be read" };
+      if (!stop.signal.aborted)
+        state.value = { ...state.peek(), trouble: error instanceof Error ? error.message : "the log cannot be read" };
     });
     return () => stop.abort();
   }, [cluster, process, follow]);

@@ -45,14 +45,41 @@ export function Tokens() {
           caption="Tokens"
           rows={all}
           id={(row) => str(row, "id")}
-          empty={<Empty title={busy ? "Asking the appliance" : "No tokens"}>Scripts on this machine need none. For others: New token, then send it as <code>Authorization: Bearer …</code></Empty>}
+          empty={
+            <Empty title={busy ? "Asking the appliance" : "No tokens"}>
+              Scripts on this machine need none. For others: New token, then send it as{" "}
+              <code>Authorization: Bearer …</code>
+            </Empty>
+          }
           columns={[
             { label: "For", wide: true, value: (row) => str(row, "label") },
             { label: "User", value: (row) => str(row, "user") },
             { label: "Role", value: (row) => str(row, "role") },
-            { label: "Made", num: true, value: (row) => time(row, "created_time"), show: (row) => moment(time(row, "created_time")) },
-            { label: "Last used", num: true, value: (row) => time(row, "used_time"), show: (row) => moment(time(row, "used_time")) },
-            { label: "Expires", num: true, value: (row) => time(row, "expires_time"), show: (row) => (row.expired === true ? <span class="warn">expired</span> : num(row, "expires_time") > 0 ? moment(time(row, "expires_time")) : "never") },
+            {
+              label: "Made",
+              num: true,
+              value: (row) => time(row, "created_time"),
+              show: (row) => moment(time(row, "created_time")),
+            },
+            {
+              label: "Last used",
+              num: true,
+              value: (row) => time(row, "used_time"),
+              show: (row) => moment(time(row, "used_time")),
+            },
+            {
+              label: "Expires",
+              num: true,
+              value: (row) => time(row, "expires_time"),
+              show: (row) =>
+                row.expired === true ? (
+                  <span class="warn">expired</span>
+                ) : num(row, "expires_time") > 0 ? (
+                  moment(time(row, "expires_time"))
+                ) : (
+                  "never"
+                ),
+            },
             { label: "Id", value: (row) => str(row, "id"), show: (row) => <span class="mono">{str(row, "id")}</span> },
             {
               label: "Actions",
@@ -64,7 +91,11 @@ export function Tokens() {
                     Really revoke
                   </button>
                 ) : (
-                  <button type="button" onClick={() => (sure.value = str(row, "id"))} aria-label={`Revoke the token for ${str(row, "label")}`}>
+                  <button
+                    type="button"
+                    onClick={() => (sure.value = str(row, "id"))}
+                    aria-label={`Revoke the token for ${str(row, "label")}`}
+                  >
                     Revoke
                   </button>
                 ),
@@ -91,7 +122,10 @@ function NewToken({ onClose }: { onClose: () => void }) {
   const made = useSignal<Row | null>(null);
   const send = async (event: Event): Promise<void> => {
     event.preventDefault();
-    const done = await attempt("POST", "/tokens", { label: label.value, ...(life.value === "" ? {} : { expires_in: life.value }) });
+    const done = await attempt("POST", "/tokens", {
+      label: label.value,
+      ...(life.value === "" ? {} : { expires_in: life.value }),
+    });
     error.value = done.error;
     if (!done.error) made.value = asRow(done.answer);
   };
@@ -115,7 +149,13 @@ function NewToken({ onClose }: { onClose: () => void }) {
       <form class="plain" onSubmit={(event) => void send(event)}>
         <label class="field">
           <span>What it is for</span>
-          <input type="text" required maxLength={100} value={label.value} onInput={(event) => (label.value = event.currentTarget.value)} />
+          <input
+            type="text"
+            required
+            maxLength={100}
+            value={label.value}
+            onInput={(event) => (label.value = event.currentTarget.value)}
+          />
         </label>
         <label class="field">
           <span>How long it lives</span>

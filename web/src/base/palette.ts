@@ -1,8 +1,30 @@
 // Colours of data. Ten hues that differ in lightness too, so that they stay apart without red or green; a prefix keeps
 // its colour (the scheduler numbers them). What is not computing is told by shape as well: such bars are low.
 
-const LIGHT = ["#2f6fb0", "#1b9e77", "#c07f00", "#8e5bb5", "#3aa3cc", "#72861a", "#b8577f", "#5a6b7b", "#0f7d8c", "#a5673f"];
-const DARK = ["#5b9fe3", "#35c496", "#e6b23c", "#b78ae0", "#7fd3f2", "#a9c04a", "#e086ab", "#95a7b8", "#3fb9c9", "#cf9468"];
+const LIGHT = [
+  "#2f6fb0",
+  "#1b9e77",
+  "#c07f00",
+  "#8e5bb5",
+  "#3aa3cc",
+  "#72861a",
+  "#b8577f",
+  "#5a6b7b",
+  "#0f7d8c",
+  "#a5673f",
+];
+const DARK = [
+  "#5b9fe3",
+  "#35c496",
+  "#e6b23c",
+  "#b78ae0",
+  "#7fd3f2",
+  "#a9c04a",
+  "#e086ab",
+  "#95a7b8",
+  "#3fb9c9",
+  "#cf9468",
+];
 
 /** Prefix colours, for one theme. */
 export function hues(isDark: boolean): readonly string[] {
@@ -28,10 +50,24 @@ export function actionHue(action: number, isDark: boolean): string {
 }
 
 const STATE_LIGHT: Record<string, string> = {
-  released: "#aab4bf", waiting: "#7b8794", queued: "#c9b458", "no-worker": "#d98e04", processing: "#1b9e77", memory: "#2f6fb0", erred: "#14181d", forgotten: "#d5dbe1",
+  released: "#aab4bf",
+  waiting: "#7b8794",
+  queued: "#c9b458",
+  "no-worker": "#d98e04",
+  processing: "#1b9e77",
+  memory: "#2f6fb0",
+  erred: "#14181d",
+  forgotten: "#d5dbe1",
 };
 const STATE_DARK: Record<string, string> = {
-  released: "#5a6673", waiting: "#8593a1", queued: "#d9c46a", "no-worker": "#ffc14d", processing: "#35c496", memory: "#5b9fe3", erred: "#ffffff", forgotten: "#39424c",
+  released: "#5a6673",
+  waiting: "#8593a1",
+  queued: "#d9c46a",
+  "no-worker": "#ffc14d",
+  processing: "#35c496",
+  memory: "#5b9fe3",
+  erred: "#ffffff",
+  forgotten: "#39424c",
 };
 
 /** The colour of a task state. */

@@ -128,7 +128,8 @@ export function setQuery(changes: Record<string, string | null>): void {
 
 /** Plain clicks on links marked `data-go` stay inside the page. */
 function onClick(event: MouseEvent): void {
-  if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey)
+    return;
   const target = event.target instanceof Element ? event.target.closest("a[data-go]") : null;
   const path = target?.getAttribute("href");
   if (!target || path === null || path === undefined || target.hasAttribute("target")) return;

@@ -22,7 +22,19 @@ export function Cluster({ page, name, shell }: ClusterProps) {
   const Draw = found?.draw;
   const title = found?.title ?? "No such page";
   return (
-    <Shell title={title} name={name} home={shell ?? "status"} groups={groups(wanted, shell)} line={<><LimitLine /><Find /></>} foot={<Foot />}>
+    <Shell
+      title={title}
+      name={name}
+      home={shell ?? "status"}
+      groups={groups(wanted, shell)}
+      line={
+        <>
+          <LimitLine />
+          <Find />
+        </>
+      }
+      foot={<Foot />}
+    >
       <LostNotice />
       {Draw ? (
         <Draw key={wanted} />
@@ -49,7 +61,8 @@ function groups(wanted: string, shell: string | null): NavGroup[] {
       badge: page.name === "exceptions" && failed > 0 ? failed : undefined,
     })),
   }));
-  if (shell) out.push({ title: "Appliance", items: [{ href: shell, title: "All clusters", current: false, leaves: true }] });
+  if (shell)
+    out.push({ title: "Appliance", items: [{ href: shell, title: "All clusters", current: false, leaves: true }] });
   return out;
 }
 
@@ -80,7 +93,11 @@ function Bare({ page }: { page: string }) {
         <span class="sr">
           <LinkState />
         </span>
-        {Draw ? <Draw /> : <Empty title={`There is no plot "${page}"`}>individual-plots.json lists all there are.</Empty>}
+        {Draw ? (
+          <Draw />
+        ) : (
+          <Empty title={`There is no plot "${page}"`}>individual-plots.json lists all there are.</Empty>
+        )}
       </main>
     </div>
   );

@@ -34,12 +34,19 @@ function Cause({ item }: { item: Item }) {
   const { row } = item;
   const traceback = tracebackOf(row);
   return (
-    <Panel title={show.middle(str(row, "type") || "Error", 60)} summary={`${show.many(num(row, "count"), "task")}, last at ${show.clock(row.last)}`}>
+    <Panel
+      title={show.middle(str(row, "type") || "Error", 60)}
+      summary={`${show.many(num(row, "count"), "task")}, last at ${show.clock(row.last)}`}
+    >
       <div class="cause">
         <p class="cause-text mono">{str(row, "exception") || str(row, "text") || str(row, "type")}</p>
         <p class="row">
           <span class="pill">
-            <span class="tone" style={{ backgroundColor: hue(num(rows("prefixes").get(str(row, "prefix")), "color"), dark.value) }} aria-hidden="true" />
+            <span
+              class="tone"
+              style={{ backgroundColor: hue(num(rows("prefixes").get(str(row, "prefix")), "color"), dark.value) }}
+              aria-hidden="true"
+            />
             {str(row, "prefix") || "unknown prefix"}
           </span>
           <span class="muted">first {show.moment(row.first)}</span>
@@ -65,7 +72,17 @@ export function tracebackOf(row: Row): string {
   return lines.length > 0 ? lines.map((line) => line.replace(/\n$/, "")).join("\n") : str(row, "traceback");
 }
 
-function Links({ title, items, href, more }: { title: string; items: readonly string[]; href: (name: string) => string; more: number }) {
+function Links({
+  title,
+  items,
+  href,
+  more,
+}: {
+  title: string;
+  items: readonly string[];
+  href: (name: string) => string;
+  more: number;
+}) {
   if (items.length === 0) return null;
   return (
     <p>

@@ -25,9 +25,21 @@ function nameOf(item: unknown, field: string): string {
 function read(answer: unknown): Found[] {
   const from = asRow(answer);
   return [
-    ...rowsOf(from, "tasks").map((row) => ({ kind: str(row, "state"), text: str(row, "key"), href: taskHref(str(row, "key")) })),
-    ...list(from, "workers").map((item) => ({ kind: "worker", text: nameOf(item, "address"), href: workerHref(nameOf(item, "address")) })),
-    ...list(from, "prefixes").map((item) => ({ kind: "prefix", text: nameOf(item, "name"), href: query("groups", { prefix: nameOf(item, "name") }) })),
+    ...rowsOf(from, "tasks").map((row) => ({
+      kind: str(row, "state"),
+      text: str(row, "key"),
+      href: taskHref(str(row, "key")),
+    })),
+    ...list(from, "workers").map((item) => ({
+      kind: "worker",
+      text: nameOf(item, "address"),
+      href: workerHref(nameOf(item, "address")),
+    })),
+    ...list(from, "prefixes").map((item) => ({
+      kind: "prefix",
+      text: nameOf(item, "name"),
+      href: query("groups", { prefix: nameOf(item, "name") }),
+    })),
   ].slice(0, 12);
 }
 
@@ -103,7 +115,13 @@ export function Find() {
           </li>
         )}
         {list?.map((item, index) => (
-          <li key={item.href + item.kind} id={`found-${index}`} role="option" aria-selected={index === at.value} onMouseDown={() => open(item)}>
+          <li
+            key={item.href + item.kind}
+            id={`found-${index}`}
+            role="option"
+            aria-selected={index === at.value}
+            onMouseDown={() => open(item)}
+          >
             <span>{middle(item.text, 72)}</span> <span class="pill">{item.kind}</span>
           </li>
         ))}

@@ -24,13 +24,18 @@ function nodeOf(id: string, row: Row): GraphNode {
   const name = str(row, "k");
   const isGroup = typeof row.s !== "string";
   const counts = obj(row, "s");
-  const loudest = LOUDEST.find((state) => num(counts, state) > 0 || num(counts, state.replace("_", "-")) > 0) ?? "released";
+  const loudest =
+    LOUDEST.find((state) => num(counts, state) > 0 || num(counts, state.replace("_", "-")) > 0) ?? "released";
   return {
     id,
     name,
     state: isGroup ? loudest.replace("_", "-") : str(row, "s"),
     colour: num(row, "c"),
-    detail: isGroup ? Object.entries(counts).map(([state, count]) => `${state.replace("_", " ")} ${show.count(count)}`).join(", ") : str(row, "s"),
+    detail: isGroup
+      ? Object.entries(counts)
+          .map(([state, count]) => `${state.replace("_", " ")} ${show.count(count)}`)
+          .join(", ")
+      : str(row, "s"),
     dependsOn: list(row, "d").map(String),
     href: isGroup ? query("groups", { prefix: str(row, "p") }) : taskHref(name),
   };
@@ -38,7 +43,12 @@ function nodeOf(id: string, row: Row): GraphNode {
 
 export function Graph() {
   useTopics(["graph"], { graph: { max: TASKS_MAX } });
-  const nodes = useComputed(() => [...rows("graph")].filter(([id]) => id !== "meta").map(([id, row]) => nodeOf(id, row)).sort((a, b) => Number(a.id) - Number(b.id)));
+  const nodes = useComputed(() =>
+    [...rows("graph")]
+      .filter(([id]) => id !== "meta")
+      .map(([id, row]) => nodeOf(id, row))
+      .sort((a, b) => Number(a.id) - Number(b.id)),
+  );
   const meta = rows("graph").get("meta");
   const byGroup = str(meta, "mode") === "groups";
   const all = nodes.value;
@@ -53,7 +63,9 @@ export function Graph() {
       {all.length > 0 ? (
         <GraphCanvas nodes={all} onOpen={(node) => go(node.href)} />
       ) : known("graph") ? (
-        <Empty title="No tasks">The graph of what clients asked for shows here while it is computed and its results are wanted.</Empty>
+        <Empty title="No tasks">
+          The graph of what clients asked for shows here while it is computed and its results are wanted.
+        </Empty>
       ) : (
         <Empty title="Waiting for the scheduler" />
       )}
@@ -69,10 +81,28 @@ function nodeTable(nodes: readonly GraphNode[]): TableSpec<GraphNode> {
     rows: nodes,
     id: (node) => node.id,
     columns: [
-      { label: "Name", wide: true, value: (node) => node.name, show: (node) => <a href={node.href} data-go>{node.name}</a> },
+      {
+        label: "Name",
+        wide: true,
+        value: (node) => node.name,
+        show: (node) => (
+          <a href={node.href} data-go>
+            {node.name}
+          </a>
+        ),
+      },
       { label: "State", value: (node) => node.state, show: (node) => <State state={node.state} /> },
       { label: "Details", value: (node) => node.detail },
-      { label: "Depends on", wide: true, value: (node) => node.dependsOn.length, show: (node) => node.dependsOn.map((id) => names.get(id) ?? id).slice(0, 8).join(", ") || "–" },
+      {
+        label: "Depends on",
+        wide: true,
+        value: (node) => node.dependsOn.length,
+        show: (node) =>
+          node.dependsOn
+            .map((id) => names.get(id) ?? id)
+            .slice(0, 8)
+            .join(", ") || "–",
+      },
     ],
   };
 }

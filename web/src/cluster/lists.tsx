@@ -104,19 +104,41 @@ export function Groups() {
     named("Group", show.withoutHash),
     figure("Tasks", "total", show.count),
     ...GROUP_STATES.map((state) => figure(state.replace("_", " "), state, show.count)),
-    { label: "Depends on", wide: true, value: (item) => list(item.row, "deps").length, show: (item) => show.names(list(item.row, "deps")) || "–" },
+    {
+      label: "Depends on",
+      wide: true,
+      value: (item) => list(item.row, "deps").length,
+      show: (item) => show.names(list(item.row, "deps")) || "–",
+    },
   ];
   return (
     <>
-    <Panel
-      title="Task groups"
-      summary={show.many(shown.length, "group")}
-      class="flush"
-      actions={<Choice label="Prefix" value={prefix} options={prefixes.map((name) => [name, name])} onChoose={(next) => setQuery({ prefix: next })} />}
-    >
-      <Table columns={columns} rows={shown} id={(item) => item.id} caption="Task groups" empty={<Nothing topic="groups" title="No groups">A group is made of the tasks of one call, such as one <code>map</code>.</Nothing>} />
-    </Panel>
-    {prefix !== "" && <TaskList prefix={prefix} />}
+      <Panel
+        title="Task groups"
+        summary={show.many(shown.length, "group")}
+        class="flush"
+        actions={
+          <Choice
+            label="Prefix"
+            value={prefix}
+            options={prefixes.map((name) => [name, name])}
+            onChoose={(next) => setQuery({ prefix: next })}
+          />
+        }
+      >
+        <Table
+          columns={columns}
+          rows={shown}
+          id={(item) => item.id}
+          caption="Task groups"
+          empty={
+            <Nothing topic="groups" title="No groups">
+              A group is made of the tasks of one call, such as one <code>map</code>.
+            </Nothing>
+          }
+        />
+      </Panel>
+      {prefix !== "" && <TaskList prefix={prefix} />}
     </>
   );
 }
@@ -131,16 +153,29 @@ export function ByKey() {
     sort: -2,
     columns: [named("Prefix"), figure("Bytes", "nbytes", show.bytes), figure("Keys", "keys", show.count)],
   };
-  const bars = all.map((item) => colourBar(item, "nbytes", `${show.bytes(item.row.nbytes)} · ${show.many(num(item.row, "keys"), "key")}`));
+  const bars = all.map((item) =>
+    colourBar(item, "nbytes", `${show.bytes(item.row.nbytes)} · ${show.many(num(item.row, "keys"), "key")}`),
+  );
   return (
     <Panel title="Memory by key" summary={`${show.bytes(sum)} of results held`} table={() => spec}>
-      {bars.length > 0 ? <Bars rows={bars} empty="" /> : <Nothing topic="memory_by_key" title="No results are held">Results stay in memory while a client holds a future or a task needs them.</Nothing>}
+      {bars.length > 0 ? (
+        <Bars rows={bars} empty="" />
+      ) : (
+        <Nothing topic="memory_by_key" title="No results are held">
+          Results stay in memory while a client holds a future or a task needs them.
+        </Nothing>
+      )}
     </Panel>
   );
 }
 
 function colourBar(item: Item, field: string, text: string): BarRow {
-  return { id: item.id, label: item.id, text, parts: [{ name: item.id, value: num(item.row, field), tone: hue(num(item.row, "color"), dark.value) }] };
+  return {
+    id: item.id,
+    label: item.id,
+    text,
+    parts: [{ name: item.id, value: num(item.row, field), tone: hue(num(item.row, "color"), dark.value) }],
+  };
 }
 
 const SPENT: readonly { field: string; tone: string; name: string }[] = [
@@ -164,7 +199,13 @@ export function ComputeByKey() {
     rows: all,
     id: (item) => item.id,
     sort: -2,
-    columns: [named("Prefix"), { label: "All", num: true, value: spent, show: (item) => show.seconds(spent(item)) }, ...SPENT.map((part) => figure(part.name, part.field, show.seconds)), figure("Runs", "runs", show.count), figure("Mean", "mean", show.seconds)],
+    columns: [
+      named("Prefix"),
+      { label: "All", num: true, value: spent, show: (item) => show.seconds(spent(item)) },
+      ...SPENT.map((part) => figure(part.name, part.field, show.seconds)),
+      figure("Runs", "runs", show.count),
+      figure("Mean", "mean", show.seconds),
+    ],
   };
   const bars = all.map((item) => ({
     id: item.id,
@@ -184,12 +225,23 @@ export function ComputeByKey() {
 export function TimeByAction() {
   const all = useItems("time_by_action").sort((a, b) => num(b.row, "secs") - num(a.row, "secs"));
   const sum = all.reduce((time, item) => time + num(item.row, "secs"), 0);
-  const spec: TableSpec<Item> = { caption: "Time by action", rows: all, id: (item) => item.id, columns: [{ label: "Action", value: (item) => item.id }, figure("Time", "secs", show.seconds)] };
+  const spec: TableSpec<Item> = {
+    caption: "Time by action",
+    rows: all,
+    id: (item) => item.id,
+    columns: [{ label: "Action", value: (item) => item.id }, figure("Time", "secs", show.seconds)],
+  };
   const bars = all.map((item) => ({
     id: item.id,
     label: item.id,
     text: `${show.seconds(num(item.row, "secs"))} · ${show.percent(sum > 0 ? (num(item.row, "secs") / sum) * 100 : 0)}`,
-    parts: [{ name: item.id, value: num(item.row, "secs"), tone: SPENT.find((part) => part.field === item.id.replace("-", "_"))?.tone ?? "cpu" }],
+    parts: [
+      {
+        name: item.id,
+        value: num(item.row, "secs"),
+        tone: SPENT.find((part) => part.field === item.id.replace("-", "_"))?.tone ?? "cpu",
+      },
+    ],
   }));
   return (
     <Panel title="Time by action" summary={`${show.seconds(sum)} in all`} table={() => spec}>
@@ -199,11 +251,27 @@ export function TimeByAction() {
 }
 
 export function BandwidthTypes() {
-  const all = useItems("bandwidth").filter((item) => str(item.row, "kind") === "type").sort((a, b) => num(b.row, "bandwidth") - num(a.row, "bandwidth"));
-  const spec: TableSpec<Item> = { caption: "Bandwidth by type", rows: all, id: (item) => item.id, columns: [words("Type", "name"), figure("Bandwidth", "bandwidth", show.rate), figure("Transfers", "n", show.count)] };
-  const bars = all.map((item) => ({ id: item.id, label: str(item.row, "name"), text: show.rate(item.row.bandwidth), parts: [{ name: "bandwidth", value: num(item.row, "bandwidth"), tone: "in" }] }));
+  const all = useItems("bandwidth")
+    .filter((item) => str(item.row, "kind") === "type")
+    .sort((a, b) => num(b.row, "bandwidth") - num(a.row, "bandwidth"));
+  const spec: TableSpec<Item> = {
+    caption: "Bandwidth by type",
+    rows: all,
+    id: (item) => item.id,
+    columns: [words("Type", "name"), figure("Bandwidth", "bandwidth", show.rate), figure("Transfers", "n", show.count)],
+  };
+  const bars = all.map((item) => ({
+    id: item.id,
+    label: str(item.row, "name"),
+    text: show.rate(item.row.bandwidth),
+    parts: [{ name: "bandwidth", value: num(item.row, "bandwidth"), tone: "in" }],
+  }));
   return (
-    <Panel title="Bandwidth by type" summary={`assumed between any two workers: ${show.rate(overview().bandwidth)}`} table={() => spec}>
+    <Panel
+      title="Bandwidth by type"
+      summary={`assumed between any two workers: ${show.rate(overview().bandwidth)}`}
+      table={() => spec}
+    >
       {bars.length > 0 ? <Bars rows={bars} empty="" /> : <NoTransfers />}
     </Panel>
   );
@@ -213,14 +281,25 @@ export function BandwidthPairs() {
   useTopics(["workers"]);
   const all = useItems("bandwidth").filter((item) => str(item.row, "kind") === "pair");
   const columns: Column<Item>[] = [
-    { label: "From", value: (item) => str(item.row, "from"), show: (item) => <WorkerLink address={str(item.row, "from")} /> },
+    {
+      label: "From",
+      value: (item) => str(item.row, "from"),
+      show: (item) => <WorkerLink address={str(item.row, "from")} />,
+    },
     { label: "To", value: (item) => str(item.row, "to"), show: (item) => <WorkerLink address={str(item.row, "to")} /> },
     figure("Bandwidth", "bandwidth", show.rate),
     figure("Transfers", "n", show.count),
   ];
   return (
     <Panel title="Bandwidth between workers" summary={show.many(all.length, "pair")}>
-      <Table columns={columns} rows={all} id={(item) => item.id} caption="Bandwidth between workers" sort={-3} empty={<NoTransfers />} />
+      <Table
+        columns={columns}
+        rows={all}
+        id={(item) => item.id}
+        caption="Bandwidth between workers"
+        sort={-3}
+        empty={<NoTransfers />}
+      />
     </Panel>
   );
 }
@@ -248,7 +327,11 @@ export function Bandwidth() {
 
 function fineValue(row: Row): string {
   const unit = str(row, "unit");
-  return unit === "seconds" ? show.seconds(row.value) : unit === "bytes" ? show.bytes(row.value) : show.number(row.value);
+  return unit === "seconds"
+    ? show.seconds(row.value)
+    : unit === "bytes"
+      ? show.bytes(row.value)
+      : show.number(row.value);
 }
 
 export function Fine() {
@@ -257,16 +340,27 @@ export function Fine() {
   const context = useSignal("");
   const contexts = [...new Set(all.map((item) => str(item.row, "context")))].sort();
   const units = [...new Set(all.map((item) => str(item.row, "unit")))].sort();
-  const shown = all.filter((item) => str(item.row, "unit") === unit.value && (context.value === "" || str(item.row, "context") === context.value));
+  const shown = all.filter(
+    (item) =>
+      str(item.row, "unit") === unit.value && (context.value === "" || str(item.row, "context") === context.value),
+  );
   const byActivity = new Map<string, number>();
-  for (const { row } of shown) byActivity.set(str(row, "activity"), (byActivity.get(str(row, "activity")) ?? 0) + num(row, "value"));
-  const bars = [...byActivity].sort((a, b) => b[1] - a[1]).map(([name, value], at) => ({
-    id: name,
-    label: name,
-    text: fineValue({ unit: unit.value, value }),
-    parts: [{ name, value, tone: hue(at, dark.value) }],
-  }));
-  const columns: Column<Item>[] = [words("Context", "context"), words("Prefix", "prefix", true), words("Activity", "activity"), { label: "Value", num: true, value: (item) => num(item.row, "value"), show: (item) => fineValue(item.row) }];
+  for (const { row } of shown)
+    byActivity.set(str(row, "activity"), (byActivity.get(str(row, "activity")) ?? 0) + num(row, "value"));
+  const bars = [...byActivity]
+    .sort((a, b) => b[1] - a[1])
+    .map(([name, value], at) => ({
+      id: name,
+      label: name,
+      text: fineValue({ unit: unit.value, value }),
+      parts: [{ name, value, tone: hue(at, dark.value) }],
+    }));
+  const columns: Column<Item>[] = [
+    words("Context", "context"),
+    words("Prefix", "prefix", true),
+    words("Activity", "activity"),
+    { label: "Value", num: true, value: (item) => num(item.row, "value"), show: (item) => fineValue(item.row) },
+  ];
   return (
     <>
       <Panel
@@ -274,10 +368,21 @@ export function Fine() {
         summary={show.many(byActivity.size, "activity", "activities")}
         actions={
           <>
-            <Choice label="Context" value={context.value} options={contexts.map((name) => [name, name])} onChoose={(next) => (context.value = next)} />
+            <Choice
+              label="Context"
+              value={context.value}
+              options={contexts.map((name) => [name, name])}
+              onChoose={(next) => (context.value = next)}
+            />
             <div class="tabs" role="tablist" aria-label="Unit">
               {(units.length > 0 ? units : ["seconds"]).map((name) => (
-                <button key={name} type="button" role="tab" aria-selected={unit.value === name} onClick={() => (unit.value = name)}>
+                <button
+                  key={name}
+                  type="button"
+                  role="tab"
+                  aria-selected={unit.value === name}
+                  onClick={() => (unit.value = name)}
+                >
                   {name}
                 </button>
               ))}
@@ -285,7 +390,13 @@ export function Fine() {
           </>
         }
       >
-        {bars.length > 0 ? <Bars rows={bars} empty="" /> : <Nothing topic="fine" title="No measurements yet">Workers send fine metrics with their heartbeats once tasks run.</Nothing>}
+        {bars.length > 0 ? (
+          <Bars rows={bars} empty="" />
+        ) : (
+          <Nothing topic="fine" title="No measurements yet">
+            Workers send fine metrics with their heartbeats once tasks run.
+          </Nothing>
+        )}
       </Panel>
       {shown.length > 0 && (
         <Panel title="All measurements" summary={show.many(shown.length, "row")} class="flush">
@@ -303,15 +414,39 @@ export function Stealing() {
   const moves = all.filter((item) => item.id !== "total");
   const columns: Column<Item>[] = [
     { label: "Time", num: true, value: (item) => num(item.row, "t"), show: (item) => show.clock(item.row.t, true) },
-    { label: "Task", wide: true, value: (item) => str(item.row, "key"), show: (item) => <TaskLink name={str(item.row, "key")} /> },
-    { label: "From", value: (item) => str(item.row, "from"), show: (item) => <WorkerLink address={str(item.row, "from")} /> },
+    {
+      label: "Task",
+      wide: true,
+      value: (item) => str(item.row, "key"),
+      show: (item) => <TaskLink name={str(item.row, "key")} />,
+    },
+    {
+      label: "From",
+      value: (item) => str(item.row, "from"),
+      show: (item) => <WorkerLink address={str(item.row, "from")} />,
+    },
     { label: "To", value: (item) => str(item.row, "to"), show: (item) => <WorkerLink address={str(item.row, "to")} /> },
     figure("Cost", "cost", show.seconds),
     words("What", "kind"),
   ];
   return (
-    <Panel title="Work stealing" summary={`${show.many(num(total, "count"), "move")} so far, ${show.seconds(num(total, "cost"))} of transfers expected for them`} class="flush">
-      <Table columns={columns} rows={moves} id={(item) => item.id} caption="Tasks moved from busy to idle workers" sort={-1} empty={<Nothing topic="stealing" title="No task was moved">The scheduler moves waiting tasks from busy to idle workers when that is worth the transfer.</Nothing>} />
+    <Panel
+      title="Work stealing"
+      summary={`${show.many(num(total, "count"), "move")} so far, ${show.seconds(num(total, "cost"))} of transfers expected for them`}
+      class="flush"
+    >
+      <Table
+        columns={columns}
+        rows={moves}
+        id={(item) => item.id}
+        caption="Tasks moved from busy to idle workers"
+        sort={-1}
+        empty={
+          <Nothing topic="stealing" title="No task was moved">
+            The scheduler moves waiting tasks from busy to idle workers when that is worth the transfer.
+          </Nothing>
+        }
+      />
     </Panel>
   );
 }
@@ -321,15 +456,45 @@ export function Events() {
   useTopics(["events"], { events: { topic: topic || "all" } });
   const all = [...rows("events")].map(([id, row]) => ({ id, row }));
   const asked = useAsk("api/topics", 5_000);
-  const topics = list(asked.answer.value.data, "topics").map(String).filter((name) => name !== "all");
+  const topics = list(asked.answer.value.data, "topics")
+    .map(String)
+    .filter((name) => name !== "all");
   const columns: Column<Item>[] = [
     { label: "Time", num: true, value: (item) => num(item.row, "t"), show: (item) => show.clock(item.row.t, true) },
     words("Topic", "topic"),
-    { label: "Event", wide: true, value: (item) => str(item.row, "text"), show: (item) => str(item.row, "text") || show.text(item.row.data) },
+    {
+      label: "Event",
+      wide: true,
+      value: (item) => str(item.row, "text"),
+      show: (item) => str(item.row, "text") || show.text(item.row.data),
+    },
   ];
   return (
-    <Panel title="Events" summary={`the newest ${show.count(all.length)}`} class="flush" actions={<Choice label="Topic" value={topic} options={topics.map((name) => [name, name])} onChoose={(next) => setQuery({ topic: next })} />}>
-      <Table columns={columns} rows={all} id={(item) => item.id} caption="Events" sort={-1} empty={<Nothing topic="events" title="No events">The scheduler tells here of workers and clients; what <code>log_event</code> wrote is in its own topic.</Nothing>} />
+    <Panel
+      title="Events"
+      summary={`the newest ${show.count(all.length)}`}
+      class="flush"
+      actions={
+        <Choice
+          label="Topic"
+          value={topic}
+          options={topics.map((name) => [name, name])}
+          onChoose={(next) => setQuery({ topic: next })}
+        />
+      }
+    >
+      <Table
+        columns={columns}
+        rows={all}
+        id={(item) => item.id}
+        caption="Events"
+        sort={-1}
+        empty={
+          <Nothing topic="events" title="No events">
+            The scheduler tells here of workers and clients; what <code>log_event</code> wrote is in its own topic.
+          </Nothing>
+        }
+      />
     </Panel>
   );
 }
@@ -341,7 +506,11 @@ export function Shuffle() {
   const name = (item: Item): string => item.id.split(" ")[0] ?? item.id;
   const columns: Column<Item>[] = [
     { label: "Shuffle", value: name, show: (item) => <span title={name(item)}>{show.middle(name(item), 18)}</span> },
-    { label: "Worker", value: worker, show: (item) => (worker(item) === "" ? <strong>all</strong> : <WorkerLink address={worker(item)} />) },
+    {
+      label: "Worker",
+      value: worker,
+      show: (item) => (worker(item) === "" ? <strong>all</strong> : <WorkerLink address={worker(item)} />),
+    },
     figure("Run", "run", show.count),
     figure("Sent", "comm_written", show.bytes),
     figure("Received", "comm_read", show.bytes),
@@ -352,7 +521,17 @@ export function Shuffle() {
   ];
   return (
     <Panel title="Shuffles" summary={show.many(new Set(all.map(name)).size, "shuffle")} class="flush">
-      <Table columns={columns} rows={all} id={(item) => item.id} caption="Shuffles" empty={<Nothing topic="shuffle" title="No shuffle runs">Joins, merges and rechunks of whole tables show here while they run.</Nothing>} />
+      <Table
+        columns={columns}
+        rows={all}
+        id={(item) => item.id}
+        caption="Shuffles"
+        empty={
+          <Nothing topic="shuffle" title="No shuffle runs">
+            Joins, merges and rechunks of whole tables show here while they run.
+          </Nothing>
+        }
+      />
     </Panel>
   );
 }
@@ -367,8 +546,24 @@ export function Coordination() {
     figure("Waiting", "waiting", show.count),
   ];
   return (
-    <Panel title="Locks, semaphores, events, queues, variables, datasets" summary={show.many(all.length, "one", "of them")} class="flush">
-      <Table columns={columns} rows={all} id={(item) => item.id} caption="Coordination primitives" sort={1} empty={<Nothing topic="coordination" title="None is in use">Made by <code>Lock</code>, <code>Semaphore</code>, <code>Event</code>, <code>Queue</code>, <code>Variable</code> and <code>publish_dataset</code>.</Nothing>} />
+    <Panel
+      title="Locks, semaphores, events, queues, variables, datasets"
+      summary={show.many(all.length, "one", "of them")}
+      class="flush"
+    >
+      <Table
+        columns={columns}
+        rows={all}
+        id={(item) => item.id}
+        caption="Coordination primitives"
+        sort={1}
+        empty={
+          <Nothing topic="coordination" title="None is in use">
+            Made by <code>Lock</code>, <code>Semaphore</code>, <code>Event</code>, <code>Queue</code>,{" "}
+            <code>Variable</code> and <code>publish_dataset</code>.
+          </Nothing>
+        }
+      />
     </Panel>
   );
 }
@@ -381,8 +576,12 @@ function holders(held: unknown): string {
 function coordinationState(row: Row): string {
   if (str(row, "text")) return str(row, "text");
   const parts: string[] = [];
-  if (maybe(row, "leases") !== null) parts.push(`${show.count(num(row, "leases"))} of ${show.text(row.max_leases)} leases`);
-  if (maybe(row, "size") !== null) parts.push(`${show.count(num(row, "size"))}${maybe(row, "maxsize") ? ` of ${show.count(num(row, "maxsize"))}` : ""} inside`);
+  if (maybe(row, "leases") !== null)
+    parts.push(`${show.count(num(row, "leases"))} of ${show.text(row.max_leases)} leases`);
+  if (maybe(row, "size") !== null)
+    parts.push(
+      `${show.count(num(row, "size"))}${maybe(row, "maxsize") ? ` of ${show.count(num(row, "maxsize"))}` : ""} inside`,
+    );
   if (typeof row.is_set === "boolean") parts.push(row.is_set ? "set" : "not set");
   if (row.value !== null && row.value !== undefined) parts.push(`= ${show.middle(show.text(row.value), 80)}`);
   return parts.join(", ") || "–";
@@ -394,33 +593,79 @@ export function Clients() {
   const columns: Column<Item>[] = [
     { label: "Client", value: (item) => item.id, show: (item) => <span class="mono">{item.id}</span> },
     figure("Keys wanted", "wants", show.count),
-    { label: "Last seen", num: true, value: (item) => num(item.row, "last_seen"), show: (item) => show.clock(item.row.last_seen) },
+    {
+      label: "Last seen",
+      num: true,
+      value: (item) => num(item.row, "last_seen"),
+      show: (item) => show.clock(item.row.last_seen),
+    },
     words("Python", "python"),
     words("dask", "dask"),
     words("distributed", "distributed"),
   ];
   return (
     <Panel title="Clients" summary={show.many(all.length, "client")} class="flush">
-      <Table columns={columns} rows={all} id={(item) => item.id} caption="Clients" sort={1} empty={<Nothing topic="clients" title="No client is connected">In Python: <pre><code>{`from distributed import Client\nclient = Client("${str(overview(), "address") || "ADDRESS"}")`}</code></pre></Nothing>} />
+      <Table
+        columns={columns}
+        rows={all}
+        id={(item) => item.id}
+        caption="Clients"
+        sort={1}
+        empty={
+          <Nothing topic="clients" title="No client is connected">
+            In Python:{" "}
+            <pre>
+              <code>{`from distributed import Client\nclient = Client("${str(overview(), "address") || "ADDRESS"}")`}</code>
+            </pre>
+          </Nothing>
+        }
+      />
     </Panel>
   );
 }
 
 export function Computations() {
   const all = useItems("computations");
-  const took = (item: Item): number | null => (num(item.row, "stop") > 0 ? num(item.row, "stop") - num(item.row, "start") : null);
+  const took = (item: Item): number | null =>
+    num(item.row, "stop") > 0 ? num(item.row, "stop") - num(item.row, "start") : null;
   const columns: Column<Item>[] = [
     { label: "Start", num: true, value: (item) => num(item.row, "start"), show: (item) => show.moment(item.row.start) },
-    { label: "Took", num: true, value: took, show: (item) => (took(item) === null ? "runs" : show.seconds(took(item))) },
+    {
+      label: "Took",
+      num: true,
+      value: took,
+      show: (item) => (took(item) === null ? "runs" : show.seconds(took(item))),
+    },
     figure("Tasks", "tasks", show.count),
     figure("Done", "done", show.count),
     figure("Failed", "erred", show.count),
-    { label: "Groups", wide: true, value: (item) => list(item.row, "groups").length, show: (item) => show.names(list(item.row, "groups")) || "–" },
-    { label: "Code", wide: true, value: (item) => str(item.row, "code"), show: (item) => (str(item.row, "code") ? <pre class="mono">{str(item.row, "code")}</pre> : "–") },
+    {
+      label: "Groups",
+      wide: true,
+      value: (item) => list(item.row, "groups").length,
+      show: (item) => show.names(list(item.row, "groups")) || "–",
+    },
+    {
+      label: "Code",
+      wide: true,
+      value: (item) => str(item.row, "code"),
+      show: (item) => (str(item.row, "code") ? <pre class="mono">{str(item.row, "code")}</pre> : "–"),
+    },
   ];
   return (
     <Panel title="Computations" summary={show.many(all.length, "computation")} class="flush">
-      <Table columns={columns} rows={all} id={(item) => item.id} caption="Computations" sort={-1} empty={<Nothing topic="computations" title="Nothing was computed yet">Each call of <code>compute</code> or <code>map</code> of a client is one.</Nothing>} />
+      <Table
+        columns={columns}
+        rows={all}
+        id={(item) => item.id}
+        caption="Computations"
+        sort={-1}
+        empty={
+          <Nothing topic="computations" title="Nothing was computed yet">
+            Each call of <code>compute</code> or <code>map</code> of a client is one.
+          </Nothing>
+        }
+      />
     </Panel>
   );
 }
@@ -429,12 +674,41 @@ export function Logs() {
   const all = useItems("logs");
   const columns: Column<Item>[] = [
     { label: "Time", num: true, value: (item) => num(item.row, "t"), show: (item) => show.clock(item.row.t, true) },
-    { label: "Level", value: (item) => str(item.row, "level"), show: (item) => <span class={/err|crit/i.test(str(item.row, "level")) ? "bad" : /warn/i.test(str(item.row, "level")) ? "warn" : "muted"}>{str(item.row, "level")}</span> },
-    { label: "Text", wide: true, value: (item) => str(item.row, "text"), show: (item) => <span class="mono">{str(item.row, "text")}</span> },
+    {
+      label: "Level",
+      value: (item) => str(item.row, "level"),
+      show: (item) => (
+        <span
+          class={
+            /err|crit/i.test(str(item.row, "level")) ? "bad" : /warn/i.test(str(item.row, "level")) ? "warn" : "muted"
+          }
+        >
+          {str(item.row, "level")}
+        </span>
+      ),
+    },
+    {
+      label: "Text",
+      wide: true,
+      value: (item) => str(item.row, "text"),
+      show: (item) => <span class="mono">{str(item.row, "text")}</span>,
+    },
   ];
   return (
     <Panel title="Warnings and errors of the scheduler" summary={show.many(all.length, "line")} class="flush">
-      <Table columns={columns} rows={all} id={(item) => item.id} caption="Log of the scheduler" sort={-1} empty={<Nothing topic="logs" title="Nothing went wrong">Warnings and errors of the scheduler show here. Its whole log is what <code>rask logs</code> and the appliance's page Logs show.</Nothing>} />
+      <Table
+        columns={columns}
+        rows={all}
+        id={(item) => item.id}
+        caption="Log of the scheduler"
+        sort={-1}
+        empty={
+          <Nothing topic="logs" title="Nothing went wrong">
+            Warnings and errors of the scheduler show here. Its whole log is what <code>rask logs</code> and the
+            appliance's page Logs show.
+          </Nothing>
+        }
+      />
     </Panel>
   );
 }
@@ -448,9 +722,15 @@ export function Hardware() {
   return (
     <Panel
       title="Hardware"
-      summary={busy && wanted.value ? "measuring: some seconds" : "Memory, disk and network as the workers measure them"}
+      summary={
+        busy && wanted.value ? "measuring: some seconds" : "Memory, disk and network as the workers measure them"
+      }
       actions={
-        <button type="button" disabled={busy && wanted.value} onClick={() => (wanted.value ? asked.again() : (wanted.value = true))}>
+        <button
+          type="button"
+          disabled={busy && wanted.value}
+          onClick={() => (wanted.value ? asked.again() : (wanted.value = true))}
+        >
           {data ? "Measure again" : "Measure"}
         </button>
       }
@@ -468,7 +748,11 @@ export function Hardware() {
           ]}
         />
       ) : (
-        !error && <Empty title={busy && wanted.value ? "Measuring" : "Not measured yet"}>Measuring copies memory and writes files on every worker for a few seconds, so it waits for your click.</Empty>
+        !error && (
+          <Empty title={busy && wanted.value ? "Measuring" : "Not measured yet"}>
+            Measuring copies memory and writes files on every worker for a few seconds, so it waits for your click.
+          </Empty>
+        )
       )}
     </Panel>
   );
@@ -477,6 +761,10 @@ export function Hardware() {
 function hardwareRows(kind: string, value: unknown): { kind: string; size: string; value: number }[] {
   if (value === null || typeof value !== "object") return [];
   const row = { v: value } as Row;
-  const from = Array.isArray(value) ? rowsOf(row, "v").map((one) => [str(one, "size"), num(one, "bandwidth")] as const) : Object.entries(obj(row, "v")).map(([size, one]) => [size, typeof one === "number" ? one : Array.isArray(one) ? Number(one[0]) || 0 : 0] as const);
+  const from = Array.isArray(value)
+    ? rowsOf(row, "v").map((one) => [str(one, "size"), num(one, "bandwidth")] as const)
+    : Object.entries(obj(row, "v")).map(
+        ([size, one]) => [size, typeof one === "number" ? one : Array.isArray(one) ? Number(one[0]) || 0 : 0] as const,
+      );
   return from.map(([size, bandwidth]) => ({ kind: kind.replace(/_/g, " "), size, value: bandwidth }));
 }

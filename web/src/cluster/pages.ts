@@ -3,7 +3,22 @@ import type { ComponentType } from "preact";
 import { Status } from "./status";
 import { Tasks } from "./tasks";
 import { Workers } from "./workers";
-import { Bandwidth, ByKey, Clients, Computations, ComputeByKey, Coordination, Events, Fine, Groups, Hardware, Logs, ProgressPage, Shuffle, Stealing } from "./lists";
+import {
+  Bandwidth,
+  ByKey,
+  Clients,
+  Computations,
+  ComputeByKey,
+  Coordination,
+  Events,
+  Fine,
+  Groups,
+  Hardware,
+  Logs,
+  ProgressPage,
+  Shuffle,
+  Stealing,
+} from "./lists";
 import { Exceptions } from "./exceptions";
 import { System } from "./system";
 import { Profile } from "./profile";
@@ -46,4 +61,9 @@ export const PAGES: readonly Page[] = [
 ];
 
 /** Dask's other names for our pages. */
-export const ALIASES: Readonly<Record<string, string>> = { counters: "system", gpu: "hardware", info: "workers", "profile-server": "profile" };
+export const ALIASES: Readonly<Record<string, string>> = {
+  counters: "system",
+  gpu: "hardware",
+  info: "workers",
+  "profile-server": "profile",
+};

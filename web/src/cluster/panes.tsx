@@ -19,13 +19,19 @@ export interface Pane {
 function NoGpu() {
   return (
     <Panel title="GPU">
-      <Empty title="No GPU is reported">Workers report GPUs when they run with a library such as pynvml; none of these does.</Empty>
+      <Empty title="No GPU is reported">
+        Workers report GPUs when they run with a library such as pynvml; none of these does.
+      </Empty>
     </Panel>
   );
 }
 
-const bars = (measure: "memory" | "processing" | "cpu" | "occupancy" | "transfer") => () => <WorkerBars measure={measure} />;
-const series = (...fields: string[]) => () => <WorkerSeries fields={fields} />;
+const bars = (measure: "memory" | "processing" | "cpu" | "occupancy" | "transfer") => () => (
+  <WorkerBars measure={measure} />
+);
+const series =
+  (...fields: string[]) =>
+  () => <WorkerSeries fields={fields} />;
 
 export const PANES: Readonly<Record<string, Pane>> = {
   "task-stream": { title: "Task stream", draw: BareStream },

@@ -106,7 +106,8 @@ interface MeasureSpec {
   readonly summary: (workers: readonly Worker[]) => string;
 }
 
-const total = (workers: readonly Worker[], field: string): number => workers.reduce((sum, worker) => sum + num(worker.row, field), 0);
+const total = (workers: readonly Worker[], field: string): number =>
+  workers.reduce((sum, worker) => sum + num(worker.row, field), 0);
 
 export const MEASURES: Record<Measure, MeasureSpec> = {
   memory: {
@@ -115,12 +116,21 @@ export const MEASURES: Record<Measure, MeasureSpec> = {
     bar: ({ row }) => {
       const limit = num(row, "limit");
       const used = num(row, "memory");
-      return { parts: memoryOf(row), text: limit > 0 ? `${show.bytes(used)} / ${show.bytes(limit)}` : show.bytes(used), mark: limit, most: limit > 0 ? limit * 1.05 : undefined };
+      return {
+        parts: memoryOf(row),
+        text: limit > 0 ? `${show.bytes(used)} / ${show.bytes(limit)}` : show.bytes(used),
+        mark: limit,
+        most: limit > 0 ? limit * 1.05 : undefined,
+      };
     },
     columns: [
       { label: "Process", value: (row) => num(row, "memory"), show: show.bytes },
       { label: "Limit", value: (row) => num(row, "limit"), show: show.bytes },
-      ...MEMORY_PARTS.map((part) => ({ label: part.name, value: (row: Row) => num(row, part.field), show: show.bytes })),
+      ...MEMORY_PARTS.map((part) => ({
+        label: part.name,
+        value: (row: Row) => num(row, part.field),
+        show: show.bytes,
+      })),
     ],
     summary: (workers) => fullest(workers),
   },
@@ -139,7 +149,8 @@ export const MEASURES: Record<Measure, MeasureSpec> = {
       { label: "Running", value: (row) => num(row, "executing"), show: show.count },
       { label: "Ready", value: (row) => num(row, "ready"), show: show.count },
     ],
-    summary: (workers) => `${show.many(total(workers, "processing"), "task")} at ${show.many(workers.length, "worker")}`,
+    summary: (workers) =>
+      `${show.many(total(workers, "processing"), "task")} at ${show.many(workers.length, "worker")}`,
   },
   cpu: {
     label: "CPU",
@@ -158,7 +169,10 @@ export const MEASURES: Record<Measure, MeasureSpec> = {
   occupancy: {
     label: "Occupancy",
     title: "Occupancy per worker",
-    bar: ({ row }) => ({ parts: [{ name: "occupancy", value: num(row, "occupancy"), tone: "busy" }], text: show.seconds(num(row, "occupancy")) }),
+    bar: ({ row }) => ({
+      parts: [{ name: "occupancy", value: num(row, "occupancy"), tone: "busy" }],
+      text: show.seconds(num(row, "occupancy")),
+    }),
     columns: [{ label: "Occupancy", value: (row) => num(row, "occupancy"), show: show.seconds }],
     summary: (workers) => `${show.seconds(total(workers, "occupancy"))} of known work`,
   },
@@ -200,7 +214,15 @@ export function measureTable(measure: Measure, workers: readonly Worker[]): Tabl
     rows: workers,
     id: (worker) => worker.address,
     columns: [
-      { label: "Worker", value: (worker) => worker.name, show: (worker) => <a href={workerHref(worker.address)} data-go>{worker.name}</a> },
+      {
+        label: "Worker",
+        value: (worker) => worker.name,
+        show: (worker) => (
+          <a href={workerHref(worker.address)} data-go>
+            {worker.name}
+          </a>
+        ),
+      },
       ...spec.columns.map((column) => ({
         label: column.label,
         num: true,
@@ -216,7 +238,12 @@ export function WorkerBars({ measure, more }: { measure: Measure; more?: string 
   const workers = useWorkers();
   const spec = MEASURES[measure];
   return (
-    <Panel title={spec.title} summary={spec.summary(workers)} table={() => measureTable(measure, workers)} {...(more ? { more } : {})}>
+    <Panel
+      title={spec.title}
+      summary={spec.summary(workers)}
+      table={() => measureTable(measure, workers)}
+      {...(more ? { more } : {})}
+    >
       <MeasureBars measure={measure} workers={workers} />
       {measure === "memory" && workers.length > 0 && <Legend items={MEMORY_LEGEND} />}
     </Panel>
@@ -244,14 +271,25 @@ export function WorkerTabs({ measures }: { measures: readonly Measure[] }) {
   const tabs = (
     <div class="tabs" role="tablist" aria-label="Measure">
       {measures.map((measure) => (
-        <button key={measure} type="button" role="tab" aria-selected={chosen.value === measure} onClick={() => (chosen.value = measure)}>
+        <button
+          key={measure}
+          type="button"
+          role="tab"
+          aria-selected={chosen.value === measure}
+          onClick={() => (chosen.value = measure)}
+        >
           {MEASURES[measure].label}
         </button>
       ))}
     </div>
   );
   return (
-    <Panel title={spec.title} summary={spec.summary(workers)} table={() => measureTable(chosen.value, workers)} actions={tabs}>
+    <Panel
+      title={spec.title}
+      summary={spec.summary(workers)}
+      table={() => measureTable(chosen.value, workers)}
+      actions={tabs}
+    >
       <MeasureBars measure={chosen.value} workers={workers} />
     </Panel>
   );
@@ -266,24 +304,32 @@ function tone(state: string): string {
 /** Progress of one set of rows (prefixes or groups), newest work first. */
 export function Progress({ topic, title, more }: { topic: "prefixes" | "groups"; title: string; more?: string }) {
   useTopics([topic]);
-  const all = [...rows(topic)].map(([name, row]) => ({ name, row })).sort((a, b) => rank(b.row) - rank(a.row) || text.compare(a.name, b.name));
+  const all = [...rows(topic)]
+    .map(([name, row]) => ({ name, row }))
+    .sort((a, b) => rank(b.row) - rank(a.row) || text.compare(a.name, b.name));
   const now = overview();
   const doing = num(now, "processing") + num(now, "waiting") + num(now, "queued") + num(now, "no_worker");
   const held = num(now, "memory") + num(now, "released");
   const summary = `${show.count(held)} done, ${show.count(doing)} to do, ${show.count(num(now, "erred"))} failed`;
-  const bars = all.filter(({ row }) => STATES.some((state) => num(row, state) > 0)).map(({ name, row }) => progressBar(name, row));
+  const bars = all
+    .filter(({ row }) => STATES.some((state) => num(row, state) > 0))
+    .map(({ name, row }) => progressBar(name, row));
   const gone = all.length - bars.length;
   return (
     <Panel title={title} summary={summary} table={() => progressTable(title, all)} {...(more ? { more } : {})}>
       {bars.length === 0 ? <NoTasks topic={topic} ended={gone > 0} /> : <Bars rows={bars} empty="" />}
-      {gone > 0 && bars.length > 0 && <p class="more-line">{show.many(gone, "more prefix", "more prefixes")} finished, with nothing held any more.</p>}
+      {gone > 0 && bars.length > 0 && (
+        <p class="more-line">{show.many(gone, "more prefix", "more prefixes")} finished, with nothing held any more.</p>
+      )}
       <Legend items={STATES.map((state) => ({ name: state.replace("_", " "), tone: tone(state) }))} />
     </Panel>
   );
 }
 
 function rank(row: Row): number {
-  return (num(row, "processing") + num(row, "waiting") + num(row, "queued")) * 1e6 + num(row, "memory") + num(row, "erred");
+  return (
+    (num(row, "processing") + num(row, "waiting") + num(row, "queued")) * 1e6 + num(row, "memory") + num(row, "erred")
+  );
 }
 
 function progressBar(name: string, row: Row): BarRow {
@@ -300,7 +346,10 @@ function progressBar(name: string, row: Row): BarRow {
   };
 }
 
-export function progressTable(caption: string, all: readonly { name: string; row: Row }[]): TableSpec<{ name: string; row: Row }> {
+export function progressTable(
+  caption: string,
+  all: readonly { name: string; row: Row }[],
+): TableSpec<{ name: string; row: Row }> {
   return {
     caption,
     rows: all,
@@ -312,7 +361,11 @@ export function progressTable(caption: string, all: readonly { name: string; row
         value: (item) => item.name,
         show: (item) => (
           <>
-            <span class="tone" style={{ backgroundColor: hue(num(item.row, "color"), dark.value) }} aria-hidden="true" />
+            <span
+              class="tone"
+              style={{ backgroundColor: hue(num(item.row, "color"), dark.value) }}
+              aria-hidden="true"
+            />
             {item.name}
           </>
         ),
@@ -323,7 +376,12 @@ export function progressTable(caption: string, all: readonly { name: string; row
         value: (item: { row: Row }) => num(item.row, state),
         show: (item: { row: Row }) => show.count(num(item.row, state)),
       })),
-      { label: "Mean time", num: true, value: (item) => num(item.row, "duration"), show: (item) => show.seconds(item.row.duration) },
+      {
+        label: "Mean time",
+        num: true,
+        value: (item) => num(item.row, "duration"),
+        show: (item) => show.seconds(item.row.duration),
+      },
     ],
   };
 }
@@ -350,9 +408,15 @@ export function TaskList({ state, prefix, worker }: { state?: string; prefix?: s
   const { data, error, busy } = asked.answer.value;
   const tasks = rowsOf(data, "tasks");
   const total = num(data, "total", tasks.length);
-  const what = [state && `in state ${state}`, prefix && `of ${prefix}`, worker && `on ${show.shortAddress(worker)}`].filter(Boolean).join(" ");
+  const what = [state && `in state ${state}`, prefix && `of ${prefix}`, worker && `on ${show.shortAddress(worker)}`]
+    .filter(Boolean)
+    .join(" ");
   return (
-    <Panel title={`Tasks ${what}`} summary={data ? show.many(total, "task") : busy ? "asking the scheduler" : ""} class="flush">
+    <Panel
+      title={`Tasks ${what}`}
+      summary={data ? show.many(total, "task") : busy ? "asking the scheduler" : ""}
+      class="flush"
+    >
       {error && <Trouble error={error} />}
       <Table
         caption={`Tasks ${what}`}
@@ -360,17 +424,42 @@ export function TaskList({ state, prefix, worker }: { state?: string; prefix?: s
         id={(row) => str(row, "key")}
         empty={<Empty title={busy ? "Asking the scheduler" : "There are none now"} />}
         columns={[
-          { label: "Task", wide: true, value: (row) => str(row, "key"), show: (row) => <a href={taskHref(str(row, "key"))} data-go>{str(row, "key")}</a> },
+          {
+            label: "Task",
+            wide: true,
+            value: (row) => str(row, "key"),
+            show: (row) => (
+              <a href={taskHref(str(row, "key"))} data-go>
+                {str(row, "key")}
+              </a>
+            ),
+          },
           { label: "State", value: (row) => str(row, "state"), show: (row) => <State state={str(row, "state")} /> },
           { label: "Group", value: (row) => str(row, "group") },
           { label: "Bytes", num: true, value: (row) => num(row, "nbytes"), show: (row) => show.bytes(row.nbytes) },
-          { label: "Worker", value: (row) => str(row, "worker"), show: (row) => (str(row, "worker") ? <a href={workerHref(str(row, "worker"))} data-go>{show.shortAddress(str(row, "worker"))}</a> : "–") },
+          {
+            label: "Worker",
+            value: (row) => str(row, "worker"),
+            show: (row) =>
+              str(row, "worker") ? (
+                <a href={workerHref(str(row, "worker"))} data-go>
+                  {show.shortAddress(str(row, "worker"))}
+                </a>
+              ) : (
+                "–"
+              ),
+          },
         ]}
       />
       {total > tasks.length && tasks.length > 0 && (
         <p class="more">
           {tasks.length} of {total}.{" "}
-          <button type="button" class="quiet" onClick={() => (limit.value = Math.min(1_000, limit.value * 4))} disabled={limit.value >= 1_000}>
+          <button
+            type="button"
+            class="quiet"
+            onClick={() => (limit.value = Math.min(1_000, limit.value * 4))}
+            disabled={limit.value >= 1_000}
+          >
             {limit.value >= 1_000 ? "Narrow the list to see others" : "Show more"}
           </button>
         </p>

@@ -50,7 +50,11 @@ export function Profile() {
   const perSample = num(data, "seconds_per_sample");
   const prefixes = [...rows("prefixes").keys()].sort();
   const hot = root.value.value > 0 ? hotSpots(root.value)[0] : undefined;
-  const summary = hot ? `most time in ${middle(hot.name, 40)}: ${spent(hot.own, root.value.value, perSample)} of ${perSample > 0 ? seconds(root.value.value * perSample) : "all"}` : busy ? "asking the workers" : "";
+  const summary = hot
+    ? `most time in ${middle(hot.name, 40)}: ${spent(hot.own, root.value.value, perSample)} of ${perSample > 0 ? seconds(root.value.value * perSample) : "all"}`
+    : busy
+      ? "asking the workers"
+      : "";
   return (
     <Panel
       title="Where the workers' threads spend their time"
@@ -79,16 +83,38 @@ export function Profile() {
         ) : (
           <Choice label="Time" value={window} options={WINDOWS} onChoose={(next) => setQuery({ window: next })} />
         )}
-        <Choice label="Prefix" value={prefix} options={prefixes.map((name) => [name, name])} onChoose={(next) => setQuery({ prefix: next })} />
-        <Choice label="Worker" value={worker} options={workers.map((one) => [one.address, one.name])} onChoose={(next) => setQuery({ worker: next })} />
-        <input type="search" placeholder="Mark functions" aria-label="Mark functions by name or file" value={search.value} onInput={(event) => (search.value = event.currentTarget.value)} />
+        <Choice
+          label="Prefix"
+          value={prefix}
+          options={prefixes.map((name) => [name, name])}
+          onChoose={(next) => setQuery({ prefix: next })}
+        />
+        <Choice
+          label="Worker"
+          value={worker}
+          options={workers.map((one) => [one.address, one.name])}
+          onChoose={(next) => setQuery({ worker: next })}
+        />
+        <input
+          type="search"
+          placeholder="Mark functions"
+          aria-label="Mark functions by name or file"
+          value={search.value}
+          onInput={(event) => (search.value = event.currentTarget.value)}
+        />
         {data && <span class="muted">as of {clock(Date.now() / 1000)}</span>}
       </div>
       {error && <Trouble error={error} />}
       {root.value.value > 0 ? (
         <Flame root={root.value} perSample={perSample} search={search.value} />
       ) : (
-        !error && <Empty title={busy ? "Asking the workers" : "No samples"}>{busy ? "" : "Workers look at their threads every 10 ms while tasks run. Compute something that takes a while, then refresh; or choose a longer time."}</Empty>
+        !error && (
+          <Empty title={busy ? "Asking the workers" : "No samples"}>
+            {busy
+              ? ""
+              : "Workers look at their threads every 10 ms while tasks run. Compute something that takes a while, then refresh; or choose a longer time."}
+          </Empty>
+        )
       )}
     </Panel>
   );
@@ -102,10 +128,14 @@ function spotTable(root: Frame, perSample: number): TableSpec<Spot> {
     sort: -2,
     columns: [
       { label: "Function", value: (spot) => spot.name, wide: true },
-      { label: "In itself", num: true, value: (spot) => spot.own, show: (spot) => spent(spot.own, root.value, perSample) },
+      {
+        label: "In itself",
+        num: true,
+        value: (spot) => spot.own,
+        show: (spot) => spent(spot.own, root.value, perSample),
+      },
       { label: "In all", num: true, value: (spot) => spot.all, show: (spot) => spent(spot.all, root.value, perSample) },
       { label: "File", value: (spot) => spot.file, wide: true },
     ],
   };
 }
-

@@ -37,19 +37,102 @@ interface Chart {
 }
 
 const CHARTS: Record<string, Chart> = {
-  workersCpu: { title: "CPU of the workers", show: show.percent, least: 100, lines: [{ name: "all workers", field: "workers_cpu", hue: 1, fill: true }] },
-  workersMemory: { title: "Memory of the workers", show: show.bytes, lines: [{ name: "used", field: "workers_mem", hue: 0, fill: true }, { name: "limit", field: "workers_limit", hue: 7, dash: true }] },
-  workersNetwork: { title: "Network of the workers", show: show.rate, least: 1024, lines: [{ name: "read", field: "workers_net_read", hue: 0 }, { name: "written", field: "workers_net_write", hue: 2 }] },
-  workersDisk: { title: "Disk of the workers", show: show.rate, least: 1024, lines: [{ name: "read", field: "workers_disk_read", hue: 4 }, { name: "written", field: "workers_disk_write", hue: 9 }] },
-  rate: { title: "Tasks per second", show: show.number, least: 1, lines: [{ name: "finished", field: "tasks_per_s", hue: 3, fill: true }] },
-  processing: { title: "Tasks processing", show: show.count, least: 1, lines: [{ name: "processing", field: "processing", hue: 1, fill: true }] },
-  schedulerCpu: { title: "CPU of the scheduler", show: show.percent, least: 10, lines: [{ name: "scheduler", field: "sched_cpu", hue: 6, fill: true }] },
-  schedulerMemory: { title: "Memory of the scheduler", show: show.bytes, lines: [{ name: "scheduler", field: "sched_mem", hue: 6, fill: true }] },
-  files: { title: "Open files", show: show.count, least: 10, lines: [{ name: "scheduler", field: "sched_fds", hue: 6 }, { name: "workers", field: "workers_fds", hue: 1 }] },
-  hostCpu: { title: "CPU of this machine", show: show.percent, least: 100, lines: [{ name: "all cores", field: "host_cpu", hue: 8, fill: true }] },
-  hostMemory: { title: "Memory of this machine", show: show.bytes, lines: [{ name: "used", field: "host_mem", hue: 8, fill: true }, { name: "all", field: "host_mem_total", hue: 7, dash: true }] },
-  hostNetwork: { title: "Network of this machine", show: show.rate, least: 1024, lines: [{ name: "read", field: "host_net_read", hue: 0 }, { name: "written", field: "host_net_write", hue: 2 }] },
-  hostDisk: { title: "Disk of this machine", show: show.rate, least: 1024, lines: [{ name: "read", field: "host_disk_read", hue: 4 }, { name: "written", field: "host_disk_write", hue: 9 }] },
+  workersCpu: {
+    title: "CPU of the workers",
+    show: show.percent,
+    least: 100,
+    lines: [{ name: "all workers", field: "workers_cpu", hue: 1, fill: true }],
+  },
+  workersMemory: {
+    title: "Memory of the workers",
+    show: show.bytes,
+    lines: [
+      { name: "used", field: "workers_mem", hue: 0, fill: true },
+      { name: "limit", field: "workers_limit", hue: 7, dash: true },
+    ],
+  },
+  workersNetwork: {
+    title: "Network of the workers",
+    show: show.rate,
+    least: 1024,
+    lines: [
+      { name: "read", field: "workers_net_read", hue: 0 },
+      { name: "written", field: "workers_net_write", hue: 2 },
+    ],
+  },
+  workersDisk: {
+    title: "Disk of the workers",
+    show: show.rate,
+    least: 1024,
+    lines: [
+      { name: "read", field: "workers_disk_read", hue: 4 },
+      { name: "written", field: "workers_disk_write", hue: 9 },
+    ],
+  },
+  rate: {
+    title: "Tasks per second",
+    show: show.number,
+    least: 1,
+    lines: [{ name: "finished", field: "tasks_per_s", hue: 3, fill: true }],
+  },
+  processing: {
+    title: "Tasks processing",
+    show: show.count,
+    least: 1,
+    lines: [{ name: "processing", field: "processing", hue: 1, fill: true }],
+  },
+  schedulerCpu: {
+    title: "CPU of the scheduler",
+    show: show.percent,
+    least: 10,
+    lines: [{ name: "scheduler", field: "sched_cpu", hue: 6, fill: true }],
+  },
+  schedulerMemory: {
+    title: "Memory of the scheduler",
+    show: show.bytes,
+    lines: [{ name: "scheduler", field: "sched_mem", hue: 6, fill: true }],
+  },
+  files: {
+    title: "Open files",
+    show: show.count,
+    least: 10,
+    lines: [
+      { name: "scheduler", field: "sched_fds", hue: 6 },
+      { name: "workers", field: "workers_fds", hue: 1 },
+    ],
+  },
+  hostCpu: {
+    title: "CPU of this machine",
+    show: show.percent,
+    least: 100,
+    lines: [{ name: "all cores", field: "host_cpu", hue: 8, fill: true }],
+  },
+  hostMemory: {
+    title: "Memory of this machine",
+    show: show.bytes,
+    lines: [
+      { name: "used", field: "host_mem", hue: 8, fill: true },
+      { name: "all", field: "host_mem_total", hue: 7, dash: true },
+    ],
+  },
+  hostNetwork: {
+    title: "Network of this machine",
+    show: show.rate,
+    least: 1024,
+    lines: [
+      { name: "read", field: "host_net_read", hue: 0 },
+      { name: "written", field: "host_net_write", hue: 2 },
+    ],
+  },
+  hostDisk: {
+    title: "Disk of this machine",
+    show: show.rate,
+    least: 1024,
+    lines: [
+      { name: "read", field: "host_disk_read", hue: 4 },
+      { name: "written", field: "host_disk_write", hue: 9 },
+    ],
+  },
 };
 
 function draw(chart: Chart, samples: Samples) {
@@ -60,7 +143,18 @@ function draw(chart: Chart, samples: Samples) {
     ...(line.fill ? { fill: true } : {}),
     ...(line.dash ? { dash: true } : {}),
   }));
-  return <Series key={chart.title} title={chart.title} times={samples.times} lines={lines} show={chart.show} binary={chart.show === show.bytes || chart.show === show.rate} least={chart.least ?? 0} empty={WAIT} />;
+  return (
+    <Series
+      key={chart.title}
+      title={chart.title}
+      times={samples.times}
+      lines={lines}
+      show={chart.show}
+      binary={chart.show === show.bytes || chart.show === show.rate}
+      least={chart.least ?? 0}
+      empty={WAIT}
+    />
+  );
 }
 
 /** All charts. */
@@ -104,7 +198,9 @@ const PER_WORKER: Record<string, { title: string; show: (value: unknown) => stri
 export function WorkerSeries({ fields, only }: { fields: readonly string[]; only?: string }) {
   useTopics(["workers"]);
   const samples = useSamples("workers_series");
-  const addresses = only ? [only] : [...new Set(samples.rows.flatMap((row) => Object.keys(obj(row, "cpu"))))].sort().slice(0, MOST_LINES);
+  const addresses = only
+    ? [only]
+    : [...new Set(samples.rows.flatMap((row) => Object.keys(obj(row, "cpu"))))].sort().slice(0, MOST_LINES);
   return (
     <div class="charts">
       {fields.map((field) => {
@@ -116,7 +212,18 @@ export function WorkerSeries({ fields, only }: { fields: readonly string[]; only
           fill: addresses.length === 1,
           values: samples.rows.map((row) => maybe(obj(row, field), address)),
         }));
-        return <Series key={field} title={spec.title} times={samples.times} lines={lines} show={spec.show} binary={field !== "cpu"} least={spec.least} empty={WAIT} />;
+        return (
+          <Series
+            key={field}
+            title={spec.title}
+            times={samples.times}
+            lines={lines}
+            show={spec.show}
+            binary={field !== "cpu"}
+            least={spec.least}
+            empty={WAIT}
+          />
+        );
       })}
     </div>
   );

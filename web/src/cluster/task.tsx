@@ -18,10 +18,14 @@ export function Task() {
   const key = place.value.query.get("key") ?? "";
   const asked = useAsk(key === "" ? null : query("api/task", { key }), REFRESH_MS);
   const { data, error } = asked.answer.value;
-  if (key === "") return <Empty title="No task is named">Open one from the task stream, a table, or the search box.</Empty>;
+  if (key === "")
+    return <Empty title="No task is named">Open one from the task stream, a table, or the search box.</Empty>;
   if (error?.status === 404) {
     return (
-      <Empty title={`The scheduler does not know ${show.middle(key, 80)}`}>It was released and forgotten, or never submitted. Tasks are forgotten when no client and no other task needs them any more.</Empty>
+      <Empty title={`The scheduler does not know ${show.middle(key, 80)}`}>
+        It was released and forgotten, or never submitted. Tasks are forgotten when no client and no other task needs
+        them any more.
+      </Empty>
     );
   }
   if (!data) return error ? <Trouble error={error} /> : <Empty title="Asking the scheduler" />;
@@ -85,7 +89,8 @@ function Facts({ task }: { task: Row }) {
       <dl class="facts">
         <dt>State</dt>
         <dd>
-          <State state={str(task, "state")} /> {maybe(task, "since") !== null && <span class="muted">since {show.moment(task.since)}</span>}
+          <State state={str(task, "state")} />{" "}
+          {maybe(task, "since") !== null && <span class="muted">since {show.moment(task.since)}</span>}
         </dd>
         <dt>Prefix</dt>
         <dd>
@@ -105,7 +110,9 @@ function Facts({ task }: { task: Row }) {
             <WorkerLink address={str(task, "processing_on")} />
           </dd>
         )}
-        {optional.filter(([, value]) => value !== "").flatMap(([name, value]) => [<dt key={name}>{name}</dt>, <dd key={`${name}=`}>{value}</dd>])}
+        {optional
+          .filter(([, value]) => value !== "")
+          .flatMap(([name, value]) => [<dt key={name}>{name}</dt>, <dd key={`${name}=`}>{value}</dd>])}
       </dl>
       <Reasons why={why} />
     </Panel>
@@ -118,7 +125,9 @@ function restrictions(limits: Row): string {
     ...list(limits, "hosts").map((host) => `host ${String(host)}`),
     ...Object.entries(obj(limits, "resources")).map(([name, amount]) => `${show.text(amount)} ${name}`),
   ];
-  return parts.length === 0 ? "" : `${parts.join(", ")}${limits.loose === true ? " (or elsewhere, if none of these is there)" : ""}`;
+  return parts.length === 0
+    ? ""
+    : `${parts.join(", ")}${limits.loose === true ? " (or elsewhere, if none of these is there)" : ""}`;
 }
 
 function Reasons({ why }: { why: Row }) {
@@ -134,14 +143,16 @@ function Reasons({ why }: { why: Row }) {
               Look
             </a>
           )}
-          {list(reason, "keys").slice(0, 8).map((key) => (
-            <span key={String(key)}>
-              {" "}
-              <a href={taskHref(String(key))} data-go>
-                {show.middle(String(key), 48)}
-              </a>
-            </span>
-          ))}
+          {list(reason, "keys")
+            .slice(0, 8)
+            .map((key) => (
+              <span key={String(key)}>
+                {" "}
+                <a href={taskHref(String(key))} data-go>
+                  {show.middle(String(key), 48)}
+                </a>
+              </span>
+            ))}
         </li>
       ))}
     </ul>
@@ -159,7 +170,11 @@ function Failure({ task }: { task: Row }) {
         <p class="cause-text mono bad">{str(failure, "text")}</p>
         {blame !== "" && blame !== str(task, "key") && (
           <p>
-            It failed because <a href={taskHref(blame)} data-go>{show.middle(blame, 80)}</a> failed.
+            It failed because{" "}
+            <a href={taskHref(blame)} data-go>
+              {show.middle(blame, 80)}
+            </a>{" "}
+            failed.
           </p>
         )}
         {traceback !== "" && (
@@ -176,7 +191,10 @@ function Runs({ task }: { task: Row }) {
   const runs = rowsOf(task, "runs");
   const took = (run: Row): number => num(run, "stop") - num(run, "start");
   return (
-    <Panel title="Where it ran" summary={runs.length > 0 ? `${show.seconds(runs.reduce((sum, run) => sum + took(run), 0))} in all` : ""}>
+    <Panel
+      title="Where it ran"
+      summary={runs.length > 0 ? `${show.seconds(runs.reduce((sum, run) => sum + took(run), 0))} in all` : ""}
+    >
       {runs.length === 0 ? (
         <Empty title="It has not run, or that is too long ago to be retained" />
       ) : (
@@ -185,9 +203,27 @@ function Runs({ task }: { task: Row }) {
           rows={runs.map((run, at) => ({ run, at }))}
           id={(row) => String(row.at)}
           columns={[
-            { label: "What", value: ({ run }) => str(run, "action"), show: ({ run }) => <span class={run.ok === false ? "bad" : ""}>{str(run, "action")}{run.ok === false ? " (failed)" : ""}</span> },
-            { label: "Worker", value: ({ run }) => str(run, "worker"), show: ({ run }) => <WorkerLink address={str(run, "worker")} /> },
-            { label: "Start", num: true, value: ({ run }) => num(run, "start"), show: ({ run }) => show.clock(run.start, true) },
+            {
+              label: "What",
+              value: ({ run }) => str(run, "action"),
+              show: ({ run }) => (
+                <span class={run.ok === false ? "bad" : ""}>
+                  {str(run, "action")}
+                  {run.ok === false ? " (failed)" : ""}
+                </span>
+              ),
+            },
+            {
+              label: "Worker",
+              value: ({ run }) => str(run, "worker"),
+              show: ({ run }) => <WorkerLink address={str(run, "worker")} />,
+            },
+            {
+              label: "Start",
+              num: true,
+              value: ({ run }) => num(run, "start"),
+              show: ({ run }) => show.clock(run.start, true),
+            },
             { label: "Took", num: true, value: ({ run }) => took(run), show: ({ run }) => show.seconds(took(run)) },
           ]}
         />
@@ -200,7 +236,10 @@ function Near({ title, task, field, none }: { title: string; task: Row; field: s
   const near = rowsOf(task, field);
   const total = num(task, `${field}_total`, near.length);
   return (
-    <Panel title={title} summary={total > near.length ? `${show.count(near.length)} of ${show.count(total)}` : show.count(total)}>
+    <Panel
+      title={title}
+      summary={total > near.length ? `${show.count(near.length)} of ${show.count(total)}` : show.count(total)}
+    >
       {near.length === 0 ? (
         <Empty title={none} />
       ) : (
@@ -209,7 +248,16 @@ function Near({ title, task, field, none }: { title: string; task: Row; field: s
           rows={near}
           id={(row) => str(row, "key")}
           columns={[
-            { label: "Task", wide: true, value: (row) => str(row, "key"), show: (row) => <a href={taskHref(str(row, "key"))} data-go>{str(row, "key")}</a> },
+            {
+              label: "Task",
+              wide: true,
+              value: (row) => str(row, "key"),
+              show: (row) => (
+                <a href={taskHref(str(row, "key"))} data-go>
+                  {str(row, "key")}
+                </a>
+              ),
+            },
             { label: "State", value: (row) => str(row, "state"), show: (row) => <State state={str(row, "state")} /> },
           ]}
         />
@@ -230,10 +278,24 @@ function Story({ task }: { task: Row }) {
           rows={story}
           id={(row) => String(row.at)}
           columns={[
-            { label: "Time", num: true, value: ({ step, at }) => num(step, "t") + at * 1e-9, show: ({ step }) => show.clock(step.t, true) },
+            {
+              label: "Time",
+              num: true,
+              value: ({ step, at }) => num(step, "t") + at * 1e-9,
+              show: ({ step }) => show.clock(step.t, true),
+            },
             { label: "From", value: ({ step }) => str(step, "start") },
-            { label: "To", value: ({ step }) => str(step, "finish"), show: ({ step }) => <State state={str(step, "finish")} /> },
-            { label: "Because of", wide: true, value: ({ step }) => str(step, "stimulus"), show: ({ step }) => <span class="mono">{str(step, "stimulus")}</span> },
+            {
+              label: "To",
+              value: ({ step }) => str(step, "finish"),
+              show: ({ step }) => <State state={str(step, "finish")} />,
+            },
+            {
+              label: "Because of",
+              wide: true,
+              value: ({ step }) => str(step, "stimulus"),
+              show: ({ step }) => <span class="mono">{str(step, "stimulus")}</span>,
+            },
           ]}
         />
       )}

@@ -48,21 +48,34 @@ function summarise(view: StreamView | null): string {
 
 function prefixLegend(): { name: string; tone: string }[] {
   return [...rows("names")]
-    .map(([id, row]) => ({ name: str(row, "name"), tone: hue(num(row, "color", Number(id)), dark.value), id: Number(id) }))
+    .map(([id, row]) => ({
+      name: str(row, "name"),
+      tone: hue(num(row, "color", Number(id)), dark.value),
+      id: Number(id),
+    }))
     .filter((item) => item.name !== "")
     .sort((a, b) => b.id - a.id)
     .slice(0, 12);
 }
 
 function actionLegend(): { name: string; tone: string; low: boolean }[] {
-  return [1, 2, 4, 6].map((action) => ({ name: ACTIONS[action] ?? "", tone: actionHue(action, dark.value), low: action !== 6 }));
+  return [1, 2, 4, 6].map((action) => ({
+    name: ACTIONS[action] ?? "",
+    tone: actionHue(action, dark.value),
+    low: action !== 6,
+  }));
 }
 
 /** The stream as a panel of the status page. */
 export function StreamPanel() {
   const { view, take } = useView();
   return (
-    <Panel title="Task stream" more="tasks" summary={summarise(view.value)} table={() => streamTable(view.peek(), NO_FILTER)}>
+    <Panel
+      title="Task stream"
+      more="tasks"
+      summary={summarise(view.value)}
+      table={() => streamTable(view.peek(), NO_FILTER)}
+    >
       <TaskStream onView={take}>
         <Legend items={[...prefixLegend(), ...actionLegend()]} />
       </TaskStream>
@@ -81,7 +94,12 @@ export function Tasks() {
   const state = from.get("state");
   if (state) return <TaskList state={state} prefix={filter.prefix} worker={filter.worker} />;
   return (
-    <Panel title="Every thread's work over time" summary={summarise(view.value)} table={() => streamTable(view.peek(), filter)} actions={<Export view={view.value} />}>
+    <Panel
+      title="Every thread's work over time"
+      summary={summarise(view.value)}
+      table={() => streamTable(view.peek(), filter)}
+      actions={<Export view={view.value} />}
+    >
       <Filters filter={filter} />
       <div class="page-stream">
         <TaskStream filter={filter} wheel onView={take}>
@@ -120,15 +138,33 @@ function Export({ view }: { view: StreamView | null }) {
 }
 
 function Filters({ filter }: { filter: Filter }) {
-  const prefixes = [...rows("names").values()].map((row) => str(row, "name")).filter(Boolean).sort();
+  const prefixes = [...rows("names").values()]
+    .map((row) => str(row, "name"))
+    .filter(Boolean)
+    .sort();
   const workers = new Map<string, string>();
   for (const row of rows("lanes").values()) workers.set(str(row, "worker"), str(row, "name") || str(row, "worker"));
   const any = filter.prefix !== "" || filter.worker !== "" || filter.action !== "";
   return (
     <div class="tools stream-filters">
-      <Choice label="Prefix" value={filter.prefix} options={prefixes.map((name) => [name, name])} onChoose={(prefix) => setQuery({ prefix })} />
-      <Choice label="Worker" value={filter.worker} options={[...workers].map(([address, name]) => [address, name])} onChoose={(worker) => setQuery({ worker })} />
-      <Choice label="State" value={filter.action} options={ACTIONS.map((name) => [name, name])} onChoose={(action) => setQuery({ action })} />
+      <Choice
+        label="Prefix"
+        value={filter.prefix}
+        options={prefixes.map((name) => [name, name])}
+        onChoose={(prefix) => setQuery({ prefix })}
+      />
+      <Choice
+        label="Worker"
+        value={filter.worker}
+        options={[...workers].map(([address, name]) => [address, name])}
+        onChoose={(worker) => setQuery({ worker })}
+      />
+      <Choice
+        label="State"
+        value={filter.action}
+        options={ACTIONS.map((name) => [name, name])}
+        onChoose={(action) => setQuery({ action })}
+      />
       {any && (
         <button type="button" class="quiet" onClick={() => setQuery({ prefix: null, worker: null, action: null })}>
           Show all
@@ -187,7 +223,11 @@ function streamTable(view: StreamView | null, filter: Filter): TableSpec<Hit> {
       {
         label: "Worker",
         value: (hit) => str(laneOf(hit), "name") || str(laneOf(hit), "worker"),
-        show: (hit) => <a href={workerHref(str(laneOf(hit), "worker"))} data-go>{str(laneOf(hit), "name") || str(laneOf(hit), "worker")}</a>,
+        show: (hit) => (
+          <a href={workerHref(str(laneOf(hit), "worker"))} data-go>
+            {str(laneOf(hit), "name") || str(laneOf(hit), "worker")}
+          </a>
+        ),
       },
       { label: "Thread", num: true, value: (hit) => num(laneOf(hit), "n") },
       { label: "Tasks", num: true, value: (hit) => hit.merged },

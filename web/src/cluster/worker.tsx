@@ -29,11 +29,21 @@ export function WorkerPage() {
   const row = rows("workers").get(address);
   const asked = useAsk(address === "" ? null : query("api/worker", { address }), 3_000);
   const { data, error } = asked.answer.value;
-  if (address === "") return <Empty title="No worker is named"><a href="workers" data-go>To the list of workers</a></Empty>;
+  if (address === "")
+    return (
+      <Empty title="No worker is named">
+        <a href="workers" data-go>
+          To the list of workers
+        </a>
+      </Empty>
+    );
   if (error?.status === 404 && !row) {
     return (
       <Empty title={`No worker ${address} is connected`}>
-        It left or never was. <a href="workers" data-go>To the list of workers</a>
+        It left or never was.{" "}
+        <a href="workers" data-go>
+          To the list of workers
+        </a>
       </Empty>
     );
   }
@@ -42,7 +52,13 @@ export function WorkerPage() {
       <Head address={address} row={row ?? {}} />
       <div class="tabs page-tabs" role="tablist" aria-label="About this worker">
         {TABS.map(([name, title]) => (
-          <button key={name} type="button" role="tab" aria-selected={tab === name} onClick={() => setQuery({ tab: name === "tasks" ? null : name })}>
+          <button
+            key={name}
+            type="button"
+            role="tab"
+            aria-selected={tab === name}
+            onClick={() => setQuery({ tab: name === "tasks" ? null : name })}
+          >
             {title}
           </button>
         ))}
@@ -51,19 +67,30 @@ export function WorkerPage() {
       {tab === "tasks" && <Holds data={data} />}
       {tab === "stacks" && <Stacks address={address} />}
       {tab === "logs" && <WorkerLog address={address} />}
-      {tab === "system" && <WorkerSeries fields={["cpu", "memory", "net_read", "net_write", "disk_read", "disk_write"]} only={address} />}
+      {tab === "system" && (
+        <WorkerSeries fields={["cpu", "memory", "net_read", "net_write", "disk_read", "disk_write"]} only={address} />
+      )}
     </>
   );
 }
 
 function Head({ address, row }: { address: string; row: Row }) {
   const n = (name: string): number => num(row, name);
-  const parts = MEMORY_PARTS.map((part) => ({ name: `${part.name} ${show.bytes(n(part.field))}`, tone: part.tone, value: n(part.field) }));
+  const parts = MEMORY_PARTS.map((part) => ({
+    name: `${part.name} ${show.bytes(n(part.field))}`,
+    tone: part.tone,
+    value: n(part.field),
+  }));
   const limit = n("limit");
   const facts: readonly (readonly [string, string])[] = [
     ["Host", str(row, "host")],
     ["Local folder", str(row, "local_directory")],
-    ["Resources", Object.entries(obj(row, "resources")).map(([name, value]) => `${name} ${show.text(value)}`).join(", ")],
+    [
+      "Resources",
+      Object.entries(obj(row, "resources"))
+        .map(([name, value]) => `${name} ${show.text(value)}`)
+        .join(", "),
+    ],
     ["Process", str(row, "pid")],
     ["Nanny", str(row, "nanny")],
     ["Last seen", show.clock(row.last_seen)],
@@ -74,13 +101,24 @@ function Head({ address, row }: { address: string; row: Row }) {
         <Figure name="Status" value={str(row, "status").replace(/_/g, " ") || "–"} note={str(row, "name")} />
         <Figure name="Threads" value={show.count(n("nthreads"))} note={`${show.count(n("executing"))} busy`} />
         <Figure name="CPU" value={show.percent(n("cpu"))} note={`of ${show.count(n("nthreads") * 100)} %`} />
-        <Figure name="Memory" value={show.bytes(n("memory"))} note={limit > 0 ? `of ${show.bytes(limit)}` : "no limit"} />
+        <Figure
+          name="Memory"
+          value={show.bytes(n("memory"))}
+          note={limit > 0 ? `of ${show.bytes(limit)}` : "no limit"}
+        />
         <Figure name="Processing" value={show.count(n("processing"))} note={`${show.count(n("ready"))} ready`} />
         <Figure name="Results held" value={show.count(n("nkeys"))} note={show.bytes(n("nbytes"))} />
-        <Figure name="Coming in" value={show.bytes(n("transfer_in"))} note={`${show.bytes(n("transfer_out"))} going out`} />
+        <Figure
+          name="Coming in"
+          value={show.bytes(n("transfer_in"))}
+          note={`${show.bytes(n("transfer_out"))} going out`}
+        />
         <Figure name="Files open" value={show.count(n("fds"))} note={`loop ${show.seconds(row.loop)}`} />
       </div>
-      <Panel title={address} actions={where.value?.actions !== false && <Retire address={address} name={str(row, "name") || address} />}>
+      <Panel
+        title={address}
+        actions={where.value?.actions !== false && <Retire address={address} name={str(row, "name") || address} />}
+      >
         <div class="tall">
           <Bar parts={parts} most={Math.max(limit, n("memory"), 1)} mark={limit} />
         </div>
@@ -90,7 +128,9 @@ function Head({ address, row }: { address: string; row: Row }) {
           <dd>
             <WorkerStatus status={str(row, "status")} />
           </dd>
-          {facts.filter(([, value]) => value !== "" && value !== "–").flatMap(([name, value]) => [<dt key={name}>{name}</dt>, <dd key={`${name}=`}>{value}</dd>])}
+          {facts
+            .filter(([, value]) => value !== "" && value !== "–")
+            .flatMap(([name, value]) => [<dt key={name}>{name}</dt>, <dd key={`${name}=`}>{value}</dd>])}
         </dl>
       </Panel>
     </>
@@ -144,15 +184,36 @@ function Holds({ data }: { data: Row | null }) {
             id={(row) => str(row, "key")}
             empty={<Empty title="It has nothing to do" />}
             columns={[
-              { label: "Task", wide: true, value: (row) => str(row, "key"), show: (row) => <a href={taskHref(str(row, "key"))} data-go>{str(row, "key")}</a> },
+              {
+                label: "Task",
+                wide: true,
+                value: (row) => str(row, "key"),
+                show: (row) => (
+                  <a href={taskHref(str(row, "key"))} data-go>
+                    {str(row, "key")}
+                  </a>
+                ),
+              },
               { label: "State", value: (row) => str(row, "state"), show: (row) => <State state={str(row, "state")} /> },
-              ...(processing.some((row) => num(row, "since") > 0) ? [{ label: "Since", num: true, value: (row: Row) => num(row, "since"), show: (row: Row) => show.clock(row.since) }] : []),
+              ...(processing.some((row) => num(row, "since") > 0)
+                ? [
+                    {
+                      label: "Since",
+                      num: true,
+                      value: (row: Row) => num(row, "since"),
+                      show: (row: Row) => show.clock(row.since),
+                    },
+                  ]
+                : []),
             ]}
           />
         </Panel>
       </div>
       <div class="w6">
-        <Panel title="Results held" summary={`${show.count(num(data, "keys_total", has.length))} keys${num(data, "keys_total") > has.length ? ", the largest" : ""}`}>
+        <Panel
+          title="Results held"
+          summary={`${show.count(num(data, "keys_total", has.length))} keys${num(data, "keys_total") > has.length ? ", the largest" : ""}`}
+        >
           <Table
             caption="Results held"
             rows={has}
@@ -160,7 +221,16 @@ function Holds({ data }: { data: Row | null }) {
             sort={-2}
             empty={<Empty title="It holds no results" />}
             columns={[
-              { label: "Task", wide: true, value: (row) => str(row, "key"), show: (row) => <a href={taskHref(str(row, "key"))} data-go>{str(row, "key")}</a> },
+              {
+                label: "Task",
+                wide: true,
+                value: (row) => str(row, "key"),
+                show: (row) => (
+                  <a href={taskHref(str(row, "key"))} data-go>
+                    {str(row, "key")}
+                  </a>
+                ),
+              },
               { label: "Bytes", num: true, value: (row) => num(row, "nbytes"), show: (row) => show.bytes(row.nbytes) },
             ]}
           />
@@ -185,7 +255,9 @@ function Stacks({ address }: { address: string }) {
       }
     >
       {error && <Trouble error={error} />}
-      {tasks.length === 0 && !error && <Empty title={busy ? "Asking the worker" : "Nothing ran there at that moment"} />}
+      {tasks.length === 0 && !error && (
+        <Empty title={busy ? "Asking the worker" : "Nothing ran there at that moment"} />
+      )}
       {tasks.map(([key, frames]) => (
         <div class="stack-of" key={key}>
           <h3>
@@ -205,7 +277,11 @@ function Stacks({ address }: { address: string }) {
 function WorkerLog({ address }: { address: string }) {
   const asked = useAsk(query("api/workers/logs", { address, n: 500 }), 5_000);
   const { data, error, busy } = asked.answer.value;
-  const lines = list(data, "lines").map((line, at) => ({ at, level: Array.isArray(line) ? String(line[0]) : "", text: Array.isArray(line) ? String(line[1]) : String(line) }));
+  const lines = list(data, "lines").map((line, at) => ({
+    at,
+    level: Array.isArray(line) ? String(line[0]) : "",
+    text: Array.isArray(line) ? String(line[1]) : String(line),
+  }));
   return (
     <Panel title="Log of the worker" summary={`the newest ${show.count(lines.length)} lines`}>
       {error && <Trouble error={error} />}
@@ -218,7 +294,12 @@ function WorkerLog({ address }: { address: string }) {
           id={(line) => String(line.at)}
           columns={[
             { label: "Level", value: (line) => line.level },
-            { label: "Text", wide: true, value: (line) => line.text, show: (line) => <span class="mono">{line.text}</span> },
+            {
+              label: "Text",
+              wide: true,
+              value: (line) => line.text,
+              show: (line) => <span class="mono">{line.text}</span>,
+            },
           ]}
         />
       )}

@@ -14,12 +14,41 @@ const figure = (label: string, field: string, as: (value: unknown) => string): C
 });
 
 const COLUMNS: readonly Column<Worker>[] = [
-  { label: "Worker", value: (worker) => worker.name, show: (worker) => <a href={workerHref(worker.address)} data-go>{worker.name}</a> },
-  { label: "Status", value: (worker) => str(worker.row, "status"), show: (worker) => <WorkerStatus status={str(worker.row, "status")} /> },
+  {
+    label: "Worker",
+    value: (worker) => worker.name,
+    show: (worker) => (
+      <a href={workerHref(worker.address)} data-go>
+        {worker.name}
+      </a>
+    ),
+  },
+  {
+    label: "Status",
+    value: (worker) => str(worker.row, "status"),
+    show: (worker) => <WorkerStatus status={str(worker.row, "status")} />,
+  },
   { label: "Host", value: (worker) => str(worker.row, "host") },
   figure("Threads", "nthreads", show.count),
-  { label: "CPU", num: true, value: (worker) => num(worker.row, "cpu"), show: (worker) => <Gauge value={num(worker.row, "cpu")} most={num(worker.row, "nthreads", 1) * 100} text={show.percent(worker.row.cpu)} tone="cpu" /> },
-  { label: "Memory", num: true, value: (worker) => num(worker.row, "memory"), show: (worker) => <MemoryCell worker={worker} /> },
+  {
+    label: "CPU",
+    num: true,
+    value: (worker) => num(worker.row, "cpu"),
+    show: (worker) => (
+      <Gauge
+        value={num(worker.row, "cpu")}
+        most={num(worker.row, "nthreads", 1) * 100}
+        text={show.percent(worker.row.cpu)}
+        tone="cpu"
+      />
+    ),
+  },
+  {
+    label: "Memory",
+    num: true,
+    value: (worker) => num(worker.row, "memory"),
+    show: (worker) => <MemoryCell worker={worker} />,
+  },
   figure("Limit", "limit", (value) => (value === 0 ? "none" : show.bytes(value))),
   figure("Processing", "processing", show.count),
   figure("Running", "executing", show.count),
@@ -33,7 +62,12 @@ const COLUMNS: readonly Column<Worker>[] = [
   figure("Written", "net_write", show.rate),
   figure("Files open", "fds", show.count),
   { label: "Resources", value: (worker) => resources(worker) },
-  { label: "Last seen", num: true, value: (worker) => num(worker.row, "last_seen"), show: (worker) => show.clock(worker.row.last_seen) },
+  {
+    label: "Last seen",
+    num: true,
+    value: (worker) => num(worker.row, "last_seen"),
+    show: (worker) => show.clock(worker.row.last_seen),
+  },
   { label: "Address", value: (worker) => worker.address, show: (worker) => <span class="mono">{worker.address}</span> },
 ];
 
@@ -54,7 +88,11 @@ function Gauge({ value, most, text, tone }: { value: number; most: number; text:
 
 function MemoryCell({ worker }: { worker: Worker }) {
   const limit = num(worker.row, "limit");
-  const parts = MEMORY_PARTS.filter((part) => part.field !== "spilled").map((part) => ({ name: part.name, tone: part.tone, value: num(worker.row, part.field) }));
+  const parts = MEMORY_PARTS.filter((part) => part.field !== "spilled").map((part) => ({
+    name: part.name,
+    tone: part.tone,
+    value: num(worker.row, part.field),
+  }));
   return (
     <span class="gauge">
       <Bar parts={parts} most={limit > 0 ? limit : Math.max(1, num(worker.row, "memory"))} />
@@ -76,7 +114,14 @@ export function Workers() {
   const summary = `${show.many(workers.length, "worker")}, ${show.many(sum("nthreads"), "thread")}, ${show.bytes(sum("memory"))} used${paused > 0 ? `, ${paused} paused` : ""}`;
   return (
     <Panel title="All workers" summary={summary} class="flush">
-      <Table columns={COLUMNS} rows={workers} id={(worker) => worker.address} caption="Workers" sort={1} empty={<NoWorkers />} />
+      <Table
+        columns={COLUMNS}
+        rows={workers}
+        id={(worker) => worker.address}
+        caption="Workers"
+        sort={1}
+        empty={<NoWorkers />}
+      />
     </Panel>
   );
 }

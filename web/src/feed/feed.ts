@@ -200,7 +200,10 @@ function byPolling(): Carrier {
   const ask = async (resume: boolean): Promise<void> => {
     const body = JSON.parse(wish(resume)) as Record<string, unknown>;
     if (body.stream) body.stream = { ...asRow(body.stream), after: streamAfter };
-    const answer = await fetch(reach(`feed/poll?q=${encodeURIComponent(JSON.stringify(body))}`), { signal: stop.signal, cache: "no-store" });
+    const answer = await fetch(reach(`feed/poll?q=${encodeURIComponent(JSON.stringify(body))}`), {
+      signal: stop.signal,
+      cache: "no-store",
+    });
     if (!answer.ok) throw new Error(`answered ${answer.status}`);
     heard();
     for (const message of rowsOf(asRow(await answer.json()), "messages")) {

@@ -40,14 +40,17 @@ export function Flame({ root, perSample, search }: FlameProps) {
     return () => size.disconnect();
   }, []);
   useEffect(() => {
-    if (canvas.current && width.value > 0) paint(canvas.current, slabs.value, width.value, depth * ROW_PX, search, chosen.value);
+    if (canvas.current && width.value > 0)
+      paint(canvas.current, slabs.value, width.value, depth * ROW_PX, search, chosen.value);
   }, [slabs.value, width.value, depth, search, chosen.value, dark.value]);
   const find = (event: MouseEvent): Slab | null => {
     const box = canvas.current?.getBoundingClientRect();
     if (!box) return null;
     const share = (event.clientX - box.left) / box.width;
     const row = Math.floor((event.clientY - box.top) / ROW_PX);
-    return slabs.value.find((slab) => slab.depth === row && share >= slab.left && share < slab.left + slab.width) ?? null;
+    return (
+      slabs.value.find((slab) => slab.depth === row && share >= slab.left && share < slab.left + slab.width) ?? null
+    );
   };
   const enter = (slab: Slab | null): void => {
     if (!slab) return;
@@ -84,7 +87,13 @@ export function Flame({ root, perSample, search }: FlameProps) {
           onKeyDown={(event) => onKey(event, slabs.value, chosen, enter, () => (focus.value = root))}
         />
         {now && (
-          <div class={`tip${(at.value?.x ?? 0) > width.value / 2 ? " left" : ""}`} style={{ left: `${at.value?.x ?? now.left * width.value}px`, top: `${at.value?.y ?? now.depth * ROW_PX}px` }}>
+          <div
+            class={`tip${(at.value?.x ?? 0) > width.value / 2 ? " left" : ""}`}
+            style={{
+              left: `${at.value?.x ?? now.left * width.value}px`,
+              top: `${at.value?.y ?? now.depth * ROW_PX}px`,
+            }}
+          >
             <strong>{now.frame.name}</strong>
             <span>{spent(now.frame.value, root.value, perSample)} in all</span>
             <span>{spent(own(now.frame), root.value, perSample)} in itself</span>
@@ -108,7 +117,13 @@ function contains(root: Frame, frame: Frame): boolean {
   return root === frame || root.children.some((child) => contains(child, frame));
 }
 
-function onKey(event: KeyboardEvent, slabs: readonly Slab[], chosen: Signal<Slab | null>, enter: (slab: Slab | null) => void, leave: () => void): void {
+function onKey(
+  event: KeyboardEvent,
+  slabs: readonly Slab[],
+  chosen: Signal<Slab | null>,
+  enter: (slab: Slab | null) => void,
+  leave: () => void,
+): void {
   const now = chosen.value ?? slabs[0] ?? null;
   if (!now) return;
   const children = slabs.filter((slab) => slab.parent === now);
@@ -128,7 +143,14 @@ function onKey(event: KeyboardEvent, slabs: readonly Slab[], chosen: Signal<Slab
   move();
 }
 
-function paint(canvas: HTMLCanvasElement, slabs: readonly Slab[], width: number, height: number, search: string, chosen: Slab | null): void {
+function paint(
+  canvas: HTMLCanvasElement,
+  slabs: readonly Slab[],
+  width: number,
+  height: number,
+  search: string,
+  chosen: Slab | null,
+): void {
   const ratio = Math.min(2, window.devicePixelRatio || 1);
   canvas.width = Math.round(width * ratio);
   canvas.height = Math.round(height * ratio);

@@ -139,7 +139,8 @@ export function GraphCanvas({ nodes, onOpen }: { nodes: readonly GraphNode[]; on
     });
   }, []);
   const pointed = nodes[chosen.value];
-  const spot = pointed && scene.current && camera.current ? where(scene.current.at, camera.current, chosen.value) : null;
+  const spot =
+    pointed && scene.current && camera.current ? where(scene.current.at, camera.current, chosen.value) : null;
   return (
     <div class="graph-box">
       <canvas
@@ -150,7 +151,10 @@ export function GraphCanvas({ nodes, onOpen }: { nodes: readonly GraphNode[]; on
         aria-label="Task graph. Arrows walk along dependencies, plus and minus zoom, 0 shows all, Enter opens a task. The table holds the same."
       />
       {pointed && spot && (
-        <div class={`tip${spot.x > size.value.width / 2 ? " left" : ""}${spot.y > size.value.height / 2 ? " above" : ""}`} style={{ left: `${spot.x}px`, top: `${spot.y}px` }}>
+        <div
+          class={`tip${spot.x > size.value.width / 2 ? " left" : ""}${spot.y > size.value.height / 2 ? " above" : ""}`}
+          style={{ left: `${spot.x}px`, top: `${spot.y}px` }}
+        >
           <strong>{middle(pointed.name, 90)}</strong>
           <span>{pointed.detail || pointed.state}</span>
         </div>
@@ -169,11 +173,19 @@ function fitted(at: LayoutAnswer, size: { width: number; height: number }): Came
   const scale = Math.min((size.height - 2 * MARGIN_PX) / tall, 46);
   const step = Math.min(LAYER_MOST_PX, (size.width - LABEL_PX - 2 * MARGIN_PX) / wide);
   const aspect = Math.max(0.2, step / scale);
-  return { scale, aspect, x: (size.width - LABEL_PX - wide * scale * aspect) / 2 / (scale * aspect), y: (size.height - tall * scale) / 2 / scale };
+  return {
+    scale,
+    aspect,
+    x: (size.width - LABEL_PX - wide * scale * aspect) / 2 / (scale * aspect),
+    y: (size.height - tall * scale) / 2 / scale,
+  };
 }
 
 function where(at: LayoutAnswer, camera: Camera, index: number): { x: number; y: number } {
-  return { x: ((at.x[index] as number) + camera.x) * camera.scale * camera.aspect, y: ((at.y[index] as number) + camera.y) * camera.scale };
+  return {
+    x: ((at.x[index] as number) + camera.x) * camera.scale * camera.aspect,
+    y: ((at.y[index] as number) + camera.y) * camera.scale,
+  };
 }
 
 interface Hands {
@@ -288,7 +300,14 @@ function step(scene: Scene | null, index: number, way: "after" | "before" | "up"
   return best;
 }
 
-function paint(canvas: HTMLCanvasElement, scene: Scene, camera: Camera, nodes: readonly GraphNode[], size: { width: number; height: number }, chosen: number): void {
+function paint(
+  canvas: HTMLCanvasElement,
+  scene: Scene,
+  camera: Camera,
+  nodes: readonly GraphNode[],
+  size: { width: number; height: number },
+  chosen: number,
+): void {
   const ratio = Math.min(2, window.devicePixelRatio || 1);
   canvas.width = Math.round(size.width * ratio);
   canvas.height = Math.round(size.height * ratio);
@@ -328,7 +347,14 @@ function paint(canvas: HTMLCanvasElement, scene: Scene, camera: Camera, nodes: r
   }
 }
 
-function paintEdges(context: CanvasRenderingContext2D, scene: Scene, camera: Camera, chosen: number, plain: string, accent: string): void {
+function paintEdges(
+  context: CanvasRenderingContext2D,
+  scene: Scene,
+  camera: Camera,
+  chosen: number,
+  plain: string,
+  accent: string,
+): void {
   const { from, to } = scene.ask;
   context.lineWidth = 1;
   context.globalAlpha = from.length > 2_000 ? 0.25 : 0.5;

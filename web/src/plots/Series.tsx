@@ -43,7 +43,12 @@ function summarise(props: SeriesProps): string {
 
 export function Series(props: SeriesProps) {
   return (
-    <Panel title={props.title} summary={summarise(props)} table={() => seriesTable(props)} {...(props.more ? { more: props.more } : {})}>
+    <Panel
+      title={props.title}
+      summary={summarise(props)}
+      table={() => seriesTable(props)}
+      {...(props.more ? { more: props.more } : {})}
+    >
       {props.times.length > 1 ? <Plot {...props} /> : <div class="plot plot-empty muted">{props.empty}</div>}
       <ul class="legend">
         {props.lines.map((line) => (
@@ -79,7 +84,10 @@ function Plot(props: SeriesProps) {
   const plot = useRef<uPlot | null>(null);
   const isDark = dark.value;
   const shape = `${isDark} ${props.lines.map((line) => line.name + line.colour).join(" ")}`;
-  const data: uPlot.AlignedData = [props.times as number[], ...props.lines.map((line) => line.values as (number | null)[])];
+  const data: uPlot.AlignedData = [
+    props.times as number[],
+    ...props.lines.map((line) => line.values as (number | null)[]),
+  ];
   useEffect(() => {
     const at = box.current;
     if (!at) return undefined;
@@ -99,17 +107,39 @@ function Plot(props: SeriesProps) {
 function options(props: SeriesProps, at: HTMLElement): uPlot.Options {
   const style = getComputedStyle(at);
   const read = (name: string): string => style.getPropertyValue(name).trim();
-  const axis: uPlot.Axis = { stroke: read("--muted"), grid: { stroke: read("--line"), width: 1 }, ticks: { stroke: read("--line"), width: 1, size: 4 }, font: "11px system-ui, sans-serif" };
+  const axis: uPlot.Axis = {
+    stroke: read("--muted"),
+    grid: { stroke: read("--line"), width: 1 },
+    ticks: { stroke: read("--line"), width: 1, size: 4 },
+    font: "11px system-ui, sans-serif",
+  };
   return {
     width: Math.max(50, at.clientWidth),
     height: Math.max(50, at.clientHeight),
     legend: { show: false },
     padding: [8, 20, 0, 0],
     cursor: { y: false, points: { size: 6 } },
-    scales: { x: { time: true }, y: { range: (_, __, high) => [0, Math.max((Number.isFinite(high) ? high : 0) * 1.06, props.least ?? 0, 1e-9)] } },
+    scales: {
+      x: { time: true },
+      y: { range: (_, __, high) => [0, Math.max((Number.isFinite(high) ? high : 0) * 1.06, props.least ?? 0, 1e-9)] },
+    },
     axes: [
-      { ...axis, size: 26, gap: 3, space: 58, values: (_, splits) => splits.map((time) => ((splits[1] ?? 0) - (splits[0] ?? 0) < 60 ? clock(time) : clock(time).slice(0, 5))) },
-      { ...axis, size: 76, gap: 4, space: 34, ...(props.binary ? { incrs: POWERS } : {}), values: (_, splits) => splits.map((value) => props.show(value)) },
+      {
+        ...axis,
+        size: 26,
+        gap: 3,
+        space: 58,
+        values: (_, splits) =>
+          splits.map((time) => ((splits[1] ?? 0) - (splits[0] ?? 0) < 60 ? clock(time) : clock(time).slice(0, 5))),
+      },
+      {
+        ...axis,
+        size: 76,
+        gap: 4,
+        space: 34,
+        ...(props.binary ? { incrs: POWERS } : {}),
+        values: (_, splits) => splits.map((value) => props.show(value)),
+      },
     ],
     series: [
       {},
@@ -136,7 +166,9 @@ function hint(props: SeriesProps): (plot: uPlot) => void {
     tip.hidden = time === undefined || left === undefined || left < 0;
     if (tip.hidden || time === undefined) return;
     const lines = props.lines.map((line, at) => `${line.name} ${props.show(plot.data[at + 1]?.[idx as number])}`);
-    tip.replaceChildren(...[clock(time), ...lines].map((text) => Object.assign(document.createElement("span"), { textContent: text })));
+    tip.replaceChildren(
+      ...[clock(time), ...lines].map((text) => Object.assign(document.createElement("span"), { textContent: text })),
+    );
     tip.style.left = `${left}px`;
     tip.style.top = "0";
     tip.classList.toggle("left", (left ?? 0) > plot.over.clientWidth / 2);

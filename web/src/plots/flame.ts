@@ -24,12 +24,14 @@ const SLABS_MAX = 20_000;
 /** Reads a profile out of any JSON. */
 export function frameOf(value: unknown, depth = 0): Frame {
   const from = (value !== null && typeof value === "object" ? value : {}) as Record<string, unknown>;
-  const kids = Array.isArray(from.children) && depth < DEPTH_MAX ? from.children.map((child) => frameOf(child, depth + 1)) : [];
+  const kids =
+    Array.isArray(from.children) && depth < DEPTH_MAX ? from.children.map((child) => frameOf(child, depth + 1)) : [];
   return {
     name: typeof from.name === "string" ? from.name : "?",
     file: typeof from.file === "string" ? from.file : "",
     line: typeof from.line === "number" ? from.line : 0,
-    value: typeof from.value === "number" && from.value > 0 ? from.value : kids.reduce((sum, child) => sum + child.value, 0),
+    value:
+      typeof from.value === "number" && from.value > 0 ? from.value : kids.reduce((sum, child) => sum + child.value, 0),
     children: kids.sort((a, b) => b.value - a.value),
   };
 }

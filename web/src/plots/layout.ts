@@ -31,7 +31,10 @@ const COLUMN_STEP = 0.3;
 
 /** Answers layouts when this script runs as a worker. */
 export function serveLayouts(): void {
-  const scope = globalThis as unknown as { onmessage: (event: MessageEvent<LayoutAsk>) => void; postMessage(answer: LayoutAnswer, move: Transferable[]): void };
+  const scope = globalThis as unknown as {
+    onmessage: (event: MessageEvent<LayoutAsk>) => void;
+    postMessage(answer: LayoutAnswer, move: Transferable[]): void;
+  };
   scope.onmessage = (event) => {
     const answer = layOut(event.data);
     scope.postMessage(answer, [answer.x.buffer as ArrayBuffer, answer.y.buffer as ArrayBuffer]);

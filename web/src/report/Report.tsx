@@ -38,7 +38,9 @@ export function Report({ data }: { data: Row }) {
   if (num(data, "v") !== 1) {
     return (
       <main>
-        <Empty title="This file holds no data">It was saved before the report was filled in. Make it anew with performance_report.</Empty>
+        <Empty title="This file holds no data">
+          It was saved before the report was filled in. Make it anew with performance_report.
+        </Empty>
       </main>
     );
   }
@@ -65,9 +67,21 @@ function Body({ data }: { data: Row }) {
     <main>
       <div class="figures">
         <Figure name="Duration" value={show.seconds(length)} />
-        <Figure name="Workers" value={show.count(num(now, "workers"))} note={`${show.count(num(now, "threads"))} threads`} />
-        <Figure name="Tasks done" value={show.count(num(now, "done_total"))} note={`${show.count(num(now, "erred_total"))} failed`} />
-        <Figure name="Memory" value={show.bytes(num(now, "mem_process"))} note={`of ${show.bytes(num(now, "mem_limit"))}`} />
+        <Figure
+          name="Workers"
+          value={show.count(num(now, "workers"))}
+          note={`${show.count(num(now, "threads"))} threads`}
+        />
+        <Figure
+          name="Tasks done"
+          value={show.count(num(now, "done_total"))}
+          note={`${show.count(num(now, "erred_total"))} failed`}
+        />
+        <Figure
+          name="Memory"
+          value={show.bytes(num(now, "mem_process"))}
+          note={`of ${show.bytes(num(now, "mem_limit"))}`}
+        />
         <Figure name="rask" value={str(now, "version") || "–"} note={str(now, "address")} />
       </div>
       {code.length > 0 && (

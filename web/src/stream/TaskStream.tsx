@@ -123,7 +123,9 @@ class Stage {
     picture.paint(this.model);
     this.canvas.dataset.paintMs = picture.paintMs.toFixed(2);
     this.canvas.dataset.held = String(this.model.count);
-    this.props.peek().onView?.({ model: this.model, from: view.from, to: view.to, live: view.live, paintMs: picture.paintMs });
+    this.props
+      .peek()
+      .onView?.({ model: this.model, from: view.from, to: view.to, live: view.live, paintMs: picture.paintMs });
   }
 
   private hover(hit: Hit | null, x: number, y: number): void {
@@ -148,7 +150,13 @@ class Stage {
 
   private async say(hit: Hit): Promise<void> {
     const box = this.picture.boxOf(hit);
-    if (box) this.tip.value = { hit, x: box.left + box.width / 2, y: box.top + box.height / 2, named: this.source.nameAtHand(hit) };
+    if (box)
+      this.tip.value = {
+        hit,
+        x: box.left + box.width / 2,
+        y: box.top + box.height / 2,
+        named: this.source.nameAtHand(hit),
+      };
     const named = await this.source.name(hit);
     const now = this.tip.peek();
     if (now?.hit.id === hit.id) this.tip.value = { ...now, named };
@@ -215,20 +223,35 @@ export function TaskStream(props: StreamProps) {
       <div class="stream-foot">
         {props.children}
         <div class="stream-tools" role="group" aria-label="View of the task stream">
-        <button type="button" title="Zoom in (+)" aria-label="Zoom in" onClick={use((s) => s.picture.window.zoom(0.6, 0.5))}>
-          +
-        </button>
-        <button type="button" title="Zoom out (-)" aria-label="Zoom out" onClick={use((s) => s.picture.window.zoom(1 / 0.6, 0.5))}>
-          −
-        </button>
-        <button type="button" title="All that is held (0)" onClick={use((s) => fit(s.picture, s.source.live))}>
-          All
-        </button>
-{!offline.value && (
-        <button type="button" title="Follow the present (F)" aria-pressed={live.value} onClick={use((s) => follow(s.picture))}>
-          Live
-        </button>
-)}
+          <button
+            type="button"
+            title="Zoom in (+)"
+            aria-label="Zoom in"
+            onClick={use((s) => s.picture.window.zoom(0.6, 0.5))}
+          >
+            +
+          </button>
+          <button
+            type="button"
+            title="Zoom out (-)"
+            aria-label="Zoom out"
+            onClick={use((s) => s.picture.window.zoom(1 / 0.6, 0.5))}
+          >
+            −
+          </button>
+          <button type="button" title="All that is held (0)" onClick={use((s) => fit(s.picture, s.source.live))}>
+            All
+          </button>
+          {!offline.value && (
+            <button
+              type="button"
+              title="Follow the present (F)"
+              aria-pressed={live.value}
+              onClick={use((s) => follow(s.picture))}
+            >
+              Live
+            </button>
+          )}
         </div>
       </div>
     </div>

@@ -17,7 +17,13 @@ const ZOOM_STEP = 1.25;
 const CLICK_PX = 4;
 
 /** Listens on the canvas until the answer is called. `wheel`: a plain wheel zooms (else only with Ctrl, so that the page scrolls). */
-export function listen(canvas: HTMLCanvasElement, picture: Picture, model: () => StreamModel, wheel: boolean, wishes: Wishes): () => void {
+export function listen(
+  canvas: HTMLCanvasElement,
+  picture: Picture,
+  model: () => StreamModel,
+  wheel: boolean,
+  wishes: Wishes,
+): () => void {
   const stop = new AbortController();
   const on = <K extends keyof HTMLElementEventMap>(name: K, handler: (event: HTMLElementEventMap[K]) => void): void =>
     canvas.addEventListener(name, handler, { signal: stop.signal, passive: false });
@@ -72,7 +78,12 @@ function capture(canvas: HTMLCanvasElement, pointer: number): void {
 }
 
 /** One finger or the mouse moves, two zoom around their middle. */
-function drag(picture: Picture, fingers: Map<number, { x: number; y: number }>, moving: number, now: { x: number; y: number }): void {
+function drag(
+  picture: Picture,
+  fingers: Map<number, { x: number; y: number }>,
+  moving: number,
+  now: { x: number; y: number },
+): void {
   const before = fingers.get(moving);
   if (!before) return;
   const others = [...fingers].filter(([id]) => id !== moving).map(([, point]) => point);
@@ -87,7 +98,13 @@ function drag(picture: Picture, fingers: Map<number, { x: number; y: number }>, 
   picture.window.zoom(was / is, picture.shareAt((now.x + still.x) / 2));
 }
 
-function onWheel(event: WheelEvent, picture: Picture, point: { x: number; y: number }, plain: boolean, wishes: Wishes): void {
+function onWheel(
+  event: WheelEvent,
+  picture: Picture,
+  point: { x: number; y: number },
+  plain: boolean,
+  wishes: Wishes,
+): void {
   const sideways = event.shiftKey ? event.deltaY : event.deltaX;
   if (Math.abs(sideways) > Math.abs(event.shiftKey ? 0 : event.deltaY)) {
     event.preventDefault();

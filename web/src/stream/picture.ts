@@ -58,7 +58,13 @@ export class Picture {
     this.lanes = orderLanes(around.lanes, around.filter, (lane) => model.lanes.has(lane));
     const style = getComputedStyle(this.canvas);
     const read = (name: string): string => style.getPropertyValue(name).trim();
-    this.ink = { text: read("--text"), muted: read("--muted"), line: read("--line"), surface: read("--surface"), accent: read("--accent") };
+    this.ink = {
+      text: read("--text"),
+      muted: read("--muted"),
+      line: read("--line"),
+      surface: read("--surface"),
+      accent: read("--accent"),
+    };
     const { filter } = around;
     const only = filter.action;
     this.palette.fill(0);
@@ -144,7 +150,12 @@ export class Picture {
     if (index < 0) return null;
     const scale = this.plotWidth / this.window.span;
     const left = this.gutter + (hit.start - this.window.from) * scale;
-    return { left, top: index * this.laneHeight - this.scroll, width: Math.max(2, hit.duration * scale), height: this.laneHeight };
+    return {
+      left,
+      top: index * this.laneHeight - this.scroll,
+      width: Math.max(2, hit.duration * scale),
+      height: this.laneHeight,
+    };
   }
 
   /** Paints everything. */
@@ -165,7 +176,8 @@ export class Picture {
   private paintRectangles(model: StreamModel): void {
     const width = Math.round(this.plotWidth * this.ratio);
     const height = Math.round(this.plotHeight * this.ratio);
-    if (!this.image || this.image.width !== width || this.image.height !== height) this.image = new ImageData(width, height);
+    if (!this.image || this.image.width !== width || this.image.height !== height)
+      this.image = new ImageData(width, height);
     const paint: Paint = {
       from: this.window.from,
       scale: width / this.window.span,

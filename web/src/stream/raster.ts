@@ -114,7 +114,13 @@ export interface Band {
 }
 
 /** Paints all bands into `image`, a picture of `paint.width` columns. */
-export function paintBands(image: Uint32Array, height: number, bands: readonly Band[], paint: Paint, strip: Strip): void {
+export function paintBands(
+  image: Uint32Array,
+  height: number,
+  bands: readonly Band[],
+  paint: Paint,
+  strip: Strip,
+): void {
   image.fill(0);
   for (const band of bands) {
     const gap = band.height > 5 ? 1 : 0;
@@ -128,7 +134,14 @@ export function paintBands(image: Uint32Array, height: number, bands: readonly B
   }
 }
 
-function copyDown(image: Uint32Array, width: number, top: number, bottom: number, strip: Uint32Array, whole: boolean): void {
+function copyDown(
+  image: Uint32Array,
+  width: number,
+  top: number,
+  bottom: number,
+  strip: Uint32Array,
+  whole: boolean,
+): void {
   if (whole) {
     for (let y = top; y < bottom; y += 1) image.set(strip, y * width);
     return;

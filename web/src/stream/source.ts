@@ -60,7 +60,8 @@ export class Source {
     const better = this.fine && from >= this.fineFrom && to <= this.fineTo && this.finePx <= px * 2;
     if (better && this.fine) return this.fine;
     const coarse = this.live.px > px * 2;
-    const early = from < this.live.first - 1 && (this.bounds.first === 0 || this.bounds.first * 1000 < this.live.first - 1);
+    const early =
+      from < this.live.first - 1 && (this.bounds.first === 0 || this.bounds.first * 1000 < this.live.first - 1);
     if (coarse || early) this.ask(from, to, px);
     return this.live;
   }

@@ -42,7 +42,13 @@ export function orderLanes(lanes: Rows, filter: Filter, holds: (lane: number) =>
     all.push({ lane, worker, name: str(row, "name") || worker, host: str(row, "host"), thread: num(row, "n"), alive });
   }
   const text = new Intl.Collator("en", { numeric: true });
-  return all.sort((a, b) => text.compare(a.host, b.host) || text.compare(a.name, b.name) || text.compare(a.worker, b.worker) || a.thread - b.thread);
+  return all.sort(
+    (a, b) =>
+      text.compare(a.host, b.host) ||
+      text.compare(a.name, b.name) ||
+      text.compare(a.worker, b.worker) ||
+      a.thread - b.thread,
+  );
 }
 
 /** The time span shown, following the present or held by the reader. Times: ms since the epoch. */
@@ -103,8 +109,8 @@ function fitting(model: StreamModel): number {
 
 /** Round time steps for the axis. Unit: ms. */
 const TICKS_MS = [
-  0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 9e5, 18e5, 36e5, 72e5,
-  216e5, 432e5, 864e5,
+  0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3,
+  3e4, 6e4, 12e4, 3e5, 6e5, 9e5, 18e5, 36e5, 72e5, 216e5, 432e5, 864e5,
 ];
 
 /** Positions and labels of the axis for a window drawn `width` pixels wide. */

@@ -52,13 +52,16 @@ export function Bars({ rows, most, empty }: { rows: readonly BarRow[]; most?: nu
 
 /** One bar of parts. */
 export function Bar({ parts, most, mark }: { parts: readonly Part[]; most: number; mark?: number | undefined }) {
-  const share = (value: number): string => `${Math.min(100, Math.max(0, (value / Math.max(most, 1e-12)) * 100)).toFixed(2)}%`;
+  const share = (value: number): string =>
+    `${Math.min(100, Math.max(0, (value / Math.max(most, 1e-12)) * 100)).toFixed(2)}%`;
   return (
     <span class="bar" aria-hidden="true">
       {parts.map((part) => {
         const colour = part.tone.startsWith("#");
         const style = colour ? { width: share(part.value), backgroundColor: part.tone } : { width: share(part.value) };
-        return part.value > 0 ? <span key={part.name} class={colour ? "" : `c-${part.tone}`} style={style} title={part.name} /> : null;
+        return part.value > 0 ? (
+          <span key={part.name} class={colour ? "" : `c-${part.tone}`} style={style} title={part.name} />
+        ) : null;
       })}
       {mark !== undefined && mark > 0 && <span class="bar-mark" style={{ left: share(mark) }} />}
     </span>

@@ -34,7 +34,12 @@ export function Panel(props: PanelProps) {
         <div class="panel-actions">
           {props.actions}
           {props.table && (
-            <button type="button" class="quiet" aria-pressed={asTable.value} onClick={() => (asTable.value = !asTable.value)}>
+            <button
+              type="button"
+              class="quiet"
+              aria-pressed={asTable.value}
+              onClick={() => (asTable.value = !asTable.value)}
+            >
               Table
             </button>
           )}
@@ -56,7 +61,19 @@ export function Empty({ title, children }: { title: string; children?: Component
 }
 
 /** One figure with its name, for strips of them. */
-export function Figure({ name, value, note, href, tone }: { name: string; value: string; note?: string; href?: string; tone?: "bad" | "warn" | undefined }) {
+export function Figure({
+  name,
+  value,
+  note,
+  href,
+  tone,
+}: {
+  name: string;
+  value: string;
+  note?: string;
+  href?: string;
+  tone?: "bad" | "warn" | undefined;
+}) {
   const inside = (
     <>
       <dt>{name}</dt>

@@ -69,10 +69,19 @@ export function Shell(props: ShellProps) {
         ))}
         <div class="side-foot">{props.foot}</div>
       </nav>
-      {open.value && <button type="button" class="veil" aria-label="Close the navigation" onClick={() => (open.value = false)} />}
+      {open.value && (
+        <button type="button" class="veil" aria-label="Close the navigation" onClick={() => (open.value = false)} />
+      )}
       <div>
         <header class="top">
-          <button type="button" class="menu" aria-label="Pages" aria-expanded={open.value} aria-controls="side" onClick={() => (open.value = !open.value)}>
+          <button
+            type="button"
+            class="menu"
+            aria-label="Pages"
+            aria-expanded={open.value}
+            aria-controls="side"
+            onClick={() => (open.value = !open.value)}
+          >
             <svg viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">
               <path d="M2 4h12M2 8h12M2 12h12" stroke="currentColor" stroke-width="1.6" />
             </svg>
@@ -96,7 +105,12 @@ function Group({ group, onGo }: { group: NavGroup; onGo: () => void }) {
       <ul>
         {group.items.map((item) => (
           <li key={item.href}>
-            <a href={item.href} data-go={item.leaves ? undefined : ""} aria-current={item.current ? "page" : undefined} onClick={onGo}>
+            <a
+              href={item.href}
+              data-go={item.leaves ? undefined : ""}
+              aria-current={item.current ? "page" : undefined}
+              onClick={onGo}
+            >
               {item.title}
               {item.badge ? (
                 <span class="badge">
@@ -122,13 +136,26 @@ export function Mark() {
 }
 
 export function ThemeSwitch() {
-  const next = choice.value === "system" ? (dark.value ? "light" : "dark") : choice.value === "dark" ? "light" : "system";
+  const next =
+    choice.value === "system" ? (dark.value ? "light" : "dark") : choice.value === "dark" ? "light" : "system";
   const label = { system: "Theme: as the system", light: "Theme: light", dark: "Theme: dark" }[choice.value];
   return (
-    <button type="button" class="theme" title={`${label}. Next: ${next}`} aria-label={`${label}. Next: ${next}`} onClick={() => chooseTheme(next)}>
+    <button
+      type="button"
+      class="theme"
+      title={`${label}. Next: ${next}`}
+      aria-label={`${label}. Next: ${next}`}
+      onClick={() => chooseTheme(next)}
+    >
       <svg viewBox="0 0 16 16" aria-hidden="true">
         {choice.value === "system" ? (
-          <path d="M8 1.5a6.5 6.5 0 1 0 0 13zM8 1.5a6.5 6.5 0 0 1 0 13" fill="currentColor" fill-opacity="0.25" stroke="currentColor" stroke-width="1.3" />
+          <path
+            d="M8 1.5a6.5 6.5 0 1 0 0 13zM8 1.5a6.5 6.5 0 0 1 0 13"
+            fill="currentColor"
+            fill-opacity="0.25"
+            stroke="currentColor"
+            stroke-width="1.3"
+          />
         ) : dark.value ? (
           <path d="M13.5 10A6 6 0 0 1 6 2.5 6 6 0 1 0 13.5 10z" fill="currentColor" />
         ) : (
@@ -143,7 +170,18 @@ export function ThemeSwitch() {
 }
 
 const TONES: Record<string, string> = {
-  nothing: "good", compute: "good", client: "", errors: "bad", paused: "bad", memory: "warn", "no-workers": "warn", workers: "warn", restrictions: "warn", transfer: "warn", disk: "warn", scheduler: "warn",
+  nothing: "good",
+  compute: "good",
+  client: "",
+  errors: "bad",
+  paused: "bad",
+  memory: "warn",
+  "no-workers": "warn",
+  workers: "warn",
+  restrictions: "warn",
+  transfer: "warn",
+  disk: "warn",
+  scheduler: "warn",
 };
 
 /** What limits the cluster now, in one line, and the first problem with a link to it. */
@@ -183,8 +221,16 @@ export function LimitLine() {
 
 /** How the connection to the feed is, in a word. */
 export function LinkState() {
-  const words = closing.value ? "ending" : summary.value ? "catching up" : { connecting: "connecting", live: "live", paused: "paused", lost: "reconnecting" }[link.value];
-  const title = closing.value ?? (link.value === "lost" ? "The connection was lost; the page tries again by itself." : "Connection to the scheduler");
+  const words = closing.value
+    ? "ending"
+    : summary.value
+      ? "catching up"
+      : { connecting: "connecting", live: "live", paused: "paused", lost: "reconnecting" }[link.value];
+  const title =
+    closing.value ??
+    (link.value === "lost"
+      ? "The connection was lost; the page tries again by itself."
+      : "Connection to the scheduler");
   return (
     <span class={`link ${link.value}`} title={title}>
       <span class="dot" aria-hidden="true" />

@@ -46,7 +46,9 @@ export function Table<T>(spec: TableSpec<T>) {
   const sort = useSignal(spec.sort ?? 0);
   const shown = useSignal(SHOWN_FIRST);
   const column = spec.columns[Math.abs(sort.value) - 1];
-  const rows = column ? [...spec.rows].sort((a, b) => Math.sign(sort.value) * compare(column.value(a), column.value(b))) : spec.rows;
+  const rows = column
+    ? [...spec.rows].sort((a, b) => Math.sign(sort.value) * compare(column.value(a), column.value(b)))
+    : spec.rows;
   if (rows.length === 0 && spec.empty) return <>{spec.empty}</>;
   const click = (index: number, num: boolean): void => {
     const at = index + 1;
@@ -68,7 +70,11 @@ export function Table<T>(spec: TableSpec<T>) {
               }
               const at = Math.abs(sort.value) === index + 1 ? Math.sign(sort.value) : 0;
               return (
-                <th key={head.label} class={head.num ? "num" : ""} aria-sort={at === 0 ? undefined : at > 0 ? "ascending" : "descending"}>
+                <th
+                  key={head.label}
+                  class={head.num ? "num" : ""}
+                  aria-sort={at === 0 ? undefined : at > 0 ? "ascending" : "descending"}
+                >
                   <button type="button" onClick={() => click(index, head.num === true)}>
                     {head.label}
                     <span class="arrow" aria-hidden="true">
