@@ -6,7 +6,7 @@ import { dark } from "../base/theme";
 import { rows } from "../feed/store";
 import { useTopics } from "../feed/wants";
 import { Panel } from "../ui/Panel";
-import { Nothing, useItems, type Item } from "./lists";
+import { Nothing, useItems, type Item } from "./items";
 import { taskHref, workerHref } from "./parts";
 
 export function Exceptions() {

@@ -3,22 +3,19 @@ import type { ComponentType } from "preact";
 import { Status } from "./status";
 import { Tasks } from "./tasks";
 import { Workers } from "./workers";
-import {
-  Bandwidth,
-  ByKey,
-  Clients,
-  Computations,
-  ComputeByKey,
-  Coordination,
-  Events,
-  Fine,
-  Groups,
-  Hardware,
-  Logs,
-  ProgressPage,
-  Shuffle,
-  Stealing,
-} from "./lists";
+import { Bandwidth } from "./bandwidth";
+import { ByKey, ComputeByKey } from "./by_key";
+import { Clients } from "./clients";
+import { Computations } from "./computations";
+import { Coordination } from "./coordination";
+import { Events } from "./events";
+import { Fine } from "./fine";
+import { Groups } from "./groups";
+import { Hardware } from "./hardware";
+import { Logs } from "./logs";
+import { ProgressPage } from "./progress";
+import { Shuffle } from "./shuffle";
+import { Stealing } from "./stealing";
 import { Exceptions } from "./exceptions";
 import { System } from "./system";
 import { Profile } from "./profile";

@@ -1,6 +1,10 @@
 // Every plot as a bare pane: what `individual-NAME` shows, for JupyterLab and for frames in other pages.
 import type { ComponentType } from "preact";
-import { BandwidthPairs, BandwidthTypes, ByKey, ComputeByKey, Fine, Groups, Hardware, TimeByAction } from "./lists";
+import { BandwidthPairs, BandwidthTypes } from "./bandwidth";
+import { ByKey, ComputeByKey, TimeByAction } from "./by_key";
+import { Fine } from "./fine";
+import { Groups } from "./groups";
+import { Hardware } from "./hardware";
 import { Exceptions } from "./exceptions";
 import { Graph } from "./graph";
 import { ClusterMemory, Progress, WorkerBars } from "./parts";

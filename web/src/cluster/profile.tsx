@@ -13,7 +13,7 @@ import { useAsk } from "../ui/ask";
 import { Empty, Panel, Trouble } from "../ui/Panel";
 import type { TableSpec } from "../ui/Table";
 import { useWorkers } from "./parts";
-import { Choice } from "./tasks";
+import { Choice } from "../ui/Choice";
 
 const WINDOWS: readonly [string, string][] = [
   ["10", "last 10 s"],

@@ -12,6 +12,7 @@ import { TaskStream, type StreamView } from "../stream/TaskStream";
 import type { Hit } from "../stream/model";
 import { NO_FILTER, type Filter } from "../stream/view";
 import { Legend } from "../ui/Bars";
+import { Choice } from "../ui/Choice";
 import { Panel } from "../ui/Panel";
 import type { TableSpec } from "../ui/Table";
 import { TaskList, workerHref } from "./parts";
@@ -172,32 +173,6 @@ function Filters({ filter }: { filter: Filter }) {
       )}
       <span class="muted hint">Wheel or +/− zooms, drag or arrows move, click opens the task</span>
     </div>
-  );
-}
-
-interface ChoiceProps {
-  readonly label: string;
-  readonly value: string;
-  readonly options: readonly (readonly [string, string])[];
-  readonly onChoose: (value: string) => void;
-}
-
-/** A drop-down with "all" on top. */
-export function Choice({ label, value, options, onChoose }: ChoiceProps) {
-  const has = value === "" || options.some(([id]) => id === value);
-  return (
-    <label>
-      {label}
-      <select value={value} onChange={(event) => onChoose(event.currentTarget.value)}>
-        <option value="">all</option>
-        {!has && <option value={value}>{value}</option>}
-        {options.map(([id, name]) => (
-          <option key={id} value={id}>
-            {show.middle(name, 40)}
-          </option>
-        ))}
-      </select>
-    </label>
   );
 }
 
