@@ -10,7 +10,7 @@ function inlineEverything(): Plugin {
     enforce: "post",
     generateBundle(_options, bundle) {
       const html = bundle["report.html"];
-      if (!html || html.type !== "asset") throw new Error("report.html is not in the bundle");
+      if (html?.type !== "asset") throw new Error("report.html is not in the bundle");
       let text = String(html.source);
       for (const [name, file] of Object.entries(bundle)) {
         if (file.type === "chunk") {

@@ -8,7 +8,10 @@ const WORKERS = Array.from({ length: 6 }, (_, at) => ({
 const GIB = 2 ** 30;
 const wave = (phase, speed = 1) => 0.5 + 0.5 * Math.sin((Date.now() / 4_000) * speed + phase);
 let seed = 7;
-const random = () => (seed = (seed * 16_807) % 2_147_483_647) / 2_147_483_647;
+const random = () => {
+  seed = (seed * 16_807) % 2_147_483_647;
+  return seed / 2_147_483_647;
+};
 
 /** A block of `count` rectangles that end about now. */
 export function block(count, first, from, stop = Date.now(), span = first ? 55_000 : 500) {

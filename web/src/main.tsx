@@ -8,6 +8,7 @@ import "uplot/dist/uPlot.min.css";
 import "./style/base.css";
 import "./style/shell.css";
 import "./style/parts.css";
+import "./style/plots.css";
 
 if (typeof document === "undefined") {
   serveLayouts();

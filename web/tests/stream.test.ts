@@ -252,7 +252,7 @@ describe("the window", () => {
     const lanes = new Map(
       ["w10", "w9", "gone", "left"].map((name, at) => [
         String(at),
-        { worker: `tcp://${name}`, name, host: "h", n: 0, alive: at < 2 ? true : false },
+        { worker: `tcp://${name}`, name, host: "h", n: 0, alive: at < 2 },
       ]),
     );
     const order = orderLanes(lanes, NO_FILTER, (lane) => lane === 3);

@@ -209,7 +209,7 @@ function Scale({ cluster, onClose }: { cluster: Row; onClose: () => void }) {
   const send = async (event: Event): Promise<void> => {
     event.preventDefault();
     const wasAdapting = maybe(adapt, "minimum") !== null;
-    let done;
+    let done: Awaited<ReturnType<typeof attempt>>;
     if (adapting.value)
       done = await attempt("POST", `${path}/adapt`, {
         minimum: Number(least.value),

@@ -134,6 +134,7 @@ function Field({
     );
   }
   return (
+    // biome-ignore lint/a11y/noLabelWithoutControl: each branch below is a control
     <label class="field">
       <span>{label}</span>
       {type === "select" ? (

@@ -94,7 +94,7 @@ function Lines({ lines, follow, words }: { lines: readonly string[]; follow: boo
   if (lines.length === 0)
     return <Empty title={words === "" ? "Nothing was written yet" : `No line contains "${words}"`} />;
   return (
-    <pre class="log tall-log mono" tabIndex={0} ref={box} aria-label="Lines of the log">
+    <pre class="log tall-log mono" tabIndex={0} ref={box} role="group" aria-label="Lines of the log">
       {lines.map((line, at) => (
         <span key={at} class={/\b(ERROR|CRITICAL|panicked)\b/.test(line) ? "bad" : /\bWARN/.test(line) ? "warn" : ""}>
           {line}

@@ -56,8 +56,12 @@ export function Find() {
     const stop = new AbortController();
     const timer = setTimeout(() => {
       getJson(query("api/find", { q: text, limit: 8 }), stop.signal).then(
-        (answer) => (found.value = read(answer)),
-        () => stop.signal.aborted || (found.value = []),
+        (answer) => {
+          found.value = read(answer);
+        },
+        () => {
+          if (!stop.signal.aborted) found.value = [];
+        },
       );
     }, WAIT_MS);
     return () => {
@@ -94,6 +98,7 @@ export function Find() {
   };
   return (
     <div class="find" role="search">
+      {/* biome-ignore lint/a11y/useAriaPropsSupportedByRole: the role is in COMBOBOX */}
       <input
         ref={box}
         type="search"

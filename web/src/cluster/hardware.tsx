@@ -22,7 +22,10 @@ export function Hardware() {
         <button
           type="button"
           disabled={busy && wanted.value}
-          onClick={() => (wanted.value ? asked.again() : (wanted.value = true))}
+          onClick={() => {
+            if (wanted.value) asked.again();
+            wanted.value = true;
+          }}
         >
           {data ? "Measure again" : "Measure"}
         </button>

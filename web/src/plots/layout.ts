@@ -46,14 +46,15 @@ export function layOut(ask: LayoutAsk): LayoutAnswer {
   const after = neighbours(ask.nodes, ask.from, ask.to);
   const before = neighbours(ask.nodes, ask.to, ask.from);
   const layer = layersOf(ask.nodes, after, before);
-  const layers: number[][] = [];
-  for (const node of depthFirst(ask.nodes, before, after)) (layers[layer[node] as number] ??= []).push(node);
+  const depth = layer.reduce((most, one) => Math.max(most, one), -1) + 1;
+  const layers = Array.from({ length: depth }, (): number[] => []);
+  for (const node of depthFirst(ask.nodes, before, after)) layers[layer[node] as number]?.push(node);
   const place = new Float32Array(ask.nodes);
   const settle = (row: number[]): void => {
     const shift = -row.length / 2;
-    row.forEach((node, index) => (place[node] = index + shift));
+    for (const [index, node] of row.entries()) place[node] = index + shift;
   };
-  for (let at = 0; at < layers.length; at += 1) settle((layers[at] ??= []));
+  layers.forEach(settle);
   for (let sweep = 0; sweep < SWEEPS; sweep += 1) {
     const down = sweep % 2 === 0;
     for (let step = 1; step < layers.length; step += 1) {

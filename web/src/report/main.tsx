@@ -7,6 +7,7 @@ import "uplot/dist/uPlot.min.css";
 import "../style/base.css";
 import "../style/shell.css";
 import "../style/parts.css";
+import "../style/plots.css";
 
 function data(): unknown {
   try {

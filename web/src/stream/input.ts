@@ -109,7 +109,8 @@ function onWheel(
   if (Math.abs(sideways) > Math.abs(event.shiftKey ? 0 : event.deltaY)) {
     event.preventDefault();
     picture.window.pan(sideways / picture.plotWidth);
-    return wishes.changed();
+    wishes.changed();
+    return;
   }
   if (!plain && !event.ctrlKey && !event.metaKey) return;
   event.preventDefault();
@@ -173,7 +174,10 @@ function lane(picture: Picture, model: StreamModel, step: number, wishes: Wishes
     if (number === undefined) return;
     const time = now?.start ?? picture.window.from + picture.window.span / 2;
     const hit = model.at(number, time, Number.POSITIVE_INFINITY, false);
-    if (hit) return select(picture, hit, wishes);
+    if (hit) {
+      select(picture, hit, wishes);
+      return;
+    }
   }
 }
 

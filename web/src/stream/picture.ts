@@ -1,7 +1,7 @@
 // The canvas of the task stream: geometry, painting, finding what lies under a point.
 import { actionHue, hue, pixel, ACTIONS } from "../base/palette";
 import { num, str, type Rows } from "../base/rows";
-import { StreamModel, type Hit } from "./model";
+import type { Hit, StreamModel } from "./model";
 import { paintBands, Strip, type Band, type Paint } from "./raster";
 import { orderLanes, ticks, Window, type Filter, type LaneInfo } from "./view";
 

@@ -84,6 +84,7 @@ export function Figure({
   return href ? (
     <div class="figure">
       <dl>{inside}</dl>
+      {/* biome-ignore lint/a11y/useAnchorContent: it lies over the figure, which its label reads aloud */}
       <a class="cover" href={href} data-go aria-label={`${name}: ${value}`} />
     </div>
   ) : (

@@ -49,6 +49,7 @@ export function Shell(props: ShellProps) {
   }, []);
   return (
     <div class="shell">
+      {/* biome-ignore lint/a11y/useValidAnchor: a link that works without the script; the router must not see the click */}
       <a
         class="skip"
         href="#main"

@@ -18,7 +18,7 @@ export interface Column<T> {
   readonly buttons?: boolean;
 }
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- a table of anything; its columns know what
+// biome-ignore lint/suspicious/noExplicitAny: a table of anything; its columns know what
 export interface TableSpec<T = any> {
   readonly columns: readonly Column<T>[];
   readonly rows: readonly T[];
