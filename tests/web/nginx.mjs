@@ -1,23 +1,21 @@
 // A real nginx that has a server of ours below a prefix.
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Child, freePort, until } from "./stage.mjs";
+import { Child, freePort, ROOT, until } from "./stage.mjs";
 
 const NGINX = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx"].find(existsSync);
 
 /** Why there is no nginx to test with; empty if there is one. */
 export const noNginx = NGINX ? "" : "nginx is not installed";
 
-/** What the README tells people to write. */
-export const WHOLE = [
-  "proxy_http_version 1.1;",
-  "proxy_set_header Host $http_host;",
-  "proxy_set_header Upgrade $http_upgrade;",
-  'proxy_set_header Connection "upgrade";',
-  "proxy_buffering off;",
-];
+/** What the guide tells people to write beside `proxy_pass`. */
+export const WHOLE = readFileSync(join(ROOT, "packaging/doc/nginx.md"), "utf8")
+  .match(/location \S+ \{\n(.*?)\n\}/s)[1]
+  .split("\n")
+  .map((line) => line.trim())
+  .filter((line) => !line.startsWith("proxy_pass"));
 /** What they forget. */
 export const BARE = [];
 

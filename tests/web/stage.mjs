@@ -68,15 +68,16 @@ export class Child {
   }
 }
 
-/** Two workers of two threads each, wherever they are started. */
-const WORKERS = ["--nworkers", "2", "--nthreads", "2", "--memory-limit", "1 GiB"];
+/** What is started unless a test says otherwise: workers of two threads each, and a computation. */
+const USUAL = { workers: 2, script: "compute.py", said: "ready" };
+const workerFlags = (count) => ["--nworkers", String(count), "--nthreads", "2", "--memory-limit", "1 GiB"];
 
 /** `rask up` with its cluster `local`. Clusters outlive it, so it is asked to end this one first. */
-async function runAppliance(folder, env) {
+async function runAppliance(folder, env, workers) {
   const [http, comm] = [await freePort(), await freePort()];
   const up = new Child(
     BINARY,
-    ["up", "--port", String(http), "--scheduler-port", String(comm), ...WORKERS],
+    ["up", "--port", String(http), "--scheduler-port", String(comm), ...workerFlags(workers)],
     env,
     folder,
   );
@@ -89,7 +90,7 @@ async function runAppliance(folder, env) {
 }
 
 /** A scheduler on its own, and workers. */
-async function runScheduler(folder, env) {
+async function runScheduler(folder, env, workers) {
   const [http, comm] = [await freePort(), await freePort()];
   const scheduler = new Child(
     BINARY,
@@ -97,9 +98,10 @@ async function runScheduler(folder, env) {
     env,
     folder,
   );
-  const workers = new Child(BINARY, ["worker", `tcp://127.0.0.1:${comm}`, ...WORKERS], env, folder);
+  const flags = ["worker", `tcp://127.0.0.1:${comm}`, ...workerFlags(workers)];
+  const group = new Child(BINARY, flags, env, folder);
   const stop = async () => {
-    await workers.stop();
+    await group.stop();
     await scheduler.stop();
   };
   return {
@@ -107,20 +109,20 @@ async function runScheduler(folder, env) {
     comm,
     stop,
     pid: scheduler.process.pid,
-    log: () => scheduler.output + workers.output,
+    log: () => scheduler.output + group.output,
   };
 }
 
 /** A stand-alone scheduler with workers, and a client that computes and holds results. */
-export const startCluster = () => start(runScheduler);
+export const startCluster = () => start(runScheduler, USUAL);
 
 /** The same with the whole appliance and its cluster `local`. */
-export const startAppliance = () => start(runAppliance);
+export const startAppliance = (wanted = {}) => start(runAppliance, { ...USUAL, ...wanted });
 
-async function start(run) {
+async function start(run, { workers, script, said }) {
   const folder = await mkdtemp(join(tmpdir(), "rask-web-"));
   const env = { RASK_STATE_DIR: join(folder, "state"), XDG_CONFIG_HOME: folder, DASK_CONFIG: folder };
-  const { base, comm, stop, log, pid } = await run(folder, env);
+  const { base, comm, stop, log, pid } = await run(folder, env, workers);
   const counts = async () => (await fetch(`${base}json/counts.json`)).json();
   let client = null;
   const end = async () => {
@@ -129,9 +131,9 @@ async function start(run) {
     await rm(folder, { recursive: true, force: true });
   };
   try {
-    await until(async () => (await counts()).workers === 2, `two workers at ${base}`, START_MS);
-    client = new Child(PYTHON, [join(import.meta.dirname, "compute.py"), `tcp://127.0.0.1:${comm}`], env, folder);
-    await until(() => client.output.includes("ready"), "the computation", START_MS);
+    await until(async () => (await counts()).workers === workers, `${workers} workers at ${base}`, START_MS);
+    client = new Child(PYTHON, [join(import.meta.dirname, script), `tcp://127.0.0.1:${comm}`], env, folder);
+    await until(() => client.output.includes(said), "the computation", START_MS);
   } catch (error) {
     await end();
     throw new Error(`${error.message}\n${log()}\n${client?.output ?? ""}`);
