@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::app::Failure;
+use crate::app::failure::Failure;
+use crate::app::local::authority::folder;
 use crate::app::local::state_dir::state_dir;
-use crate::app::roles::up::https::folder;
+use crate::app::text::day;
 use crate::pki::{Facts, facts};
 
 /// `rask certs`: what certificates there are, with fingerprints and ends.
@@ -70,10 +71,4 @@ fn shown(what: &str, path: &Path, known: &Facts) -> Value {
         "not_before": known.not_before,
         "not_after": known.not_after,
     })
-}
-
-/// `2026-11-22 06:00 UTC`
-pub(crate) fn day(unix_secs: i64) -> String {
-    let Ok(at) = time::OffsetDateTime::from_unix_timestamp(unix_secs) else { return unix_secs.to_string() };
-    format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute())
 }

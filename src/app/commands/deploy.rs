@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::remote::{Client, Remote};
-use crate::app::Failure;
+use super::api::{Client, Remote};
+use crate::app::failure::Failure;
 
 /// Where it goes on the other machine, below the home folder.
 const PLACE: &str = ".local/share/rask/deploy";

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::app::Failure;
+use crate::app::failure::Failure;
 
 /// Where package managers of each shell look, below `share/`.
 const SHELLS: &[(clap_complete::Shell, &str)] = &[

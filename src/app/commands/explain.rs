@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::pages::{Meant, PagesOf};
-use crate::app::Failure;
+use crate::app::failure::Failure;
 
 /// Neighbours that are named.
 const NAMED_MAX: usize = 10;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use crate::app::Failure;
+use crate::app::failure::Failure;
 use crate::app::local::state_dir::{Running, state_dir};
 
 /// A scheduler answers at once, or is in trouble.

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::remote::{Client, Remote, part};
-use crate::app::Failure;
+use super::api::{Client, Remote, part};
+use crate::app::failure::Failure;
 use crate::config::show_size;
 use crate::fleet::RESERVE_BYTES;
 

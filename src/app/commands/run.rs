@@ -7,10 +7,12 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::app::failure::Failure;
 use crate::app::local::settings::Loaded;
 use crate::app::local::state_dir::{self as state, Running, Seat};
-use crate::app::roles::up::{Appliance, UpArgs};
-use crate::app::{Failure, Signals, block_on};
+use crate::app::process::{Signals, block_on};
+use crate::app::roles::up::Appliance;
+use crate::app::roles::up::config::UpArgs;
 use crate::supervise;
 
 /// `rask run SCRIPT [ARGS]`

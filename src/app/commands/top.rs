@@ -13,7 +13,7 @@ use ratatui::widgets::{Gauge, Paragraph, Row, Table, Wrap};
 use serde_json::Value as Json;
 
 use super::pages::{Meant, PagesOf};
-use crate::app::Failure;
+use crate::app::failure::Failure;
 use crate::clock::Clock;
 use crate::config::show_size;
 

@@ -7,9 +7,10 @@ use std::process::{Command, Stdio};
 
 use serde::Serialize;
 
+use crate::app::failure::Failure;
+use crate::app::local::account::account;
 use crate::app::local::settings::home;
 use crate::app::local::state_dir as state;
-use crate::app::{Failure, account};
 use crate::config::SAMPLE;
 use crate::peer::Joined;
 

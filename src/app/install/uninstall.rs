@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::service::{self, Scope};
-use crate::app::Failure;
-use crate::app::commands::status;
+use crate::app::commands::configure;
+use crate::app::failure::Failure;
 use crate::app::local::settings::home;
 use crate::app::local::state_dir::{self as state, Running};
 
@@ -84,8 +84,8 @@ fn items(state: &Path, args: &UninstallArgs) -> Result<Vec<Item>, Failure> {
     for scope in scopes(args) {
         service::made(scope, None).into_iter().for_each(|path| add("service", path));
     }
-    let dask = status::dask_file()?;
-    if fs::read_to_string(&dask).is_ok_and(|text| text.starts_with(status::DASK_FILE_MARK)) {
+    let dask = configure::dask_file()?;
+    if fs::read_to_string(&dask).is_ok_and(|text| text.starts_with(configure::DASK_FILE_MARK)) {
         add("clients", dask);
     }
     if !args.keep_state {

@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::state_dir::LogPlace;
-use crate::app::Failure;
+use crate::app::failure::Failure;
 use crate::config::{Log, LogFormat};
 
 /// Starts logging. `$RASK_LOG` wins over the configuration's level.

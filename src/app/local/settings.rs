@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::app::Failure;
+use crate::app::failure::Failure;
 use crate::base::Limits;
 use crate::cluster::Keep;
 use crate::config::{self, AmmClass, Config, Measure};

@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::settings::home;
-use crate::app::Failure;
+use crate::app::failure::Failure;
 
 /// The state folder: as asked, else `$XDG_STATE_HOME/rask`. (`$RASK_STATE_DIR` is read with the flags.)
 pub fn state_dir(asked: Option<&Path>) -> Result<PathBuf, Failure> {
@@ -121,6 +121,17 @@ impl Running {
             return None;
         }
         Self::left_behind(state)
+    }
+
+    /// The appliance of a state folder, where a command needs one.
+    ///
+    /// Errors: none runs there.
+    pub(crate) fn required(asked: Option<&Path>) -> Result<Self, Failure> {
+        let state = state_dir(asked)?;
+        Self::find(&state).ok_or_else(|| {
+            Failure::world(format!("no rask runs with the state folder {}", state.display()))
+                .remedy("start one: rask up")
+        })
     }
 
     /// What was told last, even if by one that was killed.

@@ -9,12 +9,12 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, watch};
 
-use super::scheduler::this_process;
-use crate::app::local::python_env::{self as pyenv, peer as peerenv};
+use crate::app::failure::Failure;
+use crate::app::local::python_env::{choose as pyenv, peer as peerenv};
 use crate::app::local::sd_notify::Manager;
 use crate::app::local::settings::Loaded;
 use crate::app::local::state_dir::{self as state, private_folder};
-use crate::app::{Failure, Signals, block_on};
+use crate::app::process::{Signals, block_on, this_process};
 use crate::config::LogFormat;
 use crate::host::{Interpreter, probe};
 use crate::link::{self, Inbound, Link, Question};

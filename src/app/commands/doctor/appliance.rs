@@ -1,7 +1,7 @@
 //! Configuration, the running appliance, and where Dask's clients would go.
 
 use super::facts::{Dask, Facts, Peer};
-use super::{Finding, show};
+use super::finding::{Finding, show};
 use crate::app::local::state_dir::Running;
 
 /// A clock that is off by more shows in the task stream. Unit: milliseconds.
@@ -116,7 +116,7 @@ fn clients(dask: &Dask, running: Option<&Running>) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Severity;
+    use super::super::finding::Severity;
     use super::*;
 
     #[test]

@@ -1,7 +1,8 @@
 //! Certificates in the state folder: when they end, who signed them, whether their keys are there.
 
 use super::facts::Certificate;
-use super::{Finding, counted, show};
+use super::finding::{Finding, show};
+use crate::app::text::counted;
 
 /// Before the end of a certificate that nobody renews by itself, a person should hear of it. Unit: seconds.
 const SOON: i64 = 30 * 24 * 3600;
@@ -77,7 +78,7 @@ fn one_of(one: &Certificate, all: &[Certificate], now: i64) -> Option<Finding> {
 mod tests {
     use std::path::PathBuf;
 
-    use super::super::Severity;
+    use super::super::finding::Severity;
     use super::*;
     use crate::pki::Facts;
 

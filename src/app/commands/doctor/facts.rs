@@ -13,10 +13,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::DoctorArgs;
-use crate::app::Failure;
-use crate::app::commands::status;
-use crate::app::local::python_env::{self as pyenv, make as pymake, variable};
+use crate::app::commands::configure;
+use crate::app::failure::Failure;
+use crate::app::local::python_env::path::{on_path, variable};
+use crate::app::local::python_env::{choose as pyenv, make as pymake};
 use crate::app::local::settings::{self, Loaded};
 use crate::app::local::state_dir::Running;
 use crate::clock::Clock;
@@ -33,6 +33,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Variables that send requests through a proxy.
 const PROXIES: &[&str] = &["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+
+/// What the doctor looks at.
+#[derive(Clone, Debug, Default)]
+pub struct DoctorArgs {
+    /// `--state-dir`
+    pub state_dir: Option<PathBuf>,
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--python`
+    pub python: Option<String>,
+}
 
 /// Everything that checks take.
 pub(super) struct Facts {
@@ -253,7 +264,7 @@ async fn ask(url: &str, path: &str) -> Result<String, String> {
 }
 
 fn dask() -> Dask {
-    let file = status::dask_file().ok().and_then(|path| {
+    let file = configure::dask_file().ok().and_then(|path| {
         let text = fs::read_to_string(&path).ok()?;
         let address = text.lines().find_map(|line| line.strip_prefix("scheduler-address:"))?.trim().to_owned();
         Some((path, address))
@@ -289,7 +300,7 @@ async fn versions(path: PathBuf) -> Option<(PathBuf, BTreeMap<String, String>)> 
 
 /// What could make an environment.
 async fn maker() -> Option<String> {
-    if let Some(uv) = pyenv::on_path("uv") {
+    if let Some(uv) = on_path("uv") {
         return Some(uv.display().to_string());
     }
     for path in candidates(variable) {

@@ -1,7 +1,7 @@
 //! The state folder and the disks that are written to.
 
 use super::facts::{Files, Folder};
-use super::{Finding, show};
+use super::finding::{Finding, show};
 use crate::config::show_size;
 use crate::store::StoreError;
 
@@ -121,7 +121,7 @@ fn disk(folder: &Folder, what_for: &str) -> Vec<Finding> {
 mod tests {
     use std::path::PathBuf;
 
-    use super::super::Severity;
+    use super::super::finding::Severity;
     use super::*;
     use crate::host::Disk;
 

@@ -1,7 +1,8 @@
 //! Cores, memory, limits, control group, clock.
 
 use super::facts::TheMachine;
-use super::{Finding, counted};
+use super::finding::Finding;
+use crate::app::text::counted;
 use crate::config::show_size;
 use crate::host::{Granted, Memory};
 
@@ -107,7 +108,7 @@ fn clock(now: f64, newest: Option<f64>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Severity;
+    use super::super::finding::Severity;
     use super::*;
 
     #[test]

@@ -7,84 +7,24 @@ mod appliance;
 mod certificates;
 mod facts;
 mod files;
+mod finding;
 mod machine;
 mod network;
 mod python;
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::app::failure::Failure;
 use crate::app::local::state_dir as state;
-use crate::app::{Failure, block_on, counted};
+use crate::app::process::block_on;
+use crate::app::text::counted;
 use facts::Facts;
 
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// As it should be.
-    Ok,
-    /// Good to know.
-    Note,
-    /// Works, but worse than it could, or not for everybody.
-    Warning,
-    /// Something does not work.
-    Problem,
-}
-
-impl Severity {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Note => "note",
-            Self::Warning => "warning",
-            Self::Problem => "PROBLEM",
-        }
-    }
-}
-
-/// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// One word: what it is about.
-    pub area: &'static str,
-    /// How bad.
-    pub severity: Severity,
-    /// What is so.
-    pub what: String,
-    /// Why that matters; empty where it is plain.
-    pub why: String,
-    /// What to do; empty where there is nothing to do.
-    pub remedy: String,
-}
-
-impl Finding {
-    fn ok(area: &'static str, what: impl Into<String>) -> Self {
-        Self { area, severity: Severity::Ok, what: what.into(), why: String::new(), remedy: String::new() }
-    }
-
-    fn note(area: &'static str, what: impl Into<String>) -> Self {
-        Self { severity: Severity::Note, ..Self::ok(area, what) }
-    }
-
-    fn warning(area: &'static str, what: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::ok(area, what) }
-    }
-
-    fn problem(area: &'static str, what: impl Into<String>) -> Self {
-        Self { severity: Severity::Problem, ..Self::ok(area, what) }
-    }
-
-    fn why(self, why: impl Into<String>) -> Self {
-        Self { why: why.into(), ..self }
-    }
-
-    fn remedy(self, remedy: impl Into<String>) -> Self {
-        Self { remedy: remedy.into(), ..self }
-    }
-}
+pub use facts::DoctorArgs;
+pub use finding::{Finding, Severity};
 
 /// All that was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -130,17 +70,6 @@ impl Diagnosis {
     }
 }
 
-/// What the doctor looks at.
-#[derive(Clone, Debug, Default)]
-pub struct DoctorArgs {
-    /// `--state-dir`
-    pub state_dir: Option<PathBuf>,
-    /// `--config`
-    pub config: Option<PathBuf>,
-    /// `--python`
-    pub python: Option<String>,
-}
-
 /// Looks at everything. Changes nothing; starts Python to ask its versions, which takes most of a second.
 ///
 /// Errors: there is no folder for state.
@@ -159,11 +88,6 @@ pub fn doctor(args: &DoctorArgs, as_json: bool) -> Result<u8, Failure> {
         print!("{}", diagnosis.text());
     }
     Ok(u8::from(diagnosis.worst == Severity::Problem))
-}
-
-/// A path for people.
-fn show(path: &Path) -> String {
-    path.display().to_string()
 }
 
 #[cfg(test)]

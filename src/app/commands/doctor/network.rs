@@ -1,7 +1,7 @@
 //! Ports, proxies, and whether a LAN can be reached.
 
-use super::Finding;
 use super::facts::{Network, Port, PortState};
+use super::finding::Finding;
 
 pub(super) fn check(network: &Network) -> Vec<Finding> {
     let mut found: Vec<Finding> = network.ports.iter().map(port).collect();
@@ -63,7 +63,7 @@ fn multicast(interfaces: &[String]) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Severity;
+    use super::super::finding::Severity;
     use super::*;
     use crate::host::Holder;
 

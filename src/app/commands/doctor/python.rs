@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::facts::Python;
-use super::{Finding, show};
+use super::finding::{Finding, show};
 
 /// What this was tested with. Source: `requirements.txt` beside `pymake.rs`.
 const TESTED: &str = "2026.8";
@@ -84,7 +84,7 @@ fn differences(workers: &BTreeMap<String, String>, active: &BTreeMap<String, Str
 
 #[cfg(test)]
 mod tests {
-    use super::super::Severity;
+    use super::super::finding::Severity;
     use super::*;
 
     fn versions(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

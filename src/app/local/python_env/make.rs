@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::{on_path, variable};
-use crate::app::Failure;
+use super::path::{on_path, variable};
+use crate::app::failure::Failure;
 use crate::app::local::state_dir::private_folder;
 use crate::clock::Clock;
 use crate::host::{ProbeError, candidates, probe};

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, ToSocketAddrs};
 
-use crate::app::Failure;
+use crate::app::failure::Failure;
 use crate::cluster::{ListenSpec, Scheme};
 
 /// Dask's port for schedulers.

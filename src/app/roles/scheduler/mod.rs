@@ -14,11 +14,12 @@ use tokio::sync::{mpsc, oneshot};
 use listen::Where;
 use pages::Pages;
 
-use super::worker::PidFile;
-use crate::app::local::python_env as pyenv;
+use crate::app::failure::Failure;
+use crate::app::local::pid_file::PidFile;
+use crate::app::local::python_env::choose as pyenv;
 use crate::app::local::settings::{self, Loaded};
 use crate::app::local::state_dir as state;
-use crate::app::{Failure, Signals, block_on};
+use crate::app::process::{Signals, block_on, raise_open_files, this_process};
 use crate::cluster::{self, Ask, Control, NO_PYTHON, Ready, RunError, SchedulerOpts, Steer, TlsFiles};
 use crate::config::{self, Config};
 use crate::link::{self, Hello, Inbound, Question};
@@ -270,12 +271,6 @@ fn listen_for_appliance(path: &Path, control: &mpsc::Sender<Control>) -> Result<
     Ok(served)
 }
 
-/// Who answers at our control sockets.
-pub(crate) fn this_process() -> Hello {
-    let this = ProcessId::this();
-    Hello::new(this.pid, this.started_ticks)
-}
-
 /// A question as the driver takes it. `None`: it is meant for another kind of process.
 fn control_of(what: Question, reply: oneshot::Sender<String>) -> Option<Control> {
     let what = match what {
@@ -300,19 +295,6 @@ fn control_of(what: Question, reply: oneshot::Sender<String>) -> Option<Control>
         Question::Group | Question::Grow { .. } | Question::StopWorkers { .. } => return None,
     };
     Some(Control::Ask { what, reply })
-}
-
-/// Every worker and client needs a descriptor or more.
-///
-/// Source: `distributed/cli/dask_scheduler.py`, which asks for half of what is allowed.
-pub(crate) fn raise_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum
-        && let Err(why) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
-    {
-        tracing::debug!(%why, "the limit of open files stays");
-    }
 }
 
 /// A private folder for this process, gone with it.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::listen;
-use crate::app::Failure;
+use crate::app::failure::Failure;
 use crate::clock;
 use crate::cluster::{Control, Reporter};
 use crate::feed::Feed;

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Plan;
-use crate::app::local::python_env as pyenv;
+use super::config::UpConfig;
+use crate::app::failure::Failure;
+use crate::app::local::python_env::choose as pyenv;
 use crate::app::local::settings::Loaded;
-use crate::app::{Failure, Signals};
+use crate::app::process::Signals;
 use crate::config::LogFormat;
 use crate::fleet::{
     self, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FindPython, FleetConfig, FleetHandle, LOCAL,
@@ -29,7 +30,7 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the fleet needs to know of this appliance. `outlive`: clusters go on when it dies.
 pub(crate) fn fleet_config(
-    plan: &Plan,
+    config: &UpConfig,
     loaded: &Loaded,
     python: Option<&Interpreter>,
     (http_at, dask_at): (SocketAddr, SocketAddr),
@@ -37,14 +38,14 @@ pub(crate) fn fleet_config(
     outlive: bool,
 ) -> FleetConfig {
     FleetConfig {
-        state: plan.state.clone(),
-        logs: plan.log_dir.clone(),
-        log_keep: plan.keep,
-        common_args: common_args(plan, loaded),
-        host: plan.host,
+        state: config.state.clone(),
+        logs: config.log_dir.clone(),
+        log_keep: config.keep,
+        common_args: common_args(config, loaded),
+        host: config.host,
         http_port: http_at.port(),
         plain_address: Some(format!("tcp://{dask_at}")),
-        find_python: find_python(plan, python),
+        find_python: find_python(config, python),
         adaptive_period: adaptive_period(loaded),
         parent_death: if outlive { ParentDeath::Nothing } else { ParentDeath::Term },
         span,
@@ -57,8 +58,8 @@ fn adaptive_period(loaded: &Loaded) -> Duration {
     Duration::from_secs_f64(loaded.config.gateway.cluster.adaptive_period.0.clamp(0.1, 86_400.0))
 }
 
-fn common_args(plan: &Plan, loaded: &Loaded) -> Vec<OsString> {
-    let mut args: Vec<OsString> = vec!["--state-dir".into(), plan.state.clone().into()];
+fn common_args(config: &UpConfig, loaded: &Loaded) -> Vec<OsString> {
+    let mut args: Vec<OsString> = vec!["--state-dir".into(), config.state.clone().into()];
     let format = match loaded.config.log.format {
         LogFormat::Text => "text",
         LogFormat::Json => "json",
@@ -70,8 +71,8 @@ fn common_args(plan: &Plan, loaded: &Loaded) -> Vec<OsString> {
     args
 }
 
-fn find_python(plan: &Plan, chosen: Option<&Interpreter>) -> FindPython {
-    let (state, usual, chosen) = (plan.state.clone(), plan.python.clone(), chosen.cloned());
+fn find_python(config: &UpConfig, chosen: Option<&Interpreter>) -> FindPython {
+    let (state, usual, chosen) = (config.state.clone(), config.python.clone(), chosen.cloned());
     Arc::new(move |asked: Option<PathBuf>| {
         let (state, usual) = (state.clone(), usual.clone());
         let chosen = chosen.clone().filter(|_| asked.is_none());
@@ -97,7 +98,7 @@ pub(crate) fn of_store(why: &StoreError) -> Failure {
 /// The cluster `local`: the one that runs already, or a new one. Returns when clients can connect.
 ///
 /// Errors: it could not be started, and why.
-pub(crate) async fn local(fleet: &FleetHandle, plan: &Plan, dask_at: SocketAddr) -> Result<(), Failure> {
+pub(crate) async fn local(fleet: &FleetHandle, config: &UpConfig, dask_at: SocketAddr) -> Result<(), Failure> {
     if fleet.get(LOCAL).is_some_and(|view| !view.status.is_final()) {
         // One of an appliance before this one; if it is gone, it is closed now, and a new one can be made.
         let found = fleet.wait_not_pending(LOCAL, START_PATIENCE).await;
@@ -107,16 +108,17 @@ pub(crate) async fn local(fleet: &FleetHandle, plan: &Plan, dask_at: SocketAddr)
     }
     let Some(name) = ClusterName::parse(LOCAL) else { return Ok(()) };
     let settings = ClusterSettings {
-        nthreads: plan.group.nthreads,
-        worker_cores: f64::from(plan.group.nthreads),
-        worker_memory_bytes: plan.group.memory_bytes,
+        nthreads: config.group.nthreads,
+        worker_cores: f64::from(config.group.nthreads),
+        worker_memory_bytes: config.group.memory_bytes,
         idle_timeout_secs: None,
         max_lifetime_secs: None,
         start_timeout_secs: SCHEDULER_SECS,
         ..ClusterSettings::default()
     };
-    let new = NewCluster { name, user: crate::app::user_name(), options: serde_json::Map::new(), settings };
-    let made = fleet.create_plain(new, format!("tcp://{dask_at}"), plan.group.nworkers).await;
+    let new =
+        NewCluster { name, user: crate::app::local::account::user_name(), options: serde_json::Map::new(), settings };
+    let made = fleet.create_plain(new, format!("tcp://{dask_at}"), config.group.nworkers).await;
     made.map_err(|why| Failure::world(format!("the cluster local could not be made: {why}")))?;
     match fleet.wait_not_pending(LOCAL, START_PATIENCE).await {
         Some(view) if view.status == ClusterStatus::Running => Ok(()),

@@ -1,17 +1,18 @@
 //! From the configuration to the gateway: who may use it, what may be chosen, under which names it answers.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::lan;
-use crate::app::Failure;
-use crate::app::local::state_dir::{Running, write_private};
+use crate::app::failure::Failure;
+use crate::app::local::cli_token::CliToken;
+use crate::app::local::state_dir::Running;
 use crate::base::Blame;
 use crate::clock::unix_ms;
 use crate::config::Config;
 use crate::fleet::{ClusterSettings, FleetHandle};
-use crate::gateway::{Auth, Defaults, Gateway, Hosts, Limits, Options, Setup, random_secret};
+use crate::gateway::{Auth, Defaults, Gateway, Hosts, Limits, Options, Setup};
 use crate::host::{Group, Machine};
 use crate::peer::hostname;
 use crate::store::StoreHandle;
@@ -37,7 +38,7 @@ pub(crate) async fn gateway(parts: Parts<'_>) -> Result<(Gateway, CliToken), Fai
     let machine = Machine::look();
     let usual = usual(parts.config, parts.group);
     let options = Options::declared(&config.options, defaults(&usual)).map_err(Failure::usage)?;
-    let auth = Auth::new(config.auth.clone(), &crate::app::user_name(), parts.store.clone()).await;
+    let auth = Auth::new(config.auth.clone(), &crate::app::local::account::user_name(), parts.store.clone()).await;
     let auth = auth.map_err(|why| Failure::blame(Blame::Caller, why.to_string()))?;
     let token = CliToken::leave(parts.state)?;
     auth.set_own(&token.secret).await;
@@ -117,29 +118,4 @@ fn shown(config: &Config) -> Value {
         *password = Value::from("********");
     }
     all
-}
-
-/// A token that this user's commands read from the state folder. It goes with the appliance.
-pub(crate) struct CliToken {
-    path: PathBuf,
-    secret: String,
-}
-
-impl CliToken {
-    fn leave(state: &Path) -> Result<Self, Failure> {
-        let (path, secret) = (token_path(state), random_secret());
-        write_private(&path, &secret)?;
-        Ok(Self { path, secret })
-    }
-}
-
-impl Drop for CliToken {
-    fn drop(&mut self) {
-        let _may_be_gone = std::fs::remove_file(&self.path);
-    }
-}
-
-/// Where commands find it.
-pub(crate) fn token_path(state: &Path) -> PathBuf {
-    state.join("cli.token")
 }

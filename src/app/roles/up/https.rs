@@ -19,8 +19,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::lan;
-use crate::app::Failure;
-use crate::app::local::state_dir::{private_folder, write_private};
+use crate::app::failure::Failure;
+use crate::app::local::authority::folder;
+use crate::app::local::state_dir::write_private;
 use crate::clock::unix_ms;
 use crate::door::ServeHttp;
 use crate::gateway::Peer;
@@ -159,37 +160,6 @@ impl Fresh {
 impl ResolvesServerCert for Fresh {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.certified().inspect_err(|why| tracing::error!(why, "no server certificate")).ok()
-    }
-}
-
-/// Where the appliance's certificates are.
-pub(crate) fn folder(state: &Path) -> PathBuf {
-    state.join("ca")
-}
-
-/// The appliance's authority: read, or made once.
-pub(crate) fn authority(state: &Path) -> Result<Authority, Failure> {
-    let folder = folder(state);
-    private_folder(&folder)?;
-    let (cert, key) = (folder.join("ca.crt"), folder.join("ca.key"));
-    let unusable = |why: String| {
-        Failure::world(format!("{}: {why}", folder.display()))
-            .remedy("restore it, or remove it: then other machines must join again")
-    };
-    match (fs::read_to_string(&cert), fs::read_to_string(&key)) {
-        (Ok(cert), Ok(key)) => Authority::from_pem(&cert, &key).map_err(|why| unusable(why.to_string())),
-        (Ok(_), Err(why)) => Err(unusable(format!("the authority's key cannot be read: {why}"))),
-        // One that is there and cannot be read must not be replaced: machines trust it.
-        (Err(why), _) if why.kind() != io::ErrorKind::NotFound => {
-            Err(unusable(format!("the authority's certificate cannot be read: {why}")))
-        }
-        (Err(_), _) => {
-            let authority = Authority::make().map_err(|why| Failure::world(why.to_string()))?;
-            // The key first: a certificate without it would be taken for an authority that lost its key.
-            write_private(&key, &authority.pair().key_pem)?;
-            write_private(&cert, &authority.pair().cert_pem)?;
-            Ok(authority)
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::app::Failure;
+use crate::app::failure::Failure;
 use crate::fleet::Span;
 use crate::peer::{Announced, HeadHandle, HeadSettings, announce, hostname, pin_of_pem};
 use crate::pki::Authority;

@@ -1,80 +1,47 @@
 //! The role `rask up`: the front door, the fleet with its cluster `local`, the pages; and their orderly end.
 
+pub(crate) mod background;
 mod clusters;
-pub(crate) mod gateway;
-pub(crate) mod https;
+pub(crate) mod config;
+mod gateway;
+mod https;
 mod lan;
 mod shell;
 
 use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use self::gateway::CliToken;
+use config::{UpArgs, UpConfig};
 use lan::Lan;
 
-use crate::app::commands::background;
 use crate::app::commands::doctor::{self, DoctorArgs};
-use crate::app::local::python_env as pyenv;
+use crate::app::failure::Failure;
+use crate::app::local::authority;
+use crate::app::local::cli_token::CliToken;
+use crate::app::local::desktop::open_browser;
+use crate::app::local::python_env::choose as pyenv;
 use crate::app::local::sd_notify::Manager;
-use crate::app::local::settings::{self, Loaded};
+use crate::app::local::settings::Loaded;
 use crate::app::local::state_dir::{self as state, LogPlace, Running, Seat};
-use crate::app::roles::scheduler::raise_open_files;
-use crate::app::{Failure, Signals, block_on, counted};
-use crate::config::{Auto, show_size};
+use crate::app::process::{Signals, block_on, raise_open_files};
+use crate::app::text::counted;
+use crate::config::show_size;
 use crate::door::{Door, FindCluster, Kind};
 use crate::fleet::{FleetHandle, LOCAL};
 use crate::gateway::{self as rest, Gateway};
-use crate::host::{Asked, Group, Interpreter, Machine, size_group};
+use crate::host::{Group, Interpreter};
 use crate::http;
 use crate::net::PlainRule;
 use crate::peer::Announced;
 use crate::pki::Authority;
 use crate::store::StoreHandle;
-
-/// Flags of `rask up`, as given; what was not given comes from the configuration.
-#[derive(Clone, Debug, Default)]
-pub struct UpArgs {
-    /// `--host`
-    pub host: Option<String>,
-    /// `--port`
-    pub port: Option<u16>,
-    /// `--scheduler-port`
-    pub scheduler_port: Option<u16>,
-    /// `--state-dir`
-    pub state_dir: Option<PathBuf>,
-    /// `--config`
-    pub config: Option<PathBuf>,
-    /// `--python`
-    pub python: Option<String>,
-    /// `--nworkers`
-    pub nworkers: Option<Auto<i64>>,
-    /// `--nthreads`
-    pub nthreads: Option<Auto<u32>>,
-    /// `--memory-limit`. Unit: bytes.
-    pub memory_limit: Option<Auto<u64>>,
-    /// `--no-local-cluster`
-    pub no_local_cluster: bool,
-    /// `--lan`
-    pub lan: bool,
-    /// `--span-peers`
-    pub span_peers: bool,
-    /// `--open`
-    pub open: bool,
-    /// `--background`
-    pub background: bool,
-    /// `--detached`: this is the one in the background.
-    pub detached: bool,
-    /// `--keep-clusters`: a signal ends the appliance alone.
-    pub keep_clusters: bool,
-}
 
 /// Runs the appliance until a signal comes; shows the one that runs already, if one does.
 pub fn up(args: &UpArgs, loaded: &Loaded) -> Result<(), Failure> {
@@ -163,16 +130,6 @@ impl Running {
     }
 }
 
-pub(crate) fn open_browser(url: &str) {
-    let opened =
-        Command::new("xdg-open").arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    match opened {
-        // Some openers stay as long as the browser does; an ended one must not stay a zombie.
-        Ok(mut opener) => drop(std::thread::spawn(move || opener.wait())),
-        Err(why) => tracing::warn!(%why, "xdg-open could not be started, no browser opens; the address is {url}"),
-    }
-}
-
 /// All that runs under one `rask up`. Dropping it leaves the clusters alone; [`Appliance::stop`] ends them.
 pub(crate) struct Appliance {
     pub(crate) running: Running,
@@ -200,35 +157,35 @@ impl Appliance {
         outlive: bool,
     ) -> Result<Self, Failure> {
         raise_open_files();
-        let plan = Plan::make(args, loaded)?;
-        let before = Running::left_behind(&plan.state);
-        let everywhere = plan.lan && plan.outside.is_none();
-        let on = if everywhere { IpAddr::from([0, 0, 0, 0]) } else { plan.host };
-        let http = (plan.port, before.as_ref().map(|up| &*up.http));
+        let config = UpConfig::new(args, loaded)?;
+        let before = Running::left_behind(&config.state);
+        let everywhere = config.lan && config.outside.is_none();
+        let on = if everywhere { IpAddr::from([0, 0, 0, 0]) } else { config.host };
+        let http = (config.port, before.as_ref().map(|up| &*up.http));
         let http = bind(on, http, "--port", "up.port").await?;
-        let store = clusters::open_store(&plan.state)?;
-        let authority = Arc::new(https::authority(&plan.state)?);
-        let lan = match plan.lan {
-            true => Some(open_lan(&plan, loaded, &authority, store.clone(), local(&http)?.port()).await?),
+        let store = clusters::open_store(&config.state)?;
+        let authority = Arc::new(authority::authority(&config.state)?);
+        let lan = match config.lan {
+            true => Some(open_lan(&config, loaded, &authority, store.clone(), local(&http)?.port()).await?),
             false => None,
         };
         // Loopback has a listener of its own, unless all addresses have one.
-        let outside = match plan.outside.filter(|_| plan.lan) {
+        let outside = match config.outside.filter(|_| config.lan) {
             Some(address) => Some(bind(address, (local(&http)?.port(), None), "--port", "up.port").await?),
             None => None,
         };
-        let dask = (plan.scheduler_port, before.as_ref().and_then(|up| up.scheduler.as_deref()));
-        let dask = bind(plan.host, dask, "--scheduler-port", "up.scheduler_port").await?;
+        let dask = (config.scheduler_port, before.as_ref().and_then(|up| up.scheduler.as_deref()));
+        let dask = bind(config.host, dask, "--scheduler-port", "up.scheduler_port").await?;
         let (http_at, dask_at) = (local(&http)?, local(&dask)?);
-        let python = match plan.local_cluster {
-            true => Some(signals.during(pyenv::choose(plan.python.as_deref(), &plan.state)).await?),
+        let python = match config.local_cluster {
+            true => Some(signals.during(pyenv::choose(config.python.as_deref(), &config.state)).await?),
             false => None,
         };
-        let span = lan.as_ref().and_then(|lan| lan.span(plan.outside, plan.span_peers));
-        let config = clusters::fleet_config(&plan, loaded, python.as_ref(), (http_at, dask_at), span, outlive);
-        let fleet = FleetHandle::start(config, store.clone()).await.map_err(|why| clusters::of_store(&why))?;
-        let came = match plan.local_cluster {
-            true => signals.during(clusters::local(&fleet, &plan, dask_at)).await,
+        let span = lan.as_ref().and_then(|lan| lan.span(config.outside, config.span_peers));
+        let fleet = clusters::fleet_config(&config, loaded, python.as_ref(), (http_at, dask_at), span, outlive);
+        let fleet = FleetHandle::start(fleet, store.clone()).await.map_err(|why| clusters::of_store(&why))?;
+        let came = match config.local_cluster {
+            true => signals.during(clusters::local(&fleet, &config, dask_at)).await,
             false => Ok(()),
         };
         let running = Running {
@@ -237,7 +194,7 @@ impl Appliance {
             http: format!("http://{http_at}"),
             scheduler: fleet.link(LOCAL).map(|_| format!("tcp://{dask_at}")),
             python: python.as_ref().map(|python| python.path.clone()),
-            workers: describe(plan.group, python.as_ref()),
+            workers: describe(config.group, python.as_ref()),
             log: Some(LogPlace::of_stderr()),
         };
         let invitation = match &lan {
@@ -250,16 +207,16 @@ impl Appliance {
         }
         let parts = gateway::Parts {
             config: &loaded.config,
-            state: &plan.state,
+            state: &config.state,
             fleet: fleet.clone(),
             store,
             running: &running,
-            group: plan.group,
-            lan: plan.lan,
+            group: config.group,
+            lan: config.lan,
         };
         let (gateway, token) = gateway::gateway(parts).await?;
         let open = Open { fleet: &fleet, gateway: &gateway, authority: &authority, lan: lan.as_ref() };
-        let door = Arc::new(door(&plan, &open)?);
+        let door = Arc::new(door(&config, &open)?);
         let listeners = [http, dask].into_iter().chain(outside);
         let doors = listeners.map(|listener| tokio::spawn(Arc::clone(&door).accept(listener))).collect();
         let appliance = Self { running, invitation, _announced: announced, fleet, doors, _token: token, seat };
@@ -281,74 +238,6 @@ impl Appliance {
             door.abort();
         }
         self.fleet.stop_all("rask up was stopped").await;
-    }
-}
-
-/// All decisions, made before anything starts.
-pub(crate) struct Plan {
-    pub(crate) host: IpAddr,
-    port: u16,
-    scheduler_port: u16,
-    pub(crate) state: PathBuf,
-    pub(crate) python: Option<String>,
-    /// The configuration's.
-    file: Option<PathBuf>,
-    local_cluster: bool,
-    lan: bool,
-    /// The cluster `local` spans machines too.
-    span_peers: bool,
-    /// Beyond loopback. None: on every address.
-    outside: Option<IpAddr>,
-    pub(crate) group: Group,
-    allow_users: Vec<u32>,
-    /// Logs go there instead of into the clusters' folders.
-    pub(crate) log_dir: Option<PathBuf>,
-    pub(crate) keep: u32,
-    limits: crate::base::Limits,
-}
-
-impl Plan {
-    fn make(args: &UpArgs, loaded: &Loaded) -> Result<Self, Failure> {
-        let config = &loaded.config;
-        let host = args.host.as_ref().unwrap_or(&config.up.host);
-        let host: IpAddr = match host.as_str() {
-            "localhost" => IpAddr::from([127, 0, 0, 1]),
-            text => text.parse().map_err(|_| Failure::usage(format!("--host {text} is not an IP address")))?,
-        };
-        let lan = args.lan || config.up.lan;
-        let outside = (!host.is_loopback() && !host.is_unspecified()).then_some(host);
-        let host = if lan && !host.is_loopback() { IpAddr::from([127, 0, 0, 1]) } else { host };
-        if !host.is_loopback() {
-            return Err(Failure::usage(format!("--host {host} is open to the network, and this port has no TLS"))
-                .remedy("add --lan: then other machines are let in, with TLS"));
-        }
-        let asked = Asked {
-            nworkers: args.nworkers.unwrap_or(config.workers.nworkers).set(),
-            nthreads: args.nthreads.unwrap_or(config.workers.nthreads).set(),
-            memory_bytes: match args.memory_limit {
-                Some(limit) => limit.set(),
-                None => config.workers.memory_limit.set().map(|size| size.0),
-            },
-        };
-        let state = state::state_dir(args.state_dir.as_deref())?;
-        let log_dir = (!config.log.dir.is_empty()).then(|| PathBuf::from(&config.log.dir));
-        Ok(Self {
-            host,
-            port: args.port.unwrap_or(config.up.port),
-            scheduler_port: args.scheduler_port.unwrap_or(config.up.scheduler_port),
-            file: loaded.file.clone(),
-            python: args.python.clone().or_else(|| Some(config.up.python.clone())),
-            local_cluster: config.up.local_cluster && !args.no_local_cluster,
-            lan,
-            span_peers: args.span_peers || config.peers.span,
-            outside,
-            group: size_group(Machine::look(), asked).map_err(|why| Failure::blame(why.blame(), why.to_string()))?,
-            allow_users: config.security.allow_users.clone(),
-            limits: settings::limits(config),
-            keep: config.log.keep,
-            state,
-            log_dir,
-        })
     }
 }
 
@@ -389,13 +278,13 @@ async fn bind(
 }
 
 async fn open_lan(
-    plan: &Plan,
+    config: &UpConfig,
     loaded: &Loaded,
     authority: &Arc<Authority>,
     store: StoreHandle,
     port: u16,
 ) -> Result<Lan, Failure> {
-    Lan::open(&plan.state, Arc::clone(authority), store, port, loaded.config.peers.certificate_life.0 as u64).await
+    Lan::open(&config.state, Arc::clone(authority), store, port, loaded.config.peers.certificate_life.0 as u64).await
 }
 
 fn local(listener: &TcpListener) -> Result<SocketAddr, Failure> {
@@ -416,16 +305,16 @@ struct Open<'a> {
     lan: Option<&'a Lan>,
 }
 
-fn door(plan: &Plan, open: &Open<'_>) -> Result<Door, Failure> {
-    let rule = PlainRule::LoopbackUsers(plan.allow_users.clone());
+fn door(config: &UpConfig, open: &Open<'_>) -> Result<Door, Failure> {
+    let rule = PlainRule::LoopbackUsers(config.allow_users.clone());
     let fleet = open.fleet.clone();
-    let router = routes(plan, open);
+    let router = routes(config, open);
     let http = https::plain(router.clone(), rule.clone());
     let joining = match open.lan {
         Some(lan) => router.merge(http::peers::open_routes(lan.head.clone())),
         None => router,
     };
-    let tls = https::encrypted(joining, rule.clone(), open.authority, &plan.state)?;
+    let tls = https::encrypted(joining, rule.clone(), open.authority, &config.state)?;
     let anybody = open.gateway.admits_strangers();
     let admit = move |stream: &TcpStream, kind: &Kind| match kind {
         // The other side of TLS shows who it is by its certificate or a password.
@@ -439,26 +328,29 @@ fn door(plan: &Plan, open: &Open<'_>) -> Result<Door, Failure> {
         }
     };
     let find: FindCluster = Arc::new(move |name| fleet.link(name));
-    let mut door = Door::new(plan.limits.clone(), find, http, Arc::new(admit));
+    let mut door = Door::new(config.limits.clone(), find, http, Arc::new(admit));
     (door.lan, door.tls) = (open.lan.is_some(), Some(tls));
     Ok(door)
 }
 
 /// Everything that is served over HTTP.
-fn routes(plan: &Plan, open: &Open<'_>) -> axum::Router {
+fn routes(config: &UpConfig, open: &Open<'_>) -> axum::Router {
     let pages = shell::pages(open.fleet.clone());
     let mut all = rest::viewers_only(open.gateway, pages).merge(rest::router(open.gateway));
     if let Some(lan) = open.lan {
         all = all.merge(rest::for_admins(open.gateway, http::peers::managed_routes(lan.head.clone())));
     }
-    all = all.merge(rest::for_admins(open.gateway, http::doctor_routes(doctor_of(plan))));
+    all = all.merge(rest::for_admins(open.gateway, http::doctor_routes(doctor_of(config))));
     rest::guarded(open.gateway, all)
 }
 
 /// The doctor, as this appliance would be looked at from a terminal.
-fn doctor_of(plan: &Plan) -> http::Examine {
-    let args =
-        DoctorArgs { state_dir: Some(plan.state.clone()), config: plan.file.clone(), python: plan.python.clone() };
+fn doctor_of(config: &UpConfig) -> http::Examine {
+    let args = DoctorArgs {
+        state_dir: Some(config.state.clone()),
+        config: config.file.clone(),
+        python: config.python.clone(),
+    };
     Arc::new(move || {
         let args = args.clone();
         Box::pin(async move {

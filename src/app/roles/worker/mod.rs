@@ -1,69 +1,24 @@
 //! The role `rask worker`: a group of Dask's own workers with their nannies, started and watched.
 
+pub(crate) mod args;
 mod pool;
+mod process;
 
-pub use pool::GroupArgs;
-
-use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::app::local::python_env as pyenv;
+use args::WorkerArgs;
+use process::{FAILURES_MAX, spec_of, tell};
+
+use crate::app::failure::Failure;
+use crate::app::local::pid_file::PidFile;
+use crate::app::local::python_env::choose as pyenv;
 use crate::app::local::state_dir as state;
-use crate::app::{Failure, Signals, block_on};
+use crate::app::process::{Signals, block_on};
 use crate::config;
 use crate::host::{Asked, Group, Machine, size_group};
-use crate::supervise::policy::{Next, Restart};
-use crate::supervise::{self, Cause, Child, Output, ParentDeath, Report, Spec, Story};
-
-/// For a nanny to end its worker. The appliance gives us more than this before it kills us.
-const GRACE: Duration = Duration::from_secs(5);
-
-/// Deaths in a row, each soon after its start, before a worker is given up: its Python is broken then.
-pub(crate) const FAILURES_MAX: u32 = 5;
-
-/// Lines of a dead worker that are repeated with its cause.
-const LAST_LINES: usize = 5;
-
-/// Flags of `rask worker`, as given.
-#[derive(Clone, Debug, Default)]
-pub struct WorkerArgs {
-    /// The scheduler. None: by `--scheduler-file` or Dask's configuration.
-    pub scheduler: Option<String>,
-    /// `--nworkers`: a number, `auto`, or nothing for one.
-    pub nworkers: Option<String>,
-    /// `--nthreads`
-    pub nthreads: Option<u32>,
-    /// `--memory-limit`: `auto`, a size, or a fraction of the machine's.
-    pub memory_limit: String,
-    /// `--name`
-    pub name: Option<String>,
-    /// `--no-nanny`
-    pub no_nanny: bool,
-    /// `--worker-port`: a port or a range.
-    pub worker_port: Option<String>,
-    /// `--nanny-port`: a port or a range.
-    pub nanny_port: Option<String>,
-    /// `--pid-file`
-    pub pid_file: Option<PathBuf>,
-    /// `--python`
-    pub python: Option<String>,
-    /// `--state-dir`
-    pub state_dir: Option<PathBuf>,
-    /// A limited wait for the scheduler was asked for: then an exit is final.
-    pub death_timeout: bool,
-    /// Flags that Dask's worker gets as they are.
-    pub pass: Vec<OsString>,
-    /// Arguments of preloaded modules.
-    pub preload_argv: Vec<String>,
-    /// `--python-checked`: whoever starts us knows that it can run workers.
-    pub python_checked: bool,
-    /// Others decide how many workers there are.
-    pub group: Option<GroupArgs>,
-}
+use crate::supervise::{self, Child, Output, Spec};
 
 /// Runs the group until all its workers ended for good or a signal comes.
 pub fn worker(args: &WorkerArgs) -> Result<(), Failure> {
@@ -151,57 +106,6 @@ fn specs(args: &WorkerArgs, group: Group, python: &Path) -> Result<Vec<Spec>, Fa
     Ok(specs.collect())
 }
 
-/// How one worker is run. `name`: `None` leaves it to Dask. The ports are the worker's and the nanny's.
-pub(crate) fn spec_of(
-    args: &WorkerArgs,
-    group: Group,
-    python: &Path,
-    name: Option<String>,
-    (worker_port, nanny_port): (Option<&str>, Option<&str>),
-) -> Spec {
-    let mut argv: Vec<OsString> = vec!["-m".into(), "distributed.cli.dask_worker".into()];
-    argv.extend(args.scheduler.as_ref().map(OsString::from));
-    let mut flag = |name: &str, value: &str| argv.extend([OsString::from(name), OsString::from(value)]);
-    flag("--nworkers", "1");
-    flag("--nthreads", &group.nthreads.to_string());
-    flag("--memory-limit", &group.memory_bytes.to_string());
-    for (flag_name, value) in
-        [("--name", name.as_deref()), ("--worker-port", worker_port), ("--nanny-port", nanny_port)]
-    {
-        if let Some(value) = value {
-            flag(flag_name, value);
-        }
-    }
-    if args.no_nanny {
-        argv.push("--no-nanny".into());
-    }
-    argv.extend(args.pass.iter().cloned());
-    if !args.preload_argv.is_empty() {
-        argv.push("--".into());
-        argv.extend(args.preload_argv.iter().map(OsString::from));
-    }
-    Spec {
-        name: name.unwrap_or_default(),
-        program: python.to_path_buf(),
-        args: argv,
-        env: unbuffered(),
-        output: Output::Prefixed(String::new()),
-        parent_death: ParentDeath::Kill,
-        cgroup: None,
-        restart: if args.death_timeout { Restart::Crash } else { Restart::Failure },
-        failures_max: Some(FAILURES_MAX),
-        grace: GRACE,
-    }
-}
-
-/// What tasks print goes through a pipe; without this it would come late, and not at all from a killed process.
-fn unbuffered() -> Vec<(OsString, Option<OsString>)> {
-    match std::env::var_os("PYTHONUNBUFFERED") {
-        Some(_) => Vec::new(),
-        None => vec![("PYTHONUNBUFFERED".into(), Some("1".into()))],
-    }
-}
-
 /// Shares a range of ports out, so that no two processes try the same.
 fn ports(flag: &str, asked: Option<&str>, count: u32) -> Result<Vec<Option<String>>, Failure> {
     let count = count as usize;
@@ -255,55 +159,6 @@ async fn watch(specs: Vec<Spec>, signals: &mut Signals) -> Result<(), Failure> {
 /// Stops all at once and waits for each.
 async fn stop_all(children: Vec<Child>) {
     futures_util::future::join_all(children.into_iter().map(Child::stop)).await;
-}
-
-/// One line per event; a worker that will not come back is returned as a failure.
-///
-/// `failures_max`: how many were allowed.
-pub(crate) fn tell(report: &Report, failures_max: u32) -> Option<String> {
-    let name = &report.name;
-    match &report.story {
-        Story::Started { pid } => tracing::debug!(name, pid, "started"),
-        Story::Stopped { cause } => tracing::debug!(name, %cause, "stopped"),
-        Story::Died { cause: Cause::Code(0), next: Next::Done, .. } => {
-            tracing::info!(name, "ended, as it was asked to")
-        }
-        Story::Died { cause, last_lines, next } => {
-            let skip = last_lines.len().saturating_sub(LAST_LINES);
-            let last: String = last_lines.iter().skip(skip).map(|line| format!("\n    {}", line.trim())).collect();
-            match next {
-                Next::After(ms) => tracing::warn!(name, "{name}: {cause}; starts again in {ms} ms; last lines:{last}"),
-                Next::Done => {
-                    tracing::warn!(name, "{name}: {cause}; last lines:{last}");
-                    return Some(format!("{name}: {cause}"));
-                }
-                Next::GaveUp => {
-                    tracing::error!(name, "{name}: {cause}; given up after {failures_max} tries; last lines:{last}");
-                    let last = last_lines.last().map_or("", |line| line.trim());
-                    return Some(format!("{name}: {cause}, {failures_max} times in a row: {last}"));
-                }
-            }
-        }
-    }
-    None
-}
-
-/// A file with our process id, removed at the end.
-#[derive(Debug)]
-pub(crate) struct PidFile(PathBuf);
-
-impl PidFile {
-    pub(crate) fn write(path: &Path) -> Result<Self, Failure> {
-        let written = fs::write(path, std::process::id().to_string());
-        written.map_err(|why| Failure::world(format!("cannot write the pid file {}: {why}", path.display())))?;
-        Ok(Self(path.to_path_buf()))
-    }
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        let _may_be_gone = fs::remove_file(&self.0);
-    }
 }
 
 #[cfg(test)]

@@ -1,35 +1,19 @@
 //! `rask worker --control-socket`: a group of workers whose size others decide, for a cluster of the appliance.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tokio::sync::mpsc;
 
-use super::{FAILURES_MAX, WorkerArgs, spec_of, tell};
-use crate::app::roles::scheduler::this_process;
-use crate::app::{Failure, Signals};
+use super::args::{GroupArgs, WorkerArgs};
+use super::process::{FAILURES_MAX, spec_of, tell};
+use crate::app::failure::Failure;
+use crate::app::process::{Signals, this_process};
 use crate::fleet::{Cage, GroupPlan, Logbook, run_group};
 use crate::host::Group;
 use crate::link;
 
 /// Requests waiting for the group.
 const QUEUE: usize = 16;
-
-/// What makes a group of workers part of a cluster.
-#[derive(Clone, Debug)]
-pub struct GroupArgs {
-    /// `--control-socket`: listen here.
-    pub control_socket: PathBuf,
-    /// `--follow`: end when the process that listens here does. None: end when told to.
-    pub follow: Option<PathBuf>,
-    /// `--log-dir`: a file per worker.
-    pub log_dir: PathBuf,
-    /// `--log-keep`: older files kept per worker.
-    pub log_keep: u32,
-    /// `--cgroup`: groups of workers are made below this one.
-    pub cgroup: Option<PathBuf>,
-    /// `--worker-cores`: their share of the processor.
-    pub worker_cores: f64,
-}
 
 /// Runs the group until its scheduler ends or a signal comes.
 pub(crate) async fn run(

@@ -1,12 +1,4 @@
-//! The command line's way to a running appliance: its REST API, found through the state folder or named by its URL;
-//! and the commands that are little more than that.
-
-mod clusters;
-mod tokens;
-
-pub use clusters::{ClusterCommand, cluster};
-pub(crate) use clusters::{all as all_clusters, show_list};
-pub use tokens::{TokenCommand, token};
+//! The command line's way to a running appliance: its REST API, found through the state folder or named by its URL.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -18,10 +10,10 @@ use ureq::http::Response;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, RequestBuilder};
 
-use crate::app::Failure;
+use crate::app::failure::Failure;
+use crate::app::local::authority;
+use crate::app::local::cli_token::token_path;
 use crate::app::local::state_dir::{Running, state_dir};
-use crate::app::roles::up::gateway::token_path;
-use crate::app::roles::up::https;
 
 /// An appliance answers at once, or is in trouble; `?wait` takes 20 s.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -147,7 +139,7 @@ fn agent(base: &str, ca_file: Option<&Path>, state: &Path) -> Result<Agent, Fail
         .proxy(None)
         .user_agent(concat!("rask/", env!("CARGO_PKG_VERSION")));
     if base.starts_with("https://") {
-        let own = https::folder(state).join("ca.crt");
+        let own = authority::folder(state).join("ca.crt");
         let file = ca_file.map(Path::to_path_buf).or_else(|| own.exists().then_some(own));
         if let Some(file) = file {
             let text =
@@ -171,22 +163,6 @@ pub(crate) fn part(text: &str) -> String {
         .collect()
 }
 
-/// Rows as a table: a column is as wide as its widest cell; the last is not filled up.
-fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let all = || std::iter::once(head.iter().map(|cell| (*cell).to_owned()).collect()).chain(rows.iter().cloned());
-    let mut widths = vec![0; head.len()];
-    for row in all() {
-        for (width, cell) in widths.iter_mut().zip(&row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |row: Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    all().map(line).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,11 +171,5 @@ mod tests {
     fn a_name_stays_one_part_of_a_path() {
         assert_eq!(part("a.b-c_1"), "a.b-c_1");
         assert_eq!(part("../x?y#ä"), "..%2Fx%3Fy%23%C3%A4");
-    }
-
-    #[test]
-    fn tables_line_up() {
-        let rows = vec![vec!["a".to_owned(), "long one".to_owned()], vec!["bbb".to_owned(), String::new()]];
-        assert_eq!(table(&["N", "TEXT"], &rows), "N    TEXT\na    long one\nbbb\n");
     }
 }

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Client, Remote, part, table};
-use crate::app::Failure;
-use crate::app::commands::certs::day;
+use super::api::{Client, Remote, part};
+use crate::app::failure::Failure;
+use crate::app::text::day;
+use crate::app::text::table;
 use crate::clock::unix_ms;
 
 /// What `rask token` is to do.

@@ -5,9 +5,11 @@ use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::{Client, Remote, part, table};
-use crate::app::commands::certs::day;
-use crate::app::{Failure, counted};
+use super::api::{Client, Remote, part};
+use crate::app::failure::Failure;
+use crate::app::text::counted;
+use crate::app::text::day;
+use crate::app::text::table;
 use crate::clock::unix_ms;
 use crate::config::show_size;
 

@@ -1,0 +1,40 @@
+//! The appliance's own certificate authority: a folder of the state folder, read or made once.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::state_dir::{private_folder, write_private};
+use crate::app::failure::Failure;
+use crate::pki::Authority;
+
+/// Where the appliance's certificates are.
+pub(crate) fn folder(state: &Path) -> PathBuf {
+    state.join("ca")
+}
+
+/// The appliance's authority: read, or made once.
+pub(crate) fn authority(state: &Path) -> Result<Authority, Failure> {
+    let folder = folder(state);
+    private_folder(&folder)?;
+    let (cert, key) = (folder.join("ca.crt"), folder.join("ca.key"));
+    let unusable = |why: String| {
+        Failure::world(format!("{}: {why}", folder.display()))
+            .remedy("restore it, or remove it: then other machines must join again")
+    };
+    match (fs::read_to_string(&cert), fs::read_to_string(&key)) {
+        (Ok(cert), Ok(key)) => Authority::from_pem(&cert, &key).map_err(|why| unusable(why.to_string())),
+        (Ok(_), Err(why)) => Err(unusable(format!("the authority's key cannot be read: {why}"))),
+        // One that is there and cannot be read must not be replaced: machines trust it.
+        (Err(why), _) if why.kind() != io::ErrorKind::NotFound => {
+            Err(unusable(format!("the authority's certificate cannot be read: {why}")))
+        }
+        (Err(_), _) => {
+            let authority = Authority::make().map_err(|why| Failure::world(why.to_string()))?;
+            // The key first: a certificate without it would be taken for an authority that lost its key.
+            write_private(&key, &authority.pair().key_pem)?;
+            write_private(&cert, &authority.pair().cert_pem)?;
+            Ok(authority)
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What every long-running rask process does for itself: one event loop, the only handler of signals, its limits.
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::app::failure::Failure;
+use crate::link::Hello;
+use crate::supervise::ProcessId;
+
+/// Left to tasks that run in the background when the role itself is done.
+const LEFTOVERS: Duration = Duration::from_millis(200);
+
+/// Runs a role on the main thread: children are bound to the thread that starts them (`supervise`).
+pub(crate) fn block_on<T>(role: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|why| Failure::world(format!("cannot start an event loop: {why}")))?;
+    let result = runtime.block_on(role);
+    runtime.shutdown_timeout(LEFTOVERS);
+    result
+}
+
+/// The next SIGINT or SIGTERM, any number of times.
+pub(crate) struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| signal(kind).map_err(|why| Failure::world(format!("cannot listen for signals: {why}")));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Does something that a signal ends by dropping it.
+    pub(crate) async fn during<T>(&mut self, doing: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::select! {
+            done = doing => done,
+            signal = self.next() => Err(Failure::world(format!("stopped by {signal} while starting"))),
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+/// Who answers at our control sockets.
+pub(crate) fn this_process() -> Hello {
+    let this = ProcessId::this();
+    Hello::new(this.pid, this.started_ticks)
+}
+
+/// Every worker and client needs a descriptor or more.
+///
+/// Source: `distributed/cli/dask_scheduler.py`, which asks for half of what is allowed.
+pub(crate) fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(why) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::debug!(%why, "the limit of open files stays");
+    }
+}

@@ -1,0 +1,116 @@
+//! From flags and configuration to what one appliance does.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::app::failure::Failure;
+use crate::app::local::settings::{self, Loaded};
+use crate::app::local::state_dir::state_dir;
+use crate::base::Limits;
+use crate::config::Auto;
+use crate::host::{Asked, Group, Machine, size_group};
+
+/// Flags of `rask up`, as given; what was not given comes from the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct UpArgs {
+    /// `--host`
+    pub host: Option<String>,
+    /// `--port`
+    pub port: Option<u16>,
+    /// `--scheduler-port`
+    pub scheduler_port: Option<u16>,
+    /// `--state-dir`
+    pub state_dir: Option<PathBuf>,
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--python`
+    pub python: Option<String>,
+    /// `--nworkers`
+    pub nworkers: Option<Auto<i64>>,
+    /// `--nthreads`
+    pub nthreads: Option<Auto<u32>>,
+    /// `--memory-limit`. Unit: bytes.
+    pub memory_limit: Option<Auto<u64>>,
+    /// `--no-local-cluster`
+    pub no_local_cluster: bool,
+    /// `--lan`
+    pub lan: bool,
+    /// `--span-peers`
+    pub span_peers: bool,
+    /// `--open`
+    pub open: bool,
+    /// `--background`
+    pub background: bool,
+    /// `--detached`: this is the one in the background.
+    pub detached: bool,
+    /// `--keep-clusters`: a signal ends the appliance alone.
+    pub keep_clusters: bool,
+}
+
+/// What one `rask up` does, decided before anything starts: flags, then the configuration, then defaults.
+pub(crate) struct UpConfig {
+    pub(crate) host: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) scheduler_port: u16,
+    pub(crate) state: PathBuf,
+    pub(crate) python: Option<String>,
+    /// The configuration's.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) local_cluster: bool,
+    pub(crate) lan: bool,
+    /// The cluster `local` spans machines too.
+    pub(crate) span_peers: bool,
+    /// Beyond loopback. None: on every address.
+    pub(crate) outside: Option<IpAddr>,
+    pub(crate) group: Group,
+    pub(crate) allow_users: Vec<u32>,
+    /// Logs go there instead of into the clusters' folders.
+    pub(crate) log_dir: Option<PathBuf>,
+    pub(crate) keep: u32,
+    pub(crate) limits: Limits,
+}
+
+impl UpConfig {
+    pub(crate) fn new(args: &UpArgs, loaded: &Loaded) -> Result<Self, Failure> {
+        let config = &loaded.config;
+        let host = args.host.as_ref().unwrap_or(&config.up.host);
+        let host: IpAddr = match host.as_str() {
+            "localhost" => IpAddr::from([127, 0, 0, 1]),
+            text => text.parse().map_err(|_| Failure::usage(format!("--host {text} is not an IP address")))?,
+        };
+        let lan = args.lan || config.up.lan;
+        let outside = (!host.is_loopback() && !host.is_unspecified()).then_some(host);
+        let host = if lan && !host.is_loopback() { IpAddr::from([127, 0, 0, 1]) } else { host };
+        if !host.is_loopback() {
+            return Err(Failure::usage(format!("--host {host} is open to the network, and this port has no TLS"))
+                .remedy("add --lan: then other machines are let in, with TLS"));
+        }
+        let asked = Asked {
+            nworkers: args.nworkers.unwrap_or(config.workers.nworkers).set(),
+            nthreads: args.nthreads.unwrap_or(config.workers.nthreads).set(),
+            memory_bytes: match args.memory_limit {
+                Some(limit) => limit.set(),
+                None => config.workers.memory_limit.set().map(|size| size.0),
+            },
+        };
+        let state = state_dir(args.state_dir.as_deref())?;
+        let log_dir = (!config.log.dir.is_empty()).then(|| PathBuf::from(&config.log.dir));
+        Ok(Self {
+            host,
+            port: args.port.unwrap_or(config.up.port),
+            scheduler_port: args.scheduler_port.unwrap_or(config.up.scheduler_port),
+            file: loaded.file.clone(),
+            python: args.python.clone().or_else(|| Some(config.up.python.clone())),
+            local_cluster: config.up.local_cluster && !args.no_local_cluster,
+            lan,
+            span_peers: args.span_peers || config.peers.span,
+            outside,
+            group: size_group(Machine::look(), asked).map_err(|why| Failure::blame(why.blame(), why.to_string()))?,
+            allow_users: config.security.allow_users.clone(),
+            limits: settings::limits(config),
+            keep: config.log.keep,
+            state,
+            log_dir,
+        })
+    }
+}

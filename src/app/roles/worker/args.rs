@@ -1,0 +1,58 @@
+//! Flags of `rask worker`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Flags of `rask worker`, as given.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerArgs {
+    /// The scheduler. None: by `--scheduler-file` or Dask's configuration.
+    pub scheduler: Option<String>,
+    /// `--nworkers`: a number, `auto`, or nothing for one.
+    pub nworkers: Option<String>,
+    /// `--nthreads`
+    pub nthreads: Option<u32>,
+    /// `--memory-limit`: `auto`, a size, or a fraction of the machine's.
+    pub memory_limit: String,
+    /// `--name`
+    pub name: Option<String>,
+    /// `--no-nanny`
+    pub no_nanny: bool,
+    /// `--worker-port`: a port or a range.
+    pub worker_port: Option<String>,
+    /// `--nanny-port`: a port or a range.
+    pub nanny_port: Option<String>,
+    /// `--pid-file`
+    pub pid_file: Option<PathBuf>,
+    /// `--python`
+    pub python: Option<String>,
+    /// `--state-dir`
+    pub state_dir: Option<PathBuf>,
+    /// A limited wait for the scheduler was asked for: then an exit is final.
+    pub death_timeout: bool,
+    /// Flags that Dask's worker gets as they are.
+    pub pass: Vec<OsString>,
+    /// Arguments of preloaded modules.
+    pub preload_argv: Vec<String>,
+    /// `--python-checked`: whoever starts us knows that it can run workers.
+    pub python_checked: bool,
+    /// Others decide how many workers there are.
+    pub group: Option<GroupArgs>,
+}
+
+/// What makes a group of workers part of a cluster.
+#[derive(Clone, Debug)]
+pub struct GroupArgs {
+    /// `--control-socket`: listen here.
+    pub control_socket: PathBuf,
+    /// `--follow`: end when the process that listens here does. None: end when told to.
+    pub follow: Option<PathBuf>,
+    /// `--log-dir`: a file per worker.
+    pub log_dir: PathBuf,
+    /// `--log-keep`: older files kept per worker.
+    pub log_keep: u32,
+    /// `--cgroup`: groups of workers are made below this one.
+    pub cgroup: Option<PathBuf>,
+    /// `--worker-cores`: their share of the processor.
+    pub worker_cores: f64,
+}

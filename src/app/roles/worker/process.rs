@@ -1,0 +1,101 @@
+//! How one of Dask's workers is run as a process, and what is said of its life.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use super::args::WorkerArgs;
+use crate::host::Group;
+use crate::supervise::policy::{Next, Restart};
+use crate::supervise::{Cause, Output, ParentDeath, Report, Spec, Story};
+
+/// For a nanny to end its worker. The appliance gives us more than this before it kills us.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Deaths in a row, each soon after its start, before a worker is given up: its Python is broken then.
+pub(crate) const FAILURES_MAX: u32 = 5;
+
+/// Lines of a dead worker that are repeated with its cause.
+const LAST_LINES: usize = 5;
+
+/// How one worker is run. `name`: `None` leaves it to Dask. The ports are the worker's and the nanny's.
+pub(crate) fn spec_of(
+    args: &WorkerArgs,
+    group: Group,
+    python: &Path,
+    name: Option<String>,
+    (worker_port, nanny_port): (Option<&str>, Option<&str>),
+) -> Spec {
+    let mut argv: Vec<OsString> = vec!["-m".into(), "distributed.cli.dask_worker".into()];
+    argv.extend(args.scheduler.as_ref().map(OsString::from));
+    let mut flag = |name: &str, value: &str| argv.extend([OsString::from(name), OsString::from(value)]);
+    flag("--nworkers", "1");
+    flag("--nthreads", &group.nthreads.to_string());
+    flag("--memory-limit", &group.memory_bytes.to_string());
+    for (flag_name, value) in
+        [("--name", name.as_deref()), ("--worker-port", worker_port), ("--nanny-port", nanny_port)]
+    {
+        if let Some(value) = value {
+            flag(flag_name, value);
+        }
+    }
+    if args.no_nanny {
+        argv.push("--no-nanny".into());
+    }
+    argv.extend(args.pass.iter().cloned());
+    if !args.preload_argv.is_empty() {
+        argv.push("--".into());
+        argv.extend(args.preload_argv.iter().map(OsString::from));
+    }
+    Spec {
+        name: name.unwrap_or_default(),
+        program: python.to_path_buf(),
+        args: argv,
+        env: unbuffered(),
+        output: Output::Prefixed(String::new()),
+        parent_death: ParentDeath::Kill,
+        cgroup: None,
+        restart: if args.death_timeout { Restart::Crash } else { Restart::Failure },
+        failures_max: Some(FAILURES_MAX),
+        grace: GRACE,
+    }
+}
+
+/// What tasks print goes through a pipe; without this it would come late, and not at all from a killed process.
+fn unbuffered() -> Vec<(OsString, Option<OsString>)> {
+    match std::env::var_os("PYTHONUNBUFFERED") {
+        Some(_) => Vec::new(),
+        None => vec![("PYTHONUNBUFFERED".into(), Some("1".into()))],
+    }
+}
+
+/// One line per event; a worker that will not come back is returned as a failure.
+///
+/// `failures_max`: how many were allowed.
+pub(crate) fn tell(report: &Report, failures_max: u32) -> Option<String> {
+    let name = &report.name;
+    match &report.story {
+        Story::Started { pid } => tracing::debug!(name, pid, "started"),
+        Story::Stopped { cause } => tracing::debug!(name, %cause, "stopped"),
+        Story::Died { cause: Cause::Code(0), next: Next::Done, .. } => {
+            tracing::info!(name, "ended, as it was asked to")
+        }
+        Story::Died { cause, last_lines, next } => {
+            let skip = last_lines.len().saturating_sub(LAST_LINES);
+            let last: String = last_lines.iter().skip(skip).map(|line| format!("\n    {}", line.trim())).collect();
+            match next {
+                Next::After(ms) => tracing::warn!(name, "{name}: {cause}; starts again in {ms} ms; last lines:{last}"),
+                Next::Done => {
+                    tracing::warn!(name, "{name}: {cause}; last lines:{last}");
+                    return Some(format!("{name}: {cause}"));
+                }
+                Next::GaveUp => {
+                    tracing::error!(name, "{name}: {cause}; given up after {failures_max} tries; last lines:{last}");
+                    let last = last_lines.last().map_or("", |line| line.trim());
+                    return Some(format!("{name}: {cause}, {failures_max} times in a row: {last}"));
+                }
+            }
+        }
+    }
+    None
+}
