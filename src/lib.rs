@@ -19,8 +19,10 @@
 //! | `cluster` | the driver: the only place where the scheduler meets the world |
 //! | `host`, `supervise` | this machine; child processes on it |
 //! | `gateway` | dask-gateway's REST API and our own: users, options, limits |
-//! | `link`, `door`, `http` | talk between rask processes, the front door, pages |
+//! | `link`, `door` | talk between rask processes, the front door |
 //! | `fleet` | the clusters of this machine: their processes, their workers, their lives |
+//! | `feed` | what the dashboard sees: pictures of a scheduler, what changed in them |
+//! | `http` | everything that is served over HTTP, put together and with its TLS |
 //! | `app`, `cli` | a role each, composed of modules; the command line |
 
 pub mod app;

@@ -28,7 +28,7 @@ const MAY_NAME: &[(&str, &str)] = &[
     ("fleet", "base clock config host link pki store supervise peer"),
     ("feed", "base clock sched cluster fleet peer host"),
     ("gateway", "base clock config link fleet pki store host"),
-    ("http", "base config cluster feed gateway link peer"),
+    ("http", "base clock config cluster door feed fleet gateway link net peer pki"),
     ("app", "*"),
     ("cli", "base config app supervise"),
 ];

@@ -1,4 +1,4 @@
-//! Serves one accepted connection and tells handlers who is at its other end.
+//! Serves HTTP on accepted connections.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::peers::Ends;
+use super::ends::ConnectionEnds;
 use crate::gateway::Peer;
 
 /// Longest a peer may take for the head of a request, and longest a connection may rest between two. Clients close
@@ -20,16 +20,28 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// Longest head of a request. Unit: bytes.
 const HEAD_BYTES: usize = 64 << 10;
 
+/// Serves one connection to its end, without telling handlers who is at its other end. Nothing may have been read from it.
+pub(super) async fn serve_stream<S>(router: Router, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(router);
+    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
+    if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "HTTP connection ended early");
+    }
+}
+
 /// Serves HTTP to its end, telling handlers who is at the other end. Nothing may have been read from the connection.
-pub async fn serve_known<S>(router: Router, stream: S, peer: Peer, ends: Ends)
+pub(super) async fn serve_known<S>(router: Router, stream: S, peer: Peer, ends: ConnectionEnds)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = Known { inner: TowerToHyperService::new(router), peer, ends };
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(HEAD_BYTES);
-    if let Err(why) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
-        tracing::debug!(peer = %peer.address, %why, "HTTP connection ended early");
+    if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+        tracing::debug!(peer = %peer.address, %error, "HTTP connection ended early");
     }
 }
 
@@ -38,7 +50,7 @@ where
 struct Known {
     inner: TowerToHyperService<Router>,
     peer: Peer,
-    ends: Ends,
+    ends: ConnectionEnds,
 }
 
 impl Service<Request<Incoming>> for Known {

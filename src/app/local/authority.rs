@@ -38,3 +38,29 @@ pub(crate) fn authority(state: &Path) -> Result<Authority, Failure> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_authority_is_made_once_and_kept_private() {
+        let state = std::env::temp_dir().join(format!("rask-authority-{}", std::process::id()));
+        let made = authority(&state).expect("made");
+        let read = authority(&state).expect("read");
+        assert_eq!(made.pair(), read.pair());
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!(mode(&folder(&state)), 0o700);
+        for file in ["ca.crt", "ca.key"] {
+            assert_eq!(mode(&folder(&state).join(file)), 0o600, "{file}");
+        }
+        fs::write(folder(&state).join("ca.key"), "nonsense").expect("written");
+        assert!(authority(&state).is_err());
+        // A lost key is said, not made up for: other machines would have to join again.
+        fs::remove_file(folder(&state).join("ca.key")).expect("removed");
+        assert!(authority(&state).is_err());
+        assert_eq!(fs::read_to_string(folder(&state).join("ca.crt")).expect("kept"), made.pair().cert_pem);
+        fs::remove_dir_all(state).expect("removed");
+    }
+}

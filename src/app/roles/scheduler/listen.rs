@@ -2,7 +2,8 @@
 //!
 //! Source: `distributed/comm/addressing.py`, `addresses_from_user_args`; `distributed/cli/dask_scheduler.py`.
 
-use std::net::{IpAddr, ToSocketAddrs};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, TcpListener, ToSocketAddrs};
 
 use crate::app::failure::Failure;
 use crate::cluster::{ListenSpec, Scheme};
@@ -57,8 +58,22 @@ pub(crate) fn specs(asked: Where<'_>) -> Result<Vec<ListenSpec>, Failure> {
         .collect()
 }
 
+/// Takes the port of `--dashboard-address`; another one if that is in use, as Dask does.
+pub(crate) fn dashboard(address: &str) -> Result<TcpListener, Failure> {
+    let (host, port) = dashboard_address(address)?;
+    let host = host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let failed = |why: io::Error| Failure::world(format!("cannot listen for the dashboard on {host}:{port}: {why}"));
+    match TcpListener::bind((host, port)) {
+        Err(why) if why.kind() == io::ErrorKind::AddrInUse => {
+            tracing::warn!("port {port} for the dashboard is in use; taking another");
+            TcpListener::bind((host, 0)).map_err(failed)
+        }
+        other => other.map_err(failed),
+    }
+}
+
 /// `--dashboard-address`: `:8787`, `8787`, `host:8787` or a URL. `None` for the host: every interface.
-pub(crate) fn dashboard(text: &str) -> Result<(Option<IpAddr>, u16), Failure> {
+fn dashboard_address(text: &str) -> Result<(Option<IpAddr>, u16), Failure> {
     let bare = text.trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
     let bare = if bare.is_empty() { ":0" } else { bare };
     let (host, port) = bare.rsplit_once(':').unwrap_or(("", bare));
@@ -149,9 +164,9 @@ mod tests {
         assert_eq!(one(Some("0.0.0.0"), Some("7"), Some("ws")), ListenSpec { scheme: Scheme::Ws, host: None, port: 7 });
         assert_eq!(one(Some("::1"), None, None).host, ip("::1"));
         assert_eq!(one(Some("[::1]:7"), None, None), ListenSpec { scheme: Scheme::Tcp, host: ip("::1"), port: 7 });
-        assert_eq!(dashboard(":8787"), Ok((None, 8787)));
-        assert_eq!(dashboard("127.0.0.1:0"), Ok((ip("127.0.0.1"), 0)));
-        assert_eq!(dashboard("8787"), Ok((None, 8787)));
+        assert_eq!(dashboard_address(":8787"), Ok((None, 8787)));
+        assert_eq!(dashboard_address("127.0.0.1:0"), Ok((ip("127.0.0.1"), 0)));
+        assert_eq!(dashboard_address("8787"), Ok((None, 8787)));
     }
 
     #[test]

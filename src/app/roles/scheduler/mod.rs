@@ -1,7 +1,6 @@
 //! The role `rask scheduler`: one cluster's scheduler, with its pages and its control socket.
 
 mod listen;
-mod pages;
 
 use std::fs::{self, DirBuilder};
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +11,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use listen::Where;
-use pages::Pages;
 
 use crate::app::failure::Failure;
 use crate::app::local::pid_file::PidFile;
@@ -22,8 +20,8 @@ use crate::app::local::state_dir as state;
 use crate::app::process::{Signals, block_on, raise_open_files, this_process};
 use crate::cluster::{self, Ask, Control, NO_PYTHON, Ready, RunError, SchedulerOpts, Steer, TlsFiles};
 use crate::config::{self, Config};
-use crate::link::{self, Hello, Inbound, Question};
-use crate::supervise::ProcessId;
+use crate::http::{Pages, serve_pages};
+use crate::link::{self, Inbound, Question};
 
 /// Requests waiting for the scheduler; askers beyond that wait.
 const CONTROL_QUEUE: usize = 64;
@@ -109,15 +107,16 @@ async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Res
     let address = args.dashboard_address.as_deref().unwrap_or("127.0.0.1:0");
     let tcp = match args.served_dashboard_port {
         Some(_) => None,
-        None => Some(pages::listen(address)?),
+        None => Some(listen::dashboard(address)?),
     };
     let at = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
-    let (_pages, reporter) = pages::serve(Pages {
+    let (_pages, reporter) = serve_pages(Pages {
         control: control.clone(),
         tcp,
         socket: args.http_socket.clone(),
         web_dir: args.web_dir.clone(),
-    })?;
+    })
+    .map_err(|error| Failure::world(error.to_string()))?;
     opts.reporter = Some(reporter);
     opts.dashboard_port = at.map(|at| at.port()).or(args.served_dashboard_port);
     let dashboard = at.filter(|_| args.dashboard_address.is_some());

@@ -46,7 +46,7 @@ pub(crate) async fn gateway(parts: Parts<'_>) -> Result<(Gateway, CliToken), Fai
         limits: Limits::new(&config.cluster, &config.user, machine.cores),
         hosts: Hosts::new(&names(&parts), &parts.config.security.allowed_hosts),
         request_bytes: parts.config.limits.request.0,
-        more_paths: if parts.lan { crate::http::peers::document() } else { Default::default() },
+        more_paths: if parts.lan { crate::http::peers_document() } else { Default::default() },
         info: info(parts.running),
         shown_settings: shown(parts.config),
         state: parts.state.to_path_buf(),

@@ -1,7 +1,5 @@
 //! `/api/rask/v1/peers`: machines join here, keep their link here, and are looked after here.
 
-use std::net::{IpAddr, SocketAddr};
-
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -12,6 +10,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::http::ends::ConnectionEnds;
 use crate::peer::{
     HeadError, HeadHandle, JoinAnswer, JoinAsk, LinkEnd, MESSAGE_MAX, PeerView, RenewAsk, ToHead, ToPeer,
 };
@@ -22,25 +21,8 @@ const BODY_MAX: usize = 16 << 10;
 /// An hour is enough to walk to the other machine. Unit: seconds.
 const TTL_SECS: u64 = 3600;
 
-/// Both ends of the connection that a request came on, and who its TLS certificate says is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ends {
-    /// The other end.
-    pub peer: SocketAddr,
-    /// Ours.
-    pub local: SocketAddr,
-    /// The member whose certificate was shown, checked against our authority.
-    pub member: Option<String>,
-}
-
-impl Ends {
-    fn from(&self) -> IpAddr {
-        self.peer.ip()
-    }
-}
-
 /// What machines themselves use. They show a token, a secret or a certificate; no user is needed.
-pub fn open_routes(head: HeadHandle) -> Router {
+pub(super) fn open_routes(head: HeadHandle) -> Router {
     Router::new()
         .route("/api/rask/v1/peers/join", post(join))
         .route("/api/rask/v1/peers/renew", post(renew))
@@ -50,7 +32,7 @@ pub fn open_routes(head: HeadHandle) -> Router {
 }
 
 /// What people use; whoever mounts it sees to it that only administrators get here.
-pub fn managed_routes(head: HeadHandle) -> Router {
+pub(super) fn managed_routes(head: HeadHandle) -> Router {
     Router::new()
         .route("/api/rask/v1/peers", get(list))
         .route("/api/rask/v1/peers/{name}", get(one).delete(remove))
@@ -111,7 +93,7 @@ impl IntoResponse for Refused {
 /// `POST .../join`. Errors: 403 no valid token; 422 no valid request to sign; 429 too many wrong tries.
 async fn join(
     State(head): State<HeadHandle>,
-    Extension(ends): Extension<Ends>,
+    Extension(ends): Extension<ConnectionEnds>,
     Json(ask): Json<JoinAsk>,
 ) -> Result<Json<JoinAnswer>, Refused> {
     Ok(Json(head.join(&ask, ends.from()).await?))
@@ -120,14 +102,18 @@ async fn join(
 /// `POST .../renew`: with the secret that came with the join. Errors: as [`join`].
 async fn renew(
     State(head): State<HeadHandle>,
-    Extension(ends): Extension<Ends>,
+    Extension(ends): Extension<ConnectionEnds>,
     Json(ask): Json<RenewAsk>,
 ) -> Result<Json<JoinAnswer>, Refused> {
     Ok(Json(head.renew(&ask, ends.from()).await?))
 }
 
 /// `GET .../link`: a WebSocket. Errors: 403 without a member's certificate, or with a removed one's.
-async fn link(State(head): State<HeadHandle>, Extension(ends): Extension<Ends>, upgrade: WebSocketUpgrade) -> Response {
+async fn link(
+    State(head): State<HeadHandle>,
+    Extension(ends): Extension<ConnectionEnds>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     let removed = "this machine is not a member any more; join again with a new token: rask join URL --token ...";
     let linked = match &ends.member {
         Some(id) => head.linked(id, ends.from(), ends.local.ip()).await,

@@ -17,8 +17,10 @@ use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::cluster::problem;
+use crate::fleet::{ClusterStatus, FleetHandle};
 use crate::gateway::Stay;
+use crate::http::answer::problem;
+use crate::http::cluster::dask;
 use crate::link;
 
 /// A scheduler accepts at once, or is in trouble.
@@ -27,8 +29,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// The cluster that addresses without a name mean.
 const LOCAL: &str = "local";
 
-/// Where the HTTP of a cluster listens; none: there is no such cluster.
-pub type Backends = Arc<dyn Fn(&str) -> Option<PathBuf> + Send + Sync>;
+/// Where the HTTP of a cluster listens; `None`: there is no such cluster.
+type Backends = Arc<dyn Fn(&str) -> Option<PathBuf> + Send + Sync>;
 
 /// Headers that are between two neighbours only. Source: RFC 9110, 7.6.1.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -54,7 +56,14 @@ const DATA: [&str; 9] = [
 ];
 
 /// `/clusters/NAME/...`, and Dask's own paths for the cluster `local`.
-pub fn clusters_router(backends: Backends) -> Router {
+pub(super) fn routes(fleet: FleetHandle) -> Router {
+    let backends: Backends = Arc::new(move |name| {
+        let lives = match fleet.get(name)?.status {
+            ClusterStatus::Pending | ClusterStatus::Running | ClusterStatus::Stopping => true,
+            ClusterStatus::Stopped | ClusterStatus::Failed => false,
+        };
+        lives.then(|| fleet.files(name).http())
+    });
     let mut router = Router::new()
         .route("/clusters/{name}", any(home))
         .route("/clusters/{name}/", any(home))
@@ -63,10 +72,10 @@ pub fn clusters_router(backends: Backends) -> Router {
         router = router.route(path, any(local));
     }
     // Dask's pages without a name: they mean the cluster `local`, whose own address has its name in it.
-    for name in super::dask::PAGES.into_iter().chain(["info", "info/{*rest}"]) {
+    for name in dask::PAGES.into_iter().chain(["info", "info/{*rest}"]) {
         router = router.route(&format!("/{name}"), any(local_page));
     }
-    for (name, _) in super::dask::INDIVIDUAL {
+    for (name, _) in dask::INDIVIDUAL {
         router = router.route(&format!("/individual-{name}"), any(local_page));
     }
     router.with_state(backends)

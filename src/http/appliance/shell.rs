@@ -1,4 +1,4 @@
-//! What the appliance serves besides its APIs: the shell of the dashboard, and the way to each cluster's own pages.
+//! The shell of the dashboard: the pages of the appliance itself.
 
 use axum::Router;
 use axum::extract::State;
@@ -7,15 +7,14 @@ use axum::response::Response;
 use axum::routing::get;
 use serde_json::json;
 
-use super::assets::Assets;
-use super::cluster::json as answer;
-use super::proxy::{Backends, clusters_router};
+use crate::http::answer::json as answer;
+use crate::http::assets::Assets;
 
 /// The shell's pages; which one it shows is its own business.
 const PAGES: [&str; 8] = ["/", "/clusters", "/host", "/logs", "/tokens", "/settings", "/history", "/peers"];
 
-/// The shell, its files, and everything below `/clusters/NAME/`; Dask's own paths mean the cluster `local`.
-pub fn appliance_router(assets: Assets, backends: Backends) -> Router {
+/// The shell and its files.
+pub(super) fn routes(assets: Assets) -> Router {
     let mut router = Router::new()
         .route("/health", get(|| async { "ok" }))
         .route("/api/where", get(place))
@@ -25,7 +24,7 @@ pub fn appliance_router(assets: Assets, backends: Backends) -> Router {
     for path in PAGES {
         router = router.route(path, get(page));
     }
-    router.with_state(assets).merge(clusters_router(backends))
+    router.with_state(assets)
 }
 
 async fn place() -> Response {

@@ -1,40 +1,61 @@
 //! Serves a scheduler's pages on a thread of their own: whatever browsers ask for, the scheduler's loop goes on.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::listen;
-use crate::app::failure::Failure;
+use super::routes::router;
+use super::site::Site;
+use super::ticket::Tickets;
 use crate::clock;
 use crate::cluster::{Control, Reporter};
 use crate::feed::Feed;
-use crate::http::{self, Assets, Site};
+use crate::http::assets::Assets;
+use crate::http::serve::serve_stream;
 use crate::link;
 
-/// After a failed accept: descriptors may be short for a moment.
+/// Pause after a failed accept: descriptors may be short for a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Where and from whom.
-pub(crate) struct Pages {
+/// What a scheduler's pages are served from and on.
+pub struct Pages {
     /// The scheduler.
     pub control: mpsc::Sender<Control>,
     /// A port of its own.
     pub tcp: Option<TcpListener>,
     /// A Unix socket, behind the appliance.
     pub socket: Option<PathBuf>,
-    /// The page's files, if not the embedded ones.
+    /// A folder with the page's files; `None`: the embedded ones.
     pub web_dir: Option<PathBuf>,
 }
 
-/// Removes the socket at the end.
-pub(crate) struct Served(Option<PathBuf>);
+/// The pages cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum PagesError {
+    /// Another program's socket is there, or the folder is missing or not ours.
+    #[error("cannot listen on {}: {source}", path.display())]
+    Socket {
+        /// The Unix socket.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The port cannot be used without blocking.
+    #[error("cannot use the dashboard's port: {0}")]
+    Port(#[source] io::Error),
+    /// No event loop or no thread.
+    #[error("cannot start the thread of the dashboard: {0}")]
+    Thread(#[source] io::Error),
+}
 
-impl Drop for Served {
+/// The Unix socket of the pages. Dropping it removes the socket's file.
+pub struct PagesSocket(Option<PathBuf>);
+
+impl Drop for PagesSocket {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
             let _may_be_gone = std::fs::remove_file(path);
@@ -42,50 +63,30 @@ impl Drop for Served {
     }
 }
 
-/// Takes the port; another one if it is in use, as Dask does.
-pub(crate) fn listen(address: &str) -> Result<TcpListener, Failure> {
-    let (host, port) = listen::dashboard(address)?;
-    let host = host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let failed = |why: io::Error| Failure::world(format!("cannot listen for the dashboard on {host}:{port}: {why}"));
-    match TcpListener::bind((host, port)) {
-        Err(why) if why.kind() == io::ErrorKind::AddrInUse => {
-            tracing::warn!("port {port} for the dashboard is in use; taking another");
-            TcpListener::bind((host, 0)).map_err(failed)
-        }
-        other => other.map_err(failed),
-    }
-}
-
-/// Starts to serve.
-pub(crate) fn serve(pages: Pages) -> Result<(Served, Reporter), Failure> {
+/// Starts to serve, on a thread that ends with the scheduler.
+pub fn serve_pages(pages: Pages) -> Result<(PagesSocket, Reporter), PagesError> {
     let unix = pages.socket.as_deref().map(listen_unix).transpose()?;
     for listener in pages.tcp.iter() {
-        listener.set_nonblocking(true).map_err(|why| Failure::world(format!("the dashboard's port: {why}")))?;
+        listener.set_nonblocking(true).map_err(PagesError::Port)?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|why| Failure::world(format!("cannot start an event loop: {why}")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PagesError::Thread)?;
     let (socket, tcp) = (pages.socket.clone(), pages.tcp);
     let assets = Assets::new(pages.web_dir);
     let (feed, hub) = Feed::new(pages.control);
     let reporter = reporter(feed.clone(), assets.clone());
     let name = socket.as_deref().and_then(cluster_name);
-    let tickets = http::Tickets::new(clock::random_bytes());
+    let tickets = Tickets::new(clock::random_bytes());
     let work = move || {
         runtime.block_on(async move {
             // Whoever reaches a loopback port or the private socket reaches the scheduler as well.
             let local = tcp.as_ref().is_none_or(|tcp| tcp.local_addr().is_ok_and(|at| at.ip().is_loopback()));
             let site = Site { feed, assets, name: name.map(Into::into), actions: local, tickets };
-            let router = http::cluster_router(site);
+            let router = router(site);
             futures_util::future::join3(hub, accept_tcp(tcp, router.clone()), accept_unix(unix, router)).await;
         });
     };
-    std::thread::Builder::new()
-        .name("pages".to_owned())
-        .spawn(work)
-        .map_err(|why| Failure::world(format!("cannot start a thread: {why}")))?;
-    Ok((Served(socket), reporter))
+    std::thread::Builder::new().name("pages".to_owned()).spawn(work).map_err(PagesError::Thread)?;
+    Ok((PagesSocket(socket), reporter))
 }
 
 /// Fills the page's template with the data of a stretch of time.
@@ -110,13 +111,11 @@ fn cluster_name(socket: &Path) -> Option<String> {
     Some(socket.parent()?.file_name()?.to_str()?.to_owned())
 }
 
-fn listen_unix(path: &Path) -> Result<std::os::unix::net::UnixListener, Failure> {
-    let failed = |why: io::Error| Failure::world(format!("cannot listen on {}: {why}", path.display()));
+fn listen_unix(path: &Path) -> Result<std::os::unix::net::UnixListener, PagesError> {
+    let failed = |source| PagesError::Socket { path: path.to_path_buf(), source };
     // What a killed one left.
     let _may_not_exist = std::fs::remove_file(path);
-    let listener = link::bind(path).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
+    link::bind(path).map_err(failed)
 }
 
 async fn accept_tcp(listener: Option<TcpListener>, router: axum::Router) {
@@ -125,7 +124,7 @@ async fn accept_tcp(listener: Option<TcpListener>, router: axum::Router) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let _small_messages_wait_otherwise = stream.set_nodelay(true);
-                tokio::spawn(http::serve_stream(router.clone(), stream));
+                tokio::spawn(serve_stream(router.clone(), stream));
             }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
@@ -136,7 +135,7 @@ async fn accept_unix(listener: Option<std::os::unix::net::UnixListener>, router:
     let Some(Ok(listener)) = listener.map(tokio::net::UnixListener::from_std) else { return };
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(http::serve_stream(router.clone(), stream))),
+            Ok((stream, _)) => drop(tokio::spawn(serve_stream(router.clone(), stream))),
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 pub type Examine = Arc<dyn Fn() -> BoxFuture<'static, Result<Value, String>> + Send + Sync>;
 
 /// The route. Findings name paths, processes and variables of the machine: for admins only.
-pub fn doctor_routes(examine: Examine) -> Router {
+pub(super) fn routes(examine: Examine) -> Router {
     Router::new().route("/api/rask/v1/doctor", get(doctor)).with_state(examine)
 }
 

@@ -10,10 +10,11 @@ use axum::routing::get;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::cluster::{Site, problem, silence, typed};
+use super::site::Site;
 use crate::base::Value;
 use crate::cluster::{ACTION_NAMES, Ask, TaskFilter};
 use crate::feed::{ASKED_MAX, FRESH, Pick, Silence, Topic, block};
+use crate::http::answer::{json as json_answer, problem, silence, typed};
 
 /// Tasks in one list.
 const LIST_MAX: usize = 1_000;
@@ -47,7 +48,7 @@ async fn place(State(site): State<Site>) -> Response {
         "prefix": "",
         "actions": site.actions,
     });
-    super::cluster::json(Ok(body.to_string()))
+    json_answer(Ok(body.to_string()))
 }
 
 #[derive(Deserialize)]
@@ -57,18 +58,18 @@ struct Topics {
 
 /// Names of the event topics, which `events` of the feed can be asked for.
 async fn topics(State(site): State<Site>) -> Response {
-    super::cluster::json(site.feed.ask(Ask::Topics).await)
+    json_answer(site.feed.ask(Ask::Topics).await)
 }
 
 /// Whole topics, for scripts: `api/state?topics=overview,workers`.
 async fn state(State(site): State<Site>, Query(asked): Query<Topics>) -> Response {
     let names = asked.topics.as_deref().unwrap_or("overview,workers,prefixes");
     let topics: Vec<Topic> = names.split(',').filter_map(|name| Topic::from_name(name.trim())).collect();
-    super::cluster::json(site.feed.rows(topics).await)
+    json_answer(site.feed.rows(topics).await)
 }
 
 async fn limits(State(site): State<Site>) -> Response {
-    super::cluster::json(site.feed.limits().await)
+    json_answer(site.feed.limits().await)
 }
 
 #[derive(Deserialize)]
@@ -85,7 +86,7 @@ async fn task(State(site): State<Site>, Query(asked): Query<Key>) -> Response {
 fn found(body: Result<String, Silence>, what: impl Fn() -> String, remedy: &str) -> Response {
     match body {
         Ok(body) if body.is_empty() => problem(StatusCode::NOT_FOUND, what(), remedy),
-        body => super::cluster::json(body),
+        body => json_answer(body),
     }
 }
 
@@ -119,7 +120,7 @@ async fn tasks(State(site): State<Site>, Query(asked): Query<List>) -> Response 
         contains: text(asked.q),
     };
     let max = asked.limit.unwrap_or(100).min(LIST_MAX);
-    super::cluster::json(site.feed.ask(Ask::Tasks { filter, offset: asked.offset.unwrap_or(0), max }).await)
+    json_answer(site.feed.ask(Ask::Tasks { filter, offset: asked.offset.unwrap_or(0), max }).await)
 }
 
 #[derive(Deserialize)]
@@ -130,10 +131,10 @@ struct Search {
 
 async fn find(State(site): State<Site>, Query(asked): Query<Search>) -> Response {
     if asked.q.is_empty() {
-        return super::cluster::json(Ok(r#"{"tasks":[],"tasks_total":0,"workers":[],"prefixes":[]}"#.to_owned()));
+        return json_answer(Ok(r#"{"tasks":[],"tasks_total":0,"workers":[],"prefixes":[]}"#.to_owned()));
     }
     let max = asked.limit.unwrap_or(20).min(LIST_MAX);
-    super::cluster::json(site.feed.ask(Ask::Find { text: asked.q.into(), max }).await)
+    json_answer(site.feed.ask(Ask::Find { text: asked.q.into(), max }).await)
 }
 
 // ---- the task stream ------------------------------------------------------------------------------------------
@@ -216,7 +217,7 @@ async fn bounds(State(site): State<Site>) -> Response {
         "last": known.then_some(end / 1e3),
         "count": stream.next.saturating_sub(stream.first),
     });
-    super::cluster::json(Ok(body.to_string()))
+    json_answer(Ok(body.to_string()))
 }
 
 async fn trace(State(site): State<Site>, Query(asked): Query<Window>) -> Response {
@@ -247,7 +248,7 @@ async fn profile(State(site): State<Site>, Query(asked): Query<Window>) -> Respo
         ("server", asked.server.unwrap_or(false).into()),
     ];
     match site.feed.request(request("profile", fields)).await {
-        Ok(tree) => super::cluster::json(Ok(crate::feed::flame(&tree).to_string())),
+        Ok(tree) => json_answer(Ok(crate::feed::flame(&tree).to_string())),
         Err(why) => silence(&why),
     }
 }
@@ -271,7 +272,7 @@ async fn call_stack(State(site): State<Site>, Query(asked): Query<Stack>) -> Res
         }
         (_, stacks) => stacks,
     };
-    super::cluster::json(Ok(of_worker(stacks).to_string()))
+    json_answer(Ok(of_worker(stacks).to_string()))
 }
 
 async fn worker_logs(State(site): State<Site>, Query(asked): Query<Address>) -> Response {
@@ -286,7 +287,7 @@ async fn worker_logs(State(site): State<Site>, Query(asked): Query<Address>) -> 
                 // Workers tell the newest first.
                 lines.reverse();
             }
-            super::cluster::json(Ok(json!({"lines": lines}).to_string()))
+            json_answer(Ok(json!({"lines": lines}).to_string()))
         }
         Err(why) => silence(&why),
     }
@@ -307,7 +308,7 @@ async fn versions(State(site): State<Site>) -> Response {
 }
 
 fn plainly(answer: Result<Value, Silence>) -> Response {
-    super::cluster::json(answer.map(|value| plain(&value).to_string()))
+    json_answer(answer.map(|value| plain(&value).to_string()))
 }
 
 /// Any value as JSON; payloads become nulls.

@@ -16,8 +16,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokio::time::{Instant, interval_at, timeout};
 
-use super::cluster::{Site, problem, silence};
+use super::site::Site;
 use crate::feed::{Silence, View, Want};
+use crate::http::answer::{json, problem, silence};
 
 /// Proxies close what is silent.
 const PING: Duration = Duration::from_secs(20);
@@ -167,7 +168,7 @@ async fn poll(State(site): State<Site>, Query(wish): Query<Wish>) -> Response {
         }
     }
     text.push_str("]}");
-    super::cluster::json(Ok(text))
+    json(Ok(text))
 }
 
 #[cfg(test)]

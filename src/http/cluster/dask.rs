@@ -12,13 +12,15 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Map, Value as Json, json};
 
-use super::cluster::{Site, json as answer, problem, silence, typed};
+use super::live;
+use super::site::Site;
 use crate::base::Value;
 use crate::cluster::Ask;
 use crate::feed::Want;
+use crate::http::answer::{json as answer, problem, silence, typed};
 
 /// Every bare plot: its name in addresses and its title, as Dask has them.
-pub(super) const INDIVIDUAL: [(&str, &str); 32] = [
+pub(in crate::http) const INDIVIDUAL: [(&str, &str); 32] = [
     ("task-stream", "Individual Task Stream"),
     ("progress", "Individual Progress"),
     ("graph", "Individual Graph"),
@@ -72,7 +74,7 @@ const SITEMAP: [&str; 14] = [
 ];
 
 /// Pages by Dask's names, besides those that begin with `individual-`.
-pub(super) const PAGES: [&str; 15] = [
+pub(in crate::http) const PAGES: [&str; 15] = [
     "status",
     "workers",
     "tasks",
@@ -201,7 +203,7 @@ async fn retire_workers(State(site): State<Site>, headers: HeaderMap, body: Body
 
 /// Dask's `/eventstream`: JSON texts `{"name": ..}` for workers that come and go. Answers `{"name": "ping"}`.
 async fn event_stream(State(site): State<Site>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
-    if !super::live::is_same_origin(&headers) {
+    if !live::is_same_origin(&headers) {
         return problem(StatusCode::FORBIDDEN, "pages of other origins may not listen", "open the dashboard itself");
     }
     upgrade.on_upgrade(|socket| tell_events(site, socket)).into_response()
