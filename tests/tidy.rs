@@ -219,3 +219,36 @@ fn no_unsafe_no_todo() {
     }
     report(found);
 }
+
+/// The documents of this repository: `*.md` in its root, beside the sources, and what packages install.
+fn documents() -> Vec<PathBuf> {
+    let entries = [".", "src", "packaging/doc"].into_iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
+    let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    found.retain(|path| path.extension().is_some_and(|end| end == "md"));
+    found.sort();
+    assert!(found.len() > 1, "run this from the root of the repository");
+    found
+}
+
+/// Paths of sources in a text: from the name of a folder to what cannot be in a path.
+fn paths(text: &str) -> impl Iterator<Item = &str> {
+    const FOLDERS: [&str; 5] = ["src/", "tests/", "web/", "packaging/", "config/"];
+    let part = |c: char| c.is_alphanumeric() || "_./-".contains(c);
+    text.split(move |c: char| !part(c)).map(|word| word.trim_start_matches("../").trim_end_matches('.')).filter(
+        move |word| FOLDERS.iter().any(|folder| word.starts_with(folder)) && !word.starts_with("web/dist"),
+    )
+}
+
+#[test]
+fn documents_name_only_paths_that_exist() {
+    let mut found = Vec::new();
+    for document in documents() {
+        let text = fs::read_to_string(&document).expect("UTF-8");
+        for (number, line) in text.lines().enumerate() {
+            for path in paths(line).filter(|path| !Path::new(path).exists()) {
+                found.push(format!("{}:{}: there is no {path}", document.display(), number + 1));
+            }
+        }
+    }
+    report(found);
+}
