@@ -1,20 +1,21 @@
-//! The driver: owns one scheduler, its inbox, its loop. The only place where `sched` meets the world.
+//! The cluster: one scheduler and everything around it. The only place where `sched` meets the world.
 //!
-//! Messages become events, the scheduler is stepped, its effects become messages. Nothing here decides where a task
-//! runs. The folders, from the top floor down; each names only what stands below it:
+//! Messages become events, the core is stepped, its effects become messages. Nothing here decides where a task runs.
+//! The layers, from the top floor down; a file names only what stands below it:
 //!
-//! | folder | owns |
+//! | layer | owns |
 //! |---|---|
-//! | `run`, `connection_reader` | the loop of a scheduler process; a task per connection |
-//! | `control` | answers to the control socket and to pages |
-//! | `turn` | streams in, effects out |
-//! | `ops` | requests, by family |
+//! | `run` | the loop of a scheduler process, and its end |
+//! | `start`, `connection_reader` | what it is told, and its beginning; a task per connection that reads messages |
+//! | `control` | the vocabulary of the control socket, and the answers |
+//! | `turn` | one turn: something from the inbox, its handler, the effects in their order |
+//! | `ops` | requests by family: tables of operations and their handlers |
 //! | `jobs` | what takes several turns |
-//! | `views` | what people look at |
-//! | `state` | the driver itself, and the handle through which jobs reach it |
-//! | `records` | what is remembered for people |
-//! | `codec` (pure) | operations to events, effects to bytes |
-//! | `options` | what a scheduler is told at its start |
+//! | `views` | what people look at, copied out of the state |
+//! | `state` | the core, connections, what is under way; `step` appends effects and carries out none |
+//! | `records` | what is remembered for people, as data |
+//! | `codec` (pure) | operations to events, effects to bytes, fields of requests |
+//! | `options` | parts of what a scheduler is told, as data |
 
 mod codec;
 mod connection_reader;
@@ -24,20 +25,22 @@ mod ops;
 mod options;
 mod records;
 mod run;
+mod start;
 mod state;
 mod turn;
 mod views;
 
+pub use crate::net::Scheme;
 pub use crate::sched::TaskFilter;
-pub use options::{
-    Answered, Ask, Control, Keep, ListenSpec, NO_PYTHON, Ready, Reporter, RunError, SchedulerOpts, Scheme, Steer,
-    TlsFiles,
-};
-pub use records::computations::Computation;
+pub use control::vocabulary::{Answered, Ask, Control, Steer};
+pub use options::{Keep, ListenSpec, NO_PYTHON, Ready, Reporter, RunError, TlsFiles};
+pub use records::computations::ComputationRecord;
+pub use records::failures::FailureCause;
 pub use records::timeline::{ACTION_NAMES, FAILED, Lane, RectChunk};
-pub use records::worker_metrics::{Cause, Speed};
+pub use records::worker_metrics::Speed;
 pub use run::run_scheduler;
+pub use start::SchedulerOpts;
 pub use views::snapshot::{
-    ClientPicture, GroupPicture, Look, NodePicture, Numbered, Picture, PrefixPicture, ShufflePicture, Stream, Totals,
-    WorkerPicture,
+    ClientSnapshot, GroupSnapshot, NodeSnapshot, Numbered, PrefixSnapshot, ShuffleSnapshot, Snapshot, SnapshotParts,
+    TimelineWindow, Totals, WorkerSnapshot,
 };

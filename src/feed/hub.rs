@@ -20,7 +20,7 @@ use super::viewer::{KEEP_ALIVE, Pace, Viewer};
 use super::want::{Topic, Want};
 use super::{Silence, more_rows, rows};
 use crate::base::{SeededMap, Text};
-use crate::cluster::{Control, Look, Picture, Stream};
+use crate::cluster::{Control, Snapshot, SnapshotParts, TimelineWindow};
 
 /// Between two looks while somebody watches. Unit: milliseconds.
 const TICK: Duration = Duration::from_millis(100);
@@ -80,7 +80,7 @@ pub(super) struct Hub {
     logs_from: u64,
     lanes: usize,
     first_error: Option<String>,
-    stream: Stream,
+    stream: TimelineWindow,
 }
 
 impl Hub {
@@ -104,7 +104,7 @@ impl Hub {
             logs_from: 0,
             lanes: 0,
             first_error: None,
-            stream: Stream::default(),
+            stream: TimelineWindow::default(),
         }
     }
 
@@ -259,9 +259,9 @@ impl Hub {
         due: &BTreeSet<Topic>,
         rects: Option<u64>,
         events: Option<(Text, u64)>,
-    ) -> Result<Box<Picture>, Silence> {
+    ) -> Result<Box<Snapshot>, Silence> {
         let has = |topic| due.contains(&topic);
-        let look = Look {
+        let look = SnapshotParts {
             workers: [Topic::Overview, Topic::Workers, Topic::System].iter().any(|topic| has(*topic)),
             prefixes: [Topic::Prefixes, Topic::MemoryByKey, Topic::ComputeByKey, Topic::TimeByAction, Topic::Graph]
                 .iter()
@@ -295,7 +295,7 @@ impl Hub {
         Some((topic.clone(), self.events.get(topic).map_or(0, |(_, from)| *from)))
     }
 
-    async fn take(&mut self, due: &BTreeSet<Topic>, mut picture: Box<Picture>, now: Instant) -> bool {
+    async fn take(&mut self, due: &BTreeSet<Topic>, mut picture: Box<Snapshot>, now: Instant) -> bool {
         self.at_secs = picture.totals.at_secs;
         self.rates.take(&picture.totals);
         self.machine.look(self.at_secs);
@@ -316,7 +316,7 @@ impl Hub {
         self.take_first_blocks(now).await
     }
 
-    fn rows_of(&self, topic: Topic, picture: &Picture) -> Option<Rows> {
+    fn rows_of(&self, topic: Topic, picture: &Snapshot) -> Option<Rows> {
         Some(match topic {
             Topic::Overview => {
                 let about = About {
@@ -351,7 +351,7 @@ impl Hub {
         })
     }
 
-    fn take_events(&mut self, topic: Text, from: u64, picture: &Picture) {
+    fn take_events(&mut self, topic: Text, from: u64, picture: &Snapshot) {
         if self.events.len() >= EVENT_TOPICS_MAX && !self.events.contains_key(&topic) {
             self.events.clear();
         }
@@ -361,14 +361,14 @@ impl Hub {
         history.append(seq, more_rows::events(&topic, &picture.events), EVENTS_MAX, number_of);
     }
 
-    fn take_stream(&mut self, stream: Stream) {
+    fn take_stream(&mut self, stream: TimelineWindow) {
         let new = rows::lanes(&stream, self.lanes);
         self.lanes += stream.lanes.len();
         self.topics.entry(Topic::Lanes).or_default().append(self.seq, new, usize::MAX, number_of);
         self.stream = stream;
     }
 
-    fn take_series(&mut self, due: &BTreeSet<Topic>, picture: &Picture) {
+    fn take_series(&mut self, due: &BTreeSet<Topic>, picture: &Snapshot) {
         if !due.contains(&Topic::System) {
             return;
         }
@@ -382,7 +382,7 @@ impl Hub {
         by_worker.append(seq, Rows::from([(id, row)]), series::WORKERS_KEPT, number_of);
     }
 
-    fn take_growing(&mut self, due: &BTreeSet<Topic>, picture: &Picture) {
+    fn take_growing(&mut self, due: &BTreeSet<Topic>, picture: &Snapshot) {
         let seq = self.seq;
         if due.contains(&Topic::Stealing) {
             self.steals_from = picture.stealing.last().map_or(self.steals_from, |(number, _, _)| number + 1);
@@ -419,8 +419,10 @@ impl Hub {
         let (names, lanes) = (stream.prefixes.clone(), stream.lanes.len());
         self.topics.entry(Topic::Names).or_default().take(self.seq, rows::names(&names));
         if lanes > self.lanes {
-            let new =
-                Stream { lanes: stream.lanes.get(self.lanes..).unwrap_or_default().to_vec(), ..Stream::default() };
+            let new = TimelineWindow {
+                lanes: stream.lanes.get(self.lanes..).unwrap_or_default().to_vec(),
+                ..TimelineWindow::default()
+            };
             self.take_lanes(&new);
         }
         let (epoch, seq, at_secs) = (self.epoch.clone(), self.seq, self.at_secs);
@@ -445,7 +447,7 @@ impl Hub {
         true
     }
 
-    fn take_lanes(&mut self, stream: &Stream) {
+    fn take_lanes(&mut self, stream: &TimelineWindow) {
         let new = rows::lanes(stream, self.lanes);
         self.lanes += stream.lanes.len();
         self.topics.entry(Topic::Lanes).or_default().append(self.seq, new, usize::MAX, number_of);

@@ -34,7 +34,7 @@ use tokio::time::{Duration, timeout};
 
 use crate::base::Value;
 use crate::clock::{Clock, uuid_v4_text};
-use crate::cluster::{Answered, Ask, Control, Stream};
+use crate::cluster::{Answered, Ask, Control, TimelineWindow};
 use hub::{Command, Hub, ViewerId};
 
 /// Commands that wait for the hub; askers beyond that wait.
@@ -132,7 +132,7 @@ impl Feed {
     }
 
     /// Rectangles of the task stream between two times. Unit: seconds since the epoch.
-    pub async fn rects(&self, from_secs: f64, to_secs: f64) -> Result<Box<Stream>, Silence> {
+    pub async fn rects(&self, from_secs: f64, to_secs: f64) -> Result<Box<TimelineWindow>, Silence> {
         let (reply, answer) = oneshot::channel();
         let wish = Control::Rects { from_ms: from_secs * 1e3, to_ms: to_secs * 1e3, reply };
         self.control.send(wish).await.map_err(|_| Silence::Gone)?;

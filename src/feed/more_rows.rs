@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::delta::{Row, Rows};
 use super::rows::{brief, json_of, round};
 use crate::base::{Text, Value, key_prefix};
-use crate::cluster::{Cause, ClientPicture, Computation, Numbered, Picture, Speed};
+use crate::cluster::{ClientSnapshot, ComputationRecord, FailureCause, Numbered, Snapshot, Speed};
 use crate::sched::StealTotal;
 
 /// Longest line that is made of an event. Unit: characters.
@@ -97,7 +97,7 @@ pub(super) fn steal_total(totals: &[StealTotal]) -> Row {
 }
 
 /// `bandwidth`.
-pub(super) fn bandwidth(picture: &Picture) -> Rows {
+pub(super) fn bandwidth(picture: &Snapshot) -> Rows {
     let speed = |speed: &Speed| [("bandwidth", brief(speed.bandwidth)), ("n", json!(speed.count))];
     let of_type = |(name, measured): &(Text, Speed)| {
         let mut row: Row = vec![("kind", json!("type")), ("name", json!(name))];
@@ -135,8 +135,8 @@ pub(super) fn fine(sums: &[(String, f64)]) -> Rows {
 }
 
 /// `exceptions`.
-pub(super) fn exceptions(causes: &[(u64, Cause)]) -> Rows {
-    let row = |(id, cause): &(u64, Cause)| {
+pub(super) fn exceptions(causes: &[(u64, FailureCause)]) -> Rows {
+    let row = |(id, cause): &(u64, FailureCause)| {
         let kind = cause.text.split('(').next().unwrap_or_default().trim();
         let keys: Vec<String> = cause.keys.iter().map(ToString::to_string).collect();
         let row = vec![
@@ -169,7 +169,7 @@ const SHUFFLE_FIELDS: [(&str, &str, &str); 10] = [
 ];
 
 /// `shuffle`: each shuffle, and its share on each worker.
-pub(super) fn shuffle(picture: &Picture) -> Rows {
+pub(super) fn shuffle(picture: &Snapshot) -> Rows {
     let mut rows = Rows::new();
     let mut sums: BTreeMap<&str, [f64; SHUFFLE_FIELDS.len()]> = BTreeMap::new();
     for ((id, worker), told) in &picture.shuffle_workers {
@@ -195,7 +195,7 @@ pub(super) fn shuffle(picture: &Picture) -> Rows {
 }
 
 /// `coordination`.
-pub(super) fn coordination(picture: &Picture) -> Rows {
+pub(super) fn coordination(picture: &Snapshot) -> Rows {
     let row = |view: &crate::sched::coord::CoordView| {
         let name = view.name.to_string();
         let mut row: Row = vec![("kind", json!(view.kind)), ("name", json!(name))];
@@ -210,8 +210,8 @@ pub(super) fn coordination(picture: &Picture) -> Rows {
 }
 
 /// `computations`.
-pub(super) fn computations(list: &[Computation]) -> Rows {
-    let row = |one: &Computation| {
+pub(super) fn computations(list: &[ComputationRecord]) -> Rows {
+    let row = |one: &ComputationRecord| {
         let row = vec![
             ("start", round(one.start_secs, 3)),
             ("stop", one.stop_secs.map_or(Json::Null, |at| round(at, 3))),
@@ -227,8 +227,8 @@ pub(super) fn computations(list: &[Computation]) -> Rows {
 }
 
 /// `clients`.
-pub(super) fn clients(clients: &[ClientPicture]) -> Rows {
-    let row = |client: &ClientPicture| {
+pub(super) fn clients(clients: &[ClientSnapshot]) -> Rows {
+    let row = |client: &ClientSnapshot| {
         let package = |name: &str| {
             let found = client.versions.get("packages").and_then(|packages| packages.get(name));
             found.map_or(Json::Null, json_of)

@@ -6,7 +6,7 @@ use super::delta::Row;
 use super::limit::{Limit, Measures, limiting, problem};
 use super::rows;
 use super::series::{Machine, Rates, Sums};
-use crate::cluster::Picture;
+use crate::cluster::Snapshot;
 
 /// What there is to say besides the picture.
 pub(super) struct About<'a> {
@@ -17,7 +17,7 @@ pub(super) struct About<'a> {
 }
 
 impl About<'_> {
-    fn measures(&self, picture: &Picture, sums: &Sums) -> Measures {
+    fn measures(&self, picture: &Snapshot, sums: &Sums) -> Measures {
         let totals = &picture.totals;
         let [_, waiting, queued, no_worker, processing, _, erred] = totals.counts.by_state;
         Measures {
@@ -43,7 +43,7 @@ impl About<'_> {
         }
     }
 
-    pub(super) fn overview(&self, picture: &Picture) -> Row {
+    pub(super) fn overview(&self, picture: &Snapshot) -> Row {
         let totals = &picture.totals;
         let sums = Sums::of(&picture.workers);
         let measures = self.measures(picture, &sums);
@@ -57,7 +57,7 @@ impl About<'_> {
         row
     }
 
-    fn overview_counts(&self, picture: &Picture) -> Row {
+    fn overview_counts(&self, picture: &Snapshot) -> Row {
         let totals = &picture.totals;
         let counts = totals.counts;
         let mut row: Row = vec![
@@ -86,7 +86,7 @@ impl About<'_> {
         row
     }
 
-    fn overview_use(&self, picture: &Picture, sums: &Sums) -> Row {
+    fn overview_use(&self, picture: &Snapshot, sums: &Sums) -> Row {
         let totals = &picture.totals;
         let beat = &sums.beat;
         vec![

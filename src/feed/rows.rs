@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json, json};
 use super::delta::{Row, Rows};
 use super::limit::WorkerState;
 use crate::base::{Text, Value};
-use crate::cluster::{GroupPicture, NodePicture, PrefixPicture, Stream, WorkerPicture};
+use crate::cluster::{GroupSnapshot, NodeSnapshot, PrefixSnapshot, TimelineWindow, WorkerSnapshot};
 use crate::sched::STATE_NAMES;
 
 /// Fields for the counts of [`STATE_NAMES`], in its order.
@@ -68,7 +68,7 @@ pub(super) struct Beat {
 }
 
 impl Beat {
-    pub(super) fn of(worker: &WorkerPicture) -> Self {
+    pub(super) fn of(worker: &WorkerSnapshot) -> Self {
         let metrics = &*worker.metrics;
         let number = |value: Option<&Value>| value.and_then(Value::as_f64).filter(|n| n.is_finite()).unwrap_or(0.0);
         let inner = |outer: &str, name: &str| number(metrics.get(outer).and_then(|map| map.get(name)));
@@ -93,11 +93,11 @@ impl Beat {
 }
 
 /// `workers`.
-pub(super) fn workers(workers: &[WorkerPicture]) -> Rows {
+pub(super) fn workers(workers: &[WorkerSnapshot]) -> Rows {
     workers.iter().map(|worker| (worker.address.to_string(), worker_row(worker))).collect()
 }
 
-fn worker_row(worker: &WorkerPicture) -> Row {
+fn worker_row(worker: &WorkerSnapshot) -> Row {
     let beat = Beat::of(worker);
     let memory = worker.memory;
     let resources: Map<String, Json> =
@@ -141,7 +141,7 @@ fn worker_row(worker: &WorkerPicture) -> Row {
     ]
 }
 
-fn dashboard(worker: &WorkerPicture) -> Json {
+fn dashboard(worker: &WorkerSnapshot) -> Json {
     match worker.services.get("dashboard").and_then(Value::as_i64) {
         Some(port) => format!("proxy/{port}/{}/status", worker.host).into(),
         None => Json::Null,
@@ -149,8 +149,8 @@ fn dashboard(worker: &WorkerPicture) -> Json {
 }
 
 /// For [`super::limit::problem`].
-pub(super) fn worker_states(workers: &[WorkerPicture], now_secs: f64) -> Vec<WorkerState> {
-    let state = |worker: &WorkerPicture| WorkerState {
+pub(super) fn worker_states(workers: &[WorkerSnapshot], now_secs: f64) -> Vec<WorkerState> {
+    let state = |worker: &WorkerSnapshot| WorkerState {
         address: worker.address.to_string(),
         name: worker.name.to_string(),
         paused: worker.status == "paused",
@@ -166,16 +166,16 @@ pub(super) fn share(used: u64, limit: u64) -> f64 {
 }
 
 /// `prefixes`. Those without tasks and without a past are left out; at most `max`.
-pub(super) fn prefixes(prefixes: &[PrefixPicture], max: usize) -> Rows {
+pub(super) fn prefixes(prefixes: &[PrefixSnapshot], max: usize) -> Rows {
     let some = prefixes.iter().enumerate().filter(|(_, prefix)| is_used(prefix)).rev().take(max);
     some.map(|(index, prefix)| (prefix.name.to_string(), prefix_row(index, prefix))).collect()
 }
 
-fn is_used(prefix: &PrefixPicture) -> bool {
+fn is_used(prefix: &PrefixSnapshot) -> bool {
     prefix.states.iter().any(|count| *count > 0) || prefix.totals.iter().any(|count| *count > 0)
 }
 
-fn prefix_row(index: usize, prefix: &PrefixPicture) -> Row {
+fn prefix_row(index: usize, prefix: &PrefixSnapshot) -> Row {
     let [_, _, _, _, _, done, erred_ever] = prefix.totals;
     let mut row: Row = vec![("color", json!(index))];
     row.extend(STATE_FIELDS.iter().zip(prefix.states).map(|(name, count)| (*name, json!(count))));
@@ -191,7 +191,7 @@ fn prefix_row(index: usize, prefix: &PrefixPicture) -> Row {
 }
 
 /// `memory_by_key`.
-pub(super) fn memory_by_key(prefixes: &[PrefixPicture]) -> Rows {
+pub(super) fn memory_by_key(prefixes: &[PrefixSnapshot]) -> Rows {
     let held = prefixes.iter().enumerate().filter(|(_, prefix)| prefix.states[5] > 0);
     held.map(|(index, prefix)| {
         let row = vec![("color", json!(index)), ("nbytes", json!(prefix.nbytes)), ("keys", json!(prefix.states[5]))];
@@ -201,7 +201,7 @@ pub(super) fn memory_by_key(prefixes: &[PrefixPicture]) -> Rows {
 }
 
 /// `compute_by_key`.
-pub(super) fn compute_by_key(prefixes: &[PrefixPicture]) -> Rows {
+pub(super) fn compute_by_key(prefixes: &[PrefixSnapshot]) -> Rows {
     let spent = prefixes.iter().enumerate().filter(|(_, prefix)| prefix.spent_secs.iter().any(|secs| *secs > 0.0));
     spent
         .map(|(index, prefix)| {
@@ -216,7 +216,7 @@ pub(super) fn compute_by_key(prefixes: &[PrefixPicture]) -> Rows {
 }
 
 /// `time_by_action`.
-pub(super) fn time_by_action(prefixes: &[PrefixPicture]) -> Rows {
+pub(super) fn time_by_action(prefixes: &[PrefixSnapshot]) -> Rows {
     let names = ["compute", "transfer", "disk-read", "disk-write", "deserialize", "other"];
     let sum = |at: usize| prefixes.iter().map(|prefix| prefix.spent_secs[at]).sum::<f64>();
     let row = |(at, name): (usize, &&str)| ((*name).to_owned(), vec![("secs", brief(sum(at)))]);
@@ -224,8 +224,8 @@ pub(super) fn time_by_action(prefixes: &[PrefixPicture]) -> Rows {
 }
 
 /// `groups`.
-pub(super) fn groups(groups: &[GroupPicture]) -> Rows {
-    let row = |group: &GroupPicture| {
+pub(super) fn groups(groups: &[GroupSnapshot]) -> Rows {
+    let row = |group: &GroupSnapshot| {
         let mut row: Row = vec![("prefix", json!(group.prefix.1)), ("color", json!(group.prefix.0))];
         row.extend(STATE_FIELDS.iter().zip(group.states).map(|(name, count)| (*name, json!(count))));
         row.push(("forgotten", json!(group.forgotten)));
@@ -237,7 +237,7 @@ pub(super) fn groups(groups: &[GroupPicture]) -> Rows {
 }
 
 /// `graph` by tasks. `prefixes` are the names by index.
-pub(super) fn graph_of_tasks(nodes: &[NodePicture], prefixes: &[PrefixPicture], max: usize) -> Rows {
+pub(super) fn graph_of_tasks(nodes: &[NodeSnapshot], prefixes: &[PrefixSnapshot], max: usize) -> Rows {
     let mut rows: Rows = nodes
         .iter()
         .map(|node| {
@@ -261,7 +261,7 @@ fn meta(mode: &str, tasks: usize, max: usize) -> Row {
 }
 
 /// `graph` by groups, when there are too many tasks.
-pub(super) fn graph_of_groups(groups: &[GroupPicture], tasks: usize, max: usize) -> Rows {
+pub(super) fn graph_of_groups(groups: &[GroupSnapshot], tasks: usize, max: usize) -> Rows {
     let at: std::collections::BTreeMap<&Text, usize> =
         groups.iter().enumerate().map(|(at, group)| (&group.name, at)).collect();
     let mut rows: Rows = groups
@@ -291,7 +291,7 @@ pub(super) fn graph_of_groups(groups: &[GroupPicture], tasks: usize, max: usize)
 }
 
 /// `lanes`; `from` is the index of the first.
-pub(super) fn lanes(stream: &Stream, from: usize) -> Rows {
+pub(super) fn lanes(stream: &TimelineWindow, from: usize) -> Rows {
     let row = |(lane, index): (&crate::cluster::Lane, usize)| {
         let row = vec![
             ("worker", json!(lane.worker)),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::delta::Row;
 use super::rows::{Beat, brief, round};
-use crate::cluster::{Totals, WorkerPicture};
+use crate::cluster::{Totals, WorkerSnapshot};
 use crate::host::Usage;
 
 /// Between two samples. Unit: seconds.
@@ -102,7 +102,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    pub(super) fn of(workers: &[WorkerPicture]) -> Self {
+    pub(super) fn of(workers: &[WorkerSnapshot]) -> Self {
         let mut sums = Self::default();
         for worker in workers {
             let beat = Beat::of(worker);
@@ -161,10 +161,10 @@ pub(super) fn system_row(totals: &Totals, sums: &Sums, machine: &Machine, tasks_
 }
 
 /// A row of `workers_series`.
-pub(super) fn workers_row(at_secs: f64, workers: &[WorkerPicture]) -> Row {
-    let beats: Vec<(&WorkerPicture, Beat)> =
+pub(super) fn workers_row(at_secs: f64, workers: &[WorkerSnapshot]) -> Row {
+    let beats: Vec<(&WorkerSnapshot, Beat)> =
         workers.iter().take(WORKERS_MAX).map(|worker| (worker, Beat::of(worker))).collect();
-    let column = |number: fn(&(&WorkerPicture, Beat)) -> Json| {
+    let column = |number: fn(&(&WorkerSnapshot, Beat)) -> Json| {
         let fields: Map<String, Json> = beats.iter().map(|one| (one.0.address.to_string(), number(one))).collect();
         Json::Object(fields)
     };

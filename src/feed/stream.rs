@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::{RectChunk, Stream};
+use crate::cluster::{RectChunk, TimelineWindow};
 
 /// Length of the header. Unit: bytes.
 const HEADER: usize = 24;
@@ -59,7 +59,7 @@ struct Rect {
 }
 
 /// A block: header and columns.
-pub fn block(stream: &Stream, pick: &Pick, flags: u8) -> Vec<u8> {
+pub fn block(stream: &TimelineWindow, pick: &Pick, flags: u8) -> Vec<u8> {
     let mut px = if pick.px.is_finite() { pick.px.max(0.0) } else { 0.0 };
     let mut rects = picked(&stream.chunks, pick);
     let whole = rects.len();
@@ -193,7 +193,7 @@ mod tests {
 
     use super::*;
 
-    fn chunk(rects: &[(f64, f32, u16, u16, u8)]) -> Stream {
+    fn chunk(rects: &[(f64, f32, u16, u16, u8)]) -> TimelineWindow {
         let mut chunk = RectChunk::default();
         for &(start_ms, duration_ms, lane, prefix, action) in rects {
             chunk.start_ms.push(start_ms);
@@ -202,7 +202,12 @@ mod tests {
             chunk.prefix.push(prefix);
             chunk.action.push(action);
         }
-        Stream { chunks: vec![Arc::new(chunk)], first: 0, next: rects.len() as u64, ..Stream::default() }
+        TimelineWindow {
+            chunks: vec![Arc::new(chunk)],
+            first: 0,
+            next: rects.len() as u64,
+            ..TimelineWindow::default()
+        }
     }
 
     fn count(block: &[u8]) -> u32 {

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::cluster::{ACTION_NAMES, Stream};
+use crate::cluster::{ACTION_NAMES, TimelineWindow};
 
 /// Everything between two times. Unit: milliseconds since the epoch.
-pub(super) fn chrome(stream: &Stream, (from_ms, to_ms): (f64, f64)) -> String {
+pub(super) fn chrome(stream: &TimelineWindow, (from_ms, to_ms): (f64, f64)) -> String {
     let mut text = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[".to_owned();
     let mut workers: BTreeMap<&str, usize> = BTreeMap::new();
     for lane in &stream.lanes {

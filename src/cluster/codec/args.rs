@@ -1,7 +1,9 @@
 //! Reads the fields of requests. What is missing or of the wrong kind is a Python `TypeError` for the caller.
+//!
+//! Pure.
 
 use crate::base::{Failure, Key, Text, Value};
-use crate::cluster::codec::{raise, seconds};
+use crate::cluster::codec::failures::raise;
 
 /// The keys in a required field.
 pub fn keys(body: &Value, name: &str) -> Result<Vec<Key>, Failure> {
@@ -75,4 +77,101 @@ pub fn missing(name: &str) -> Failure {
 
 fn wrong(name: &str, expected: &str) -> Failure {
     raise("TypeError", format!("{name} must be {expected}"))
+}
+
+/// Seconds from a number or from text such as `30 s` or `100ms`. None: neither.
+///
+/// Source: `dask/utils.py`, `parse_timedelta`.
+pub fn seconds(value: &Value) -> Option<f64> {
+    if let Some(text) = value.as_str() {
+        let text = text.trim();
+        let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).filter(|at| *at > 0);
+        let (number, unit) = text.split_at(unit_at.unwrap_or(text.len()));
+        let scale = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "s" | "sec" | "second" | "seconds" => 1.0,
+            "ms" | "millisecond" | "milliseconds" => 1e-3,
+            "us" | "microsecond" | "microseconds" => 1e-6,
+            "ns" | "nanosecond" | "nanoseconds" => 1e-9,
+            "m" | "min" | "minute" | "minutes" => 60.0,
+            "h" | "hr" | "hour" | "hours" => 3_600.0,
+            "d" | "day" | "days" => 86_400.0,
+            "w" | "week" | "weeks" => 604_800.0,
+            _ => return None,
+        };
+        return number.trim().parse::<f64>().ok().map(|number| number * scale).filter(|secs| secs.is_finite());
+    }
+    value.as_f64().filter(|secs| !secs.is_nan())
+}
+
+/// `{name: number}` as pairs; what is no number is left out.
+pub fn amounts(value: &Value) -> Vec<(Text, f64)> {
+    let fields = value.fields().unwrap_or_default();
+    fields
+        .iter()
+        .filter_map(|(name, amount)| match name {
+            Value::Str(name) => Some((name.clone(), amount.as_f64()?)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// `{key: [address]}` as pairs.
+pub fn located(value: &Value) -> Result<Vec<(Key, Vec<Text>)>, Failure> {
+    let wrong = || raise("TypeError", "who_has must map keys to lists of addresses");
+    let fields = value.fields().ok_or_else(wrong)?;
+    fields.iter().map(|(key, holders)| Ok((key.as_key().ok_or_else(wrong)?, texts(Some(holders))))).collect()
+}
+
+/// One topic or a list of them.
+pub fn topic_names(topic: &Value) -> Vec<Text> {
+    match topic {
+        Value::Str(name) => vec![name.clone()],
+        other => {
+            let items = other.items().unwrap_or_default();
+            items
+                .iter()
+                .filter_map(|item| match item {
+                    Value::Str(name) => Some(name.clone()),
+                    _ => None,
+                })
+                .collect()
+        }
+    }
+}
+
+/// A list of texts as a value.
+pub fn text_list<'a>(texts: impl IntoIterator<Item = &'a Text>) -> Value {
+    Value::Array(texts.into_iter().cloned().map(Value::Str).collect())
+}
+
+/// The host part of `scheme://host:port`.
+pub fn host_of(address: &str) -> &str {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// A name as people read it.
+pub fn shown(value: &Value) -> String {
+    match value {
+        Value::Str(text) => text.to_string(),
+        other => other.as_key().map_or_else(|| format!("{other:?}"), |key| key.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: time spans are read as Dask writes them.
+    #[test]
+    fn time_spans_are_read_as_dask_writes_them() {
+        let cases = [("30 s", 30.0), ("100ms", 0.1), ("5 minutes", 300.0), ("1.5", 1.5), ("1h", 3600.0)];
+        for (text, secs) in cases {
+            assert_eq!(seconds(&Value::str(text)), Some(secs), "{text}");
+        }
+        assert_eq!(seconds(&Value::Int(2)), Some(2.0));
+        assert_eq!(seconds(&Value::str("soon")), None);
+        assert_eq!(seconds(&Value::Nil), None);
+    }
 }

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 
 use crate::base::{Text, Value};
 
-/// Packages whose version on the scheduler's side matters. Source: `scheduler_relevant_packages`.
+/// Packages whose version on the scheduler's side matters.
+/// Source: `distributed/versions.py`, `scheduler_relevant_packages`.
 const SCHEDULER_RELEVANT: [&str; 7] = ["dask", "distributed", "cloudpickle", "tornado", "toolz", "lz4", "python"];
 
 /// One side of the comparison: its name, and the `versions` map it sent.

@@ -1,4 +1,6 @@
-//! Answers what the control socket and this process's own pages ask.
+//! What others may ask of a running scheduler, and the answers.
 
+pub mod answer;
 pub mod ask;
 pub mod steer;
+pub mod vocabulary;

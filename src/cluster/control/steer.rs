@@ -4,102 +4,113 @@ use serde_json::json;
 use tracing::info;
 
 use crate::base::{Value, WorkerId};
-use crate::cluster::ops::restart::{DEFAULT_TARGET_SECS, idle_since};
-use crate::cluster::ops::retire;
-use crate::cluster::ops::workers::shown;
-use crate::cluster::options::{Answered, Steer};
-use crate::cluster::records::worker_exit;
-use crate::cluster::state::Driver;
+use crate::cluster::codec::args::shown;
+use crate::cluster::control::vocabulary::Steer;
+use crate::cluster::ops::{retire, workers};
+use crate::cluster::options::DEFAULT_TARGET_SECS;
+use crate::cluster::records::worker_exit::WorkerExit;
+use crate::cluster::state::State;
+use crate::cluster::views::identity;
 use crate::sched::{CloseWish, Event, WorkerStatus};
 
 /// Does it, and answers with JSON.
-pub fn answer(driver: &mut Driver, what: &Steer) -> Answered {
+pub fn answer(state: &mut State, what: &Steer) -> serde_json::Value {
     match what {
-        Steer::State => state(driver).to_string(),
-        Steer::Retire { keep } => json!(retire_down_to(driver, *keep as usize)).to_string(),
-        Steer::RetireThese { names } => json!(retire_these(driver, names)).to_string(),
-        Steer::Lose { names } => json!(lose(driver, names)).to_string(),
-        Steer::LastWords { name } => worker_exit::last_words(driver, name).to_string(),
-        Steer::Silent { names, silent } => json!(silent_or_heard(driver, names, *silent)).to_string(),
+        Steer::State => in_short(state),
+        Steer::Retire { keep } => json!(retire_down_to(state, *keep as usize)),
+        Steer::RetireThese { names } => json!(retire_these(state, names)),
+        Steer::Lose { names } => json!(lose(state, names)),
+        Steer::LastWords { name } => last_words(state, name),
+        Steer::Silent { names, silent } => json!(silent_or_heard(state, names, *silent)),
         Steer::Warn { text } => {
             info!("telling clients: {text}");
-            driver.log_event(&["warn".into()], &Value::Str(text.as_str().into()));
-            "null".to_owned()
+            state.log_event(&["warn".into()], &Value::Str(text.as_str().into()));
+            serde_json::Value::Null
         }
     }
 }
 
+/// The fields are those of the link's `LastWords`. Forgotten when told.
+fn last_words(state: &mut State, name: &str) -> serde_json::Value {
+    match state.records.worker_exits.take(name) {
+        Some(WorkerExit { running, given, last, peak_bytes }) => {
+            json!({"gone": true, "running": running, "given": given, "last": last, "peak_bytes": peak_bytes})
+        }
+        None => json!({"present": state.sched.workers().iter().any(|view| shown(view.name) == name)}),
+    }
+}
+
 /// The fields are those of the link's `SchedulerState`.
-fn state(driver: &Driver) -> serde_json::Value {
-    let counts = driver.sched.counts();
-    let workers = driver.sched.workers();
+fn in_short(state: &State) -> serde_json::Value {
+    let counts = state.sched.counts();
+    let workers = state.sched.workers();
     let workers: Vec<serde_json::Value> = workers
         .iter()
         .map(|view| {
-            let retiring = is_leaving(driver, view.id, view.status);
+            let retiring = is_leaving(state, view.id, view.status);
             json!({ "name": shown(view.name), "address": &**view.address, "retiring": retiring })
         })
         .collect();
     json!({
-        "address": &*driver.identity.address,
-        "listening": driver.identity.listening.iter().map(|address| &**address).collect::<Vec<_>>(),
-        "clients": driver.clients.len(),
-        "busy": idle_since(driver).is_none(),
+        "address": &*state.setup.identity.address,
+        "listening": state.setup.identity.listening.iter().map(|address| &**address).collect::<Vec<_>>(),
+        "clients": state.peers.clients.len(),
+        "busy": identity::idle_since(state).is_none(),
         "transitions": counts.transitions,
-        "adaptive_target": driver.sched.adaptive_target(DEFAULT_TARGET_SECS),
+        "adaptive_target": state.sched.adaptive_target(DEFAULT_TARGET_SECS),
         "workers": workers,
     })
 }
 
-fn is_leaving(driver: &Driver, worker: WorkerId, status: WorkerStatus) -> bool {
-    driver.retiring.contains_key(&worker) || status == WorkerStatus::ClosingGracefully
+fn is_leaving(state: &State, worker: WorkerId, status: WorkerStatus) -> bool {
+    state.jobs.retiring.contains_key(&worker) || status == WorkerStatus::ClosingGracefully
 }
 
-fn known(driver: &Driver, names: &[String]) -> Vec<(WorkerId, String)> {
-    let all = driver.sched.workers();
+fn known(state: &State, names: &[String]) -> Vec<(WorkerId, String)> {
+    let all = state.sched.workers();
     let all = all.iter().map(|view| (view.id, shown(view.name), view.status));
     let fits = |(id, name, status): (WorkerId, String, WorkerStatus)| {
-        (names.contains(&name) && !is_leaving(driver, id, status)).then_some((id, name))
+        (names.contains(&name) && !is_leaving(state, id, status)).then_some((id, name))
     };
     all.filter_map(fits).collect()
 }
 
-fn retire_these(driver: &mut Driver, names: &[String]) -> Vec<String> {
-    let (ids, names): (Vec<WorkerId>, Vec<String>) = known(driver, names).into_iter().unzip();
+fn retire_these(state: &mut State, names: &[String]) -> Vec<String> {
+    let (ids, names): (Vec<WorkerId>, Vec<String>) = known(state, names).into_iter().unzip();
     if !ids.is_empty() {
-        retire::and_close(driver, ids);
+        retire::and_close(state, ids);
     }
     names
 }
 
 /// Their machine is gone without a word, so their connections may look open for minutes. It is not the fault of what
 /// they were running.
-fn lose(driver: &mut Driver, names: &[String]) -> Vec<String> {
-    let (lost, names) = named(driver, names);
+fn lose(state: &mut State, names: &[String]) -> Vec<String> {
+    let (lost, names) = named(state, names);
     for id in lost {
-        driver.remove_worker(id, true, true, "its machine is gone");
+        workers::remove_worker(state, id, true, true, "its machine is gone");
     }
     names
 }
 
-fn silent_or_heard(driver: &mut Driver, names: &[String], silent: bool) -> Vec<String> {
-    let (workers, names) = named(driver, names);
+fn silent_or_heard(state: &mut State, names: &[String], silent: bool) -> Vec<String> {
+    let (workers, names) = named(state, names);
     for worker in workers {
-        driver.apply(Event::WorkerSilent { worker, silent });
+        state.step(Event::WorkerSilent { worker, silent });
     }
     names
 }
 
-fn named(driver: &Driver, names: &[String]) -> (Vec<WorkerId>, Vec<String>) {
-    let all = driver.sched.workers();
+fn named(state: &State, names: &[String]) -> (Vec<WorkerId>, Vec<String>) {
+    let all = state.sched.workers();
     all.iter().map(|view| (view.id, shown(view.name))).filter(|(_, name)| names.contains(name)).unzip()
 }
 
 /// Starts to retire what is more than `keep` workers. Names of those that were chosen now.
-fn retire_down_to(driver: &mut Driver, keep: usize) -> Vec<String> {
+fn retire_down_to(state: &mut State, keep: usize) -> Vec<String> {
     let (mut staying, mut leaving) = (0_usize, 0_usize);
-    for view in driver.sched.workers() {
-        if is_leaving(driver, view.id, view.status) { leaving += 1 } else { staying += 1 }
+    for view in state.sched.workers() {
+        if is_leaving(state, view.id, view.status) { leaving += 1 } else { staying += 1 }
     }
     let surplus = staying.saturating_sub(keep);
     if surplus == 0 {
@@ -107,11 +118,10 @@ fn retire_down_to(driver: &mut Driver, keep: usize) -> Vec<String> {
     }
     // The rule knows nothing of those that leave already: it may name them again.
     let wish = CloseWish { n: Some(surplus + leaving), ..CloseWish::default() };
-    let mut chosen = driver.sched.workers_to_close(&wish);
-    chosen.retain(|id| driver.sched.worker(*id).is_some_and(|view| !is_leaving(driver, *id, view.status)));
+    let mut chosen = state.sched.workers_to_close(&wish);
+    chosen.retain(|id| state.sched.worker(*id).is_some_and(|view| !is_leaving(state, *id, view.status)));
     chosen.truncate(surplus);
-    let names =
-        chosen.iter().filter_map(|id| driver.sched.worker(*id)).map(|view| shown(view.name)).collect::<Vec<_>>();
-    retire::and_close(driver, chosen);
+    let names = chosen.iter().filter_map(|id| state.sched.worker(*id)).map(|view| shown(view.name)).collect::<Vec<_>>();
+    retire::and_close(state, chosen);
     names
 }

@@ -6,22 +6,23 @@ use futures_util::future::join_all;
 
 use crate::base::{Failure, Rng, Value};
 use crate::clock::random_u64;
-use crate::cluster::jobs::broadcast::{BROADCAST_DEADLINE, OnError, Target, broadcast, remote_failure, unreachable};
-use crate::cluster::ops::Done;
-use crate::cluster::state::handle::Desk;
-use crate::cluster::state::{Call, Driver, Outcome};
+use crate::cluster::jobs::broadcast::{
+    BROADCAST_DEADLINE, BroadcastTarget, OnError, broadcast, every_worker, remote_failure, unreachable,
+};
+use crate::cluster::state::call::{Call, Done, Outcome};
+use crate::cluster::state::{Handle, State};
 
 /// Averages by size: `{"disk": {size: bytes per second}, "memory": .., "network": ..}`.
-pub fn start(driver: &mut Driver, call: Call) -> Done {
-    let (desk, targets) = (driver.desk.clone(), driver.every_worker());
-    driver.job(call, run(desk, targets))
+pub fn start(state: &mut State, call: Call) -> Done {
+    let (handle, targets) = (state.handle.clone(), every_worker(state));
+    state.job(call, run(handle, targets))
 }
 
-async fn run(desk: Desk, mut targets: Vec<Target>) -> Outcome {
+async fn run(handle: Handle, mut targets: Vec<BroadcastTarget>) -> Outcome {
     let mut out = Vec::new();
     for (name, op) in [("disk", "benchmark_disk"), ("memory", "benchmark_memory")] {
         let message = Value::map([("op", op.into())]);
-        let answers = broadcast(desk.clone(), targets.clone(), message, OnError::Raise).await?;
+        let answers = broadcast(handle.clone(), targets.clone(), message, OnError::Raise).await?;
         let answers = answers.fields().unwrap_or_default().iter().map(|(_, answer)| answer.clone()).collect();
         out.push((name.into(), averages(answers)));
     }
@@ -37,7 +38,7 @@ async fn run(desk: Desk, mut targets: Vec<Target>) -> Outcome {
             ("address", Value::Str(to.address.clone())),
             ("reply", true.into()),
         ]);
-        match desk.call(&from.address, &message, BROADCAST_DEADLINE).await {
+        match handle.call(&from.address, &message, BROADCAST_DEADLINE).await {
             Err(error) => Err(unreachable(&from.address, &error)),
             Ok(answer) if answer.get("status").is_some() => Err(remote_failure(&answer)),
             Ok(answer) => Ok(answer),

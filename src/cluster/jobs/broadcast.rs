@@ -8,9 +8,9 @@ use futures_util::future::join_all;
 use tracing::warn;
 
 use crate::base::{Failure, PyError, Text, Value};
-use crate::cluster::codec::{error_text, raise};
-use crate::cluster::state::handle::Desk;
-use crate::cluster::state::{Driver, Outcome};
+use crate::cluster::codec::failures::{error_text, raise};
+use crate::cluster::state::call::Outcome;
+use crate::cluster::state::{Handle, State};
 use crate::net::NetError;
 use crate::pickle;
 
@@ -45,31 +45,29 @@ impl OnError {
 
 /// Whom to ask: the address under which the answer is reported, and the address that is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct BroadcastTarget {
     pub name: Text,
     pub address: Text,
 }
 
-impl Driver {
-    /// All workers, as targets of a broadcast.
-    pub fn every_worker(&self) -> Vec<Target> {
-        self.worker_addresses().into_iter().map(|address| Target { name: address.clone(), address }).collect()
-    }
+/// All workers, as targets of a broadcast.
+pub fn every_worker(state: &State) -> Vec<BroadcastTarget> {
+    state.worker_addresses().into_iter().map(|address| BroadcastTarget { name: address.clone(), address }).collect()
+}
 
-    /// All nannies, under the addresses of their workers.
-    pub fn every_nanny(&self) -> Vec<Target> {
-        let views = self.sched.workers();
-        views
-            .iter()
-            .filter_map(|view| Some(Target { name: view.address.clone(), address: view.nanny?.clone() }))
-            .collect()
-    }
+/// All nannies, under the addresses of their workers.
+pub fn every_nanny(state: &State) -> Vec<BroadcastTarget> {
+    let views = state.sched.workers();
+    views
+        .iter()
+        .filter_map(|view| Some(BroadcastTarget { name: view.address.clone(), address: view.nanny?.clone() }))
+        .collect()
 }
 
 /// Asks `message` of every target; `{name: answer}`.
-pub async fn broadcast(desk: Desk, targets: Vec<Target>, message: Value, on_error: OnError) -> Outcome {
+pub async fn broadcast(handle: Handle, targets: Vec<BroadcastTarget>, message: Value, on_error: OnError) -> Outcome {
     let message = with_reply(message);
-    let answers = join_all(targets.iter().map(|to| desk.call(&to.address, &message, BROADCAST_DEADLINE))).await;
+    let answers = join_all(targets.iter().map(|to| handle.call(&to.address, &message, BROADCAST_DEADLINE))).await;
     let mut all = Vec::with_capacity(answers.len());
     for (target, answer) in targets.into_iter().zip(answers) {
         // A handler that raised: its answer says so, and stock raises it again here.

@@ -6,77 +6,78 @@ use std::future::Future;
 
 use crate::base::{Failure, Key, Text, Value};
 use crate::cluster::codec::args;
-use crate::cluster::jobs::broadcast::{OnError, broadcast};
-use crate::cluster::ops::Done;
-use crate::cluster::ops::{info, python};
-use crate::cluster::state::{Call, Driver, Outcome};
+use crate::cluster::jobs::broadcast::{OnError, broadcast, every_worker};
+use crate::cluster::jobs::python::python_side;
+use crate::cluster::state::State;
+use crate::cluster::state::call::{Call, Done, Outcome};
+use crate::cluster::views::{identity, story};
 use crate::sched::TaskView;
 
 /// Answers with the state.
-pub fn start(driver: &mut Driver, call: Call, body: &Value) -> Done {
-    let state = state(driver, body);
-    driver.job(call, state)
+pub fn start(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
+    let whole = whole_state(state, body);
+    Ok(state.job(call, whole))
 }
 
 /// Has Python write the state to a file or to anything else that it has a file system for.
-pub fn start_to_url(driver: &mut Driver, call: Call, body: &Value) -> Result<Done, Failure> {
-    let pyhost = python::python(driver)?;
+pub fn start_to_url(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
+    let pyhost = python_side(state)?;
     let url = Value::Str(args::text(body, "url")?);
     let format = body.field("format").cloned().unwrap_or_else(|| "msgpack".into());
     let fields = body.fields().unwrap_or_default();
     let ours = ["op", "url", "exclude", "format", "reply", "close"];
     let options = fields.iter().filter(|(name, _)| name.as_str().is_none_or(|name| !ours.contains(&name))).cloned();
     let options = Value::Map(options.collect());
-    let state = state(driver, body);
-    Ok(driver.job(call, async move {
-        let state = state.await?;
-        let request = Value::map([("url", url), ("format", format), ("storage_options", options), ("state", state)]);
+    let whole = whole_state(state, body);
+    Ok(state.job(call, async move {
+        let whole = whole.await?;
+        let request = Value::map([("url", url), ("format", format), ("storage_options", options), ("state", whole)]);
         pyhost.call("write_state", request).await.map(|_| Value::Nil)
     }))
 }
 
 /// The state of the scheduler now, and of each worker when it answers.
-fn state(driver: &Driver, body: &Value) -> impl Future<Output = Outcome> + Send + use<> {
+fn whole_state(state: &State, body: &Value) -> impl Future<Output = Outcome> + Send + use<> {
     let exclude = body.get("exclude").cloned().unwrap_or_else(|| Value::Array(Vec::new()));
     let left_out: Vec<String> =
         exclude.items().unwrap_or_default().iter().filter_map(|item| item.as_str().map(str::to_owned)).collect();
-    let scheduler = scheduler_state(driver, &left_out);
-    let versions = driver.any_versions();
-    let targets = driver.every_worker();
-    let desk = driver.desk.clone();
+    let scheduler = scheduler_state(state, &left_out);
+    let versions = identity::any_versions(state);
+    let targets = every_worker(state);
+    let handle = state.handle.clone();
     async move {
         let dump = Value::map([("op", "dump_state".into()), ("exclude", exclude)]);
         let asked = Value::map([("op", "versions".into())]);
-        let workers = broadcast(desk.clone(), targets.clone(), dump, OnError::Return).await?;
-        let worker_versions = broadcast(desk, targets, asked, OnError::Ignore).await?;
+        let workers = broadcast(handle.clone(), targets.clone(), dump, OnError::Return).await?;
+        let worker_versions = broadcast(handle, targets, asked, OnError::Ignore).await?;
         let versions = Value::map([("scheduler", versions), ("workers", worker_versions)]);
         Ok(Value::map([("scheduler", scheduler), ("workers", workers), ("versions", versions)]))
     }
 }
 
-fn scheduler_state(driver: &Driver, exclude: &[String]) -> Value {
-    let mut state = match info::identity(driver, None) {
+fn scheduler_state(state: &State, exclude: &[String]) -> Value {
+    let mut shown = match identity::identity(state, None) {
         Value::Map(fields) => fields,
         _ => Vec::new(),
     };
-    let tasks = driver.sched.tasks();
-    let tasks = tasks.iter().map(|task| (task.key.to_string().into(), task_state(driver, task))).collect();
-    let clients: Vec<(Value, Value)> = driver
+    let tasks = state.sched.tasks();
+    let tasks = tasks.iter().map(|task| (task.key.to_string().into(), task_state(state, task))).collect();
+    let clients: Vec<(Value, Value)> = state
         .sched
         .clients()
         .into_iter()
         .map(|(_, name)| (Value::Str(name.clone()), Value::map([("client_key", Value::Str(name))])))
         .collect();
-    let story = info::story_of_all(driver);
-    state.retain(|(name, _)| name.as_str() != Some("workers"));
-    state.push(("workers".into(), workers_state(driver)));
-    state.push(("tasks".into(), Value::Map(tasks)));
-    state.push(("clients".into(), Value::Map(clients)));
-    state.push(("events".into(), driver.topics.all_events()));
-    state.push(("transition_log".into(), story));
-    state.push(("transition_counter".into(), driver.sched.counts().transitions.into()));
-    state.retain(|(name, _)| name.as_str().is_none_or(|name| !exclude.iter().any(|out| out == name)));
-    named_by_text(Value::Map(state))
+    let story = story::story_of_all(state);
+    shown.retain(|(name, _)| name.as_str() != Some("workers"));
+    shown.push(("workers".into(), workers_state(state)));
+    shown.push(("tasks".into(), Value::Map(tasks)));
+    shown.push(("clients".into(), Value::Map(clients)));
+    shown.push(("events".into(), state.records.topics.all_events()));
+    shown.push(("transition_log".into(), story));
+    shown.push(("transition_counter".into(), state.sched.counts().transitions.into()));
+    shown.retain(|(name, _)| name.as_str().is_none_or(|name| !exclude.iter().any(|out| out == name)));
+    named_by_text(Value::Map(shown))
 }
 
 /// Names that are lists (of a worker's counters, for one) become text: readers of YAML and JSON know no others.
@@ -109,10 +110,10 @@ fn python_text(value: &Value) -> String {
     }
 }
 
-fn task_state(driver: &Driver, task: &TaskView<'_>) -> Value {
-    let (needs, needed_by) = driver.sched.edges(task.key);
+fn task_state(state: &State, task: &TaskView<'_>) -> Value {
+    let (needs, needed_by) = state.sched.edges(task.key);
     let list = |keys: Vec<Key>| Value::Array(keys.iter().map(|key| key.to_string().into()).collect());
-    let address = |worker| driver.address_of(worker).map(Value::Str);
+    let address = |worker| state.address_of(worker).map(Value::Str);
     Value::map([
         ("key", task.key.to_string().into()),
         ("state", task.state.into()),
@@ -125,26 +126,26 @@ fn task_state(driver: &Driver, task: &TaskView<'_>) -> Value {
         ("actor", task.actor.into()),
         ("dependencies", list(needs)),
         ("dependents", list(needed_by)),
-        ("who_wants", Value::Array(driver.sched.who_wants(task.key).into_iter().map(Value::Str).collect())),
+        ("who_wants", Value::Array(state.sched.who_wants(task.key).into_iter().map(Value::Str).collect())),
         ("exception_blame", task.blame.map(Key::to_string).into()),
         ("run_spec", task.run_spec.map(|spec| format!("<{} bytes>", spec.size_bytes())).into()),
     ])
 }
 
-fn workers_state(driver: &Driver) -> Value {
+fn workers_state(state: &State) -> Value {
     let entry = |address: Text| {
-        let id = driver.worker_at(&address)?;
-        let mut fields = match driver.worker_identity(id)? {
+        let id = state.worker_at(&address)?;
+        let mut fields = match identity::worker_identity(state, id)? {
             Value::Map(fields) => fields,
             _ => Vec::new(),
         };
-        let processing = driver.sched.processing(id).iter().map(|key| key.to_string().into()).collect();
+        let processing = state.sched.processing(id).iter().map(|key| key.to_string().into()).collect();
         fields.push(("processing".into(), Value::Array(processing)));
-        let held = driver.sched.has_what(id).iter().map(|key| key.to_string().into()).collect();
+        let held = state.sched.has_what(id).iter().map(|key| key.to_string().into()).collect();
         fields.push(("has_what".into(), Value::Array(held)));
         Some((Value::Str(address), Value::Map(fields)))
     };
-    Value::Map(driver.worker_addresses().into_iter().filter_map(entry).collect())
+    Value::Map(state.worker_addresses().into_iter().filter_map(entry).collect())
 }
 
 #[cfg(test)]

@@ -10,12 +10,14 @@ use tracing::{error, warn};
 
 use crate::base::{Key, Rng, SeededMap, SeededSet, Text, Value};
 use crate::clock::random_u64;
-use crate::cluster::jobs::prefetch::Fetched;
-use crate::cluster::state::Outcome;
-use crate::cluster::state::handle::Desk;
+use crate::cluster::state::Handle;
+use crate::cluster::state::call::Outcome;
+use crate::cluster::state::prefetched::Fetched;
 use crate::net::NetError;
 
-/// How long a worker that says `busy` is left alone. Source: `gather_from_workers`.
+/// How long a worker that says `busy` is left alone.
+///
+/// Source: `distributed/utils_comm.py`, `gather_from_workers`.
 const BUSY_PAUSE: Duration = Duration::from_millis(150);
 
 /// Longest one worker may take for its part of a gather: large data over a slow link. A broken connection is noticed
@@ -24,11 +26,11 @@ pub const DATA_DEADLINE: Duration = Duration::from_secs(3_600);
 
 /// `gather`: `{"status": "OK", "data": {key: payload}}`, or the keys that nobody could give. What was fetched `ahead`
 /// is all that is asked for, if it came.
-pub async fn gather(desk: Desk, keys: Vec<Key>, ahead: Option<Fetched>) -> Outcome {
+pub async fn gather(handle: Handle, keys: Vec<Key>, ahead: Option<Fetched>) -> Outcome {
     if let Some(ahead) = ahead
         && let Ok(Some(pair)) = ahead.await
     {
-        return Ok(found(&desk, vec![pair]).await);
+        return Ok(found(&handle, vec![pair]).await);
     }
     let mut fetch = Fetch {
         rng: Rng::new(random_u64()),
@@ -40,7 +42,7 @@ pub async fn gather(desk: Desk, keys: Vec<Key>, ahead: Option<Fetched>) -> Outco
     while !missing.is_empty() {
         let asked = missing.clone();
         let Some(located) =
-            desk.ask(move |driver| asked.into_iter().map(|key| (driver.holders(&key), key)).collect::<Vec<_>>()).await
+            handle.ask(move |state| asked.into_iter().map(|key| (state.holders(&key), key)).collect::<Vec<_>>()).await
         else {
             break;
         };
@@ -53,28 +55,29 @@ pub async fn gather(desk: Desk, keys: Vec<Key>, ahead: Option<Fetched>) -> Outco
                 who_has.insert(key, holders);
             }
         }
-        missing = fetch.fetch_all(&desk, who_has).await;
+        missing = fetch.fetch_all(&handle, who_has).await;
     }
     if fetch.failed.is_empty() {
-        return Ok(found(&desk, fetch.data).await);
+        return Ok(found(&handle, fetch.data).await);
     }
-    log_gather(&desk, fetch.data.len() + fetch.failed.len()).await;
+    log_gather(&handle, fetch.data.len() + fetch.failed.len()).await;
     warn!(keys = fetch.failed.len(), "some keys could not be gathered");
     let failed = fetch.failed.iter().map(Key::to_value).collect();
     Ok(Value::map([("status", "error".into()), ("keys", Value::Array(failed))]))
 }
 
-async fn found(desk: &Desk, data: Vec<(Value, Value)>) -> Value {
-    log_gather(desk, data.len()).await;
+async fn found(handle: &Handle, data: Vec<(Value, Value)>) -> Value {
+    log_gather(handle, data.len()).await;
     Value::map([("status", "OK".into()), ("data", Value::Map(data))])
 }
 
-async fn log_gather(desk: &Desk, count: usize) {
-    desk.tell(move |driver| {
-        let message = Value::map([("action", "gather".into()), ("count", count.into())]);
-        driver.log_event(&["all".into()], &message);
-    })
-    .await;
+async fn log_gather(handle: &Handle, count: usize) {
+    handle
+        .tell(move |state| {
+            let message = Value::map([("action", "gather".into()), ("count", count.into())]);
+            state.log_event(&["all".into()], &message);
+        })
+        .await;
 }
 
 struct Fetch {
@@ -86,7 +89,7 @@ struct Fetch {
 
 impl Fetch {
     /// Asks holders until each key is here, failed, or has no holder left. Returns the last kind.
-    async fn fetch_all(&mut self, desk: &Desk, mut who_has: SeededMap<Key, Vec<Text>>) -> Vec<Key> {
+    async fn fetch_all(&mut self, handle: &Handle, mut who_has: SeededMap<Key, Vec<Text>>) -> Vec<Key> {
         let mut busy: SeededSet<Text> = SeededSet::default();
         while !who_has.is_empty() {
             let groups = self.choose(&mut who_has, &busy);
@@ -98,7 +101,7 @@ impl Fetch {
                 busy.clear();
                 continue;
             }
-            let replies = join_all(groups.iter().map(|(address, keys)| get_data(desk, address, keys))).await;
+            let replies = join_all(groups.iter().map(|(address, keys)| get_data(handle, address, keys))).await;
             for ((address, keys), reply) in groups.into_iter().zip(replies) {
                 self.take(&address, keys, reply, &mut who_has, &mut busy);
             }
@@ -167,8 +170,8 @@ impl Fetch {
 }
 
 /// One result from one of its holders; none when that one has something else to do, or fails.
-pub async fn fetch_one(desk: Desk, address: Text, key: Key) -> Option<(Value, Value)> {
-    let reply = get_data(&desk, &address, std::slice::from_ref(&key)).await.ok()?;
+pub async fn fetch_one(handle: Handle, address: Text, key: Key) -> Option<(Value, Value)> {
+    let reply = get_data(&handle, &address, std::slice::from_ref(&key)).await.ok()?;
     let Value::Map(fields) = reply else { return None };
     // Only an answer with data has this field; `busy` has none.
     let data = fields.into_iter().find(|(name, _)| name.as_str() == Some("data")).map(|(_, data)| data)?;
@@ -176,12 +179,12 @@ pub async fn fetch_one(desk: Desk, address: Text, key: Key) -> Option<(Value, Va
     pairs.into_iter().find(|(name, _)| name.as_key().as_ref() == Some(&key))
 }
 
-async fn get_data(desk: &Desk, address: &Text, keys: &[Key]) -> Result<Value, NetError> {
+async fn get_data(handle: &Handle, address: &Text, keys: &[Key]) -> Result<Value, NetError> {
     let body = Value::map([
         ("op", "get_data".into()),
         ("keys", Value::Array(keys.iter().map(Key::to_value).collect())),
         ("who", Value::Nil),
         ("reply", true.into()),
     ]);
-    desk.call_with_ack(address, &body, DATA_DEADLINE).await
+    handle.call_with_ack(address, &body, DATA_DEADLINE).await
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::base::{Failure, PyError, Text, Value};
 use crate::clock::uuid_v4_text;
 use crate::cluster::codec::args;
-use crate::cluster::codec::raise;
-use crate::cluster::state::{Driver, Outcome};
+use crate::cluster::codec::failures::raise;
+use crate::cluster::state::State;
+use crate::cluster::state::call::Outcome;
 use crate::sched::MemoryView;
 
 /// Shortest interval; a shorter one would only keep the scheduler busy. Unit: seconds.
@@ -17,7 +18,7 @@ const INTERVAL_MIN_SECS: f64 = 0.01;
 type Measure = fn(MemoryView) -> u64;
 
 /// `memory_sampler_start`: the key under which the samples are kept.
-pub fn start(driver: &mut Driver, body: &Value) -> Outcome {
+pub fn start(state: &mut State, body: &Value) -> Outcome {
     let client = args::text(body, "client")?;
     let measure = match body.get("measure").and_then(Value::as_str).unwrap_or("process") {
         "process" => (|memory: MemoryView| memory.process) as Measure,
@@ -31,17 +32,17 @@ pub fn start(driver: &mut Driver, body: &Value) -> Outcome {
     };
     let interval = args::timeout(body, "interval")?.unwrap_or(0.5).clamp(INTERVAL_MIN_SECS, 1e6);
     let key = Text::from(uuid_v4_text());
-    let (desk, name) = (driver.desk.clone(), key.clone());
+    let (handle, name) = (state.handle.clone(), key.clone());
     let task = tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs_f64(interval)).await;
             let (name, client) = (name.clone(), client.clone());
-            let here = desk.ask(move |driver| {
-                let here = driver.client_link(&client).is_some();
+            let here = handle.ask(move |state| {
+                let here = state.client_link(&client).is_some();
                 if here {
-                    sample(driver, &name, measure);
+                    sample(state, &name, measure);
                 } else {
-                    driver.samples.remove(&name);
+                    state.jobs.samples.remove(&name);
                 }
                 here
             });
@@ -50,23 +51,23 @@ pub fn start(driver: &mut Driver, body: &Value) -> Outcome {
             }
         }
     });
-    driver.samples.insert(key.clone(), (task.abort_handle(), Vec::new()));
-    sample(driver, &key, measure);
+    state.jobs.samples.insert(key.clone(), (task.abort_handle(), Vec::new()));
+    sample(state, &key, measure);
     Ok(Value::Str(key))
 }
 
-fn sample(driver: &mut Driver, key: &Text, measure: Measure) {
-    let total: u64 = driver.sched.workers().iter().map(|view| measure(view.memory)).sum();
-    let now = driver.clock.wall();
-    if let Some((_, samples)) = driver.samples.get_mut(key) {
+fn sample(state: &mut State, key: &Text, measure: Measure) {
+    let total: u64 = state.sched.workers().iter().map(|view| measure(view.memory)).sum();
+    let now = state.clock.wall();
+    if let Some((_, samples)) = state.jobs.samples.get_mut(key) {
         samples.push(Value::Array(vec![now.into(), total.into()]));
     }
 }
 
 /// `memory_sampler_stop`: `[[time, bytes], ...]`.
-pub fn stop(driver: &mut Driver, body: &Value) -> Outcome {
+pub fn stop(state: &mut State, body: &Value) -> Outcome {
     let key = args::text(body, "key")?;
-    match driver.samples.remove(&key) {
+    match state.jobs.samples.remove(&key) {
         Some((task, samples)) => {
             task.abort();
             Ok(Value::Array(samples))

@@ -1,4 +1,4 @@
-//! What takes several turns: tasks that wait for workers or for Python, and reach the driver through its handle.
+//! What takes several turns: tasks that wait for workers or for Python, and reach the state through its handle.
 
 pub mod benchmark;
 pub mod broadcast;
@@ -8,6 +8,8 @@ pub mod memory_sampler;
 pub mod prefetch;
 pub mod profile;
 pub mod progress;
+pub mod python;
 pub mod rebalance;
 pub mod replicate;
+pub mod report;
 pub mod scatter;

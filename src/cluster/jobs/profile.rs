@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::base::{Key, SeededMap, Text, Value};
+use crate::base::{Failure, Key, SeededMap, Text, Value};
 use crate::cluster::codec::args;
-use crate::cluster::ops::Done;
-use crate::cluster::state::handle::Desk;
-use crate::cluster::state::{Call, Driver};
+use crate::cluster::state::call::{Call, Done};
+use crate::cluster::state::{Handle, State};
 
 /// Longest a worker may take to answer a question about itself.
 const LOOK_DEADLINE: Duration = Duration::from_secs(60);
@@ -19,18 +18,15 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(60);
 const DEPTH_MAX: u32 = 1_000;
 
 /// `call_stack`: where the workers' threads are, for these tasks or for all.
-pub fn call_stack(driver: &mut Driver, call: Call, body: &Value) -> Done {
-    let keys = match args::optional_keys(body, "keys") {
-        Ok(keys) => keys,
-        Err(failure) => return Done::Now(Err(failure)),
-    };
+pub fn call_stack(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
+    let keys = args::optional_keys(body, "keys")?;
     let mut per_worker: SeededMap<Text, Value> = SeededMap::default();
     match keys {
-        None => per_worker.extend(driver.worker_addresses().into_iter().map(|address| (address, Value::Nil))),
+        None => per_worker.extend(state.worker_addresses().into_iter().map(|address| (address, Value::Nil))),
         Some(keys) => {
-            for key in driver.sched.processing_below(&keys) {
-                let on = driver.sched.task(&key).and_then(|task| task.processing_on);
-                let Some(address) = on.and_then(|worker| driver.address_of(worker)) else { continue };
+            for key in state.sched.processing_below(&keys) {
+                let on = state.sched.task(&key).and_then(|task| task.processing_on);
+                let Some(address) = on.and_then(|worker| state.address_of(worker)) else { continue };
                 let entry = per_worker.entry(address).or_insert_with(|| Value::Array(Vec::new()));
                 if let Value::Array(list) = entry {
                     list.push(key.to_value());
@@ -38,29 +34,29 @@ pub fn call_stack(driver: &mut Driver, call: Call, body: &Value) -> Done {
             }
         }
     }
-    let desk = driver.desk.clone();
-    driver.job(call, async move {
+    let handle = state.handle.clone();
+    Ok(state.job(call, async move {
         let asks = per_worker.into_iter().map(|(address, keys)| {
-            let desk = desk.clone();
+            let handle = handle.clone();
             async move {
                 let body = Value::map([("op", "call_stack".into()), ("keys", keys), ("reply", true.into())]);
-                let answer = desk.call(&address, &body, LOOK_DEADLINE).await.ok()?;
+                let answer = handle.call(&address, &body, LOOK_DEADLINE).await.ok()?;
                 let empty = answer.fields().is_none_or(<[_]>::is_empty);
                 (!empty).then_some((Value::Str(address), answer))
             }
         });
         Ok(Value::Map(join_all(asks).await.into_iter().flatten().collect()))
-    })
+    }))
 }
 
 /// `profile`: one tree for all workers, or one each.
-pub fn start(driver: &mut Driver, call: Call, body: &Value) -> Done {
+pub fn start(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
     if args::flag(body, "scheduler", false) {
         // Our own threads run no Python.
-        return Done::Now(Ok(empty_tree()));
+        return Ok(Done::Now(empty_tree()));
     }
     let wanted = body.field("workers").map(|workers| args::texts(Some(workers)));
-    let addresses: Vec<Text> = driver
+    let addresses: Vec<Text> = state
         .worker_addresses()
         .into_iter()
         .filter(|address| wanted.as_ref().is_none_or(|wanted| wanted.contains(address)))
@@ -75,19 +71,19 @@ pub fn start(driver: &mut Driver, call: Call, body: &Value) -> Done {
         ("reply", true.into()),
     ]);
     let merged = args::flag(body, "merge_workers", true);
-    let desk = driver.desk.clone();
-    driver.job(call, async move {
-        let answers = ask_all(&desk, &addresses, &message).await;
+    let handle = state.handle.clone();
+    Ok(state.job(call, async move {
+        let answers = ask_all(&handle, &addresses, &message).await;
         if merged {
             return Ok(merge(answers.into_iter().map(|(_, tree)| tree).collect(), 0));
         }
         Ok(Value::Map(answers.into_iter().map(|(address, tree)| (Value::Str(address), tree)).collect()))
-    })
+    }))
 }
 
-async fn ask_all(desk: &Desk, addresses: &[Text], message: &Value) -> Vec<(Text, Value)> {
+async fn ask_all(handle: &Handle, addresses: &[Text], message: &Value) -> Vec<(Text, Value)> {
     let asks = addresses.iter().map(|address| async move {
-        let answer = desk.call(address, message, LOOK_DEADLINE).await.ok()?;
+        let answer = handle.call(address, message, LOOK_DEADLINE).await.ok()?;
         answer.get("children").is_some().then(|| (address.clone(), answer))
     });
     join_all(asks).await.into_iter().flatten().collect()

@@ -7,24 +7,28 @@ use std::collections::{BTreeSet, BinaryHeap};
 
 use futures_util::future::join_all;
 
-use crate::base::{Key, SeededMap, SeededSet, Text, Value};
+use crate::base::{Failure, Key, SeededMap, SeededSet, Text, Value};
 use crate::cluster::codec::args;
 use crate::cluster::jobs::replicate::{copy_to, delete_from, partial_fail};
-use crate::cluster::ops::Done;
-use crate::cluster::state::handle::Desk;
-use crate::cluster::state::{Call, Driver};
+use crate::cluster::state::call::{Call, Done};
+use crate::cluster::state::{Handle, State};
 
-/// Below this share of its memory a worker sends nothing away. Source: `worker.memory.rebalance.sender-min`.
+/// Below this share of its memory a worker sends nothing away.
+///
+/// Source: `distributed/distributed.yaml`, `worker.memory.rebalance.sender-min`.
 const SENDER_MIN: f64 = 0.30;
-/// Above this share of its memory a worker takes nothing. Source: `worker.memory.rebalance.recipient-max`.
+/// Above this share of its memory a worker takes nothing.
+///
+/// Source: `distributed/distributed.yaml`, `worker.memory.rebalance.recipient-max`.
 const RECIPIENT_MAX: f64 = 0.60;
 /// Workers closer to the mean than this share of their memory are left alone.
-/// Source: half of `worker.memory.rebalance.sender-recipient-gap`.
+///
+/// Source: `distributed/distributed.yaml`, half of `worker.memory.rebalance.sender-recipient-gap`.
 const HALF_GAP: f64 = 0.05;
 
 /// One worker, as far as balance goes. Sizes in bytes.
 #[derive(Clone, Debug)]
-pub struct Holder {
+pub struct WorkerBalance {
     pub address: Text,
     pub memory: i64,
     pub memory_limit: i64,
@@ -41,49 +45,43 @@ pub struct Move {
 }
 
 /// `rebalance`.
-pub fn start(driver: &mut Driver, call: Call, body: &Value) -> Done {
-    let wanted = match args::optional_keys(body, "keys") {
-        Ok(keys) => keys,
-        Err(failure) => return Done::Now(Err(failure)),
-    };
-    let workers = match driver.workers_meant(body.field("workers")) {
-        Ok(workers) => workers,
-        Err(failure) => return Done::Now(Err(failure)),
-    };
+pub fn start(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
+    let wanted = args::optional_keys(body, "keys")?;
+    let workers = state.workers_meant(body.field("workers"))?;
     let ok = || Value::map([("status", "OK".into())]);
     if let Some(wanted) = &wanted {
         let missing: Vec<Value> =
-            wanted.iter().filter(|key| driver.holders(key).is_empty()).map(Key::to_value).collect();
+            wanted.iter().filter(|key| state.holders(key).is_empty()).map(Key::to_value).collect();
         if !missing.is_empty() {
-            return Done::Now(Ok(partial_fail(missing)));
+            return Ok(Done::Now(partial_fail(missing)));
         }
     }
     let wanted: Option<SeededSet<Key>> = wanted.map(|keys| keys.into_iter().collect());
-    let holders: Vec<Holder> = workers.into_iter().filter_map(|id| holder(driver, id)).collect();
+    let holders: Vec<WorkerBalance> = workers.into_iter().filter_map(|id| holder(state, id)).collect();
     let moves = find_moves(&holders, wanted.as_ref());
     if moves.is_empty() {
-        return Done::Now(Ok(ok()));
+        return Ok(Done::Now(ok()));
     }
-    let desk = driver.desk.clone();
+    let handle = state.handle.clone();
     let strict = wanted.is_some();
-    driver.job(call, async move {
-        let failed = carry_out(&desk, moves).await;
+    Ok(state.job(call, async move {
+        let failed = carry_out(&handle, moves).await;
         if failed.is_empty() || !strict { Ok(ok()) } else { Ok(partial_fail(failed)) }
-    })
+    }))
 }
 
-fn holder(driver: &Driver, worker: crate::base::WorkerId) -> Option<Holder> {
-    let view = driver.sched.worker(worker)?;
+fn holder(state: &State, worker: crate::base::WorkerId) -> Option<WorkerBalance> {
+    let view = state.sched.worker(worker)?;
     let size = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    let keys = driver.sched.has_what(worker);
-    Some(Holder {
+    let keys = state.sched.has_what(worker);
+    Some(WorkerBalance {
         address: view.address.clone(),
         memory: size(view.memory.optimistic()),
         memory_limit: size(view.memory_limit),
         keys: keys
             .into_iter()
             .map(|key| {
-                let nbytes = driver.sched.task(&key).map_or(0, |task| task.nbytes.max(0));
+                let nbytes = state.sched.task(&key).map_or(0, |task| task.nbytes.max(0));
                 (key, nbytes)
             })
             .collect(),
@@ -94,7 +92,7 @@ fn holder(driver: &Driver, worker: crate::base::WorkerId) -> Option<Holder> {
 type Side = BinaryHeap<Reverse<(i64, i64, usize)>>;
 
 /// Pairs senders with recipients, farthest from the mean first, oldest keys first.
-pub fn find_moves(holders: &[Holder], wanted: Option<&SeededSet<Key>>) -> Vec<Move> {
+pub fn find_moves(holders: &[WorkerBalance], wanted: Option<&SeededSet<Key>>) -> Vec<Move> {
     let mut moves = Vec::new();
     let Some(count) = i64::try_from(holders.len()).ok().filter(|count| *count > 0) else { return moves };
     let mean = holders.iter().fold(0i64, |sum, holder| sum.saturating_add(holder.memory)) / count;
@@ -140,7 +138,7 @@ pub fn find_moves(holders: &[Holder], wanted: Option<&SeededSet<Key>>) -> Vec<Mo
 
 /// The next key of this sender that some recipient can take; the recipient is taken off its heap.
 fn next_move(
-    holders: &[Holder],
+    holders: &[WorkerBalance],
     (sender, most): (usize, i64),
     from: usize,
     recipients: &mut Side,
@@ -174,13 +172,13 @@ fn next_move(
 }
 
 /// Copies, then deletes what was copied. Returns the keys that failed.
-async fn carry_out(desk: &Desk, moves: Vec<Move>) -> Vec<Value> {
+async fn carry_out(handle: &Handle, moves: Vec<Move>) -> Vec<Value> {
     let mut to_recipients: SeededMap<Text, Vec<(Key, Vec<Text>)>> = SeededMap::default();
     for step in &moves {
         to_recipients.entry(step.to.clone()).or_default().push((step.key.clone(), vec![step.from.clone()]));
     }
     let copies = to_recipients.into_iter().map(|(to, keys)| async move {
-        let failed = copy_to(desk, to.clone(), keys).await;
+        let failed = copy_to(handle, to.clone(), keys).await;
         (to, failed)
     });
     let failed: SeededMap<Text, Vec<Key>> = join_all(copies).await.into_iter().collect();
@@ -190,7 +188,7 @@ async fn carry_out(desk: &Desk, moves: Vec<Move>) -> Vec<Value> {
             to_senders.entry(step.from).or_default().push(step.key);
         }
     }
-    join_all(to_senders.into_iter().map(|(from, keys)| delete_from(desk, from, keys))).await;
+    join_all(to_senders.into_iter().map(|(from, keys)| delete_from(handle, from, keys))).await;
     failed.into_values().flatten().map(|key| key.to_value()).collect()
 }
 
@@ -202,8 +200,8 @@ mod tests {
     #[test]
     fn keys_move_until_both_are_near_the_mean() {
         let keys: Vec<(Key, i64)> = (0..10).map(|n| (Key::int(n), 100)).collect();
-        let full = Holder { address: "a".into(), memory: 1_000, memory_limit: 2_000, keys };
-        let empty = Holder { address: "b".into(), memory: 0, memory_limit: 2_000, keys: Vec::new() };
+        let full = WorkerBalance { address: "a".into(), memory: 1_000, memory_limit: 2_000, keys };
+        let empty = WorkerBalance { address: "b".into(), memory: 0, memory_limit: 2_000, keys: Vec::new() };
         let moves = find_moves(&[full.clone(), empty], None);
         let moved: Vec<Key> = moves.iter().map(|step| step.key.clone()).collect();
         assert_eq!(moved, (0..4).map(Key::int).collect::<Vec<_>>());

@@ -10,11 +10,10 @@ use tracing::warn;
 use crate::base::{Failure, Key, PyError, Rng, SeededMap, Text, Value};
 use crate::clock::random_u64;
 use crate::cluster::codec::args;
-use crate::cluster::codec::raise;
+use crate::cluster::codec::failures::raise;
 use crate::cluster::jobs::gather::DATA_DEADLINE;
-use crate::cluster::ops::Done;
-use crate::cluster::state::handle::Desk;
-use crate::cluster::state::{Call, Driver, Outcome};
+use crate::cluster::state::call::{Call, Done, Outcome};
+use crate::cluster::state::{Handle, State};
 use crate::sched::{Event, WorkerStatus};
 
 /// Rounds of copying without getting anywhere before giving up.
@@ -34,17 +33,14 @@ pub struct Replicate {
 }
 
 /// `replicate`.
-pub fn start(driver: &mut Driver, call: Call, body: &Value) -> Done {
-    let keys = match args::keys(body, "keys") {
-        Ok(keys) => keys,
-        Err(failure) => return Done::Now(Err(failure)),
-    };
+pub fn start(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
+    let keys = args::keys(body, "keys")?;
     let workers = match body.field("workers") {
         None => None,
-        Some(_) => match driver.workers_meant(body.field("workers")) {
-            Ok(ids) => Some(ids.into_iter().filter_map(|id| driver.address_of(id)).collect()),
-            Err(failure) => return Done::Now(Err(failure)),
-        },
+        given => {
+            let ids = state.workers_meant(given)?;
+            Some(ids.into_iter().filter_map(|id| state.address_of(id)).collect())
+        }
     };
     let wish = Replicate {
         keys,
@@ -53,8 +49,8 @@ pub fn start(driver: &mut Driver, call: Call, body: &Value) -> Done {
         branching: args::count(body, "branching_factor").unwrap_or(2).max(1),
         delete: args::flag(body, "delete", true),
     };
-    let desk = driver.desk.clone();
-    driver.job(call, run(desk, wish))
+    let handle = state.handle.clone();
+    Ok(state.job(call, run(handle, wish)))
 }
 
 /// One look at the cluster: who may hold copies, and who does.
@@ -63,10 +59,10 @@ struct Situation {
     holders: Vec<(Key, Option<Vec<Text>>)>,
 }
 
-async fn look(desk: &Desk, keys: &[Key], workers: Option<&[Text]>) -> Situation {
+async fn look(handle: &Handle, keys: &[Key], workers: Option<&[Text]>) -> Situation {
     let (keys, wanted) = (keys.to_vec(), workers.map(<[Text]>::to_vec));
-    let seen = desk.ask(move |driver| {
-        let views = driver.sched.workers();
+    let seen = handle.ask(move |state| {
+        let views = state.sched.workers();
         let workers = views
             .iter()
             .filter(|view| view.status == WorkerStatus::Running)
@@ -76,8 +72,8 @@ async fn look(desk: &Desk, keys: &[Key], workers: Option<&[Text]>) -> Situation 
         let holders = keys
             .into_iter()
             .map(|key| {
-                let known = driver.sched.task(&key).is_some();
-                (key.clone(), known.then(|| driver.holders(&key)))
+                let known = state.sched.task(&key).is_some();
+                (key.clone(), known.then(|| state.holders(&key)))
             })
             .collect();
         Situation { workers, holders }
@@ -86,9 +82,9 @@ async fn look(desk: &Desk, keys: &[Key], workers: Option<&[Text]>) -> Situation 
 }
 
 /// Runs to the end: nil, or the keys that have no copy at all.
-pub async fn run(desk: Desk, wish: Replicate) -> Outcome {
+pub async fn run(handle: Handle, wish: Replicate) -> Outcome {
     let mut rng = Rng::new(random_u64());
-    let first = look(&desk, &wish.keys, wish.workers.as_deref()).await;
+    let first = look(&handle, &wish.keys, wish.workers.as_deref()).await;
     let copies = wish.copies.unwrap_or(first.workers.len()).min(first.workers.len());
     if copies == 0 {
         return Err(raise("ValueError", "Can not use replicate to delete data"));
@@ -106,12 +102,12 @@ pub async fn run(desk: Desk, wish: Replicate) -> Outcome {
         return Ok(partial_fail(lost));
     }
     if wish.delete {
-        delete_surplus(&desk, &first, copies, &mut rng).await;
+        delete_surplus(&handle, &first, copies, &mut rng).await;
     }
     let mut idle_rounds = 0;
     let mut before = usize::MAX;
     loop {
-        let now = look(&desk, &wish.keys, wish.workers.as_deref()).await;
+        let now = look(&handle, &wish.keys, wish.workers.as_deref()).await;
         let (rounds, lacking) = plan(&now, copies, wish.branching, &mut rng);
         if rounds.is_empty() {
             break;
@@ -122,14 +118,15 @@ pub async fn run(desk: Desk, wish: Replicate) -> Outcome {
             warn!(lacking, "replication does not get on, giving up");
             break;
         }
-        join_all(rounds.into_iter().map(|(worker, keys)| copy_to(&desk, worker, keys))).await;
+        join_all(rounds.into_iter().map(|(worker, keys)| copy_to(&handle, worker, keys))).await;
     }
     let count = wish.keys.len();
-    desk.tell(move |driver| {
-        let message = Value::map([("action", "replicate".into()), ("key-count", count.into())]);
-        driver.log_event(&["all".into()], &message);
-    })
-    .await;
+    handle
+        .tell(move |state| {
+            let message = Value::map([("action", "replicate".into()), ("key-count", count.into())]);
+            state.log_event(&["all".into()], &message);
+        })
+        .await;
     Ok(Value::Nil)
 }
 
@@ -157,7 +154,7 @@ fn plan(now: &Situation, copies: usize, branching: usize, rng: &mut Rng) -> (Fet
     (rounds, lacking)
 }
 
-async fn delete_surplus(desk: &Desk, now: &Situation, copies: usize, rng: &mut Rng) {
+async fn delete_surplus(handle: &Handle, now: &Situation, copies: usize, rng: &mut Rng) {
     let mut surplus: SeededMap<Text, Vec<Key>> = SeededMap::default();
     for (key, holders) in &now.holders {
         let mut candidates: Vec<&Text> =
@@ -167,18 +164,18 @@ async fn delete_surplus(desk: &Desk, now: &Situation, copies: usize, rng: &mut R
             surplus.entry(worker.clone()).or_default().push(key.clone());
         }
     }
-    join_all(surplus.into_iter().map(|(worker, keys)| delete_from(desk, worker, keys))).await;
+    join_all(surplus.into_iter().map(|(worker, keys)| delete_from(handle, worker, keys))).await;
 }
 
 /// Lets `worker` fetch copies of keys; returns those that failed.
-pub async fn copy_to(desk: &Desk, worker: Text, keys: Vec<(Key, Vec<Text>)>) -> Vec<Key> {
+pub async fn copy_to(handle: &Handle, worker: Text, keys: Vec<(Key, Vec<Text>)>) -> Vec<Key> {
     let who_has = keys
         .iter()
         .map(|(key, holders)| (key.to_value(), Value::Array(holders.iter().cloned().map(Value::Str).collect())));
     let body =
         Value::map([("op", "gather".into()), ("who_has", Value::Map(who_has.collect())), ("reply", true.into())]);
     let all: Vec<Key> = keys.into_iter().map(|(key, _)| key).collect();
-    let answer = match desk.call(&worker, &body, DATA_DEADLINE).await {
+    let answer = match handle.call(&worker, &body, DATA_DEADLINE).await {
         Ok(answer) => answer,
         Err(error) => {
             warn!(worker = %worker, %error, "a worker could not fetch copies");
@@ -191,36 +188,38 @@ pub async fn copy_to(desk: &Desk, worker: Text, keys: Vec<(Key, Vec<Text>)>) -> 
         _ => all.clone(),
     };
     let copied: Vec<Key> = all.into_iter().filter(|key| !failed.contains(key)).collect();
-    desk.ask(move |driver| {
-        if let Some(worker) = driver.worker_at(&worker) {
-            driver.apply(Event::AddReplicas { worker, keys: copied });
-        }
-    })
-    .await;
+    handle
+        .ask(move |state| {
+            if let Some(worker) = state.worker_at(&worker) {
+                state.step(Event::AddReplicas { worker, keys: copied });
+            }
+        })
+        .await;
     failed
 }
 
 /// Deletes copies on a worker.
-pub async fn delete_from(desk: &Desk, worker: Text, keys: Vec<Key>) {
+pub async fn delete_from(handle: &Handle, worker: Text, keys: Vec<Key>) {
     let body = Value::map([
         ("op", "free_keys".into()),
         ("keys", Value::Array(keys.iter().map(Key::to_value).collect())),
         ("stimulus_id", "delete-data".into()),
         ("reply", true.into()),
     ]);
-    if let Err(error) = desk.call(&worker, &body, DATA_DEADLINE).await {
+    if let Err(error) = handle.call(&worker, &body, DATA_DEADLINE).await {
         warn!(worker = %worker, %error, "a worker did not delete copies");
         return;
     }
-    desk.ask(move |driver| {
-        if let Some(id) = driver.worker_at(&worker) {
-            let named = Value::Array(keys.iter().map(Key::to_value).collect());
-            driver.apply(Event::DropReplicas { worker: id, keys });
-            let message = Value::map([("action", "remove-worker-data".into()), ("keys", named)]);
-            driver.log_event(&[worker], &message);
-        }
-    })
-    .await;
+    handle
+        .ask(move |state| {
+            if let Some(id) = state.worker_at(&worker) {
+                let named = Value::Array(keys.iter().map(Key::to_value).collect());
+                state.step(Event::DropReplicas { worker: id, keys });
+                let message = Value::map([("action", "remove-worker-data".into()), ("keys", named)]);
+                state.log_event(&[worker], &message);
+            }
+        })
+        .await;
 }
 
 /// The answer that names keys which could not be copied.

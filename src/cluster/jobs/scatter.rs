@@ -8,13 +8,13 @@ use futures_util::future::join_all;
 
 use crate::base::{Failure, Key, SeededMap, Text, Value};
 use crate::cluster::codec::args;
-use crate::cluster::codec::raise;
+use crate::cluster::codec::failures::raise;
 use crate::cluster::jobs::broadcast::{remote_failure, unreachable};
 use crate::cluster::jobs::gather::DATA_DEADLINE;
-use crate::cluster::jobs::replicate::{self, Replicate};
-use crate::cluster::ops::Done;
-use crate::cluster::state::handle::Desk;
-use crate::cluster::state::{Call, Driver, Outcome};
+use crate::cluster::jobs::replicate;
+use crate::cluster::jobs::replicate::Replicate;
+use crate::cluster::state::call::{Call, Done, Outcome};
+use crate::cluster::state::{Handle, State};
 use crate::sched::WorkerStatus;
 
 /// How often to look for a worker when there is none.
@@ -36,13 +36,10 @@ enum Copies {
 }
 
 /// `scatter`: the keys, once their data is on workers.
-pub fn start(driver: &mut Driver, call: Call, body: &Value) -> Done {
-    let wish = match parse(body) {
-        Ok(wish) => wish,
-        Err(failure) => return Done::Now(Err(failure)),
-    };
-    let desk = driver.desk.clone();
-    driver.job(call, run(desk, wish))
+pub fn start(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
+    let wish = parse(body)?;
+    let handle = state.handle.clone();
+    Ok(state.job(call, run(handle, wish)))
 }
 
 fn parse(body: &Value) -> Result<Scatter, Failure> {
@@ -68,26 +65,27 @@ fn parse(body: &Value) -> Result<Scatter, Failure> {
     })
 }
 
-async fn run(desk: Desk, wish: Scatter) -> Outcome {
+async fn run(handle: Handle, wish: Scatter) -> Outcome {
     let Scatter { data, workers, client, copies, timeout_secs } = wish;
-    let targets = running_workers(&desk, workers, timeout_secs).await?;
+    let targets = running_workers(&handle, workers, timeout_secs).await?;
     let count = data.len();
     let keys: Vec<Key> = data.iter().map(|(key, _)| key.clone()).collect();
-    let start = desk
-        .ask(move |driver| {
-            let start = driver.round_robin;
-            driver.round_robin = driver.round_robin.wrapping_add(count);
+    let start = handle
+        .ask(move |state| {
+            let start = state.jobs.round_robin;
+            state.jobs.round_robin = state.jobs.round_robin.wrapping_add(count);
             start
         })
         .await
         .unwrap_or(0);
-    let (placed, sizes) = place(&desk, &targets, start, data).await?;
+    let (placed, sizes) = place(&handle, &targets, start, data).await?;
     let wanted_by = client.clone();
-    desk.ask(move |driver| {
-        let client = (!wanted_by.is_empty()).then(|| driver.client_named(&wanted_by));
-        driver.update_data(client, placed, &sizes);
-    })
-    .await;
+    handle
+        .ask(move |state| {
+            let client = (!wanted_by.is_empty()).then(|| state.client_named(&wanted_by));
+            state.update_data(client, placed, &sizes);
+        })
+        .await;
     let copies = copies.map(|copies| match copies {
         Copies::Everywhere => targets.len(),
         Copies::Count(n) => n,
@@ -95,29 +93,33 @@ async fn run(desk: Desk, wish: Scatter) -> Outcome {
     if let Some(copies) = copies {
         let wish =
             Replicate { keys: keys.clone(), copies: Some(copies), workers: Some(targets), branching: 2, delete: true };
-        replicate::run(desk.clone(), wish).await?;
+        replicate::run(handle.clone(), wish).await?;
     }
-    desk.tell(move |driver| {
-        let message =
-            Value::map([("action", "scatter".into()), ("client", Value::Str(client.clone())), ("count", count.into())]);
-        driver.log_event(&[client, "all".into()], &message);
-    })
-    .await;
+    handle
+        .tell(move |state| {
+            let message = Value::map([
+                ("action", "scatter".into()),
+                ("client", Value::Str(client.clone())),
+                ("count", count.into()),
+            ]);
+            state.log_event(&[client, "all".into()], &message);
+        })
+        .await;
     Ok(Value::Array(keys.iter().map(Key::to_value).collect()))
 }
 
 /// Addresses of running workers among those asked for, sorted; waits for one to come.
-async fn running_workers(desk: &Desk, wanted: Option<Vec<Value>>, timeout_secs: f64) -> Result<Vec<Text>, Failure> {
-    let started = desk.clock().now();
+async fn running_workers(handle: &Handle, wanted: Option<Vec<Value>>, timeout_secs: f64) -> Result<Vec<Text>, Failure> {
+    let started = handle.clock().now();
     loop {
         let wanted = wanted.clone();
-        let found = desk
-            .ask(move |driver| {
+        let found = handle
+            .ask(move |state| {
                 let mut running: Vec<Text> = match &wanted {
-                    None => driver.sched.workers(),
+                    None => state.sched.workers(),
                     Some(aliases) => {
-                        let ids = driver.sched.workers_by_alias(aliases);
-                        ids.into_iter().filter_map(|id| driver.sched.worker(id)).collect()
+                        let ids = state.sched.workers_by_alias(aliases);
+                        ids.into_iter().filter_map(|id| state.sched.worker(id)).collect()
                     }
                 }
                 .into_iter()
@@ -132,7 +134,7 @@ async fn running_workers(desk: &Desk, wanted: Option<Vec<Value>>, timeout_secs: 
         if !found.is_empty() {
             return Ok(found);
         }
-        if desk.clock().now().secs_since(started) > timeout_secs {
+        if handle.clock().now().secs_since(started) > timeout_secs {
             return Err(raise("TimeoutError", "No valid workers found"));
         }
         tokio::time::sleep(LOOK_PAUSE).await;
@@ -142,7 +144,7 @@ async fn running_workers(desk: &Desk, wanted: Option<Vec<Value>>, timeout_secs: 
 type Placed = (Vec<(Key, Vec<Text>)>, Vec<(Key, i64)>);
 
 /// Sends each value to the next worker in turn.
-async fn place(desk: &Desk, targets: &[Text], start: usize, data: Vec<(Key, Value)>) -> Result<Placed, Failure> {
+async fn place(handle: &Handle, targets: &[Text], start: usize, data: Vec<(Key, Value)>) -> Result<Placed, Failure> {
     let mut groups: SeededMap<Text, Vec<(Value, Value)>> = SeededMap::default();
     let mut placed = Vec::with_capacity(data.len());
     for (at, (key, value)) in data.into_iter().enumerate() {
@@ -152,7 +154,7 @@ async fn place(desk: &Desk, targets: &[Text], start: usize, data: Vec<(Key, Valu
     }
     let sends = groups.into_iter().map(|(address, part)| async move {
         let body = Value::map([("op", "update_data".into()), ("data", Value::Map(part)), ("reply", true.into())]);
-        let answer = desk.call(&address, &body, DATA_DEADLINE).await;
+        let answer = handle.call(&address, &body, DATA_DEADLINE).await;
         drop(body);
         match answer {
             Err(error) => Err(unreachable(&address, &error)),

@@ -1,152 +1,126 @@
-//! Requests to locks, events, queues, variables and published datasets: all state lives in the scheduler.
+//! Requests to locks, events, queues and variables: all state lives in the core.
 //!
-//! Source: `client-ops`: `distributed/event.py`, `semaphore.py`, `multi_lock.py`, `queues.py`, `variable.py`,
-//! `publish.py`.
+//! Source: `distributed/event.py`, `semaphore.py`, `multi_lock.py`, `queues.py`, `variable.py`.
 
 use crate::base::{ClientId, Failure, Key, Value};
 use crate::cluster::codec::args;
-use crate::cluster::codec::raise;
-use crate::cluster::ops::Done;
-use crate::cluster::state::{Call, Driver, Waiting};
-use crate::cluster::turn::effects::plain;
+use crate::cluster::codec::failures::raise;
+use crate::cluster::ops::handler::{Handled, Operations};
+use crate::cluster::state::State;
+use crate::cluster::state::call::{Call, Done, plain};
+use crate::cluster::state::calls::WaitingCall;
 use crate::pickle;
 use crate::sched::coord::{Batch, CoordRequest, Item};
 use crate::sched::{Answer, Event};
 
 /// The operations of this family.
-pub fn dispatch(driver: &mut Driver, op: &str, call: Call, body: &Value) -> Option<Done> {
-    let request = match op {
-        "event_wait" | "event_set" | "event_clear" | "event_is_set" => event(op, body),
-        "semaphore_register"
-        | "semaphore_acquire"
-        | "semaphore_release"
-        | "semaphore_refresh_leases"
-        | "semaphore_value"
-        | "semaphore_close" => semaphore(op, body),
-        "multi_lock_acquire" | "multi_lock_release" => multi_lock(op, body),
-        "queue_create" | "queue_put" | "queue_get" | "queue_qsize" | "queue_release" => queue(op, body),
-        "variable_set" | "variable_get" | "variable_delete" => variable(op, body),
-        "publish_put" | "publish_delete" => {
-            match dataset(op, body) {
-                Ok(request) => driver.after_flush(call, body, request),
-                Err(failure) => return Some(Done::Now(Err(failure))),
-            }
-            return Some(Done::Later);
-        }
-        "publish_wait_flush" => {
-            driver.wait_flush(call, body.get("uid").cloned().unwrap_or_default());
-            return Some(Done::Later);
-        }
-        "publish_list" | "publish_get" => dataset(op, body),
-        _ => return None,
-    };
-    Some(match request {
-        Ok(request) => {
-            let client = asker(driver, body);
-            let waiting = match op {
-                "queue_get" | "variable_get" => Waiting::Elements(call),
-                _ => Waiting::Asker(call),
-            };
-            let id = driver.open_call(waiting);
-            driver.apply(Event::Coord { call: id, client, request });
-            Done::Later
-        }
-        Err(failure) => Done::Now(Err(failure)),
+pub const OPS: Operations = &[
+    ("event_wait", |state, call, body| {
+        let request = CoordRequest::EventWait { name: name(body)?, timeout: args::timeout(body, "timeout")? };
+        ask_core(state, call, body, request)
+    }),
+    ("event_set", |state, call, body| ask_core(state, call, body, CoordRequest::EventSet { name: name(body)? })),
+    ("event_clear", |state, call, body| ask_core(state, call, body, CoordRequest::EventClear { name: name(body)? })),
+    ("event_is_set", |state, call, body| ask_core(state, call, body, CoordRequest::EventIsSet { name: name(body)? })),
+    ("semaphore_register", |state, call, body| ask_core(state, call, body, semaphore_register(body)?)),
+    ("semaphore_acquire", |state, call, body| {
+        let (timeout, lease_id) = (args::timeout(body, "timeout")?, args::key(body, "lease_id")?);
+        ask_core(state, call, body, CoordRequest::SemaphoreAcquire { name: name(body)?, timeout, lease_id })
+    }),
+    ("semaphore_release", |state, call, body| {
+        let request = CoordRequest::SemaphoreRelease { name: name(body)?, lease_id: args::key(body, "lease_id")? };
+        ask_core(state, call, body, request)
+    }),
+    ("semaphore_refresh_leases", |state, call, body| {
+        let request = CoordRequest::SemaphoreRefresh { name: name(body)?, lease_ids: args::keys(body, "lease_ids")? };
+        ask_core(state, call, body, request)
+    }),
+    ("semaphore_value", |state, call, body| {
+        ask_core(state, call, body, CoordRequest::SemaphoreValue { name: name(body)? })
+    }),
+    ("semaphore_close", |state, call, body| {
+        ask_core(state, call, body, CoordRequest::SemaphoreClose { name: name(body)? })
+    }),
+    ("multi_lock_acquire", |state, call, body| ask_core(state, call, body, multi_lock_acquire(body)?)),
+    ("multi_lock_release", |state, call, body| {
+        ask_core(state, call, body, CoordRequest::MultiLockRelease { id: args::key(body, "id")? })
+    }),
+    ("queue_create", |state, call, body| {
+        let maxsize = args::count(body, "maxsize").unwrap_or(0);
+        ask_core(state, call, body, CoordRequest::QueueCreate { name: name(body)?, maxsize })
+    }),
+    ("queue_put", |state, call, body| {
+        let (item, timeout) = (item(body)?, args::timeout(body, "timeout")?);
+        ask_core(state, call, body, CoordRequest::QueuePut { name: name(body)?, item, timeout })
+    }),
+    ("queue_get", |state, call, body| ask_for_elements(state, call, body, queue_get(body)?)),
+    ("queue_qsize", |state, call, body| ask_core(state, call, body, CoordRequest::QueueSize { name: name(body)? })),
+    ("queue_release", |state, call, body| {
+        ask_core(state, call, body, CoordRequest::QueueRelease { name: name(body)? })
+    }),
+    ("variable_set", |state, call, body| {
+        let (item, timeout) = (item(body)?, args::timeout(body, "timeout")?);
+        ask_core(state, call, body, CoordRequest::VariableSet { name: name(body)?, item, timeout })
+    }),
+    ("variable_get", |state, call, body| {
+        let request = CoordRequest::VariableGet { name: name(body)?, timeout: args::timeout(body, "timeout")? };
+        ask_for_elements(state, call, body, request)
+    }),
+    ("variable_delete", |state, call, body| {
+        ask_core(state, call, body, CoordRequest::VariableDelete { name: name(body)? })
+    }),
+];
+
+/// Hands a request to the core, whose answer goes to the asker.
+pub fn ask_core(state: &mut State, call: Call, body: &Value, request: CoordRequest) -> Handled {
+    step(state, WaitingCall::Asker(call), body, request)
+}
+
+/// As [`ask_core`], for what is answered with elements of a queue or a variable's value.
+fn ask_for_elements(state: &mut State, call: Call, body: &Value, request: CoordRequest) -> Handled {
+    step(state, WaitingCall::Elements(call), body, request)
+}
+
+fn step(state: &mut State, waiting: WaitingCall, body: &Value, request: CoordRequest) -> Handled {
+    let client = asker(state, body);
+    let id = state.open_call(waiting);
+    state.step(Event::Coord { call: id, client, request });
+    Ok(Done::Later)
+}
+
+fn asker(state: &State, body: &Value) -> Option<ClientId> {
+    state.sched.client_id(body.get("client").and_then(Value::as_str)?)
+}
+
+fn name(body: &Value) -> Result<Key, Failure> {
+    args::key(body, "name")
+}
+
+fn semaphore_register(body: &Value) -> Result<CoordRequest, Failure> {
+    Ok(CoordRequest::SemaphoreRegister {
+        name: name(body)?,
+        max_leases: body.get("max_leases").and_then(Value::as_i64).unwrap_or(1),
+        lease_timeout: args::timeout(body, "lease_timeout")?,
     })
 }
 
-/// Elements of a queue, or a variable's value. Failures of our own come without their pickle: it is put there.
-pub fn on_elements(driver: &mut Driver, asker: Call, answer: Answer) {
-    let mut outcome = plain(answer);
-    match &mut outcome {
-        Ok(Value::Array(elements)) => elements.iter_mut().for_each(|element| add_exception(driver, element)),
-        Ok(element) => add_exception(driver, element),
-        Err(_) => (),
+fn multi_lock_acquire(body: &Value) -> Result<CoordRequest, Failure> {
+    Ok(CoordRequest::MultiLockAcquire {
+        id: args::key(body, "id")?,
+        locks: args::keys(body, "locks")?,
+        timeout: args::timeout(body, "timeout")?,
+        num_locks: args::count(body, "num_locks"),
+    })
+}
+
+fn queue_get(body: &Value) -> Result<CoordRequest, Failure> {
+    let timeout = args::timeout(body, "timeout")?;
+    let batch = batch(body.get("batch"));
+    if timeout.is_some() && matches!(batch, Batch::Count(_)) {
+        let text = "Dask queues don't support simultaneous use of integer batch sizes and timeouts";
+        return Err(raise("NotImplementedError", text));
     }
-    driver.finish(asker, outcome);
-}
-
-fn add_exception(driver: &Driver, element: &mut Value) {
-    let Value::Map(fields) = element else { return };
-    let value_of = |fields: &[(Value, Value)], name: &str| {
-        fields.iter().find(|(field, _)| field.as_str() == Some(name)).map(|(_, value)| value.clone())
-    };
-    if value_of(fields, "exception") != Some(Value::Nil) {
-        return;
-    }
-    let Some(key) = value_of(fields, "value").and_then(|value| value.as_key()) else { return };
-    if let Some(Failure::Raised(error)) = driver.sched.task(&key).and_then(|task| task.failure) {
-        fields.retain(|(field, _)| field.as_str() != Some("exception"));
-        fields.push((Value::str("exception"), Value::Bin(pickle::error(error))));
-    }
-}
-
-fn asker(driver: &Driver, body: &Value) -> Option<ClientId> {
-    driver.sched.client_id(body.get("client").and_then(Value::as_str)?)
-}
-
-fn event(op: &str, body: &Value) -> Result<CoordRequest, Failure> {
-    let name = args::key(body, "name")?;
-    Ok(match op {
-        "event_wait" => CoordRequest::EventWait { name, timeout: args::timeout(body, "timeout")? },
-        "event_set" => CoordRequest::EventSet { name },
-        "event_clear" => CoordRequest::EventClear { name },
-        _ => CoordRequest::EventIsSet { name },
-    })
-}
-
-fn semaphore(op: &str, body: &Value) -> Result<CoordRequest, Failure> {
-    let name = args::key(body, "name")?;
-    Ok(match op {
-        "semaphore_register" => CoordRequest::SemaphoreRegister {
-            name,
-            max_leases: body.get("max_leases").and_then(Value::as_i64).unwrap_or(1),
-            lease_timeout: args::timeout(body, "lease_timeout")?,
-        },
-        "semaphore_acquire" => CoordRequest::SemaphoreAcquire {
-            name,
-            timeout: args::timeout(body, "timeout")?,
-            lease_id: args::key(body, "lease_id")?,
-        },
-        "semaphore_release" => CoordRequest::SemaphoreRelease { name, lease_id: args::key(body, "lease_id")? },
-        "semaphore_refresh_leases" => {
-            CoordRequest::SemaphoreRefresh { name, lease_ids: args::keys(body, "lease_ids")? }
-        }
-        "semaphore_value" => CoordRequest::SemaphoreValue { name },
-        _ => CoordRequest::SemaphoreClose { name },
-    })
-}
-
-fn multi_lock(op: &str, body: &Value) -> Result<CoordRequest, Failure> {
-    let id = args::key(body, "id")?;
-    Ok(match op {
-        "multi_lock_acquire" => CoordRequest::MultiLockAcquire {
-            locks: args::keys(body, "locks")?,
-            id,
-            timeout: args::timeout(body, "timeout")?,
-            num_locks: args::count(body, "num_locks"),
-        },
-        _ => CoordRequest::MultiLockRelease { id },
-    })
-}
-
-fn queue(op: &str, body: &Value) -> Result<CoordRequest, Failure> {
-    let name = args::key(body, "name")?;
-    Ok(match op {
-        "queue_create" => CoordRequest::QueueCreate { name, maxsize: args::count(body, "maxsize").unwrap_or(0) },
-        "queue_put" => CoordRequest::QueuePut { name, item: item(body)?, timeout: args::timeout(body, "timeout")? },
-        "queue_get" => {
-            let timeout = args::timeout(body, "timeout")?;
-            let batch = batch(body.get("batch"));
-            if timeout.is_some() && matches!(batch, Batch::Count(_)) {
-                let text = "Dask queues don't support simultaneous use of integer batch sizes and timeouts";
-                return Err(raise("NotImplementedError", text));
-            }
-            CoordRequest::QueueGet { name, timeout, batch }
-        }
-        "queue_release" => CoordRequest::QueueRelease { name },
-        _ => CoordRequest::QueueSize { name },
-    })
+    Ok(CoordRequest::QueueGet { name: name(body)?, timeout, batch })
 }
 
 fn batch(value: Option<&Value>) -> Batch {
@@ -168,46 +142,28 @@ fn item(body: &Value) -> Result<Item, Failure> {
     }
 }
 
-fn variable(op: &str, body: &Value) -> Result<CoordRequest, Failure> {
-    let name = args::key(body, "name")?;
-    let timeout = args::timeout(body, "timeout")?;
-    Ok(match op {
-        "variable_set" => CoordRequest::VariableSet { name, item: item(body)?, timeout },
-        "variable_get" => CoordRequest::VariableGet { name, timeout },
-        _ => CoordRequest::VariableDelete { name },
-    })
+/// Elements of a queue, or a variable's value. Failures of our own come without their pickle: it is put there.
+pub fn on_elements(state: &mut State, asker: Call, answer: Answer) {
+    let mut outcome = plain(answer);
+    match &mut outcome {
+        Ok(Value::Array(elements)) => elements.iter_mut().for_each(|element| add_exception(state, element)),
+        Ok(element) => add_exception(state, element),
+        Err(_) => (),
+    }
+    state.finish(asker, outcome);
 }
 
-/// Clients before distributed 2026.6 name one dataset in `name`, later ones several in `names`.
-fn dataset(op: &str, body: &Value) -> Result<CoordRequest, Failure> {
-    let alone = body.get("name").is_some() && body.get("names").is_none();
-    Ok(match op {
-        "publish_put" if alone => CoordRequest::PublishPut {
-            names: vec![args::key(body, "name")?],
-            keys: vec![args::keys(body, "keys")?],
-            data: vec![body.get("data").cloned().unwrap_or_default()],
-            overwrite: args::flag(body, "override", false),
-        },
-        "publish_delete" if alone => CoordRequest::PublishDelete { names: vec![args::key(body, "name")?] },
-        "publish_get" if alone => CoordRequest::PublishGetOne { name: args::key(body, "name")? },
-        "publish_put" => {
-            let wrong = || raise("TypeError", "publish_put needs names, keys and data of the same length");
-            let names = args::keys(body, "names")?;
-            let keys: Vec<Vec<Key>> = body
-                .get("keys")
-                .and_then(Value::items)
-                .ok_or_else(wrong)?
-                .iter()
-                .map(|keys| keys.as_keys().ok_or_else(wrong))
-                .collect::<Result<_, Failure>>()?;
-            let data = body.get("data").and_then(Value::items).ok_or_else(wrong)?.to_vec();
-            if names.len() != keys.len() || names.len() != data.len() {
-                return Err(wrong());
-            }
-            CoordRequest::PublishPut { names, keys, data, overwrite: args::flag(body, "override", false) }
-        }
-        "publish_delete" => CoordRequest::PublishDelete { names: args::keys(body, "names")? },
-        "publish_get" => CoordRequest::PublishGet { names: args::keys(body, "names")? },
-        _ => CoordRequest::PublishList,
-    })
+fn add_exception(state: &State, element: &mut Value) {
+    let Value::Map(fields) = element else { return };
+    let value_of = |fields: &[(Value, Value)], name: &str| {
+        fields.iter().find(|(field, _)| field.as_str() == Some(name)).map(|(_, value)| value.clone())
+    };
+    if value_of(fields, "exception") != Some(Value::Nil) {
+        return;
+    }
+    let Some(key) = value_of(fields, "value").and_then(|value| value.as_key()) else { return };
+    if let Some(Failure::Raised(error)) = state.sched.task(&key).and_then(|task| task.failure) {
+        fields.retain(|(field, _)| field.as_str() != Some("exception"));
+        fields.push((Value::str("exception"), Value::Bin(pickle::error(error))));
+    }
 }

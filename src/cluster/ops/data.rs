@@ -2,118 +2,128 @@
 
 use tracing::info;
 
-use crate::base::{Failure, Key, PyError, Text, Value};
+use crate::base::{Failure, Key, PyError, SeededMap, Text, Value, WorkerId, key_prefix};
 use crate::cluster::codec::args;
-use crate::cluster::codec::raise;
-use crate::cluster::jobs::{gather, rebalance, replicate, scatter};
-use crate::cluster::ops::{Done, info as views};
-use crate::cluster::state::{Call, Driver, Outcome, Waiting};
+use crate::cluster::jobs::{gather, prefetch, rebalance, replicate, scatter};
+use crate::cluster::ops::handler::{Handled, Operations, now};
+use crate::cluster::ops::info::workers_asked;
+use crate::cluster::state::State;
+use crate::cluster::state::call::{Call, Done, Outcome};
+use crate::cluster::state::calls::WaitingCall;
 use crate::sched::Event;
 
 /// The operations of this family.
-pub fn dispatch(driver: &mut Driver, op: &str, call: Call, body: &Value) -> Option<Done> {
-    Some(match op {
-        "gather" => start_gather(driver, call, body),
-        "scatter" => scatter::start(driver, call, body),
-        "update_data" => update_data(driver, body).into(),
-        "add_keys" => add_keys(driver, body).into(),
-        "replicate" => replicate::start(driver, call, body),
-        "rebalance" => rebalance::start(driver, call, body),
-        "retry" => retry(driver, call, body),
-        "who_has" => who_has(driver, body).into(),
-        "has_what" => has_what(driver, body).into(),
-        "get_runspec" => run_spec(driver, body).into(),
-        "get_error_cause" => error_cause(driver, body).into(),
-        "nbytes" => views::nbytes(driver, body).into(),
-        _ => return None,
-    })
+pub const OPS: Operations = &[
+    ("gather", start_gather),
+    ("scatter", scatter::start),
+    ("update_data", |state, _, body| now(update_data(state, body))),
+    ("add_keys", |state, _, body| now(add_keys(state, body))),
+    ("replicate", replicate::start),
+    ("rebalance", rebalance::start),
+    ("retry", retry),
+    ("who_has", |state, _, body| now(who_has(state, body))),
+    ("has_what", |state, _, body| now(has_what(state, body))),
+    ("get_runspec", |state, _, body| now(run_spec(state, body))),
+    ("get_error_cause", |state, _, body| now(error_cause(state, body))),
+    ("nbytes", |state, _, body| now(nbytes(state, body))),
+];
+
+fn start_gather(state: &mut State, call: Call, body: &Value) -> Handled {
+    let keys = args::keys(body, "keys")?;
+    let (handle, ahead) = (state.handle.clone(), prefetch::fetched_ahead(state, &keys));
+    Ok(state.job_for_asker(call, gather::gather(handle, keys, ahead)))
 }
 
-fn start_gather(driver: &mut Driver, call: Call, body: &Value) -> Done {
-    match args::keys(body, "keys") {
-        Ok(keys) => {
-            let (desk, ahead) = (driver.desk.clone(), driver.fetched_ahead(&keys));
-            driver.job_for_asker(call, gather::gather(desk, keys, ahead))
-        }
-        Err(failure) => Done::Now(Err(failure)),
-    }
-}
-
-fn update_data(driver: &mut Driver, body: &Value) -> Outcome {
-    let who_has = located(body.get("who_has").ok_or_else(|| args::missing("who_has"))?)?;
+fn update_data(state: &mut State, body: &Value) -> Outcome {
+    let who_has = args::located(body.get("who_has").ok_or_else(|| args::missing("who_has"))?)?;
     let sizes = body.get("nbytes").and_then(Value::fields).unwrap_or_default();
     let nbytes: Vec<(Key, i64)> =
         sizes.iter().filter_map(|(key, size)| Some((key.as_key()?, size.as_i64()?))).collect();
-    let client = args::optional_text(body, "client").map(|name| driver.client_named(&name));
-    driver.update_data(client, who_has, &nbytes);
+    let client = args::optional_text(body, "client").map(|name| state.client_named(&name));
+    state.update_data(client, who_has, &nbytes);
     Ok(Value::Nil)
 }
 
-/// `{key: [address]}` as pairs.
-pub fn located(value: &Value) -> Result<Vec<(Key, Vec<Text>)>, Failure> {
-    let wrong = || raise("TypeError", "who_has must map keys to lists of addresses");
-    let fields = value.fields().ok_or_else(wrong)?;
-    fields.iter().map(|(key, holders)| Ok((key.as_key().ok_or_else(wrong)?, args::texts(Some(holders))))).collect()
-}
-
-fn add_keys(driver: &mut Driver, body: &Value) -> Outcome {
+fn add_keys(state: &mut State, body: &Value) -> Outcome {
     let address = args::text(body, "worker")?;
     let keys = args::optional_keys(body, "keys")?.unwrap_or_default();
-    Ok(match driver.worker_at(&address) {
+    Ok(match state.worker_at(&address) {
         Some(worker) => {
-            driver.apply(Event::AddKeys { worker, keys });
+            state.step(Event::AddKeys { worker, keys });
             "OK".into()
         }
         None => "not found".into(),
     })
 }
 
-fn retry(driver: &mut Driver, call: Call, body: &Value) -> Done {
-    let keys = match args::keys(body, "keys") {
-        Ok(keys) => keys,
-        Err(failure) => return Done::Now(Err(failure)),
-    };
+fn retry(state: &mut State, call: Call, body: &Value) -> Handled {
+    let keys = args::keys(body, "keys")?;
     let name = args::optional_text(body, "client").unwrap_or_default();
-    let client = driver.client_named(&name);
+    let client = state.client_named(&name);
     info!(client = %name, keys = keys.len(), "retrying");
-    let id = driver.open_call(Waiting::Asker(call));
-    driver.apply(Event::Retry { call: id, client, keys });
-    Done::Later
+    let id = state.open_call(WaitingCall::Asker(call));
+    state.step(Event::Retry { call: id, client, keys });
+    Ok(Done::Later)
 }
 
-fn who_has(driver: &Driver, body: &Value) -> Outcome {
+fn who_has(state: &State, body: &Value) -> Outcome {
     let keys = match args::optional_keys(body, "keys")? {
         Some(keys) => keys,
-        None => driver.sched.tasks().into_iter().map(|task| task.key.clone()).collect(),
+        None => state.sched.tasks().into_iter().map(|task| task.key.clone()).collect(),
     };
     let entry = |key: Key| {
-        let holders = driver.holders(&key).into_iter().map(Value::Str).collect();
+        let holders = state.holders(&key).into_iter().map(Value::Str).collect();
         (key.to_value(), Value::Array(holders))
     };
     Ok(Value::Map(keys.into_iter().map(entry).collect()))
 }
 
-fn has_what(driver: &Driver, body: &Value) -> Outcome {
-    let asked = views::workers_asked(driver, body);
-    let keys_of =
-        |worker: Option<crate::base::WorkerId>| worker.map(|worker| driver.sched.has_what(worker)).unwrap_or_default();
+fn has_what(state: &State, body: &Value) -> Outcome {
+    let asked = workers_asked(state, body);
+    let keys_of = |worker: Option<WorkerId>| worker.map(|worker| state.sched.has_what(worker)).unwrap_or_default();
     let entry = |(address, worker): (Text, _)| {
         (Value::Str(address), Value::Array(keys_of(worker).iter().map(Key::to_value).collect()))
     };
     Ok(Value::Map(asked.into_iter().map(entry).collect()))
 }
 
-fn run_spec(driver: &Driver, body: &Value) -> Outcome {
+fn run_spec(state: &State, body: &Value) -> Outcome {
     let key = args::key(body, "key")?;
-    let task = driver.sched.task(&key).ok_or_else(|| Failure::Raised(PyError::MissingKey(key.to_value())))?;
+    let task = state.sched.task(&key).ok_or_else(|| Failure::Raised(PyError::MissingKey(key.to_value())))?;
     Ok(task.run_spec.map_or(Value::Nil, |spec| Value::Pickled(spec.clone())))
 }
 
-fn error_cause(driver: &Driver, body: &Value) -> Outcome {
+fn error_cause(state: &State, body: &Value) -> Outcome {
     for key in args::keys(body, "keys")? {
-        if let Some(blame) = driver.sched.task(&key).and_then(|task| task.blame.cloned()) {
+        if let Some(blame) = state.sched.task(&key).and_then(|task| task.blame.cloned()) {
             return Ok(blame.to_value());
         }
     }
     Ok(Value::Nil)
+}
+
+/// `nbytes`: sizes of keys, or of prefixes.
+fn nbytes(state: &State, body: &Value) -> Outcome {
+    let sizes: Vec<(Key, i64)> = match args::optional_keys(body, "keys")? {
+        Some(keys) => keys
+            .into_iter()
+            .map(|key| match state.sched.task(&key) {
+                Some(task) => Ok((key.clone(), task.nbytes)),
+                None => Err(Failure::Raised(PyError::MissingKey(key.to_value()))),
+            })
+            .collect::<Result<_, Failure>>()?,
+        None => {
+            let tasks = state.sched.tasks();
+            tasks.iter().filter(|task| task.nbytes >= 0).map(|task| (task.key.clone(), task.nbytes)).collect()
+        }
+    };
+    if !args::flag(body, "summary", true) {
+        return Ok(Value::Map(sizes.into_iter().map(|(key, size)| (key.to_value(), size.into())).collect()));
+    }
+    let mut by_prefix: SeededMap<String, i64> = SeededMap::default();
+    for (key, size) in sizes {
+        let entry = by_prefix.entry(key_prefix(&key)).or_default();
+        *entry = entry.saturating_add(size);
+    }
+    Ok(Value::Map(by_prefix.into_iter().map(|(prefix, size)| (prefix.into(), size.into())).collect()))
 }

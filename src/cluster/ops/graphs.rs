@@ -2,16 +2,16 @@
 //!
 //! The client's stream waits until its graph is in; nobody else does.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::task::AbortHandle;
 use tracing::debug;
 
 use crate::base::{ClientId, Failure, GraphPart, Key, Opaque, SeededMap, Text, TicketId, Value};
-use crate::cluster::codec::{raise, seconds};
+use crate::cluster::codec::args::seconds;
+use crate::cluster::codec::failures::raise;
 use crate::cluster::options::NO_PYTHON;
-use crate::cluster::state::Driver;
+use crate::cluster::state::State;
+use crate::cluster::state::graphs::{GraphSource, IncomingGraph};
 use crate::graph::{self, GraphError, GraphInput, GraphRead};
 use crate::pyhost::{GraphRequest, Pyhost};
 use crate::sched::{Actors, Event, GraphOpen};
@@ -26,220 +26,176 @@ const INLINE_BYTES: usize = 256 << 10;
 const NO_EXPRESSION: &str = "update-graph carries no expression, as that of clients before distributed 2025.4.0; \
                              upgrade dask and distributed where the client runs";
 
-/// Graphs under way.
-#[derive(Debug, Default)]
-pub struct Graphs {
-    next_ticket: TicketId,
-    open: SeededMap<TicketId, Pending>,
-    /// What was read and enters the scheduler part by part.
-    parts: VecDeque<(TicketId, std::vec::IntoIter<GraphPart>)>,
-}
-
-#[derive(Debug)]
-struct Pending {
-    client: ClientId,
-    /// None once it is being read.
-    source: Option<Source>,
-    /// Reading it in Python; ended when the client leaves.
-    job: Option<AbortHandle>,
-}
-
-/// What is needed to read a graph.
-#[derive(Clone, Debug)]
-struct Source {
-    expr: Arc<Opaque>,
-    keys: Vec<Key>,
-    priority: Option<Vec<(Key, f64)>>,
-    annotations: Option<Arc<Opaque>>,
-}
-
-impl Graphs {
-    /// Are there portions to hand over?
-    pub fn has_parts(&self) -> bool {
-        !self.parts.is_empty()
+/// `update-graph`.
+pub fn open_graph(state: &mut State, client: ClientId, graph: UpdateGraph) {
+    let ticket = state.graphs.ticket();
+    let source = match &graph.expr_ser {
+        Value::Serialized(expr) | Value::Pickled(expr) => Some(GraphSource {
+            expr: expr.clone(),
+            keys: graph.keys.clone(),
+            priority: graph.internal_priority.filter(|priority| !priority.is_empty()),
+            annotations: payload(&graph.annotations),
+        }),
+        _ => None,
+    };
+    state.records.task_metadata.on_graph(&graph.keys);
+    if state.plugins.scheduler.wants("update_graph") {
+        let keys = Value::Array(graph.keys.iter().map(Key::to_value).collect());
+        let client = state.peers.clients.get(&client).map(|link| link.name.clone());
+        let kwargs = Value::map([("client", client.into()), ("keys", keys.clone()), ("tasks", keys)]);
+        state.plugins.scheduler.tell("update_graph", Vec::new(), kwargs);
     }
-
-    /// Graphs that are not in yet.
-    pub fn open_count(&self) -> usize {
-        self.open.len()
+    let open = GraphOpen {
+        client,
+        keys: graph.keys,
+        submitting_task: graph.submitting_task,
+        fifo_timeout_secs: seconds(&graph.fifo_timeout).unwrap_or(0.0),
+        actors: actors(&graph.actors),
+    };
+    state.graphs.open.insert(ticket, IncomingGraph { client, source, job: None });
+    if let Some(link) = state.peers.clients.get_mut(&client) {
+        link.held = Some(ticket);
     }
+    state.step(Event::GraphOpened { ticket, graph: Box::new(open) });
 }
 
-impl Driver {
-    /// `update-graph`.
-    pub fn open_graph(&mut self, client: ClientId, graph: UpdateGraph) {
-        let ticket = self.graphs.next_ticket;
-        self.graphs.next_ticket += 1;
-        let source = match &graph.expr_ser {
-            Value::Serialized(expr) | Value::Pickled(expr) => Some(Source {
-                expr: expr.clone(),
-                keys: graph.keys.clone(),
-                priority: graph.internal_priority.filter(|priority| !priority.is_empty()),
-                annotations: payload(&graph.annotations),
-            }),
-            _ => None,
-        };
-        self.task_notes.on_graph(&graph.keys);
-        if self.hooks.wants("update_graph") {
-            let keys = Value::Array(graph.keys.iter().map(Key::to_value).collect());
-            let client = self.clients.get(&client).map(|link| link.name.clone());
-            let kwargs = Value::map([("client", client.into()), ("keys", keys.clone()), ("tasks", keys)]);
-            self.hook("update_graph", Vec::new(), kwargs);
-        }
-        let open = GraphOpen {
-            client,
-            keys: graph.keys,
-            submitting_task: graph.submitting_task,
-            fifo_timeout_secs: seconds(&graph.fifo_timeout).unwrap_or(0.0),
-            actors: actors(&graph.actors),
-        };
-        self.graphs.open.insert(ticket, Pending { client, source, job: None });
-        if let Some(link) = self.clients.get_mut(&client) {
-            link.held = Some(ticket);
-        }
-        self.apply(Event::GraphOpened { ticket, graph: Box::new(open) });
+/// The scheduler wants the tasks of this graph.
+pub fn read_graph(state: &mut State, ticket: TicketId) {
+    let Some(pending) = state.graphs.open.get_mut(&ticket) else { return };
+    let Some(source) = pending.source.take() else {
+        return fail_graph(state, ticket, raise("TypeError", NO_EXPRESSION));
+    };
+    let size = state.setup.graph_part_tasks;
+    if source.expr.size_bytes() < INLINE_BYTES {
+        let read = read(&source, size);
+        return take_read(state, ticket, source, read);
     }
-
-    /// The scheduler wants the tasks of this graph.
-    pub fn read_graph(&mut self, ticket: TicketId) {
-        let Some(pending) = self.graphs.open.get_mut(&ticket) else { return };
-        let Some(source) = pending.source.take() else {
-            return self.fail_graph(ticket, raise("TypeError", NO_EXPRESSION));
-        };
-        let size = self.graph_part_tasks;
-        if source.expr.size_bytes() < INLINE_BYTES {
-            let read = source.read(size);
-            return self.take_read(ticket, source, read);
-        }
-        let desk = self.desk.clone();
-        tokio::spawn(async move {
-            let read = tokio::task::spawn_blocking(move || (source.read(size), source)).await;
-            desk.tell(move |driver| match read {
-                Ok((read, source)) => driver.take_read(ticket, source, read),
-                Err(_) => driver.fail_graph(ticket, raise("RuntimeError", "reading the graph failed")),
+    let handle = state.handle.clone();
+    tokio::spawn(async move {
+        let read = tokio::task::spawn_blocking(move || (read(&source, size), source)).await;
+        handle
+            .tell(move |state| match read {
+                Ok((read, source)) => take_read(state, ticket, source, read),
+                Err(_) => fail_graph(state, ticket, raise("RuntimeError", "reading the graph failed")),
             })
             .await;
-        });
-    }
+    });
+}
 
-    fn take_read(&mut self, ticket: TicketId, source: Source, read: Result<Read, GraphError>) {
-        match read {
-            Ok(Read::Parts(parts)) => self.take_parts(ticket, parts),
-            Ok(Read::NeedsPython(why)) => self.read_in_python(ticket, source, &why),
-            Err(error) => self.fail_graph(ticket, error.failure()),
-        }
+fn take_read(state: &mut State, ticket: TicketId, source: GraphSource, read: Result<ReadGraph, GraphError>) {
+    match read {
+        Ok(ReadGraph::Parts(parts)) => take_parts(state, ticket, parts),
+        Ok(ReadGraph::NeedsPython(reason)) => read_in_python(state, ticket, source, &reason),
+        Err(error) => fail_graph(state, ticket, error.failure()),
     }
+}
 
-    fn read_in_python(&mut self, ticket: TicketId, source: Source, why: &Text) {
-        debug!(ticket, %why, "a graph goes to Python");
-        let Some(pyhost) = self.pyhost.clone() else {
-            let text = format!("this graph cannot be read without Python ({why}); {NO_PYTHON}");
-            return self.fail_graph(ticket, raise("RuntimeError", text));
-        };
-        let (desk, size) = (self.desk.clone(), self.graph_part_tasks);
-        let job = tokio::spawn(async move {
-            let outcome = through_python(&pyhost, source, size).await;
-            desk.tell(move |driver| match outcome {
-                Ok(parts) => driver.take_parts(ticket, parts),
-                Err(failure) => driver.fail_graph(ticket, failure),
+fn read_in_python(state: &mut State, ticket: TicketId, source: GraphSource, reason: &Text) {
+    debug!(ticket, %reason, "a graph goes to Python");
+    let Some(pyhost) = state.python.pyhost.clone() else {
+        let text = format!("this graph cannot be read without Python ({reason}); {NO_PYTHON}");
+        return fail_graph(state, ticket, raise("RuntimeError", text));
+    };
+    let (handle, size) = (state.handle.clone(), state.setup.graph_part_tasks);
+    let job = tokio::spawn(async move {
+        let outcome = through_python(&pyhost, source, size).await;
+        handle
+            .tell(move |state| match outcome {
+                Ok(parts) => take_parts(state, ticket, parts),
+                Err(failure) => fail_graph(state, ticket, failure),
             })
             .await;
-        });
-        if let Some(pending) = self.graphs.open.get_mut(&ticket) {
-            pending.job = Some(job.abort_handle());
-        }
+    });
+    if let Some(pending) = state.graphs.open.get_mut(&ticket) {
+        pending.job = Some(job.abort_handle());
     }
+}
 
-    /// The first part goes in at once, unless others wait their turn.
-    fn take_parts(&mut self, ticket: TicketId, parts: Vec<GraphPart>) {
-        let alone = !self.graphs.has_parts();
-        self.graphs.parts.push_back((ticket, parts.into_iter()));
-        if alone {
-            self.next_graph_part();
-        }
+/// The first part goes in at once, unless others wait their turn.
+fn take_parts(state: &mut State, ticket: TicketId, parts: Vec<GraphPart>) {
+    let alone = !state.graphs.has_parts();
+    state.graphs.parts.push_back((ticket, parts.into_iter()));
+    if alone {
+        next_graph_part(state);
     }
+}
 
-    /// Hands one part to the scheduler; graphs take turns.
-    pub fn next_graph_part(&mut self) {
-        let Some((ticket, mut rest)) = self.graphs.parts.pop_front() else { return };
-        // It may have failed meanwhile.
-        if !self.graphs.open.contains_key(&ticket) {
-            return;
-        }
-        let Some(part) = rest.next() else { return };
-        let last = rest.len() == 0;
-        if !last {
-            self.graphs.parts.push_back((ticket, rest));
-        }
-        let sched = &self.sched;
-        self.computations.on_tasks(self.clock.wall(), &part.tasks, || sched.ended_totals());
-        self.apply(Event::GraphPart { ticket, part, last });
+/// Hands one part to the scheduler; graphs take turns.
+pub fn next_graph_part(state: &mut State) {
+    let Some((ticket, mut rest)) = state.graphs.parts.pop_front() else { return };
+    // It may have failed meanwhile.
+    if !state.graphs.open.contains_key(&ticket) {
+        return;
     }
-
-    fn fail_graph(&mut self, ticket: TicketId, failure: Failure) {
-        if self.graphs.open.remove(&ticket).is_some() {
-            self.apply(Event::GraphFailed { ticket, failure });
-        }
+    let Some(part) = rest.next() else { return };
+    let last = rest.len() == 0;
+    if !last {
+        state.graphs.parts.push_back((ticket, rest));
     }
+    let sched = &state.sched;
+    state.records.computations.on_tasks(state.clock.wall(), &part.tasks, || sched.ended_totals());
+    state.step(Event::GraphPart { ticket, part, last });
+}
 
-    /// The client is gone: what is still being read for it is of no use.
-    pub fn abandon_graphs(&mut self, client: ClientId) {
-        let of_client = |(ticket, pending): (&TicketId, &Pending)| (pending.client == client).then_some(*ticket);
-        let tickets: Vec<TicketId> = self.graphs.open.iter().filter_map(of_client).collect();
-        for ticket in tickets {
-            if let Some(job) = self.graphs.open.get_mut(&ticket).and_then(|pending| pending.job.take()) {
-                job.abort();
-            }
-            self.fail_graph(ticket, raise("RuntimeError", "the client is gone"));
-        }
+fn fail_graph(state: &mut State, ticket: TicketId, failure: Failure) {
+    if state.graphs.open.remove(&ticket).is_some() {
+        state.step(Event::GraphFailed { ticket, failure });
     }
+}
 
-    /// Nothing is left to do: what was computed is complete.
-    pub fn close_computation(&mut self) {
-        if self.computations.is_open()
-            && let Some(since) = self.sched.idle_since_us()
-        {
-            let at_secs = self.clock.started_wall() + since as f64 / 1e6;
-            self.computations.close(at_secs, self.sched.ended_totals());
+/// The client is gone: what is still being read for it is of no use.
+pub fn abandon_graphs(state: &mut State, client: ClientId) {
+    for ticket in state.graphs.of_client(client) {
+        if let Some(job) = state.graphs.open.get_mut(&ticket).and_then(|pending| pending.job.take()) {
+            job.abort();
         }
+        fail_graph(state, ticket, raise("RuntimeError", "the client is gone"));
     }
+}
 
-    /// The graph is settled: its client's stream goes on after this step.
-    pub fn on_graph_closed(&mut self, ticket: TicketId) {
-        self.graphs.open.remove(&ticket);
-        let held = self.clients.values_mut().find(|link| link.held == Some(ticket));
-        if let Some(link) = held {
-            link.held = None;
-            let (conn, name) = (link.conn, link.name.clone());
-            if let Some(client) = self.sched.client_id(&name) {
-                self.resume.push((conn, client));
-            }
+/// Nothing is left to do: what was computed is complete.
+pub fn close_computation(state: &mut State) {
+    if state.records.computations.is_open()
+        && let Some(since) = state.sched.idle_since_us()
+    {
+        let at_secs = state.clock.started_wall() + since as f64 / 1e6;
+        state.records.computations.close(at_secs, state.sched.ended_totals());
+    }
+}
+
+/// The graph is settled: its client's stream goes on after this step.
+pub fn on_graph_closed(state: &mut State, ticket: TicketId) {
+    state.graphs.open.remove(&ticket);
+    let held = state.peers.clients.values_mut().find(|link| link.held == Some(ticket));
+    if let Some(link) = held {
+        link.held = None;
+        let (conn, name) = (link.conn, link.name.clone());
+        if let Some(client) = state.sched.client_id(&name) {
+            state.pending.resume.push((conn, client));
         }
     }
 }
 
 /// A graph that was read, or why Python has to.
-enum Read {
+enum ReadGraph {
     Parts(Vec<GraphPart>),
     NeedsPython(Text),
 }
 
-impl Source {
-    fn read(&self, size: usize) -> Result<Read, GraphError> {
-        let read = graph::read(&GraphInput {
-            expr: &self.expr,
-            keys: &self.keys,
-            internal_priority: self.priority.as_deref(),
-            annotations: self.annotations.as_deref(),
-        });
-        Ok(match read? {
-            GraphRead::Tasks(tasks) => Read::Parts(graph::cut(tasks, self.keys.clone(), size)),
-            GraphRead::NeedsPython(why) => Read::NeedsPython(why),
-        })
-    }
+fn read(source: &GraphSource, size: usize) -> Result<ReadGraph, GraphError> {
+    let read = graph::read(&GraphInput {
+        expr: &source.expr,
+        keys: &source.keys,
+        internal_priority: source.priority.as_deref(),
+        annotations: source.annotations.as_deref(),
+    });
+    Ok(match read? {
+        GraphRead::Tasks(tasks) => ReadGraph::Parts(graph::cut(tasks, source.keys.clone(), size)),
+        GraphRead::NeedsPython(reason) => ReadGraph::NeedsPython(reason),
+    })
 }
 
-async fn through_python(pyhost: &Pyhost, source: Source, size: usize) -> Result<Vec<GraphPart>, Failure> {
+async fn through_python(pyhost: &Pyhost, source: GraphSource, size: usize) -> Result<Vec<GraphPart>, Failure> {
     let wanted = source.keys.clone();
     let request = GraphRequest {
         expr: source.expr,

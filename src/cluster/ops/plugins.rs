@@ -6,94 +6,78 @@ use tokio::sync::oneshot;
 
 use crate::base::{Failure, Text, Value};
 use crate::cluster::codec::args;
-use crate::cluster::codec::raise;
-use crate::cluster::jobs::broadcast::{OnError, broadcast};
-use crate::cluster::ops::Done;
-use crate::cluster::state::{Call, Driver};
+use crate::cluster::codec::failures::raise;
+use crate::cluster::jobs::broadcast::{OnError, broadcast, every_nanny, every_worker};
+use crate::cluster::ops::handler::{Handled, Operations};
+use crate::cluster::state::State;
+use crate::cluster::state::call::{Call, Done};
 
 /// The operations of this family.
-pub fn dispatch(driver: &mut Driver, op: &str, call: Call, body: &Value) -> Option<Done> {
-    let done = match op {
-        "register_worker_plugin" => register_worker(driver, call, body),
-        "unregister_worker_plugin" => unregister_worker(driver, call, body),
-        "register_nanny_plugin" => register_nanny(driver, call, body),
-        "unregister_nanny_plugin" => unregister_nanny(driver, call, body),
-        _ => return None,
-    };
-    Some(done.unwrap_or_else(|failure| Done::Now(Err(failure))))
-}
+pub const OPS: Operations = &[
+    ("register_worker_plugin", register_worker),
+    ("unregister_worker_plugin", unregister_worker),
+    ("register_nanny_plugin", register_nanny),
+    ("unregister_nanny_plugin", unregister_nanny),
+];
 
-fn register_worker(driver: &mut Driver, call: Call, body: &Value) -> Result<Done, Failure> {
+fn register_worker(state: &mut State, call: Call, body: &Value) -> Handled {
     let (name, plugin) = named_plugin(body)?;
-    if args::flag(body, "idempotent", false) && position(&driver.worker_plugins, &name).is_some() {
-        return Ok(Done::Now(Ok(Value::Map(Vec::new()))));
+    if args::flag(body, "idempotent", false) && state.plugins.workers.contains(&name) {
+        return Ok(Done::Now(Value::Map(Vec::new())));
     }
     // Kept before it is sent: a worker that registers meanwhile gets it one way or the other, maybe both.
-    keep(&mut driver.worker_plugins, &name, &plugin);
+    state.plugins.workers.keep(name.clone(), plugin.clone());
     let message = Value::map([("op", "plugin-add".into()), ("plugin", plugin), ("name", Value::Str(name))]);
-    let (desk, targets) = (driver.desk.clone(), driver.every_worker());
-    Ok(driver.job(call, broadcast(desk, targets, message, OnError::Raise)))
+    let (handle, targets) = (state.handle.clone(), every_worker(state));
+    Ok(state.job(call, broadcast(handle, targets, message, OnError::Raise)))
 }
 
-fn unregister_worker(driver: &mut Driver, call: Call, body: &Value) -> Result<Done, Failure> {
+fn unregister_worker(state: &mut State, call: Call, body: &Value) -> Handled {
     let name = args::text(body, "name")?;
-    match position(&driver.worker_plugins, &name) {
-        Some(at) => driver.worker_plugins.remove(at),
-        None => return Err(raise("ValueError", format!("The worker plugin {name} does not exist"))),
-    };
+    if !state.plugins.workers.remove(&name) {
+        return Err(raise("ValueError", format!("The worker plugin {name} does not exist")));
+    }
     let message = Value::map([("op", "plugin-remove".into()), ("name", Value::Str(name))]);
-    let (desk, targets) = (driver.desk.clone(), driver.every_worker());
-    Ok(driver.job(call, broadcast(desk, targets, message, OnError::Raise)))
+    let (handle, targets) = (state.handle.clone(), every_worker(state));
+    Ok(state.job(call, broadcast(handle, targets, message, OnError::Raise)))
 }
 
-fn register_nanny(driver: &mut Driver, call: Call, body: &Value) -> Result<Done, Failure> {
+fn register_nanny(state: &mut State, call: Call, body: &Value) -> Handled {
     let (name, plugin) = named_plugin(body)?;
-    if args::flag(body, "idempotent", false) && position(&driver.nanny_plugins, &name).is_some() {
-        return Ok(Done::Now(Ok(Value::Map(Vec::new()))));
+    if args::flag(body, "idempotent", false) && state.plugins.nannies.contains(&name) {
+        return Ok(Done::Now(Value::Map(Vec::new())));
     }
-    keep(&mut driver.nanny_plugins, &name, &plugin);
+    state.plugins.nannies.keep(name.clone(), plugin.clone());
     let message = Value::map([("op", "plugin_add".into()), ("plugin", plugin), ("name", Value::Str(name))]);
     // A nanny that is starting its worker got the plugins of a moment ago, and can't be reached through its worker
     // yet: wait for it.
-    let started = (!driver.starting_nannies.is_empty()).then(|| {
+    let started = (!state.peers.starting_nannies.is_empty()).then(|| {
         let (waiter, started) = oneshot::channel();
-        driver.nannies_waiters.push(waiter);
+        state.peers.nannies_waiters.push(waiter);
         started
     });
-    let desk = driver.desk.clone();
-    Ok(driver.job(call, async move {
+    let handle = state.handle.clone();
+    Ok(state.job(call, async move {
         if let Some(started) = started {
             // An error means that the scheduler closes.
             drop(started.await);
         }
-        let targets = desk.ask(|driver| driver.every_nanny()).await.unwrap_or_default();
-        broadcast(desk, targets, message, OnError::Raise).await
+        let targets = handle.ask(|state| every_nanny(state)).await.unwrap_or_default();
+        broadcast(handle, targets, message, OnError::Raise).await
     }))
 }
 
-fn unregister_nanny(driver: &mut Driver, call: Call, body: &Value) -> Result<Done, Failure> {
+fn unregister_nanny(state: &mut State, call: Call, body: &Value) -> Handled {
     let name = args::text(body, "name")?;
-    match position(&driver.nanny_plugins, &name) {
-        Some(at) => driver.nanny_plugins.remove(at),
-        None => return Err(raise("ValueError", format!("The nanny plugin {name} does not exist"))),
-    };
+    if !state.plugins.nannies.remove(&name) {
+        return Err(raise("ValueError", format!("The nanny plugin {name} does not exist")));
+    }
     let message = Value::map([("op", "plugin_remove".into()), ("name", Value::Str(name))]);
-    let (desk, targets) = (driver.desk.clone(), driver.every_nanny());
-    Ok(driver.job(call, broadcast(desk, targets, message, OnError::Raise)))
+    let (handle, targets) = (state.handle.clone(), every_nanny(state));
+    Ok(state.job(call, broadcast(handle, targets, message, OnError::Raise)))
 }
 
 fn named_plugin(body: &Value) -> Result<(Text, Value), Failure> {
     let plugin = body.get("plugin").cloned().ok_or_else(|| args::missing("plugin"))?;
     Ok((args::text(body, "name")?, plugin))
-}
-
-fn position(plugins: &[(Text, Value)], name: &str) -> Option<usize> {
-    plugins.iter().position(|(known, _)| &**known == name)
-}
-
-fn keep(plugins: &mut Vec<(Text, Value)>, name: &Text, plugin: &Value) {
-    match position(plugins, name).and_then(|at| plugins.get_mut(at)) {
-        Some(entry) => entry.1 = plugin.clone(),
-        None => plugins.push((name.clone(), plugin.clone())),
-    }
 }

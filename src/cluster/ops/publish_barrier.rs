@@ -1,101 +1,110 @@
-//! The barrier of published datasets: a request that must not overtake what its client said on its stream before.
+//! Published datasets, and their barrier: a request that must not overtake what its client said on its stream before.
 //!
 //! Source: `distributed/publish.py`, `_sync_batched_send`; before 2026.6 `flush_wait`, a request of its own.
 
-use std::collections::VecDeque;
-
-use crate::base::{ClientId, Text, Value};
-use crate::cluster::codec::raise;
-use crate::cluster::state::handle::ConnId;
-use crate::cluster::state::{Call, Driver, Waiting};
+use crate::base::{ClientId, Failure, Key, Text, Value};
+use crate::cluster::codec::args;
+use crate::cluster::codec::failures::raise;
+use crate::cluster::ops::coord::ask_core;
+use crate::cluster::ops::handler::{Handled, Operations};
+use crate::cluster::state::State;
+use crate::cluster::state::barriers::Blocked;
+use crate::cluster::state::call::{Call, Done};
+use crate::cluster::state::calls::WaitingCall;
 use crate::sched::Event;
 use crate::sched::coord::CoordRequest;
 
-/// Tokens that came before their request; each request comes right after its token, so a few are plenty.
-const EARLY_MAX: usize = 1_000;
+/// The operations of this family.
+pub const OPS: Operations = &[
+    ("publish_put", |state, call, body| after_flush(state, call, body, put(body)?)),
+    ("publish_delete", |state, call, body| after_flush(state, call, body, delete(body)?)),
+    ("publish_get", |state, call, body| ask_core(state, call, body, get(body)?)),
+    ("publish_list", |state, call, body| ask_core(state, call, body, CoordRequest::PublishList)),
+    ("publish_wait_flush", |state, call, body| wait_flush(state, call, body.get("uid").cloned().unwrap_or_default())),
+];
 
-/// Tokens and requests that wait for each other.
-#[derive(Debug, Default)]
-pub struct Barriers {
-    early: VecDeque<Value>,
-    waiting: Vec<Blocked>,
+/// Clients before distributed 2026.6 name one dataset in `name`, later ones several in `names`.
+fn is_alone(body: &Value) -> bool {
+    body.get("name").is_some() && body.get("names").is_none()
 }
 
-#[derive(Debug)]
-struct Blocked {
-    uid: Value,
-    client: Text,
-    call: Call,
-    /// None: the asker wants to know of the token, no more.
-    request: Option<CoordRequest>,
+fn put(body: &Value) -> Result<CoordRequest, Failure> {
+    let overwrite = args::flag(body, "override", false);
+    if is_alone(body) {
+        let data = vec![body.get("data").cloned().unwrap_or_default()];
+        let (names, keys) = (vec![args::key(body, "name")?], vec![args::keys(body, "keys")?]);
+        return Ok(CoordRequest::PublishPut { names, keys, data, overwrite });
+    }
+    let wrong = || raise("TypeError", "publish_put needs names, keys and data of the same length");
+    let names = args::keys(body, "names")?;
+    let keys: Vec<Vec<Key>> = body
+        .get("keys")
+        .and_then(Value::items)
+        .ok_or_else(wrong)?
+        .iter()
+        .map(|keys| keys.as_keys().ok_or_else(wrong))
+        .collect::<Result<_, Failure>>()?;
+    let data = body.get("data").and_then(Value::items).ok_or_else(wrong)?.to_vec();
+    if names.len() != keys.len() || names.len() != data.len() {
+        return Err(wrong());
+    }
+    Ok(CoordRequest::PublishPut { names, keys, data, overwrite })
 }
 
-impl Barriers {
-    /// The askers on this connection are gone.
-    pub fn forget_conn(&mut self, conn: ConnId) {
-        self.waiting.retain(|blocked| blocked.call.conn != conn);
+fn delete(body: &Value) -> Result<CoordRequest, Failure> {
+    let names = if is_alone(body) { vec![args::key(body, "name")?] } else { args::keys(body, "names")? };
+    Ok(CoordRequest::PublishDelete { names })
+}
+
+fn get(body: &Value) -> Result<CoordRequest, Failure> {
+    if is_alone(body) {
+        return Ok(CoordRequest::PublishGetOne { name: args::key(body, "name")? });
+    }
+    Ok(CoordRequest::PublishGet { names: args::keys(body, "names")? })
+}
+
+/// Runs `request` once the token `uid` came on its client's stream.
+fn after_flush(state: &mut State, call: Call, body: &Value, request: CoordRequest) -> Handled {
+    let uid = body.get("uid").cloned().unwrap_or_default();
+    let client: Text = body.get("client").and_then(Value::as_str).unwrap_or_default().into();
+    let known = state.client_link(&client).map(|(id, _)| id);
+    if !state.calls.barriers.take_early(&uid) && known.is_some() && !uid.is_nil() {
+        state.calls.barriers.block(Blocked { uid, client, call, request: Some(request) });
+    } else {
+        // The token came, or nobody will ever send it.
+        publish(state, call, known, request);
+    }
+    Ok(Done::Later)
+}
+
+/// `publish_wait_flush`: answered once the token `uid` came. Several may ask for one token.
+fn wait_flush(state: &mut State, call: Call, uid: Value) -> Handled {
+    if state.calls.barriers.came(&uid) {
+        return Ok(Done::Now(Value::Nil));
+    }
+    state.calls.barriers.block(Blocked { uid, client: Text::default(), call, request: None });
+    Ok(Done::Later)
+}
+
+/// The token came.
+pub fn on_flushed(state: &mut State, uid: &Value) {
+    for blocked in state.calls.barriers.on_token(uid) {
+        let client = state.sched.client_id(&blocked.client);
+        match blocked.request {
+            Some(request) => publish(state, blocked.call, client, request),
+            None => state.finish(blocked.call, Ok(Value::Nil)),
+        }
     }
 }
 
-impl Driver {
-    /// Runs `request` once the token `uid` came on its client's stream.
-    pub fn after_flush(&mut self, call: Call, body: &Value, request: CoordRequest) {
-        let uid = body.get("uid").cloned().unwrap_or_default();
-        let client: Text = body.get("client").and_then(Value::as_str).unwrap_or_default().into();
-        let known = self.client_link(&client).map(|(id, _)| id);
-        if let Some(at) = self.barriers.early.iter().position(|early| *early == uid) {
-            self.barriers.early.remove(at);
-            self.publish(call, known, request);
-        } else if known.is_some() && !uid.is_nil() {
-            self.barriers.waiting.push(Blocked { uid, client, call, request: Some(request) });
-        } else {
-            // Nobody will ever send the token: do not wait for it.
-            self.publish(call, known, request);
-        }
+/// The client is gone and its tokens with it.
+pub fn fail_barriers(state: &mut State, client: &str) {
+    for blocked in state.calls.barriers.forget_client(client) {
+        state.finish(blocked.call, Err(raise("TimeoutError", "the client is gone")));
     }
+}
 
-    /// `publish_wait_flush`: answered once the token `uid` came. Several may ask for one token.
-    pub fn wait_flush(&mut self, call: Call, uid: Value) {
-        if self.barriers.early.contains(&uid) {
-            self.finish(call, Ok(Value::Nil));
-        } else {
-            self.barriers.waiting.push(Blocked { uid, client: Text::default(), call, request: None });
-        }
-    }
-
-    /// The token came.
-    pub fn on_flushed(&mut self, uid: &Value) {
-        let waiting = std::mem::take(&mut self.barriers.waiting);
-        let (came, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|blocked| blocked.uid == *uid);
-        self.barriers.waiting = rest;
-        let used = came.iter().any(|blocked| blocked.request.is_some());
-        for blocked in came {
-            let client = self.sched.client_id(&blocked.client);
-            match blocked.request {
-                Some(request) => self.publish(blocked.call, client, request),
-                None => self.finish(blocked.call, Ok(Value::Nil)),
-            }
-        }
-        if !used {
-            if self.barriers.early.len() >= EARLY_MAX {
-                self.barriers.early.pop_front();
-            }
-            self.barriers.early.push_back(uid.clone());
-        }
-    }
-
-    /// The client is gone and its tokens with it.
-    pub fn fail_barriers(&mut self, client: &str) {
-        let waiting = std::mem::take(&mut self.barriers.waiting);
-        let (gone, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|blocked| &*blocked.client == client);
-        self.barriers.waiting = rest;
-        for blocked in gone {
-            self.finish(blocked.call, Err(raise("TimeoutError", "the client is gone")));
-        }
-    }
-
-    fn publish(&mut self, call: Call, client: Option<ClientId>, request: CoordRequest) {
-        let id = self.open_call(Waiting::Asker(call));
-        self.apply(Event::Coord { call: id, client, request });
-    }
+fn publish(state: &mut State, call: Call, client: Option<ClientId>, request: CoordRequest) {
+    let id = state.open_call(WaitingCall::Asker(call));
+    state.step(Event::Coord { call: id, client, request });
 }

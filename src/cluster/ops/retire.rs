@@ -8,12 +8,14 @@ use tracing::info;
 
 use crate::base::{Failure, Text, Value, WorkerId};
 use crate::cluster::codec::args;
-use crate::cluster::codec::raise;
-use crate::cluster::ops::workers::shown;
-use crate::cluster::ops::{Done, restart};
-use crate::cluster::state::handle::Desk;
-use crate::cluster::state::{Call, Driver, Outcome};
-use crate::cluster::turn::effects::texts;
+use crate::cluster::codec::args::{shown, text_list};
+use crate::cluster::codec::failures::raise;
+use crate::cluster::codec::messages::{Stimulus, put_to_worker};
+use crate::cluster::ops::handler::{Handled, Operations};
+use crate::cluster::ops::{scale, workers};
+use crate::cluster::state::call::{Call, Outcome};
+use crate::cluster::state::{Handle, State};
+use crate::cluster::views::identity;
 use crate::sched::{Event, ToWorker};
 
 /// What becomes of a worker when its data is safe.
@@ -31,47 +33,49 @@ struct Retiree {
     moved: oneshot::Receiver<bool>,
 }
 
+/// The operations of this family.
+pub const OPS: Operations = &[("retire_workers", start)];
+
 /// `retire_workers`: `{address: identity}` of those that could be retired.
-pub fn start(driver: &mut Driver, call: Call, body: &Value) -> Done {
+fn start(state: &mut State, call: Call, body: &Value) -> Handled {
     let after = After { close: args::flag(body, "close_workers", false), remove: args::flag(body, "remove", true) };
-    let desk = driver.desk.clone();
-    match chosen(driver, body) {
-        Ok(Chosen::These(workers)) => {
-            let retirees = retire(driver, workers);
-            driver.job(call, run(desk, retirees, after))
+    let handle = state.handle.clone();
+    Ok(match chosen(state, body)? {
+        Chosen::These(workers) => {
+            let retirees = retire(state, workers);
+            state.job(call, run(handle, retirees, after))
         }
-        Ok(Chosen::ByPython) => match restart::closable_groups(driver, body) {
-            Ok(groups) => driver.job(call, async move {
+        Chosen::ByPython => {
+            let groups = scale::closable_groups(state, body)?;
+            state.job(call, async move {
                 let workers = groups.await?;
-                let retirees = desk.ask(move |driver| retire(driver, workers)).await.unwrap_or_default();
-                run(desk, retirees, after).await
-            }),
-            Err(failure) => Done::Now(Err(failure)),
-        },
-        Err(failure) => Done::Now(Err(failure)),
-    }
+                let retirees = handle.ask(move |state| retire(state, workers)).await.unwrap_or_default();
+                run(handle, retirees, after).await
+            })
+        }
+    })
 }
 
 /// Retires these workers and closes them, as [`start`] does, for nobody who waits.
-pub fn and_close(driver: &mut Driver, workers: Vec<WorkerId>) {
-    let retirees = retire(driver, workers);
-    let desk = driver.desk.clone();
-    tokio::spawn(async move { drop(run(desk, retirees, After { close: true, remove: true }).await) });
+pub fn and_close(state: &mut State, workers: Vec<WorkerId>) {
+    let retirees = retire(state, workers);
+    let handle = state.handle.clone();
+    tokio::spawn(async move { drop(run(handle, retirees, After { close: true, remove: true }).await) });
 }
 
 /// Tells the scheduler to empty these workers.
-fn retire(driver: &mut Driver, workers: Vec<WorkerId>) -> Vec<Retiree> {
+fn retire(state: &mut State, workers: Vec<WorkerId>) -> Vec<Retiree> {
     let mut retirees = Vec::with_capacity(workers.len());
     for worker in &workers {
-        let Some(identity) = driver.worker_identity(*worker) else { continue };
-        let Some(address) = driver.address_of(*worker) else { continue };
+        let Some(identity) = identity::worker_identity(state, *worker) else { continue };
+        let Some(address) = state.address_of(*worker) else { continue };
         let (waiter, moved) = oneshot::channel();
-        driver.retiring.entry(*worker).or_default().push(waiter);
+        state.jobs.retiring.entry(*worker).or_default().push(waiter);
         retirees.push(Retiree { worker: *worker, address, identity, moved });
     }
     if !workers.is_empty() {
         info!(workers = retirees.len(), "retiring workers");
-        driver.apply(Event::Retire { workers });
+        state.step(Event::Retire { workers });
     }
     retirees
 }
@@ -83,7 +87,7 @@ enum Chosen {
     ByPython,
 }
 
-fn chosen(driver: &Driver, body: &Value) -> Result<Chosen, Failure> {
+fn chosen(state: &State, body: &Value) -> Result<Chosen, Failure> {
     let (workers, names) = (body.field("workers"), body.field("names"));
     let by_rule = ["memory_ratio", "n", "key", "minimum", "target"].iter().any(|field| body.field(field).is_some());
     Ok(Chosen::These(match (workers, names) {
@@ -93,24 +97,24 @@ fn chosen(driver: &Driver, body: &Value) -> Result<Chosen, Failure> {
             return Err(raise("TypeError", text));
         }
         (Some(workers), None) => {
-            args::texts(Some(workers)).iter().filter_map(|address| driver.worker_at(address)).collect()
+            args::texts(Some(workers)).iter().filter_map(|address| state.worker_at(address)).collect()
         }
         (None, Some(names)) => {
             // Names that went through a command line are texts, even when they were numbers.
             let wanted: Vec<String> = names.items().unwrap_or_default().iter().map(shown).collect();
-            let views = driver.sched.workers();
+            let views = state.sched.workers();
             views.iter().filter(|view| wanted.contains(&shown(view.name))).map(|view| view.id).collect()
         }
         (None, None) if body.field("key").is_some() => return Ok(Chosen::ByPython),
-        (None, None) => driver.sched.workers_to_close(&restart::close_wish(body)),
+        (None, None) => state.sched.workers_to_close(&scale::close_wish(body)),
     }))
 }
 
-async fn run(desk: Desk, retirees: Vec<Retiree>, after: After) -> Outcome {
+async fn run(handle: Handle, retirees: Vec<Retiree>, after: After) -> Outcome {
     if retirees.is_empty() {
         return Ok(Value::Map(Vec::new()));
     }
-    let results = join_all(retirees.into_iter().map(|retiree| track(&desk, retiree, after))).await;
+    let results = join_all(retirees.into_iter().map(|retiree| track(&handle, retiree, after))).await;
     let (mut retired, mut kept) = (Vec::new(), Vec::new());
     for (address, identity) in results {
         match identity {
@@ -119,45 +123,47 @@ async fn run(desk: Desk, retirees: Vec<Retiree>, after: After) -> Outcome {
         }
     }
     let gone: Vec<Text> = retired.iter().map(|(address, _)| address.clone()).collect();
-    desk.tell(move |driver| {
-        let message = Value::map([
-            ("action", "retire-workers".into()),
-            ("retired", texts(&gone)),
-            ("could-not-retire", texts(&kept)),
-        ]);
-        driver.log_event(&["all".into()], &message);
-        driver.log_event(&gone, &Value::map([("action", "retired".into())]));
-        driver.log_event(&kept, &Value::map([("action", "could-not-retire".into())]));
-    })
-    .await;
+    handle
+        .tell(move |state| {
+            let message = Value::map([
+                ("action", "retire-workers".into()),
+                ("retired", text_list(&gone)),
+                ("could-not-retire", text_list(&kept)),
+            ]);
+            state.log_event(&["all".into()], &message);
+            state.log_event(&gone, &Value::map([("action", "retired".into())]));
+            state.log_event(&kept, &Value::map([("action", "could-not-retire".into())]));
+        })
+        .await;
     Ok(Value::Map(retired.into_iter().map(|(address, identity)| (Value::Str(address), identity)).collect()))
 }
 
 /// Waits until the worker's data is elsewhere. None: it could not be moved, the worker stays.
-async fn track(desk: &Desk, retiree: Retiree, after: After) -> (Text, Option<Value>) {
+async fn track(handle: &Handle, retiree: Retiree, after: After) -> (Text, Option<Value>) {
     let Retiree { worker, address, mut identity, moved } = retiree;
     // A dropped sender means that the scheduler is closing: nobody cares any more.
     if !moved.await.unwrap_or(true) {
-        desk.ask(move |driver| {
-            driver.apply(Event::RetireAborted { worker });
-            driver.warn("a worker could not be retired: its data could not be moved to any other worker");
-        })
-        .await;
+        handle
+            .ask(move |state| {
+                state.step(Event::RetireAborted { worker });
+                state.warn("a worker could not be retired: its data could not be moved to any other worker");
+            })
+            .await;
         return (address, None);
     }
-    let status = desk
-        .ask(move |driver| {
+    let status = handle
+        .ask(move |state| {
             if after.remove {
-                driver.remove_worker(worker, true, after.close, "retire-workers");
+                workers::remove_worker(state, worker, true, after.close, "retire-workers");
             } else if after.close
-                && let Some(outbox) = driver.worker_outbox(worker)
+                && let Some(outbox) = state.peers.worker_outbox(worker)
             {
                 let close = ToWorker::Close { reason: "scheduler-close-worker".into() };
                 outbox.push(|encoder| {
-                    crate::cluster::codec::put_to_worker(encoder, &close, Default::default());
+                    put_to_worker(encoder, &close, Stimulus::default());
                 });
             }
-            driver.sched.worker(worker).map(|view| view.status.name())
+            state.sched.worker(worker).map(|view| view.status.name())
         })
         .await
         .flatten();

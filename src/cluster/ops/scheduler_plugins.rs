@@ -6,9 +6,13 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::base::{Text, Value};
-use crate::cluster::ops::python;
-use crate::cluster::state::Driver;
-use crate::cluster::state::handle::Desk;
+use crate::cluster::codec::args;
+use crate::cluster::codec::failures::raise;
+use crate::cluster::jobs::python::{carry_out, python_side};
+use crate::cluster::ops::handler::{Handled, Operations};
+use crate::cluster::state::call::{Call, Done};
+use crate::cluster::state::{Handle, State};
+use crate::cluster::views::python_snapshot;
 use crate::pyhost::Pyhost;
 
 /// News that wait for Python. More means that a plugin is slower than the scheduler: then news are dropped, not kept.
@@ -17,90 +21,89 @@ const QUEUE_MAX: usize = 100_000;
 /// News in one request.
 const BATCH_MAX: usize = 1_000;
 
-/// The plugins, and what they want to hear of.
-#[derive(Debug, Default)]
-pub struct Hooks {
-    plugins: Vec<(Text, Vec<Text>)>,
-    queue: Option<mpsc::Sender<Value>>,
-    /// Steps whose transitions were told.
-    told_step: u64,
-    dropped: u64,
+/// The operations of this family.
+pub const OPS: Operations =
+    &[("register_scheduler_plugin", register_plugin), ("unregister_scheduler_plugin", unregister_plugin)];
+
+/// Hooks that must give an answer before the scheduler can go on; a plugin in another process can't.
+const SYNCHRONOUS_HOOKS: [&str; 1] = ["valid_workers_downscaling"];
+
+fn register_plugin(state: &mut State, call: Call, body: &Value) -> Handled {
+    let pyhost = python_side(state)?;
+    let name = args::optional_text(body, "name");
+    let idempotent = args::flag(body, "idempotent", false);
+    if idempotent && name.as_ref().is_some_and(|name| state.plugins.scheduler.contains(name)) {
+        return Ok(Done::Now(Value::Nil));
+    }
+    let request = Value::map([
+        ("plugin", body.get("plugin").cloned().ok_or_else(|| args::missing("plugin"))?),
+        ("name", name.into()),
+        ("idempotent", idempotent.into()),
+        ("snapshot", python_snapshot::snapshot(state)),
+    ]);
+    let handle = state.handle.clone();
+    Ok(state.job(call, async move {
+        let answer = pyhost.call("plugin_add", request).await?;
+        carry_out(&handle, &answer).await;
+        let name = args::text(&answer, "name")?;
+        let hooks = args::texts(answer.get("hooks"));
+        if let Some(hook) = hooks.iter().find(|hook| SYNCHRONOUS_HOOKS.contains(&&***hook)) {
+            let text = format!("the hook {hook} of a scheduler plugin is not supported here");
+            // It must not stay there without being asked.
+            drop(pyhost.call("plugin_remove", Value::map([("name", Value::Str(name))])).await);
+            return Err(raise("NotImplementedError", text));
+        }
+        handle.ask(move |state| add_hooks(state, &pyhost, name, hooks)).await;
+        Ok(Value::Nil)
+    }))
 }
 
-impl Hooks {
-    /// Names of the plugins.
-    pub fn names(&self) -> impl Iterator<Item = &Text> {
-        self.plugins.iter().map(|(name, _)| name)
+fn unregister_plugin(state: &mut State, call: Call, body: &Value) -> Handled {
+    let name = args::text(body, "name")?;
+    if !state.plugins.scheduler.contains(&name) {
+        let text = format!("Could not find plugin '{name}' among the current scheduler plugins");
+        return Err(raise("ValueError", text));
     }
-
-    /// Is there a plugin of that name?
-    pub fn contains(&self, name: &str) -> bool {
-        self.names().any(|known| &**known == name)
-    }
-
-    /// Does a plugin want to hear of this?
-    pub fn wants(&self, hook: &str) -> bool {
-        self.plugins.iter().any(|(_, hooks)| hooks.iter().any(|wanted| &**wanted == hook))
-    }
-
-    /// Forgets a plugin.
-    pub fn remove(&mut self, name: &str) {
-        self.plugins.retain(|(known, _)| &**known != name);
-    }
+    state.plugins.scheduler.remove(&name);
+    let pyhost = python_side(state)?;
+    let request = Value::map([("name", Value::Str(name))]);
+    Ok(state.job(call, async move { pyhost.call("plugin_remove", request).await.map(|_| Value::Nil) }))
 }
 
-impl Driver {
-    /// A plugin started in pyhost.
-    pub fn add_hooks(&mut self, pyhost: &Pyhost, name: Text, hooks: Vec<Text>) {
-        self.hooks.remove(&name);
-        self.hooks.plugins.push((name, hooks));
-        if self.hooks.queue.is_none() {
-            let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-            self.hooks.queue = Some(sender);
-            tokio::spawn(tell(self.desk.clone(), pyhost.clone(), receiver));
-        }
-        self.hooks.told_step = self.stimulus.number;
-    }
-
-    /// Tells plugins, if one wants to hear of it.
-    pub fn hook(&mut self, hook: &str, args: Vec<Value>, kwargs: Value) {
-        if !self.hooks.wants(hook) {
-            return;
-        }
-        let news = Value::Array(vec![hook.into(), Value::Array(args), kwargs]);
-        if let Some(queue) = &self.hooks.queue
-            && queue.try_send(news).is_err()
-        {
-            self.hooks.dropped = self.hooks.dropped.wrapping_add(1);
-            if self.hooks.dropped.is_power_of_two() {
-                warn!(dropped = self.hooks.dropped, "plugins are slower than the scheduler, news for them are dropped");
-            }
-        }
-    }
-
-    /// Tells plugins of the transitions of this turn.
-    pub fn hook_transitions(&mut self) {
-        if !self.hooks.wants("transition") {
-            return;
-        }
-        let told = self.hooks.told_step;
-        self.hooks.told_step = self.stimulus.number;
-        let lines: Vec<_> = self.sched.story_since(told).collect();
-        for line in lines {
-            let stimulus = format!("{}-{}", line.stimulus.0, line.stimulus.1);
-            let args = vec![line.key.to_value(), line.start.into(), line.finish.into()];
-            self.hook("transition", args, Value::map([("stimulus_id", stimulus.into())]));
-        }
+/// A plugin started in pyhost.
+pub fn add_hooks(state: &mut State, pyhost: &Pyhost, name: Text, hooks: Vec<Text>) {
+    let plugins = &mut state.plugins.scheduler;
+    plugins.add(name, hooks);
+    plugins.told_step = state.pending.steps;
+    if !plugins.has_queue() {
+        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+        plugins.set_queue(sender);
+        tokio::spawn(tell(state.handle.clone(), pyhost.clone(), receiver));
     }
 }
 
-async fn tell(desk: Desk, pyhost: Pyhost, mut queue: mpsc::Receiver<Value>) {
+/// Tells plugins of the transitions of this turn.
+pub fn hook_transitions(state: &mut State) {
+    if !state.plugins.scheduler.wants("transition") {
+        return;
+    }
+    let told = state.plugins.scheduler.told_step;
+    state.plugins.scheduler.told_step = state.pending.steps;
+    let lines: Vec<_> = state.sched.story_since(told).collect();
+    for line in lines {
+        let stimulus = format!("{}-{}", line.stimulus.0, line.stimulus.1);
+        let args = vec![line.key.to_value(), line.start.into(), line.finish.into()];
+        state.plugins.scheduler.tell("transition", args, Value::map([("stimulus_id", stimulus.into())]));
+    }
+}
+
+async fn tell(handle: Handle, pyhost: Pyhost, mut queue: mpsc::Receiver<Value>) {
     let mut events = Vec::new();
     while queue.recv_many(&mut events, BATCH_MAX).await > 0 {
-        let Some(snapshot) = desk.ask(|driver| python::snapshot(driver)).await else { return };
+        let Some(snapshot) = handle.ask(|state| python_snapshot::snapshot(state)).await else { return };
         let request = Value::map([("events", Value::Array(std::mem::take(&mut events))), ("snapshot", snapshot)]);
         match pyhost.call("plugin_event", request).await {
-            Ok(answer) => python::carry_out(&desk, &answer).await,
+            Ok(answer) => carry_out(&handle, &answer).await,
             Err(failure) => warn!(?failure, "plugins could not be told what happened"),
         }
     }

@@ -10,44 +10,44 @@ use tracing::warn;
 
 use crate::base::{Failure, PyError, Text, Value};
 use crate::cluster::codec::args;
-use crate::cluster::codec::{failure_reply, raise};
+use crate::cluster::codec::failures::{failure_reply, raise};
 use crate::cluster::jobs::broadcast::{BROADCAST_DEADLINE, remote_failure, unreachable};
-use crate::cluster::ops::Done;
-use crate::cluster::state::handle::Desk;
-use crate::cluster::state::{Call, Driver, Outcome, Waiting};
-use crate::cluster::turn::effects::plain;
+use crate::cluster::ops::handler::{Handled, Operations};
+use crate::cluster::state::call::{Call, Done, Outcome, plain};
+use crate::cluster::state::calls::WaitingCall;
+use crate::cluster::state::{Handle, State};
 use crate::pickle;
 use crate::sched::{Answer, Event, ShuffleRequest, ShuffleRun};
 
-/// Pause before those who could not be reached are tried again. Source: `barrier`.
+/// Pause before those who could not be reached are tried again.
+///
+/// Source: `distributed/shuffle/_scheduler_plugin.py`, `barrier`.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Rounds in which nobody new could be reached. Source: `barrier`.
+/// Rounds in which nobody new could be reached.
+///
+/// Source: `distributed/shuffle/_scheduler_plugin.py`, `barrier`.
 const IDLE_ROUNDS_MAX: u32 = 3;
 
 /// The operations of this family.
-pub fn dispatch(driver: &mut Driver, op: &str, call: Call, body: &Value) -> Option<Done> {
-    let request = match op {
-        "shuffle_get_or_create" => get_or_create(body),
-        "shuffle_get" => get(body),
-        "shuffle_barrier" => barrier(driver, body),
-        "shuffle_restrict_task" => restrict(body),
-        _ => return None,
+pub const OPS: Operations = &[
+    ("shuffle_get_or_create", |state, call, body| ask(state, call, get_or_create(body)?)),
+    ("shuffle_get", |state, call, body| ask(state, call, get(body)?)),
+    ("shuffle_barrier", |state, call, body| {
+        let request = barrier(state, body)?;
+        ask(state, call, request)
+    }),
+    ("shuffle_restrict_task", |state, call, body| ask(state, call, restrict(body)?)),
+];
+
+fn ask(state: &mut State, call: Call, request: ShuffleRequest) -> Handled {
+    let barrier = match &request {
+        ShuffleRequest::Barrier { id, run_id, .. } => Some((id.clone(), *run_id)),
+        ShuffleRequest::GetOrCreate { .. } | ShuffleRequest::Get { .. } | ShuffleRequest::Restrict { .. } => None,
     };
-    Some(match request {
-        Ok(request) => {
-            let named = match &request {
-                ShuffleRequest::Barrier { id, run_id, .. } => Some((id.clone(), *run_id)),
-                ShuffleRequest::GetOrCreate { .. } | ShuffleRequest::Get { .. } | ShuffleRequest::Restrict { .. } => {
-                    None
-                }
-            };
-            let id = driver.open_call(Waiting::Shuffle(call, named));
-            driver.apply(Event::Shuffle { call: id, request });
-            Done::Later
-        }
-        Err(failure) => Done::Now(Err(failure)),
-    })
+    let id = state.open_call(WaitingCall::Shuffle(call, barrier));
+    state.step(Event::Shuffle { call: id, request });
+    Ok(Done::Later)
 }
 
 fn get_or_create(body: &Value) -> Result<ShuffleRequest, Failure> {
@@ -62,11 +62,11 @@ fn get(body: &Value) -> Result<ShuffleRequest, Failure> {
     Ok(ShuffleRequest::Get { id: args::text(body, "id")?, worker: args::text(body, "worker")? })
 }
 
-fn barrier(driver: &mut Driver, body: &Value) -> Result<ShuffleRequest, Failure> {
+fn barrier(state: &mut State, body: &Value) -> Result<ShuffleRequest, Failure> {
     let id = args::text(body, "id")?;
     let consistent = args::flag(body, "consistent", true);
     if !consistent {
-        driver.warn(format!("shuffle {id} starts over: its inputs were inconsistent at the barrier"));
+        state.warn(format!("shuffle {id} starts over: its inputs were inconsistent at the barrier"));
     }
     Ok(ShuffleRequest::Barrier { id, run_id: run_id(body)?, consistent })
 }
@@ -86,20 +86,20 @@ fn run_id(body: &Value) -> Result<i64, Failure> {
 
 /// The scheduler's answer to one of these requests.
 /// `barrier` is the shuffle and run whose barrier was asked about.
-pub fn on_answer(driver: &mut Driver, asker: Call, barrier: Option<(Text, i64)>, answer: Answer) {
+pub fn on_answer(state: &mut State, asker: Call, barrier: Option<(Text, i64)>, answer: Answer) {
     let outcome = match answer {
         Answer::Shuffle(run) => run_spec(&run),
         Answer::Participants(workers) => {
-            let Some((id, run_id)) = barrier else { return driver.finish(asker, Ok(Value::Nil)) };
-            let desk = driver.desk.clone();
-            driver.job(asker, tell_inputs_done(desk, id, run_id, workers));
+            let Some((id, run_id)) = barrier else { return state.finish(asker, Ok(Value::Nil)) };
+            let handle = state.handle.clone();
+            state.job(asker, tell_inputs_done(handle, id, run_id, workers));
             return;
         }
         // Workers expect this one as an answer, not as an exception.
         Answer::Error(error @ PyError::P2pConsistency(_)) => Ok(failure_reply("error", &Failure::Raised(error))),
         other => plain(other),
     };
-    driver.finish(asker, outcome);
+    state.finish(asker, outcome);
 }
 
 fn run_spec(run: &ShuffleRun) -> Outcome {
@@ -110,7 +110,7 @@ fn run_spec(run: &ShuffleRun) -> Outcome {
 }
 
 /// Tells every participant, trying those again that can't be reached.
-async fn tell_inputs_done(desk: Desk, id: Text, run_id: i64, mut workers: Vec<Text>) -> Outcome {
+async fn tell_inputs_done(handle: Handle, id: Text, run_id: i64, mut workers: Vec<Text>) -> Outcome {
     let message = Value::map([
         ("op", "shuffle_inputs_done".into()),
         ("shuffle_id", Value::Str(id.clone())),
@@ -120,7 +120,7 @@ async fn tell_inputs_done(desk: Desk, id: Text, run_id: i64, mut workers: Vec<Te
     ]);
     let mut idle_rounds = 0;
     while !workers.is_empty() {
-        let answers = join_all(workers.iter().map(|worker| desk.call(worker, &message, BROADCAST_DEADLINE))).await;
+        let answers = join_all(workers.iter().map(|worker| handle.call(worker, &message, BROADCAST_DEADLINE))).await;
         let before = workers.len();
         let mut again = Vec::new();
         for (worker, answer) in workers.into_iter().zip(answers) {
@@ -138,8 +138,8 @@ async fn tell_inputs_done(desk: Desk, id: Text, run_id: i64, mut workers: Vec<Te
         }
         let Some((first, error)) = again.first() else { break };
         let gone = again.iter().map(|(worker, _)| worker.clone()).collect::<Vec<_>>();
-        let known = desk
-            .ask(move |driver| gone.iter().all(|worker| driver.sched.worker_by_address(worker).is_some()))
+        let known = handle
+            .ask(move |state| gone.iter().all(|worker| state.sched.worker_by_address(worker).is_some()))
             .await
             .unwrap_or(false);
         idle_rounds = if again.len() < before { 0 } else { idle_rounds + 1 };

@@ -1,7 +1,12 @@
-//! What is remembered for people: data only, each bounded. Nothing here knows of connections or of Python.
+//! What is remembered for people: data only, each part bounded. Nothing here knows of the state or of connections.
 
 pub mod computations;
+pub mod failures;
+pub mod log;
 pub mod metadata;
+pub mod plugins;
+pub mod progress;
+pub mod task_metadata;
 pub mod task_stream;
 pub mod timeline;
 pub mod topics;

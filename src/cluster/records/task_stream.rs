@@ -8,7 +8,7 @@ use crate::base::Value;
 
 /// One finished run.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct RunRecord {
     /// The map that clients are given.
     pub record: Value,
     /// Latest `stop` of its spans. Unit: seconds since the epoch.
@@ -20,19 +20,19 @@ pub struct Run {
 pub struct TaskStream {
     recording: bool,
     runs_max: usize,
-    runs: VecDeque<Run>,
+    runs: VecDeque<RunRecord>,
     /// How many were recorded so far; never goes back.
     index: usize,
 }
 
 /// What `get_task_stream` asks for. Times in seconds since the epoch.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Span {
+pub struct RunQuery {
     /// Runs that end at or after this.
     pub start_secs: Option<f64>,
     /// Runs that end before this.
     pub stop_secs: Option<f64>,
-    /// At most so many.
+    /// At most this number.
     pub count: Option<usize>,
     /// Everything recorded since the recorder showed this index; then the others don't matter.
     pub start_index: Option<usize>,
@@ -60,7 +60,7 @@ impl TaskStream {
     }
 
     /// Keeps a run, dropping the oldest when full.
-    pub fn push(&mut self, run: Run) {
+    pub fn push(&mut self, run: RunRecord) {
         if self.runs.len() >= self.runs_max {
             self.runs.pop_front();
         }
@@ -70,16 +70,16 @@ impl TaskStream {
         self.index = self.index.saturating_add(1);
     }
 
-    /// The records that `span` names, oldest first.
-    pub fn collect(&self, span: Span) -> Value {
+    /// The records that `query` names, oldest first.
+    pub fn collect(&self, query: RunQuery) -> Value {
         let len = self.runs.len();
-        if let Some(wanted) = span.start_index {
+        if let Some(wanted) = query.start_index {
             let gone = self.index.saturating_sub(len);
             return self.slice(wanted.saturating_sub(gone).min(len), len);
         }
         let find = |secs: f64| self.runs.partition_point(|run| run.stop_secs < secs);
-        let (mut start, mut stop) = (span.start_secs.map(find), span.stop_secs.map(find));
-        if let Some(count) = span.count {
+        let (mut start, mut stop) = (query.start_secs.map(find), query.stop_secs.map(find));
+        if let Some(count) = query.count {
             match (start, stop) {
                 (None, end) => {
                     let end = end.unwrap_or(len);
@@ -107,14 +107,14 @@ mod tests {
     fn runs_are_found_by_time_and_by_index() {
         let mut stream = TaskStream::new(100);
         for n in 0..10i64 {
-            stream.push(Run { record: Value::Int(n), stop_secs: n as f64 });
+            stream.push(RunRecord { record: Value::Int(n), stop_secs: n as f64 });
         }
-        let numbers = |span| stream.collect(span).items().map(<[Value]>::len);
-        assert_eq!(numbers(Span::default()), Some(10));
-        assert_eq!(numbers(Span { start_secs: Some(7.0), ..Span::default() }), Some(3));
-        assert_eq!(numbers(Span { count: Some(4), ..Span::default() }), Some(4));
-        assert_eq!(numbers(Span { start_secs: Some(1.0), count: Some(2), ..Span::default() }), Some(2));
-        let since = stream.collect(Span { start_index: Some(8), ..Span::default() });
+        let numbers = |query| stream.collect(query).items().map(<[Value]>::len);
+        assert_eq!(numbers(RunQuery::default()), Some(10));
+        assert_eq!(numbers(RunQuery { start_secs: Some(7.0), ..RunQuery::default() }), Some(3));
+        assert_eq!(numbers(RunQuery { count: Some(4), ..RunQuery::default() }), Some(4));
+        assert_eq!(numbers(RunQuery { start_secs: Some(1.0), count: Some(2), ..RunQuery::default() }), Some(2));
+        let since = stream.collect(RunQuery { start_index: Some(8), ..RunQuery::default() });
         assert_eq!(since, Value::Array(vec![Value::Int(8), Value::Int(9)]));
     }
 }

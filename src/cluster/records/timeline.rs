@@ -28,7 +28,7 @@ pub const ACTION_NAMES: [&str; 7] =
 /// Number of a compute stretch whose task failed.
 pub const FAILED: u8 = 6;
 
-/// A thread of a worker: one line of the picture.
+/// A thread of a worker: one line of the task stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {
     /// Address of its worker.
@@ -122,27 +122,14 @@ impl RectChunk {
             ..Self::default()
         }
     }
-
-    fn truncate(&mut self, len: usize, runs: usize) {
-        self.start_ms.truncate(len);
-        self.duration_ms.truncate(len);
-        self.lane.truncate(len);
-        self.prefix.truncate(len);
-        self.action.truncate(len);
-        self.run.truncate(len);
-        self.key_ends.truncate(runs);
-        self.keys.truncate(self.key_ends.last().map_or(0, |&end| end as usize));
-    }
 }
 
-/// One run of a task, as it is noted.
+/// One run of a task.
 #[derive(Debug)]
-pub struct Ran<'a> {
-    /// Where.
+pub struct TimelineRun<'a> {
     pub worker: WorkerId,
     /// On which thread, as the worker names it.
     pub thread: i64,
-    /// What ran.
     pub key: &'a Key,
     /// Index of its prefix.
     pub prefix: u32,
@@ -154,17 +141,15 @@ pub struct Ran<'a> {
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub struct Rects {
+pub struct Timeline {
     max: usize,
     lanes: Vec<Lane>,
     lane_of: SeededMap<(WorkerId, i64), u16>,
     sealed: VecDeque<Arc<RectChunk>>,
     open: RectChunk,
-    /// Where the last run began in `open`: rectangles and runs before it.
-    last: (usize, usize),
 }
 
-impl Rects {
+impl Timeline {
     /// Keeps about `max` rectangles; 0: none.
     pub fn new(max: usize) -> Self {
         Self {
@@ -173,7 +158,6 @@ impl Rects {
             lane_of: SeededMap::default(),
             sealed: VecDeque::new(),
             open: RectChunk::starting_at(0),
-            last: (0, 0),
         }
     }
 
@@ -183,11 +167,10 @@ impl Rects {
     }
 
     /// Notes a run. `who` tells address, name and host of a worker whose thread was not seen before.
-    pub fn push(&mut self, ran: &Ran<'_>, who: impl FnOnce() -> Option<(Text, Text, Text)>) {
+    pub fn push(&mut self, ran: &TimelineRun<'_>, who: impl FnOnce() -> Option<(Text, Text, Text)>) {
         if self.open.len() >= CHUNK {
             self.seal();
         }
-        self.last = (self.open.len(), self.open.key_ends.len());
         if self.max == 0 || ran.spans.is_empty() {
             return;
         }
@@ -211,12 +194,6 @@ impl Rects {
         }
         put_key(&mut chunk.keys, ran.key);
         chunk.key_ends.push(u32::try_from(chunk.keys.len()).unwrap_or(u32::MAX));
-    }
-
-    /// Forgets the run that was noted last: it turned out to be old news.
-    pub fn undo(&mut self) {
-        let (len, runs) = self.last;
-        self.open.truncate(len, runs);
     }
 
     fn seal(&mut self) {
@@ -346,44 +323,31 @@ mod tests {
         WorkerId { slot, generation: 1 }
     }
 
-    fn push(rects: &mut Rects, n: u64) {
+    fn push(timeline: &mut Timeline, n: u64) {
         let start = n as f64;
         let spans = [
             StartStop { action: Action::Transfer, start, stop: start + 0.25 },
             StartStop { action: Action::Compute, start: start + 0.25, stop: start + 1.0 },
         ];
         let key = Key::text(&format!("inc-{n}"));
-        let ran = Ran { worker: worker(1), thread: 7, key: &key, prefix: 3, failed: false, spans: &spans };
-        rects.push(&ran, || Some(("tcp://w:1".into(), "w".into(), "w".into())));
+        let ran = TimelineRun { worker: worker(1), thread: 7, key: &key, prefix: 3, failed: false, spans: &spans };
+        timeline.push(&ran, || Some(("tcp://w:1".into(), "w".into(), "w".into())));
     }
 
     /// Goal: memory is bounded, numbers never change, and keys are found by number.
     #[test]
     fn the_oldest_chunks_go_and_numbers_stay() {
-        let mut rects = Rects::new(2 * CHUNK);
+        let mut timeline = Timeline::new(2 * CHUNK);
         for n in 0..3 * CHUNK as u64 {
-            push(&mut rects, n);
+            push(&mut timeline, n);
         }
-        assert_eq!(rects.next(), 6 * CHUNK as u64);
-        assert!(rects.next() - rects.first() <= 3 * CHUNK as u64);
-        assert!(rects.find(0).is_none());
-        let (chunk, at) = rects.find(rects.next() - 1).expect("the newest");
+        assert_eq!(timeline.next(), 6 * CHUNK as u64);
+        assert!(timeline.next() - timeline.first() <= 3 * CHUNK as u64);
+        assert!(timeline.find(0).is_none());
+        let (chunk, at) = timeline.find(timeline.next() - 1).expect("the newest");
         assert_eq!(chunk.key(at), Some(format!("inc-{}", 3 * CHUNK - 1)));
-        assert_eq!(rects.lanes().len(), 1);
-        let seen: usize = rects.since(rects.next() - 3).iter().map(|chunk| chunk.len()).sum();
+        assert_eq!(timeline.lanes().len(), 1);
+        let seen: usize = timeline.since(timeline.next() - 3).iter().map(|chunk| chunk.len()).sum();
         assert_eq!(seen, 3);
-    }
-
-    /// Goal: a run that did not count leaves no trace.
-    #[test]
-    fn a_run_can_be_taken_back() {
-        let mut rects = Rects::new(CHUNK);
-        push(&mut rects, 0);
-        push(&mut rects, 1);
-        rects.undo();
-        assert_eq!(rects.next(), 2);
-        push(&mut rects, 5);
-        assert_eq!(rects.of_key(&Key::text("inc-5"), 10).len(), 2);
-        assert_eq!(rects.of_key(&Key::text("inc-1"), 10).len(), 0);
     }
 }

@@ -1,25 +1,17 @@
-//! What heartbeats and failures tell that only people want to know: bandwidth by type and pair, fine performance
-//! metrics, shuffles in progress, exceptions grouped by cause.
+//! What heartbeats tell that only people want to know: bandwidth by type and pair, fine performance metrics, shuffles in
+//! progress.
 //!
 //! Data only; each list is bounded. Source: `distributed/scheduler.py`, `heartbeat_worker`, `bandwidth_workers`,
 //! `cumulative_worker_metrics`; `distributed/shuffle/_core.py`, `heartbeat`.
 
 use std::collections::BTreeMap;
-use std::hash::BuildHasher;
 
-use crate::base::{Key, Seeded, SeededMap, Text, Value};
+use crate::base::{Text, Value};
 
 /// Pairs of workers that are told apart. A full mesh of a hundred.
 const PAIRS_MAX: usize = 10_000;
 /// Types of data, digests: names come from peers.
 const NAMES_MAX: usize = 5_000;
-/// Causes of failure that are kept; the ones that were seen longest ago go first.
-const CAUSES_MAX: usize = 200;
-/// Keys and workers named with a cause.
-const EXAMPLES_MAX: usize = 20;
-/// Longest kept text of an exception or traceback. Unit: characters.
-const TEXT_MAX: usize = 20_000;
-
 /// Measured speed of a link or a type of data.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Speed {
@@ -29,59 +21,20 @@ pub struct Speed {
     pub count: u64,
 }
 
-/// Failures with one cause: the same exception from the same place.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Cause {
-    /// `repr` of the exception.
-    pub text: Text,
-    /// The formatted traceback.
-    pub traceback: Text,
-    /// How many tasks failed so.
-    pub count: u64,
-    /// Some of them.
-    pub keys: Vec<Key>,
-    /// Prefix of the first.
-    pub prefix: Text,
-    /// Some of the workers where it happened.
-    pub workers: Vec<Text>,
-    /// Unit: seconds since the epoch.
-    pub first_secs: f64,
-    /// See [`Cause::first_secs`].
-    pub last_secs: f64,
-}
-
-/// One failed task.
-#[derive(Debug)]
-pub struct Failed<'a> {
-    /// Which one.
-    pub key: &'a Key,
-    /// Its prefix.
-    pub prefix: Text,
-    /// Where it ran.
-    pub worker: Text,
-    /// `repr` of the exception.
-    pub text: &'a str,
-    /// The formatted traceback.
-    pub traceback: &'a str,
-    /// Unit: seconds since the epoch.
-    pub at_secs: f64,
-}
-
 /// See the module's documentation.
 #[derive(Debug, Default)]
-pub struct Notes {
+pub struct WorkerMetrics {
     /// By name of the type.
     pub types: BTreeMap<Text, Speed>,
-    /// From (who received), to (who sent).
+    /// By address of the receiver and of the sender.
     pub pairs: BTreeMap<(Text, Text), Speed>,
     /// Sums by context, labels and unit, joined by a vertical bar.
     pub fine: BTreeMap<String, f64>,
     /// By shuffle and worker: what the worker told last.
     pub shuffles: BTreeMap<(String, Text), Value>,
-    causes: SeededMap<u64, Cause>,
 }
 
-impl Notes {
+impl WorkerMetrics {
     /// Takes the `bandwidth` and digests of a heartbeat. `workers` is the number of workers.
     pub fn on_metrics(&mut self, address: &Text, metrics: &Value, workers: usize) {
         let share = 1.0 / workers.max(1) as f64;
@@ -125,44 +78,12 @@ impl Notes {
         self.pairs.retain(|(from, to), _| from != address && to != address);
         self.shuffles.retain(|(_, worker), _| worker != address);
     }
-
-    /// A task failed for good.
-    pub fn on_failed(&mut self, failed: &Failed<'_>) {
-        let id = Seeded.hash_one((failed.text, failed.traceback));
-        if !self.causes.contains_key(&id) && self.causes.len() >= CAUSES_MAX {
-            let oldest = self.causes.iter().min_by(|left, right| left.1.last_secs.total_cmp(&right.1.last_secs));
-            if let Some(oldest) = oldest.map(|(id, _)| *id) {
-                self.causes.remove(&oldest);
-            }
-        }
-        let cause = self.causes.entry(id).or_insert_with(|| Cause {
-            text: cut(failed.text),
-            traceback: cut(failed.traceback),
-            count: 0,
-            keys: Vec::new(),
-            prefix: failed.prefix.clone(),
-            workers: Vec::new(),
-            first_secs: failed.at_secs,
-            last_secs: failed.at_secs,
-        });
-        cause.count = cause.count.saturating_add(1);
-        cause.last_secs = failed.at_secs;
-        if cause.keys.len() < EXAMPLES_MAX && !cause.keys.contains(failed.key) {
-            cause.keys.push(failed.key.clone());
-        }
-        if cause.workers.len() < EXAMPLES_MAX && !cause.workers.contains(&failed.worker) {
-            cause.workers.push(failed.worker.clone());
-        }
-    }
-
-    /// All causes, each under a number that stays.
-    pub fn causes(&self) -> Vec<(u64, Cause)> {
-        self.causes.iter().map(|(id, cause)| (*id, cause.clone())).collect()
-    }
 }
 
 impl Speed {
-    /// Source: `heartbeat_worker`: the first measure counts whole, later ones by how many transfers they stand for.
+    /// The first measure counts whole, later ones by how many transfers they stand for.
+    ///
+    /// Source: `distributed/scheduler.py`, `heartbeat_worker`.
     fn take(&mut self, sum: f64, count: u64, share: f64) {
         let alpha = (1.0 - share).powf(count as f64);
         // A worker tells the sum of the bandwidths of its transfers since the last heartbeat.
@@ -188,35 +109,9 @@ fn digest_name(name: &Value) -> Option<String> {
     Some(parts.iter().map(text).collect::<Vec<_>>().join("|"))
 }
 
-fn cut(text: &str) -> Text {
-    match text.char_indices().nth(TEXT_MAX) {
-        None => text.into(),
-        Some((at, _)) => text[..at].into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn failed<'a>(key: &'a Key, text: &'a str) -> Failed<'a> {
-        let (prefix, worker) = ("f".into(), "tcp://w:1".into());
-        Failed { key, prefix, worker, text, traceback: "line 1", at_secs: 1.0 }
-    }
-
-    /// Goal: a thousand failures for one reason are one entry with a bounded list of examples.
-    #[test]
-    fn failures_are_grouped_by_cause() {
-        let mut notes = Notes::default();
-        for n in 0..1_000 {
-            notes.on_failed(&failed(&Key::int(n), "ZeroDivisionError('x')"));
-        }
-        notes.on_failed(&failed(&Key::int(1), "KeyError('y')"));
-        let mut counts: Vec<(u64, usize)> =
-            notes.causes().iter().map(|(_, cause)| (cause.count, cause.keys.len())).collect();
-        counts.sort_unstable();
-        assert_eq!(counts, [(1, 1), (1_000, EXAMPLES_MAX)]);
-    }
 
     /// Goal: digests add up over heartbeats; speeds are means, the first one whole.
     #[test]
@@ -227,10 +122,10 @@ mod tests {
             ("bandwidth", Value::map([("types", Value::map([("list", speed)]))])),
             ("digests_total_since_heartbeat", Value::Map(vec![(digest, Value::Float(0.5))])),
         ]);
-        let (mut notes, address) = (Notes::default(), Text::from("tcp://w:1"));
-        notes.on_metrics(&address, &metrics, 1);
-        notes.on_metrics(&address, &metrics, 1);
-        assert_eq!(notes.fine.get("execute|inc|thread-cpu|seconds"), Some(&1.0));
-        assert_eq!(notes.types.get("list"), Some(&Speed { bandwidth: 100.0, count: 6 }));
+        let (mut all, address) = (WorkerMetrics::default(), Text::from("tcp://w:1"));
+        all.on_metrics(&address, &metrics, 1);
+        all.on_metrics(&address, &metrics, 1);
+        assert_eq!(all.fine.get("execute|inc|thread-cpu|seconds"), Some(&1.0));
+        assert_eq!(all.types.get("list"), Some(&Speed { bandwidth: 100.0, count: 6 }));
     }
 }

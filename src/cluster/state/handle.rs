@@ -1,7 +1,8 @@
-//! How everything else reaches the driver: one bounded inbox, and a handle for jobs that take several turns.
+//! How everything else reaches the state: one bounded inbox, and a handle for jobs that take several turns.
 //!
-//! A job is a task of its own that waits for the network or for Python. It holds no state of the cluster: it sends an
-//! [`Errand`], which the driver runs between two messages, and gets the result back.
+//! A job is a task of its own that waits for the network or for Python. It holds nothing of the state: it sends an
+//! [`Errand`], which the loop runs between two messages, and gets the result back. What the errands work on is a
+//! parameter, because the state itself holds a handle.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::base::{Limits, Value};
 use crate::clock::Clock;
-use crate::cluster::state::Driver;
 use crate::net::{NetError, Outbox, PeerInfo, Pool};
 use crate::wire::Message;
 use crate::wire::op::StreamItem;
@@ -18,15 +18,15 @@ use crate::wire::op::StreamItem;
 /// Names a connection of this process; never reused.
 pub type ConnId = u64;
 
-/// Something to do with the driver, on its own turn.
-pub type Errand = Box<dyn FnOnce(&mut Driver) + Send>;
+/// Something to do with the state, on its own turn.
+pub type Errand<S> = Box<dyn FnOnce(&mut S) + Send>;
 
-/// Messages and errands that wait for the driver, all connections together. When it is full, readers wait: order is
+/// Messages and errands that wait in the inbox, all connections together. When it is full, readers wait: order is
 /// kept and memory is bounded, because each reader holds one message at most.
 pub const INBOX_MAX: usize = 8_192;
 
-/// What arrives in the driver's inbox.
-pub enum Inbound {
+/// What arrives in the inbox.
+pub enum InboxItem<S> {
     /// A connection finished its handshake.
     Opened { conn: ConnId, line: Line },
     /// A request, or a bare map on a stream.
@@ -36,54 +36,59 @@ pub enum Inbound {
     /// The connection is over; nothing more comes from it.
     Closed { conn: ConnId },
     /// A job wants something.
-    Errand(Errand),
+    Errand(Errand<S>),
 }
 
-/// What the driver holds of a connection.
+/// What is held of a connection for writing to it.
 #[derive(Debug)]
 pub struct Line {
     /// Where messages go.
     pub outbox: Outbox,
     /// Who is at the other end.
     pub peer: PeerInfo,
-    /// Messages that may be read ahead; the driver gives a permit back for every message it is done with.
+    /// Messages that may be read ahead; a permit is given back for every message that was dealt with.
     pub gate: Arc<Semaphore>,
 }
 
-/// A handle on the driver, for connections and jobs. Cloning shares it.
-#[derive(Clone)]
-pub struct Desk {
-    inbox: mpsc::Sender<Inbound>,
+/// A handle on the state `S`, for connections and jobs. Cloning shares it.
+pub struct HandleOn<S> {
+    inbox: mpsc::Sender<InboxItem<S>>,
     pool: Pool,
     limits: Arc<Limits>,
     clock: Clock,
 }
 
-impl Desk {
-    pub const fn new(inbox: mpsc::Sender<Inbound>, pool: Pool, limits: Arc<Limits>, clock: Clock) -> Self {
+impl<S> Clone for HandleOn<S> {
+    fn clone(&self) -> Self {
+        Self { inbox: self.inbox.clone(), pool: self.pool.clone(), limits: self.limits.clone(), clock: self.clock }
+    }
+}
+
+impl<S> HandleOn<S> {
+    pub const fn new(inbox: mpsc::Sender<InboxItem<S>>, pool: Pool, limits: Arc<Limits>, clock: Clock) -> Self {
         Self { inbox, pool, limits, clock }
     }
 
-    /// Hands something to the driver; waits while the inbox is full. False: the driver is gone.
-    pub async fn send(&self, inbound: Inbound) -> bool {
-        self.inbox.send(inbound).await.is_ok()
+    /// Puts something into the inbox; waits while it is full. False: the scheduler is gone.
+    pub async fn send(&self, item: InboxItem<S>) -> bool {
+        self.inbox.send(item).await.is_ok()
     }
 
-    /// Runs `errand` on the driver's next turn.
-    pub async fn tell(&self, errand: impl FnOnce(&mut Driver) + Send + 'static) {
-        self.send(Inbound::Errand(Box::new(errand))).await;
+    /// Runs `errand` on a turn of its own.
+    pub async fn tell(&self, errand: impl FnOnce(&mut S) + Send + 'static) {
+        self.send(InboxItem::Errand(Box::new(errand))).await;
     }
 
-    /// Runs `question` on the driver's next turn and waits for its answer. None: the driver is gone.
+    /// Runs `question` on a turn of its own and waits for its answer. None: the scheduler is gone.
     pub async fn ask<T, F>(&self, question: F) -> Option<T>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Driver) -> T + Send + 'static,
+        F: FnOnce(&mut S) -> T + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.tell(move |driver| {
+        self.tell(move |state| {
             // The asker may have gone away meanwhile; then nobody wants the answer.
-            drop(reply.send(question(driver)));
+            drop(reply.send(question(state)));
         })
         .await;
         answer.await.ok()
@@ -95,7 +100,7 @@ impl Desk {
         Ok(answer.to_value(&self.limits)?)
     }
 
-    /// As [`Desk::call`], for `get_data`, which wants to be told that its answer arrived.
+    /// As [`HandleOn::call`], for `get_data`, which wants to be told that its answer arrived.
     pub async fn call_with_ack(&self, address: &str, body: &Value, deadline: Duration) -> Result<Value, NetError> {
         let answer = self.pool.call_with_ack(address, Message::from_value(body), deadline).await?;
         Ok(answer.to_value(&self.limits)?)
@@ -111,18 +116,18 @@ impl Desk {
         self.pool.close();
     }
 
-    /// How much waits in the inbox.
+    /// Number of items in the inbox.
     pub fn waiting(&self) -> usize {
         self.inbox.max_capacity().saturating_sub(self.inbox.capacity())
     }
 
-    /// The clock that the driver lives by.
+    /// The clock that the scheduler lives by.
     pub const fn clock(&self) -> Clock {
         self.clock
     }
 
     /// Bounds on what peers may send.
-    pub fn limits(&self) -> &Arc<Limits> {
+    pub const fn limits(&self) -> &Arc<Limits> {
         &self.limits
     }
 }

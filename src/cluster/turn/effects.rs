@@ -1,86 +1,90 @@
-//! Carries out what the scheduler wants, one effect at a time, in order.
+//! Carries out what the core asks for, one effect at a time, in the order in which it was asked for.
 
 use tracing::{debug, info};
 
-use crate::base::{CallId, ClientId, Failure, Text, Value, WorkerId};
-use crate::cluster::codec::{put_to_client, put_to_worker};
-use crate::cluster::ops::{coord, restart, shuffle};
-use crate::cluster::state::{Driver, Outcome, Waiting};
+use crate::base::{CallId, ClientId, WorkerId};
+use crate::cluster::codec::messages::{put_to_client, put_to_worker};
+use crate::cluster::jobs::prefetch;
+use crate::cluster::ops::{coord, graphs, restart, shuffle, workers};
+use crate::cluster::state::State;
+use crate::cluster::state::call::plain;
+use crate::cluster::state::calls::WaitingCall;
 use crate::sched::{Answer, Effect, ToClient, ToWorker};
 
-impl Driver {
-    /// Carries out one effect. What it leads to is queued behind the effects that are still to come.
-    pub fn carry(&mut self, effect: Effect) {
-        match effect {
-            Effect::ToWorker { worker, message } => self.say_to_worker(worker, &message),
-            Effect::ToClient { client, message } => self.say_to_client(client, &message),
-            Effect::ToAllClients { message } => {
-                let everyone: Vec<ClientId> = self.clients.keys().copied().collect();
-                for client in everyone {
-                    self.say_to_client(client, &message);
-                }
+/// Carries out all pending effects, those that carrying out leads to included. This is the only place where effects
+/// are carried out, so no message overtakes another.
+pub fn settle(state: &mut State) {
+    loop {
+        while !state.pending.effects.is_empty() {
+            let mut batch = std::mem::take(&mut state.pending.spare);
+            std::mem::swap(&mut batch, &mut state.pending.effects);
+            for (stimulus, effect) in batch.drain() {
+                state.pending.stimulus = stimulus;
+                carry(state, effect);
             }
-            Effect::Answer { call, answer } => self.on_answer(call, answer),
-            Effect::ReadGraph { ticket } => self.read_graph(ticket),
-            Effect::GraphClosed { ticket } => self.on_graph_closed(ticket),
-            Effect::WorkerAdded { worker } => self.on_worker_added(worker),
-            Effect::WorkerRemoved { worker, address, expected } => self.on_worker_removed(worker, &address, expected),
-            Effect::WorkerSilent { worker } => restart::restart_silent(self, worker),
-            Effect::Retired { worker, moved } => {
-                for waiter in self.retiring.remove(&worker).unwrap_or_default() {
-                    // The job may have been dropped; then the worker is left as it is.
-                    let _ = waiter.send(moved);
-                }
-            }
-            Effect::Log { topics, message } => self.log_event(&topics, &message),
-            Effect::Warn { text } => self.warn(text),
-            Effect::IdleTimeout => {
-                info!("closing after being idle for longer than the idle timeout");
-                self.close_because("idle-timeout-exceeded");
+            state.pending.spare = batch;
+        }
+        let Some(event) = state.pending.events.pop_front() else { return };
+        state.step(event);
+    }
+}
+
+/// Carries out one effect. What it leads to is appended behind the effects that are still to come.
+fn carry(state: &mut State, effect: Effect) {
+    match effect {
+        Effect::ToWorker { worker, message } => say_to_worker(state, worker, &message),
+        Effect::ToClient { client, message } => say_to_client(state, client, &message),
+        Effect::ToAllClients { message } => {
+            let everyone: Vec<ClientId> = state.peers.clients.keys().copied().collect();
+            for client in everyone {
+                say_to_client(state, client, &message);
             }
         }
-    }
-
-    fn say_to_worker(&mut self, worker: WorkerId, message: &ToWorker) {
-        let stimulus = self.stimulus;
-        if let Some(outbox) = self.worker_outbox(worker) {
-            outbox.push(|encoder| put_to_worker(encoder, message, stimulus));
+        Effect::Answer { call, answer } => on_answer(state, call, answer),
+        Effect::ReadGraph { ticket } => graphs::read_graph(state, ticket),
+        Effect::GraphClosed { ticket } => graphs::on_graph_closed(state, ticket),
+        Effect::WorkerAdded { worker } => workers::on_worker_added(state, worker),
+        Effect::WorkerRemoved { worker, address, expected } => {
+            workers::on_worker_removed(state, worker, &address, expected)
         }
-    }
-
-    fn say_to_client(&mut self, client: ClientId, message: &ToClient) {
-        if let ToClient::KeyInMemory { key, type_pickle: Some(_) } = message {
-            self.note_reported(client, key);
+        Effect::WorkerSilent { worker } => restart::restart_silent(state, worker),
+        Effect::Retired { worker, moved } => {
+            for waiter in state.jobs.retiring.remove(&worker).unwrap_or_default() {
+                // The job may have been dropped; then the worker is left unchanged.
+                let _ = waiter.send(moved);
+            }
         }
-        if let Some(outbox) = self.client_outbox(client) {
-            outbox.push(|encoder| put_to_client(encoder, message));
-        }
-    }
-
-    fn on_answer(&mut self, call: CallId, answer: Answer) {
-        match self.close_call(call) {
-            None => debug!(call, "an answer that nobody waits for any more"),
-            Some(Waiting::Asker(asker)) => self.finish(asker, plain(answer)),
-            Some(Waiting::Elements(asker)) => coord::on_elements(self, asker, answer),
-            Some(Waiting::Shuffle(asker, barrier)) => shuffle::on_answer(self, asker, barrier, answer),
-            Some(Waiting::Registration(joining)) => self.on_registered(*joining, answer),
+        Effect::Log { topics, message } => state.log_event(&topics, &message),
+        Effect::Warn { text } => state.warn(text),
+        Effect::IdleTimeout => {
+            info!("closing after being idle for longer than the idle timeout");
+            state.close_because("idle-timeout-exceeded");
         }
     }
 }
 
-/// The answer as most requests give it to their caller.
-pub fn plain(answer: Answer) -> Outcome {
-    match answer {
-        Answer::Value(value) => Ok(value),
-        Answer::Keys(keys) => Ok(Value::Array(keys.iter().map(crate::base::Key::to_value).collect())),
-        Answer::Refused(why) => Err(crate::cluster::codec::raise("ValueError", why)),
-        Answer::Participants(addresses) => Ok(Value::Array(addresses.into_iter().map(Value::Str).collect())),
-        Answer::Error(error) => Err(Failure::Raised(error)),
-        Answer::Worker(_) | Answer::Shuffle(_) => Ok(Value::Nil),
+fn say_to_worker(state: &mut State, worker: WorkerId, message: &ToWorker) {
+    let stimulus = state.pending.stimulus;
+    if let Some(outbox) = state.peers.worker_outbox(worker) {
+        outbox.push(|encoder| put_to_worker(encoder, message, stimulus));
     }
 }
 
-/// A list of texts as a value.
-pub fn texts<'a>(texts: impl IntoIterator<Item = &'a Text>) -> Value {
-    Value::Array(texts.into_iter().cloned().map(Value::Str).collect())
+fn say_to_client(state: &mut State, client: ClientId, message: &ToClient) {
+    if let ToClient::KeyInMemory { key, type_pickle: Some(_) } = message {
+        prefetch::note_reported(state, client, key);
+    }
+    if let Some(outbox) = state.peers.client_outbox(client) {
+        outbox.push(|encoder| put_to_client(encoder, message));
+    }
+}
+
+fn on_answer(state: &mut State, call: CallId, answer: Answer) {
+    match state.calls.close(call) {
+        None => debug!(call, "an answer that nobody waits for any more"),
+        Some(WaitingCall::Asker(asker)) => state.finish(asker, plain(answer)),
+        Some(WaitingCall::Elements(asker)) => coord::on_elements(state, asker, answer),
+        Some(WaitingCall::Shuffle(asker, barrier)) => shuffle::on_answer(state, asker, barrier, answer),
+        Some(WaitingCall::Registration(joining)) => workers::on_registered(state, *joining, answer),
+    }
 }

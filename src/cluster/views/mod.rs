@@ -1,7 +1,11 @@
-//! What people look at, read from the driver.
+//! What people look at, copied out of the state between two steps.
 
+pub mod counts;
+pub mod identity;
 pub mod lists;
-pub mod report;
+pub mod metrics;
+pub mod python_snapshot;
 pub mod snapshot;
+pub mod story;
 pub mod take_snapshot;
 pub mod task;

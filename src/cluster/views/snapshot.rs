@@ -5,22 +5,21 @@
 use std::sync::Arc;
 
 use crate::base::{Text, Value};
-use crate::cluster::records::computations::Computation;
+use crate::cluster::records::computations::ComputationRecord;
+use crate::cluster::records::failures::FailureCause;
 use crate::cluster::records::timeline::{Lane, RectChunk};
-use crate::cluster::records::worker_metrics::{Cause, Speed};
+use crate::cluster::records::worker_metrics::Speed;
 use crate::sched::coord::CoordView;
 use crate::sched::{Counts, MemoryView, StealTotal};
 
 /// Which parts a look should bring. What is not asked for is not made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
-    /// Per worker.
+pub struct SnapshotParts {
     pub workers: bool,
-    /// Per prefix.
     pub prefixes: bool,
-    /// At most so many groups.
+    /// At most this number of groups.
     pub groups: Option<usize>,
-    /// The task graph, if it has at most so many tasks.
+    /// The task graph, if it has at most this number of tasks.
     pub graph: Option<usize>,
     /// Rectangles from this number on; and the threads from this index on.
     pub rects: Option<(u64, usize)>,
@@ -36,13 +35,10 @@ pub struct Look {
     pub fine: bool,
     /// Exceptions by cause.
     pub exceptions: bool,
-    /// Shuffles.
     pub shuffle: bool,
     /// Locks, queues and the like.
     pub coordination: bool,
-    /// Clients.
     pub clients: bool,
-    /// Computations.
     pub computations: bool,
 }
 
@@ -53,9 +49,8 @@ pub struct Totals {
     pub at_secs: f64,
     /// When the scheduler began. Unit: seconds since the epoch.
     pub started_secs: f64,
-    /// Its announced address.
+    /// The announced address of the scheduler.
     pub address: Text,
-    /// Its id.
     pub id: Text,
     /// Tasks and workers counted.
     pub counts: Counts,
@@ -63,9 +58,9 @@ pub struct Totals {
     pub paused: usize,
     /// See [`Totals::paused`].
     pub retiring: usize,
-    /// Machines.
+    /// Number of machines with workers.
     pub hosts: usize,
-    /// Clients with a stream.
+    /// Number of clients with a stream.
     pub clients: usize,
     /// How many workers the work wants.
     pub desired_workers: usize,
@@ -73,7 +68,7 @@ pub struct Totals {
     pub done: u64,
     /// Tasks that came to erred since the start.
     pub erred: u64,
-    /// Seceded tasks.
+    /// Number of seceded tasks that still run.
     pub long_running: usize,
     /// Expected work. Unit: thread seconds.
     pub occupancy_secs: f64,
@@ -89,8 +84,7 @@ pub struct Totals {
 
 /// One worker.
 #[derive(Clone, Debug)]
-pub struct WorkerPicture {
-    /// Its address.
+pub struct WorkerSnapshot {
     pub address: Text,
     /// Its name as people read it.
     pub name: Text,
@@ -108,15 +102,14 @@ pub struct WorkerPicture {
     pub resources: Vec<(Text, f64)>,
     /// Size and number of the keys it holds.
     pub nbytes: i64,
-    /// See [`WorkerPicture::nbytes`].
+    /// See [`WorkerSnapshot::nbytes`].
     pub nkeys: usize,
     /// Tasks sent to it and not finished; of these, seceded.
     pub processing: usize,
-    /// See [`WorkerPicture::processing`].
+    /// See [`WorkerSnapshot::processing`].
     pub long_running: usize,
     /// Unit: thread seconds.
     pub occupancy_secs: f64,
-    /// Memory parts.
     pub memory: MemoryView,
     /// `metrics` of its last heartbeat.
     pub metrics: Arc<Value>,
@@ -130,8 +123,7 @@ pub struct WorkerPicture {
 
 /// One prefix. See [`crate::sched::PrefixView`].
 #[derive(Clone, Debug)]
-pub struct PrefixPicture {
-    /// Its name.
+pub struct PrefixSnapshot {
     pub name: Text,
     /// Tasks by state, in the order of [`crate::sched::STATE_NAMES`].
     pub states: [usize; 7],
@@ -149,14 +141,12 @@ pub struct PrefixPicture {
 
 /// One group.
 #[derive(Clone, Debug)]
-pub struct GroupPicture {
-    /// Its name.
+pub struct GroupSnapshot {
     pub name: Text,
     /// Index and name of its prefix.
     pub prefix: (u32, Text),
     /// Tasks by state, in the order of [`crate::sched::STATE_NAMES`].
     pub states: [u32; 7],
-    /// Forgotten tasks.
     pub forgotten: u32,
     /// All tasks ever.
     pub total: u32,
@@ -166,10 +156,9 @@ pub struct GroupPicture {
 
 /// One task of the graph.
 #[derive(Clone, Debug)]
-pub struct NodePicture {
+pub struct NodeSnapshot {
     /// Its place; reused after the task is forgotten.
     pub slot: u32,
-    /// Its key.
     pub key: String,
     /// Index of its prefix.
     pub prefix: u32,
@@ -181,12 +170,12 @@ pub struct NodePicture {
 
 /// Rectangles of the task stream.
 #[derive(Clone, Debug, Default)]
-pub struct Stream {
+pub struct TimelineWindow {
     /// Whole chunks: the first may begin before what was asked for.
     pub chunks: Vec<Arc<RectChunk>>,
     /// Numbers of the oldest that is kept and of the next that comes.
     pub first: u64,
-    /// See [`Stream::first`].
+    /// See [`TimelineWindow::first`].
     pub next: u64,
     /// Threads from the asked index on.
     pub lanes: Vec<Lane>,
@@ -197,10 +186,9 @@ pub struct Stream {
 /// An event or log line: its number, when (seconds since the epoch), and what.
 pub type Numbered<T> = (u64, f64, T);
 
-/// A client.
+/// One client.
 #[derive(Clone, Debug)]
-pub struct ClientPicture {
-    /// Its name.
+pub struct ClientSnapshot {
     pub name: Text,
     /// How many keys it wants.
     pub wants: usize,
@@ -210,12 +198,10 @@ pub struct ClientPicture {
     pub versions: Value,
 }
 
-/// A shuffle.
+/// One shuffle that runs.
 #[derive(Clone, Debug)]
-pub struct ShufflePicture {
-    /// Its id.
+pub struct ShuffleSnapshot {
     pub id: Text,
-    /// Its run.
     pub run_id: i64,
     /// Workers with output partitions.
     pub workers: usize,
@@ -223,24 +209,21 @@ pub struct ShufflePicture {
 
 /// See the module's documentation.
 #[derive(Clone, Debug, Default)]
-pub struct Picture {
+pub struct Snapshot {
     /// Always there.
     pub totals: Totals,
     /// By address.
-    pub workers: Vec<WorkerPicture>,
+    pub workers: Vec<WorkerSnapshot>,
     /// By index.
-    pub prefixes: Vec<PrefixPicture>,
+    pub prefixes: Vec<PrefixSnapshot>,
     /// Newest first.
-    pub groups: Vec<GroupPicture>,
+    pub groups: Vec<GroupSnapshot>,
     /// None: not asked for, or too many tasks.
-    pub graph: Option<Vec<NodePicture>>,
-    /// Rectangles.
-    pub stream: Option<Stream>,
+    pub graph: Option<Vec<NodeSnapshot>>,
+    pub stream: Option<TimelineWindow>,
     /// Events of the topic.
     pub events: Vec<Numbered<Value>>,
-    /// Events of stealing.
     pub stealing: Vec<Numbered<Value>>,
-    /// Totals of stealing.
     pub steal_totals: Vec<StealTotal>,
     /// Level and text.
     pub logs: Vec<Numbered<(Text, Text)>>,
@@ -251,15 +234,14 @@ pub struct Picture {
     /// Sums by labels, joined by a vertical bar.
     pub fine: Vec<(String, f64)>,
     /// Each under a number that stays.
-    pub exceptions: Vec<(u64, Cause)>,
+    pub exceptions: Vec<(u64, FailureCause)>,
     /// Shuffles that run.
-    pub shuffles: Vec<ShufflePicture>,
+    pub shuffles: Vec<ShuffleSnapshot>,
     /// By shuffle and worker, as the worker told it.
     pub shuffle_workers: Vec<((String, Text), Value)>,
     /// Locks, queues and the like.
     pub coordination: Vec<CoordView>,
-    /// Clients.
-    pub clients: Vec<ClientPicture>,
+    pub clients: Vec<ClientSnapshot>,
     /// Computations, oldest first.
-    pub computations: Vec<Computation>,
+    pub computations: Vec<ComputationRecord>,
 }

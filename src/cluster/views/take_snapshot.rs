@@ -1,15 +1,15 @@
-//! Takes a picture of the running scheduler, between two steps.
+//! Takes a snapshot of the running scheduler, between two steps.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::Text;
-use crate::cluster::ops::restart::DEFAULT_TARGET_SECS;
-use crate::cluster::ops::workers::shown;
-use crate::cluster::state::Driver;
+use crate::cluster::codec::args::shown;
+use crate::cluster::options::DEFAULT_TARGET_SECS;
+use crate::cluster::state::State;
 use crate::cluster::views::snapshot::{
-    ClientPicture, GroupPicture, Look, NodePicture, Picture, PrefixPicture, ShufflePicture, Stream, Totals,
-    WorkerPicture,
+    ClientSnapshot, GroupSnapshot, NodeSnapshot, PrefixSnapshot, ShuffleSnapshot, Snapshot, SnapshotParts,
+    TimelineWindow, Totals, WorkerSnapshot,
 };
 use crate::sched::{STATE_NAMES, WorkerStatus};
 
@@ -25,69 +25,69 @@ fn state_at(name: &str) -> usize {
     STATE_NAMES.iter().position(|state| *state == name).unwrap_or_default()
 }
 
-/// What `look` asks for, now.
-pub fn picture(driver: &Driver, look: &Look) -> Picture {
-    let mut picture = Picture { totals: totals(driver), ..Picture::default() };
-    if look.workers {
-        picture.workers = workers(driver);
+/// The parts that are asked for, as they are now.
+pub fn take(state: &State, parts: &SnapshotParts) -> Snapshot {
+    let mut snapshot = Snapshot { totals: totals(state), ..Snapshot::default() };
+    if parts.workers {
+        snapshot.workers = workers(state);
     }
-    if look.prefixes {
-        picture.prefixes = prefixes(driver);
+    if parts.prefixes {
+        snapshot.prefixes = prefixes(state);
     }
-    if let Some(max) = look.groups {
-        picture.groups = groups(driver, max);
+    if let Some(max) = parts.groups {
+        snapshot.groups = groups(state, max);
     }
-    if let Some(max) = look.graph {
-        picture.graph = graph(driver, max);
+    if let Some(max) = parts.graph {
+        snapshot.graph = graph(state, max);
     }
-    if let Some((after, lanes)) = look.rects {
-        picture.stream = Some(Stream { chunks: driver.rects.since(after), ..stream(driver, lanes) });
+    if let Some((after, lanes)) = parts.rects {
+        snapshot.stream = Some(TimelineWindow { chunks: state.records.timeline.since(after), ..stream(state, lanes) });
     }
-    if let Some((topic, after)) = &look.events {
-        picture.events = driver.topics.since(topic, *after);
+    if let Some((topic, after)) = &parts.events {
+        snapshot.events = state.records.topics.since(topic, *after);
     }
-    if let Some(after) = look.stealing {
-        picture.stealing = driver.topics.since(STEALING, after);
-        picture.steal_totals = driver.sched.steal_totals().collect();
+    if let Some(after) = parts.stealing {
+        snapshot.stealing = state.records.topics.since(STEALING, after);
+        snapshot.steal_totals = state.sched.steal_totals().collect();
     }
-    if let Some(after) = look.logs {
-        picture.logs = driver.log_lines_since(after);
+    if let Some(after) = parts.logs {
+        snapshot.logs = state.records.log.since(after);
     }
-    put_notes(driver, look, &mut picture);
-    picture
+    put_records(state, parts, &mut snapshot);
+    snapshot
 }
 
-fn put_notes(driver: &Driver, look: &Look, picture: &mut Picture) {
-    let notes = &driver.notes;
-    if look.bandwidth {
-        picture.bandwidth_types = notes.types.iter().map(|(name, speed)| (name.clone(), *speed)).collect();
-        picture.bandwidth_pairs = notes.pairs.iter().map(|(pair, speed)| (pair.clone(), *speed)).collect();
+fn put_records(state: &State, parts: &SnapshotParts, snapshot: &mut Snapshot) {
+    let metrics = &state.records.worker_metrics;
+    if parts.bandwidth {
+        snapshot.bandwidth_types = metrics.types.iter().map(|(name, speed)| (name.clone(), *speed)).collect();
+        snapshot.bandwidth_pairs = metrics.pairs.iter().map(|(pair, speed)| (pair.clone(), *speed)).collect();
     }
-    if look.fine {
-        picture.fine = notes.fine.iter().map(|(name, sum)| (name.clone(), *sum)).collect();
+    if parts.fine {
+        snapshot.fine = metrics.fine.iter().map(|(name, sum)| (name.clone(), *sum)).collect();
     }
-    if look.exceptions {
-        picture.exceptions = notes.causes();
+    if parts.exceptions {
+        snapshot.exceptions = state.records.failures.causes();
     }
-    if look.shuffle {
+    if parts.shuffle {
         let shuffle =
-            |(id, run_id, workers): (Text, i64, Vec<Text>)| ShufflePicture { id, run_id, workers: workers.len() };
-        picture.shuffles = driver.sched.shuffles().into_iter().map(shuffle).collect();
-        picture.shuffle_workers = notes.shuffles.iter().map(|(of, told)| (of.clone(), told.clone())).collect();
+            |(id, run_id, workers): (Text, i64, Vec<Text>)| ShuffleSnapshot { id, run_id, workers: workers.len() };
+        snapshot.shuffles = state.sched.shuffles().into_iter().map(shuffle).collect();
+        snapshot.shuffle_workers = metrics.shuffles.iter().map(|(of, told)| (of.clone(), told.clone())).collect();
     }
-    if look.coordination {
-        picture.coordination = driver.sched.coordination(COORDINATION_MAX);
+    if parts.coordination {
+        snapshot.coordination = state.sched.coordination(COORDINATION_MAX);
     }
-    if look.computations {
-        picture.computations = driver.computations.list(driver.sched.ended_totals());
+    if parts.computations {
+        snapshot.computations = state.records.computations.list(state.sched.ended_totals());
     }
-    if look.clients {
-        picture.clients = clients(driver);
+    if parts.clients {
+        snapshot.clients = clients(state);
     }
 }
 
-fn totals(driver: &Driver) -> Totals {
-    let sched = &driver.sched;
+fn totals(state: &State) -> Totals {
+    let sched = &state.sched;
     let counts = sched.counts();
     let views = sched.workers();
     let hosts: BTreeSet<&str> = views.iter().map(|view| &**view.host).collect();
@@ -95,31 +95,31 @@ fn totals(driver: &Driver) -> Totals {
     let (running, paused, fresh) = (with(WorkerStatus::Running), with(WorkerStatus::Paused), with(WorkerStatus::Init));
     let (done, erred) = sched.ended_totals();
     Totals {
-        at_secs: driver.clock.wall(),
-        started_secs: driver.clock.started_wall(),
-        address: driver.identity.address.clone(),
-        id: driver.identity.id.clone(),
+        at_secs: state.clock.wall(),
+        started_secs: state.clock.started_wall(),
+        address: state.setup.identity.address.clone(),
+        id: state.setup.identity.id.clone(),
         paused,
         retiring: views.len().saturating_sub(running).saturating_sub(paused).saturating_sub(fresh),
         hosts: hosts.len(),
-        clients: driver.clients.len(),
+        clients: state.peers.clients.len(),
         desired_workers: sched.adaptive_target(DEFAULT_TARGET_SECS),
         done,
         erred,
         long_running: sched.long_running_total(),
         occupancy_secs: sched.occupancy_total_secs(),
         bandwidth: sched.bandwidth(),
-        open_graphs: driver.graphs.open_count(),
-        inbox: driver.desk.waiting(),
+        open_graphs: state.graphs.open_count(),
+        inbox: state.handle.waiting(),
         no_worker: counts.by_state.get(state_at("no-worker")).copied().unwrap_or(0),
         counts,
     }
 }
 
-fn workers(driver: &Driver) -> Vec<WorkerPicture> {
+fn workers(state: &State) -> Vec<WorkerSnapshot> {
     let one = |view: crate::sched::WorkerView<'_>| {
-        let facts = driver.workers.get(&view.id).map(|link| &link.facts);
-        WorkerPicture {
+        let facts = state.peers.workers.get(&view.id).map(|link| &link.facts);
+        WorkerSnapshot {
             address: view.address.clone(),
             name: shown(view.name).into(),
             host: view.host.clone(),
@@ -140,11 +140,11 @@ fn workers(driver: &Driver) -> Vec<WorkerPicture> {
             last_seen_secs: facts.map_or(0.0, |facts| facts.last_seen),
         }
     };
-    driver.sched.workers().into_iter().map(one).collect()
+    state.sched.workers().into_iter().map(one).collect()
 }
 
-fn prefixes(driver: &Driver) -> Vec<PrefixPicture> {
-    let one = |view: crate::sched::PrefixView<'_>| PrefixPicture {
+fn prefixes(state: &State) -> Vec<PrefixSnapshot> {
+    let one = |view: crate::sched::PrefixView<'_>| PrefixSnapshot {
         name: view.name.clone(),
         states: view.states,
         totals: view.state_totals,
@@ -153,11 +153,11 @@ fn prefixes(driver: &Driver) -> Vec<PrefixPicture> {
         spent_secs: view.spent_secs,
         suspicious: view.suspicious,
     };
-    driver.sched.prefixes().into_iter().map(one).collect()
+    state.sched.prefixes().into_iter().map(one).collect()
 }
 
-fn groups(driver: &Driver, max: usize) -> Vec<GroupPicture> {
-    let one = |view: crate::sched::GroupView<'_>| GroupPicture {
+fn groups(state: &State, max: usize) -> Vec<GroupSnapshot> {
+    let one = |view: crate::sched::GroupView<'_>| GroupSnapshot {
         name: view.name.clone(),
         prefix: (view.prefix.0, view.prefix.1.clone()),
         states: view.states,
@@ -165,40 +165,40 @@ fn groups(driver: &Driver, max: usize) -> Vec<GroupPicture> {
         total: view.total,
         dependencies: view.dependencies.into_iter().cloned().collect(),
     };
-    driver.sched.groups(max).into_iter().map(one).collect()
+    state.sched.groups(max).into_iter().map(one).collect()
 }
 
-fn graph(driver: &Driver, max: usize) -> Option<Vec<NodePicture>> {
-    let one = |view: crate::sched::NodeView<'_>| NodePicture {
+fn graph(state: &State, max: usize) -> Option<Vec<NodeSnapshot>> {
+    let one = |view: crate::sched::NodeView<'_>| NodeSnapshot {
         slot: view.slot,
         key: view.key.to_string(),
         prefix: view.prefix,
         state: view.state,
         dependencies: view.dependencies,
     };
-    Some(driver.sched.graph_nodes(max)?.into_iter().map(one).collect())
+    Some(state.sched.graph_nodes(max)?.into_iter().map(one).collect())
 }
 
 /// Threads from an index on, names and bounds; no rectangles.
-pub fn stream(driver: &Driver, lanes: usize) -> Stream {
-    Stream {
+pub fn stream(state: &State, lanes: usize) -> TimelineWindow {
+    TimelineWindow {
         chunks: Vec::new(),
-        first: driver.rects.first(),
-        next: driver.rects.next(),
-        lanes: driver.rects.lanes().get(lanes..).unwrap_or_default().to_vec(),
-        prefixes: driver.sched.prefixes().into_iter().map(|view| view.name.clone()).collect(),
+        first: state.records.timeline.first(),
+        next: state.records.timeline.next(),
+        lanes: state.records.timeline.lanes().get(lanes..).unwrap_or_default().to_vec(),
+        prefixes: state.sched.prefixes().into_iter().map(|view| view.name.clone()).collect(),
     }
 }
 
-fn clients(driver: &Driver) -> Vec<ClientPicture> {
+fn clients(state: &State) -> Vec<ClientSnapshot> {
     let one = |(id, name): (crate::base::ClientId, Text)| {
-        let link = driver.clients.get(&id);
-        ClientPicture {
-            wants: driver.sched.wanted_count(id),
+        let link = state.peers.clients.get(&id);
+        ClientSnapshot {
+            wants: state.sched.wanted_count(id),
             last_seen_secs: link.map(|link| link.last_seen),
             versions: link.map(|link| link.versions.clone()).unwrap_or_default(),
             name,
         }
     };
-    driver.sched.clients().into_iter().take(CLIENTS_MAX).map(one).collect()
+    state.sched.clients().into_iter().take(CLIENTS_MAX).map(one).collect()
 }

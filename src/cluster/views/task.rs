@@ -5,9 +5,10 @@
 use serde_json::{Value as Json, json};
 
 use crate::base::{Failure, Key, Text};
-use crate::cluster::control::ask;
+use crate::cluster::codec::failures::failure_text;
+use crate::cluster::codec::json::{json_of, url_text};
 use crate::cluster::records::timeline::{ACTION_NAMES, FAILED, RectChunk};
-use crate::cluster::state::Driver;
+use crate::cluster::state::State;
 use crate::sched::{KeyState, TaskDetail};
 
 /// Neighbours that are listed.
@@ -20,14 +21,14 @@ const RUNS_MAX: usize = 100;
 const STORY_MAX: usize = 200;
 
 /// The task, as JSON; none when nobody knows it.
-pub fn task(driver: &Driver, text: &str) -> Option<Json> {
-    let key = key_of(driver, text)?;
-    let detail = driver.sched.task_detail(&key, NEIGHBOURS_MAX)?;
-    let mut task = facts(driver, &key, &detail);
+pub fn task(state: &State, text: &str) -> Option<Json> {
+    let key = key_of(state, text)?;
+    let detail = state.sched.task_detail(&key, NEIGHBOURS_MAX)?;
+    let mut task = facts(state, &key, &detail);
     let fields = task.as_object_mut()?;
-    fields.insert("why".to_owned(), why(driver, &key, &detail));
-    fields.insert("runs".to_owned(), runs(driver, &key));
-    fields.insert("story".to_owned(), story(driver, &key));
+    fields.insert("why".to_owned(), why(state, &key, &detail));
+    fields.insert("runs".to_owned(), runs(state, &key));
+    fields.insert("story".to_owned(), story(state, &key));
     if let Some(failure) = detail.view.failure {
         fields.insert("exception".to_owned(), exception(failure, detail.view.blame));
     }
@@ -35,23 +36,23 @@ pub fn task(driver: &Driver, text: &str) -> Option<Json> {
 }
 
 /// The key that people write: its text, or a tuple or number as Python shows it. Looks at every task for the latter.
-pub fn key_of(driver: &Driver, text: &str) -> Option<Key> {
+pub fn key_of(state: &State, text: &str) -> Option<Key> {
     let plain = Key::text(text);
-    if driver.sched.task(&plain).is_some() {
+    if state.sched.task(&plain).is_some() {
         return Some(plain);
     }
-    driver.sched.tasks().into_iter().find(|task| task.key.to_string() == text).map(|task| task.key.clone())
+    state.sched.tasks().into_iter().find(|task| task.key.to_string() == text).map(|task| task.key.clone())
 }
 
-fn addresses(driver: &Driver, workers: &[crate::base::WorkerId]) -> Vec<Text> {
-    workers.iter().filter_map(|&worker| driver.address_of(worker)).collect()
+fn addresses(state: &State, workers: &[crate::base::WorkerId]) -> Vec<Text> {
+    workers.iter().filter_map(|&worker| state.address_of(worker)).collect()
 }
 
 fn states(list: &[KeyState], max: usize) -> Json {
     list.iter().take(max).map(|(key, state)| json!({"key": key.to_string(), "state": state})).collect()
 }
 
-fn facts(driver: &Driver, key: &Key, detail: &TaskDetail<'_>) -> Json {
+fn facts(state: &State, key: &Key, detail: &TaskDetail<'_>) -> Json {
     let view = &detail.view;
     let resources: serde_json::Map<String, Json> =
         detail.resources.iter().map(|(name, amount)| (name.to_string(), (*amount).into())).collect();
@@ -67,8 +68,8 @@ fn facts(driver: &Driver, key: &Key, detail: &TaskDetail<'_>) -> Json {
         "priority": priority,
         "retries": detail.retries,
         "suspicious": detail.suspicious,
-        "where": addresses(driver, view.holders),
-        "processing_on": view.processing_on.and_then(|worker| driver.address_of(worker)),
+        "where": addresses(state, view.holders),
+        "processing_on": view.processing_on.and_then(|worker| state.address_of(worker)),
         "waits_for": states(&detail.waiting_on.0, WAITS_MAX),
         "waits_for_total": detail.waiting_on.1,
         "dependencies": states(&detail.dependencies.0, NEIGHBOURS_MAX),
@@ -82,15 +83,15 @@ fn facts(driver: &Driver, key: &Key, detail: &TaskDetail<'_>) -> Json {
             "resources": resources,
             "loose": detail.loose,
         },
-        "annotations": detail.annotations.map(ask::json),
-        "metadata": ask::json(view.metadata),
-        "since": last_change(driver, key),
+        "annotations": detail.annotations.map(json_of),
+        "metadata": json_of(view.metadata),
+        "since": last_change(state, key),
     })
 }
 
-fn last_change(driver: &Driver, key: &Key) -> Option<f64> {
-    let last = driver.sched.story(std::slice::from_ref(key)).pop()?;
-    Some(driver.clock.started_wall() + last.at_us as f64 / 1e6)
+fn last_change(state: &State, key: &Key) -> Option<f64> {
+    let last = state.sched.story(std::slice::from_ref(key)).pop()?;
+    Some(state.clock.started_wall() + last.at_us as f64 / 1e6)
 }
 
 fn exception(failure: &Failure, blame: Option<&Key>) -> Json {
@@ -101,21 +102,26 @@ fn exception(failure: &Failure, blame: Option<&Key>) -> Json {
             let kind = exception_text.split('(').next().filter(|name| !name.contains(' '));
             json!({"type": kind, "text": exception_text, "traceback": lines, "blame": blame})
         }
-        Failure::Raised(_) => json!({"text": crate::cluster::jobs::broadcast::failure_text(failure), "blame": blame}),
+        Failure::Raised(_) => json!({"text": failure_text(failure), "blame": blame}),
     }
 }
 
-fn runs(driver: &Driver, key: &Key) -> Json {
-    let mut runs: Vec<Json> =
-        driver.rects.of_key(key, RUNS_MAX).into_iter().map(|(chunk, at)| rectangle(driver, chunk, at)).collect();
+fn runs(state: &State, key: &Key) -> Json {
+    let mut runs: Vec<Json> = state
+        .records
+        .timeline
+        .of_key(key, RUNS_MAX)
+        .into_iter()
+        .map(|(chunk, at)| rectangle(state, chunk, at))
+        .collect();
     let start = |run: &Json| run.get("start").and_then(Json::as_f64).unwrap_or_default();
     runs.sort_by(|left, right| start(left).total_cmp(&start(right)));
     Json::Array(runs)
 }
 
 /// One rectangle of the task stream in words.
-pub fn rectangle(driver: &Driver, chunk: &RectChunk, at: usize) -> Json {
-    let lane = chunk.lane.get(at).and_then(|lane| driver.rects.lanes().get(usize::from(*lane)));
+pub fn rectangle(state: &State, chunk: &RectChunk, at: usize) -> Json {
+    let lane = chunk.lane.get(at).and_then(|lane| state.records.timeline.lanes().get(usize::from(*lane)));
     let start = chunk.start_ms.get(at).map_or(0.0, |ms| ms / 1e3);
     let duration = chunk.duration_ms.get(at).map_or(0.0, |ms| f64::from(*ms) / 1e3);
     let action = chunk.action.get(at).copied().unwrap_or_default();
@@ -123,7 +129,7 @@ pub fn rectangle(driver: &Driver, chunk: &RectChunk, at: usize) -> Json {
     json!({
         "id": chunk.first.saturating_add(at as u64),
         "key": chunk.key(at),
-        "prefix": prefix.and_then(|at| driver.sched.prefixes().get(at).map(|view| view.name.clone())),
+        "prefix": prefix.and_then(|at| state.sched.prefixes().get(at).map(|view| view.name.clone())),
         "worker": lane.map(|lane| lane.worker.clone()),
         "name": lane.map(|lane| lane.name.clone()),
         "thread": lane.map(|lane| lane.thread),
@@ -134,10 +140,10 @@ pub fn rectangle(driver: &Driver, chunk: &RectChunk, at: usize) -> Json {
     })
 }
 
-fn story(driver: &Driver, key: &Key) -> Json {
-    let lines = driver.sched.story(std::slice::from_ref(key));
+fn story(state: &State, key: &Key) -> Json {
+    let lines = state.sched.story(std::slice::from_ref(key));
     let skip = lines.len().saturating_sub(STORY_MAX);
-    let started = driver.clock.started_wall();
+    let started = state.clock.started_wall();
     let line = |line: &crate::sched::StoryLine| {
         let (kind, number) = line.stimulus;
         let at = started + line.at_us as f64 / 1e6;
@@ -157,14 +163,14 @@ fn linked(text: impl Into<String>, link: impl Into<String>) -> Json {
 }
 
 /// `{"text", "reasons"}`: one sentence, and what is behind it.
-fn why(driver: &Driver, key: &Key, detail: &TaskDetail<'_>) -> Json {
+fn why(state: &State, key: &Key, detail: &TaskDetail<'_>) -> Json {
     let (text, reasons) = match detail.view.state {
         "waiting" => waiting(detail),
-        "queued" => queued(driver, detail),
-        "no-worker" => no_worker(driver, detail),
-        "processing" => processing(driver, key, detail),
+        "queued" => queued(state, detail),
+        "no-worker" => no_worker(state, detail),
+        "processing" => processing(state, key, detail),
         "memory" => {
-            let holders = addresses(driver, detail.view.holders);
+            let holders = addresses(state, detail.view.holders);
             let link = |address: &Text| linked(format!("held by {address}"), worker_link(address));
             ("It is done and in memory.".to_owned(), holders.iter().map(link).collect())
         }
@@ -175,11 +181,11 @@ fn why(driver: &Driver, key: &Key, detail: &TaskDetail<'_>) -> Json {
 }
 
 fn worker_link(address: &str) -> String {
-    format!("worker?address={}", ask::url_text(address))
+    format!("worker?address={}", url_text(address))
 }
 
 fn task_link(key: &str) -> String {
-    format!("task?key={}", ask::url_text(key))
+    format!("task?key={}", url_text(key))
 }
 
 fn released(detail: &TaskDetail<'_>) -> (String, Vec<Json>) {
@@ -210,9 +216,9 @@ fn waiting(detail: &TaskDetail<'_>) -> (String, Vec<Json>) {
     (format!("It waits for {missing} of its {all} inputs."), reasons.collect())
 }
 
-fn queued(driver: &Driver, detail: &TaskDetail<'_>) -> (String, Vec<Json>) {
-    let saturation = driver.sched.config().worker_saturation;
-    let counts = driver.sched.counts();
+fn queued(state: &State, detail: &TaskDetail<'_>) -> (String, Vec<Json>) {
+    let saturation = state.sched.config().worker_saturation;
+    let counts = state.sched.counts();
     let ahead = detail.ahead_in_queue.unwrap_or_default();
     let reasons = vec![
         reason(format!("{ahead} tasks come before it by priority")),
@@ -228,14 +234,14 @@ fn queued(driver: &Driver, detail: &TaskDetail<'_>) -> (String, Vec<Json>) {
     ("It is queued: its inputs are there, and every worker has enough to do.".to_owned(), reasons)
 }
 
-fn no_worker(driver: &Driver, detail: &TaskDetail<'_>) -> (String, Vec<Json>) {
-    let workers = driver.sched.counts().workers;
+fn no_worker(state: &State, detail: &TaskDetail<'_>) -> (String, Vec<Json>) {
+    let workers = state.sched.counts().workers;
     if workers == 0 {
         return ("No worker is connected.".to_owned(), vec![linked("add workers to the cluster", "workers")]);
     }
     let mut reasons = Vec::new();
     if !detail.worker_restrictions.is_empty() {
-        let gone = |address: &&Text| driver.worker_at(address).is_none();
+        let gone = |address: &&Text| state.worker_at(address).is_none();
         let missing: Vec<&str> = detail.worker_restrictions.iter().filter(gone).map(|address| &**address).collect();
         reasons.push(linked(
             format!(
@@ -264,11 +270,11 @@ fn joined(names: &[Text]) -> String {
     names.iter().map(|name| &**name).collect::<Vec<_>>().join(", ")
 }
 
-fn processing(driver: &Driver, key: &Key, detail: &TaskDetail<'_>) -> (String, Vec<Json>) {
+fn processing(state: &State, key: &Key, detail: &TaskDetail<'_>) -> (String, Vec<Json>) {
     let Some(worker) = detail.view.processing_on else { return ("It is on its way.".to_owned(), Vec::new()) };
-    let Some(view) = driver.sched.worker(worker) else { return ("Its worker is leaving.".to_owned(), Vec::new()) };
+    let Some(view) = state.sched.worker(worker) else { return ("Its worker is leaving.".to_owned(), Vec::new()) };
     let address = view.address.clone();
-    let facts = driver.workers.get(&worker).map(|link| &link.facts);
+    let facts = state.peers.workers.get(&worker).map(|link| &link.facts);
     let running = facts.and_then(|facts| facts.executing.iter().find(|(other, _)| other == key));
     let mut reasons = vec![linked(format!("sent to {address}"), worker_link(&address))];
     if let Some((_, secs)) = running {

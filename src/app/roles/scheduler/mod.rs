@@ -169,7 +169,7 @@ fn explain(why: RunError) -> Failure {
              tasks, log_event and add_plugin. For anything else, use client.register_plugin or a scheduler in Python",
         ),
         RunError::Listen { .. } => failure.remedy("check --host"),
-        RunError::File { .. } => failure,
+        RunError::File { .. } | RunError::Signals { .. } => failure,
     }
 }
 
@@ -185,12 +185,12 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         protocol: args.protocol.as_deref(),
         default_scheme,
     })?;
-    let encrypted = listen.iter().any(|spec| spec.scheme.is_encrypted());
+    let encrypted = listen.iter().any(|spec| spec.scheme.is_tls());
     if encrypted && tls.is_none() {
         return Err(Failure::usage("TLS needs a certificate and its key")
             .remedy("give --tls-cert, --tls-key and --tls-ca-file"));
     }
-    if config.comm.require_encryption && listen.iter().any(|spec| !spec.scheme.is_encrypted()) {
+    if config.comm.require_encryption && listen.iter().any(|spec| !spec.scheme.is_tls()) {
         return Err(
             Failure::usage("encryption is required, and the address is not encrypted").remedy("use --protocol tls")
         );

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::base::{Key, Value, key_prefix};
-use crate::cluster::codec::raise;
-use crate::cluster::ops::Done;
-use crate::cluster::records::task_stream::Span;
-use crate::cluster::state::{Call, Driver};
+use crate::base::{Failure, Key, Text, Value, key_prefix};
+use crate::cluster::codec::failures::raise;
+use crate::cluster::records::task_stream::RunQuery;
+use crate::cluster::state::State;
+use crate::cluster::state::call::{Call, Done};
 use crate::sched::WorkerStatus;
 
 /// Most bars in the picture: more can't be told apart, and browsers get slow. The longest are shown.
@@ -28,15 +28,85 @@ table{border-collapse:collapse}th,td{padding:.2em .8em;text-align:left;border-bo
 td+td,th+th{text-align:right}svg{background:#fafafa;border:1px solid #ddd}";
 
 /// Answers with the page for the time since `start`.
-pub fn report(driver: &mut Driver, call: Call, body: &Value) -> Done {
+pub fn report(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
     let Some(start) = body.get("start").and_then(Value::as_f64) else {
-        return Done::Now(Err(raise("TypeError", "performance_report needs a start time")));
+        return Err(raise("TypeError", "performance_report needs a start time"));
     };
-    let code = body.get("code").and_then(Value::as_str).unwrap_or_default();
-    let plain = page(driver, start, code);
-    let Some(reporter) = driver.reporter.clone() else { return Done::Now(Ok(plain.into())) };
-    let made = (reporter.0)(start, code.to_owned());
-    driver.job(call, async move { Ok(made.await.unwrap_or(plain).into()) })
+    let code = body.get("code").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let work = Work::look(state, start);
+    let made = state.setup.reporter.as_ref().map(|reporter| (reporter.0)(start, code.clone()));
+    Ok(state.job(call, async move {
+        let page = match made {
+            Some(made) => made.await,
+            None => None,
+        };
+        Ok(page.unwrap_or_else(|| work.page(&code)).into())
+    }))
+}
+
+/// What the plain page is about.
+struct Work {
+    records: Value,
+    duration_secs: f64,
+    address: Text,
+    workers: usize,
+    running: usize,
+    threads: u64,
+    memory_bytes: u64,
+}
+
+impl Work {
+    fn look(state: &State, start: f64) -> Self {
+        let views = state.sched.workers();
+        Self {
+            records: state.records.task_stream.collect(RunQuery { start_secs: Some(start), ..RunQuery::default() }),
+            duration_secs: state.clock.wall() - start,
+            address: state.setup.identity.address.clone(),
+            workers: views.len(),
+            running: views.iter().filter(|view| view.status == WorkerStatus::Running).count(),
+            threads: views.iter().map(|view| u64::from(view.nthreads)).sum(),
+            memory_bytes: views.iter().map(|view| view.memory_limit).fold(0, u64::saturating_add),
+        }
+    }
+
+    fn page(&self, code: &str) -> String {
+        let records = self.records.items().unwrap_or_default();
+        let bars = bars(records, &prefix_of);
+        let mut html = format!(
+            "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Dask Performance Report</title>\
+             <style>{STYLE}</style></head><body><h1>Dask Performance Report</h1>"
+        );
+        // Writing to a String can't fail, here and below.
+        let _ = write!(html, "<h2>Duration: {:.2} s</h2>", self.duration_secs);
+        self.put_summary(&mut html, records.len(), &bars);
+        put_sums(&mut html, "By function", "function", &sums(records, &prefix_of));
+        let worker = |record: &Value| record.get("worker").and_then(Value::as_str).unwrap_or_default().to_owned();
+        put_sums(&mut html, "By worker", "worker", &sums(records, &worker));
+        put_picture(&mut html, bars);
+        let _ = write!(html, "<h2>Calling Code</h2><pre>{}</pre></body></html>", escaped(code));
+        html
+    }
+
+    fn put_summary(&self, html: &mut String, runs: usize, bars: &[Bar<'_>]) {
+        let _ = write!(html, "<h2>Tasks Information</h2><ul><li>number of tasks: {runs}</li>");
+        let mut spent: BTreeMap<&str, f64> = BTreeMap::new();
+        for bar in bars {
+            *spent.entry(bar.action).or_default() += bar.stop - bar.start;
+        }
+        for (action, secs) in spent {
+            let _ = write!(html, "<li>{} time: {secs:.3} s</li>", escaped(action));
+        }
+        let _ = write!(
+            html,
+            "</ul><h2>Scheduler Information</h2><ul><li>Address: {}</li><li>Workers: {} ({} running)</li>\
+             <li>Threads: {}</li><li>Memory: {:.2} GiB</li></ul>",
+            escaped(&self.address),
+            self.workers,
+            self.running,
+            self.threads,
+            self.memory_bytes as f64 / f64::from(1u32 << 30),
+        );
+    }
 }
 
 /// One stretch of one run.
@@ -77,48 +147,6 @@ fn bars<'a>(records: &'a [Value], name: &dyn Fn(&Value) -> String) -> Vec<Bar<'a
 fn prefix_of(record: &Value) -> String {
     let key = record.get("key").and_then(Value::as_key).unwrap_or_else(|| Key::text(""));
     key_prefix(&key).to_string()
-}
-
-fn page(driver: &Driver, start: f64, code: &str) -> String {
-    let records = driver.task_stream.collect(Span { start_secs: Some(start), ..Span::default() });
-    let records = records.items().unwrap_or_default();
-    let bars = bars(records, &prefix_of);
-    let mut html = format!(
-        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Dask Performance Report</title>\
-         <style>{STYLE}</style></head><body><h1>Dask Performance Report</h1>"
-    );
-    // Writing to a String can't fail, here and below.
-    let _ = write!(html, "<h2>Duration: {:.2} s</h2>", driver.clock.wall() - start);
-    put_summary(&mut html, driver, records.len(), &bars);
-    put_sums(&mut html, "By function", "function", &sums(records, &prefix_of));
-    let worker = |record: &Value| record.get("worker").and_then(Value::as_str).unwrap_or_default().to_owned();
-    put_sums(&mut html, "By worker", "worker", &sums(records, &worker));
-    put_picture(&mut html, bars);
-    let _ = write!(html, "<h2>Calling Code</h2><pre>{}</pre></body></html>", escaped(code));
-    html
-}
-
-fn put_summary(html: &mut String, driver: &Driver, runs: usize, bars: &[Bar<'_>]) {
-    let _ = write!(html, "<h2>Tasks Information</h2><ul><li>number of tasks: {runs}</li>");
-    let mut spent: BTreeMap<&str, f64> = BTreeMap::new();
-    for bar in bars {
-        *spent.entry(bar.action).or_default() += bar.stop - bar.start;
-    }
-    for (action, secs) in spent {
-        let _ = write!(html, "<li>{} time: {secs:.3} s</li>", escaped(action));
-    }
-    let views = driver.sched.workers();
-    let threads: u64 = views.iter().map(|view| u64::from(view.nthreads)).sum();
-    let memory: u64 = views.iter().map(|view| view.memory_limit).fold(0, u64::saturating_add);
-    let running = views.iter().filter(|view| view.status == WorkerStatus::Running).count();
-    let _ = write!(
-        html,
-        "</ul><h2>Scheduler Information</h2><ul><li>Address: {}</li><li>Workers: {} ({running} running)</li>\
-         <li>Threads: {threads}</li><li>Memory: {:.2} GiB</li></ul>",
-        escaped(&driver.identity.address),
-        views.len(),
-        memory as f64 / f64::from(1u32 << 30),
-    );
 }
 
 fn sums(records: &[Value], name: &dyn Fn(&Value) -> String) -> Vec<(String, Sum)> {

@@ -1,0 +1,43 @@
+//! Values as JSON, and texts as they can stand in an address.
+//!
+//! Pure.
+
+use std::fmt::Write as _;
+
+use crate::base::{Key, Value};
+
+/// Any value as JSON. Payloads and bytes become nulls: there is nothing to read in them.
+pub fn json_of(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Nil | Value::Bin(_) | Value::Serialized(_) | Value::Pickled(_) => serde_json::Value::Null,
+        Value::Bool(b) => (*b).into(),
+        Value::Int(i) => (*i).into(),
+        Value::UInt(u) => (*u).into(),
+        Value::Float(f) => (*f).into(),
+        Value::Str(text) => text.to_string().into(),
+        Value::Array(items) => items.iter().map(json_of).collect::<Vec<_>>().into(),
+        Value::Map(fields) => {
+            let field = |(name, value): &(Value, Value)| {
+                let name = match name {
+                    Value::Str(text) => text.to_string(),
+                    other => other.as_key().map_or_else(String::new, |key: Key| key.to_string()),
+                };
+                (name, json_of(value))
+            };
+            serde_json::Value::Object(fields.iter().map(field).collect())
+        }
+    }
+}
+
+/// A name as it can stand in the query of an address.
+pub fn url_text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            // Writing to a String can't fail.
+            _ => drop(write!(out, "%{byte:02X}")),
+        }
+    }
+    out
+}

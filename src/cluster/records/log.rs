@@ -1,0 +1,55 @@
+//! The last lines of the scheduler's own log, for `get_logs` and pages.
+//!
+//! Data only, bounded. Source: `distributed/scheduler.py`, `get_logs`.
+
+use std::collections::VecDeque;
+
+use crate::base::{Text, Value};
+
+#[derive(Clone, Debug)]
+struct LogLine {
+    /// Unit: seconds since the epoch.
+    at_secs: f64,
+    level: Text,
+    text: Text,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct LogLines {
+    lines: VecDeque<LogLine>,
+    lines_max: usize,
+    /// Lines so far, forgotten ones included.
+    count: u64,
+}
+
+impl LogLines {
+    /// Will keep the last `lines_max` lines.
+    pub const fn new(lines_max: usize) -> Self {
+        Self { lines: VecDeque::new(), lines_max, count: 0 }
+    }
+
+    /// Keeps a line, dropping the oldest when full.
+    pub fn push(&mut self, at_secs: f64, level: Text, text: Text) {
+        if self.lines.len() >= self.lines_max {
+            self.lines.pop_front();
+        }
+        if self.lines_max > 0 {
+            self.lines.push_back(LogLine { at_secs, level, text });
+        }
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// Lines from number `after` on: number, time, and level with text.
+    pub fn since(&self, after: u64) -> Vec<(u64, f64, (Text, Text))> {
+        let first = self.count.saturating_sub(self.lines.len() as u64);
+        let numbered = self.lines.iter().zip(first..).filter(|(_, number)| *number >= after);
+        numbered.map(|(line, number)| (number, line.at_secs, (line.level.clone(), line.text.clone()))).collect()
+    }
+
+    /// `[[level, text], ...]` of at most `count` lines, newest first.
+    pub fn newest(&self, count: usize) -> Value {
+        let line = |line: &LogLine| Value::Array(vec![Value::Str(line.level.clone()), Value::Str(line.text.clone())]);
+        Value::Array(self.lines.iter().rev().take(count).map(line).collect())
+    }
+}

@@ -1,0 +1,61 @@
+//! Graphs that were submitted and are not in the scheduler yet.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+
+use crate::base::{ClientId, GraphPart, Key, Opaque, SeededMap, TicketId};
+
+/// Graphs under way.
+#[derive(Debug, Default)]
+pub struct Graphs {
+    next_ticket: TicketId,
+    pub open: SeededMap<TicketId, IncomingGraph>,
+    /// What was read and enters the scheduler part by part.
+    pub parts: VecDeque<(TicketId, std::vec::IntoIter<GraphPart>)>,
+}
+
+/// A graph that is not in yet.
+#[derive(Debug)]
+pub struct IncomingGraph {
+    pub client: ClientId,
+    /// None once the graph is being read.
+    pub source: Option<GraphSource>,
+    /// Reads the graph in Python; ended when the client leaves.
+    pub job: Option<AbortHandle>,
+}
+
+/// What is needed to read a graph.
+#[derive(Clone, Debug)]
+pub struct GraphSource {
+    pub expr: Arc<Opaque>,
+    pub keys: Vec<Key>,
+    pub priority: Option<Vec<(Key, f64)>>,
+    pub annotations: Option<Arc<Opaque>>,
+}
+
+impl Graphs {
+    /// A fresh ticket.
+    pub const fn ticket(&mut self) -> TicketId {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        ticket
+    }
+
+    /// Are there parts to hand over?
+    pub fn has_parts(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    /// Number of graphs that are not in yet.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The graphs of a client that are not in yet.
+    pub fn of_client(&self, client: ClientId) -> Vec<TicketId> {
+        let of_client = |(ticket, graph): (&TicketId, &IncomingGraph)| (graph.client == client).then_some(*ticket);
+        self.open.iter().filter_map(of_client).collect()
+    }
+}
