@@ -2,7 +2,10 @@
 //!
 //! Pure.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
 
 use crate::base::{Key, Value};
 
@@ -40,4 +43,25 @@ pub fn url_text(text: &str) -> String {
         }
     }
     out
+}
+
+/// A value that is written as JSON by [`json_of`], when its turn comes.
+#[derive(Clone, Debug)]
+pub struct AsJson(pub Arc<Value>);
+
+impl Serialize for AsJson {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        json_of(&self.0).serialize(to)
+    }
+}
+
+impl From<Value> for AsJson {
+    fn from(value: Value) -> Self {
+        Self(Arc::new(value))
+    }
+}
+
+/// Writes something as its text, for `#[serde(serialize_with)]`.
+pub fn as_text<T: Display, S: Serializer>(what: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(what)
 }

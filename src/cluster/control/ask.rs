@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use crate::base::Value;
@@ -13,7 +14,9 @@ use crate::cluster::control::vocabulary::{Answered, Ask};
 use crate::cluster::options::DEFAULT_TARGET_SECS;
 use crate::cluster::records::computations::ComputationRecord;
 use crate::cluster::state::State;
+use crate::cluster::views::lists::{FoundNames, TaskList, WorkerPage};
 use crate::cluster::views::metrics::{Family, MetricKind};
+use crate::cluster::views::task::{TaskPage, TaskRun};
 use crate::cluster::views::{counts, identity, lists, metrics, task};
 use crate::sched::WorkerView;
 
@@ -21,16 +24,17 @@ use crate::sched::WorkerView;
 pub enum AskView {
     /// As it goes over the wire, too.
     Value(Value),
-    /// What pages are told; none: there is no such thing.
-    Found(Option<Json>),
+    Json(Json),
+    /// None: nobody knows the task.
+    Task(Option<Box<TaskPage>>),
+    /// None: nobody knows the worker.
+    Worker(Option<Box<WorkerPage>>),
+    Tasks(TaskList),
+    Names(FoundNames),
+    /// None: the rectangle is no longer kept.
+    Run(Option<TaskRun>),
     Metrics(Vec<Family>),
     Computations(Vec<ComputationRecord>),
-}
-
-impl From<Json> for AskView {
-    fn from(found: Json) -> Self {
-        Self::Found(Some(found))
-    }
 }
 
 /// Copies out what a question is about.
@@ -39,18 +43,18 @@ pub fn look(state: &State, what: &Ask) -> AskView {
         Ask::Identity => AskView::Value(identity::identity(state, None)),
         Ask::Counts => AskView::Value(counts::counts(state)),
         Ask::Metrics => AskView::Metrics(metrics::metrics(state)),
-        Ask::Task(key) => AskView::Found(task::task(state, key)),
-        Ask::Worker(address) => AskView::Found(lists::worker(state, address)),
-        Ask::Tasks { filter, offset, max } => lists::tasks(state, filter, *offset, *max).into(),
-        Ask::Find { text, max } => lists::find(state, text, *max).into(),
-        Ask::Rect(number) => AskView::Found(lists::rect(state, *number)),
+        Ask::Task(key) => AskView::Task(task::task(state, key).map(Box::new)),
+        Ask::Worker(address) => AskView::Worker(lists::worker(state, address).map(Box::new)),
+        Ask::Tasks { filter, offset, max } => AskView::Tasks(lists::tasks(state, filter, *offset, *max)),
+        Ask::Find { text, max } => AskView::Names(lists::find(state, text, *max)),
+        Ask::Rect(number) => AskView::Run(lists::rect(state, *number)),
         Ask::IdleSince => {
             let since = state.sched.idle_since_us().map(|us| state.clock.started_wall() + us as f64 / 1e6);
-            json!({ "idle_since": since }).into()
+            AskView::Json(json!({ "idle_since": since }))
         }
-        Ask::AdaptiveTarget => json!({ "workers": state.sched.adaptive_target(DEFAULT_TARGET_SECS) }).into(),
+        Ask::AdaptiveTarget => AskView::Json(json!({ "workers": state.sched.adaptive_target(DEFAULT_TARGET_SECS) })),
         Ask::Computations => AskView::Computations(state.records.computations.list(state.sched.ended_totals())),
-        Ask::Topics => json!({ "topics": state.records.topics.names() }).into(),
+        Ask::Topics => AskView::Json(json!({ "topics": state.records.topics.names() })),
         Ask::Workers => AskView::Value(workers(state)),
     }
 }
@@ -65,15 +69,26 @@ fn workers(state: &State) -> Value {
 }
 
 impl AskView {
-    /// As text. Nothing as no text: whoever asked says what was not found.
+    /// As text.
     pub fn text(&self) -> Answered {
         match self {
             Self::Value(value) => json_of(value).to_string(),
-            Self::Found(found) => found.as_ref().map_or_else(String::new, Json::to_string),
+            Self::Json(json) => json.to_string(),
+            Self::Task(found) => found_text(found.as_ref()),
+            Self::Worker(found) => found_text(found.as_ref()),
+            Self::Run(found) => found_text(found.as_ref()),
+            Self::Tasks(list) => found_text(Some(list)),
+            Self::Names(names) => found_text(Some(names)),
             Self::Metrics(families) => prometheus(families),
             Self::Computations(all) => Json::from_iter(all.iter().map(computation)).to_string(),
         }
     }
+}
+
+/// Nothing as no text: whoever asked says what was not found.
+fn found_text(found: Option<&impl Serialize>) -> String {
+    // Names of fields are texts, so writing can't fail.
+    found.and_then(|found| serde_json::to_string(found).ok()).unwrap_or_default()
 }
 
 fn computation(one: &ComputationRecord) -> Json {

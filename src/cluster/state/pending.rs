@@ -79,11 +79,8 @@ mod tests {
         effects.list().push(Effect::ReadGraph { ticket: 2 });
         effects.end_step(stimulus(3));
         let drained: Vec<(u64, Effect)> = effects.drain().map(|(step, effect)| (step.number, effect)).collect();
-        let expected = vec![
-            (1, Effect::IdleTimeout),
-            (1, Effect::ReadGraph { ticket: 1 }),
-            (3, Effect::ReadGraph { ticket: 2 }),
-        ];
+        let expected =
+            vec![(1, Effect::IdleTimeout), (1, Effect::ReadGraph { ticket: 1 }), (3, Effect::ReadGraph { ticket: 2 })];
         assert_eq!(drained, expected);
         assert!(effects.is_empty());
     }
