@@ -94,7 +94,7 @@ async fn run_loop(
             () = &mut sleep, if wait_us.is_some_and(|us| us > 0) => turn::on_deadline(state),
             told = next_control(control) => match told {
                 Some(told) => answer_control(state, told, handed_over),
-                // Its sender is gone; this scheduler goes on without it.
+                // Nobody can ask any more; the scheduler goes on.
                 None => *control = None,
             },
             name = signals.next() => {

@@ -85,7 +85,7 @@ impl AskView {
     }
 }
 
-/// Nothing as no text: whoever asked says what was not found.
+/// An empty text when there is no such thing: whoever asked says what was not found.
 fn found_text(found: Option<&impl Serialize>) -> String {
     // Names of fields are texts, so writing can't fail.
     found.and_then(|found| serde_json::to_string(found).ok()).unwrap_or_default()

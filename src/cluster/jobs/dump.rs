@@ -4,23 +4,23 @@
 
 use std::future::Future;
 
-use crate::base::{Failure, Key, Text, Value};
+use crate::base::{Key, Text, Value};
 use crate::cluster::codec::args;
 use crate::cluster::jobs::broadcast::{OnError, broadcast, every_worker};
 use crate::cluster::jobs::python::python_side;
 use crate::cluster::state::State;
-use crate::cluster::state::call::{Call, Done, Outcome};
+use crate::cluster::state::call::{Call, Handled, Outcome};
 use crate::cluster::views::{identity, story};
 use crate::sched::TaskView;
 
 /// Answers with the state.
-pub fn start(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
+pub fn start(state: &mut State, call: Call, body: &Value) -> Handled {
     let whole = whole_state(state, body);
     Ok(state.job(call, whole))
 }
 
 /// Has Python write the state to a file or to anything else that it has a file system for.
-pub fn start_to_url(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
+pub fn start_to_url(state: &mut State, call: Call, body: &Value) -> Handled {
     let pyhost = python_side(state)?;
     let url = Value::Str(args::text(body, "url")?);
     let format = body.field("format").cloned().unwrap_or_else(|| "msgpack".into());

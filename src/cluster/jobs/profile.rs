@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::base::{Failure, Key, SeededMap, Text, Value};
+use crate::base::{Key, SeededMap, Text, Value};
 use crate::cluster::codec::args;
-use crate::cluster::state::call::{Call, Done};
+use crate::cluster::state::call::{Call, Done, Handled};
 use crate::cluster::state::{Handle, State};
 
 /// Longest a worker may take to answer a question about itself.
@@ -18,7 +18,7 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(60);
 const DEPTH_MAX: u32 = 1_000;
 
 /// `call_stack`: where the workers' threads are, for these tasks or for all.
-pub fn call_stack(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
+pub fn call_stack(state: &mut State, call: Call, body: &Value) -> Handled {
     let keys = args::optional_keys(body, "keys")?;
     let mut per_worker: SeededMap<Text, Value> = SeededMap::default();
     match keys {
@@ -50,7 +50,7 @@ pub fn call_stack(state: &mut State, call: Call, body: &Value) -> Result<Done, F
 }
 
 /// `profile`: one tree for all workers, or one each.
-pub fn start(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
+pub fn start(state: &mut State, call: Call, body: &Value) -> Handled {
     if args::flag(body, "scheduler", false) {
         // Our own threads run no Python.
         return Ok(Done::Now(empty_tree()));

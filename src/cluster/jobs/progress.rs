@@ -11,7 +11,7 @@ use crate::base::{Failure, Key, SeededSet, Value};
 use crate::cluster::codec::args::seconds;
 use crate::cluster::jobs::python::python_side;
 use crate::cluster::records::progress::{Ended, ProgressWish, Tracker};
-use crate::cluster::state::call::{Call, Done};
+use crate::cluster::state::call::{Call, Done, Handled};
 use crate::cluster::state::handle::ConnId;
 use crate::cluster::state::peers::ConnRole;
 use crate::cluster::state::{Handle, State};
@@ -29,7 +29,7 @@ const SETUP_PAUSE: Duration = Duration::from_millis(50);
 const INTERVAL_MIN_SECS: f64 = 0.005;
 
 /// `feed`: from here on the connection is a push stream.
-pub fn start(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
+pub fn start(state: &mut State, call: Call, body: &Value) -> Handled {
     let interval = body.get("interval").and_then(seconds).unwrap_or(1.0).clamp(INTERVAL_MIN_SECS, 1e6);
     let interval = Duration::from_secs_f64(interval);
     let handle = state.handle.clone();

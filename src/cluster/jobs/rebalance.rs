@@ -7,10 +7,10 @@ use std::collections::{BTreeSet, BinaryHeap};
 
 use futures_util::future::join_all;
 
-use crate::base::{Failure, Key, SeededMap, SeededSet, Text, Value};
+use crate::base::{Key, SeededMap, SeededSet, Text, Value};
 use crate::cluster::codec::args;
 use crate::cluster::jobs::replicate::{copy_to, delete_from, partial_fail};
-use crate::cluster::state::call::{Call, Done};
+use crate::cluster::state::call::{Call, Done, Handled};
 use crate::cluster::state::{Handle, State};
 
 /// Below this share of its memory a worker sends nothing away.
@@ -45,7 +45,7 @@ pub struct Move {
 }
 
 /// `rebalance`.
-pub fn start(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
+pub fn start(state: &mut State, call: Call, body: &Value) -> Handled {
     let wanted = args::optional_keys(body, "keys")?;
     let workers = state.workers_meant(body.field("workers"))?;
     let ok = || Value::map([("status", "OK".into())]);

@@ -12,7 +12,7 @@ use crate::clock::random_u64;
 use crate::cluster::codec::args;
 use crate::cluster::codec::failures::raise;
 use crate::cluster::jobs::gather::DATA_DEADLINE;
-use crate::cluster::state::call::{Call, Done, Outcome};
+use crate::cluster::state::call::{Call, Handled, Outcome};
 use crate::cluster::state::{Handle, State};
 use crate::sched::{Event, WorkerStatus};
 
@@ -33,7 +33,7 @@ pub struct Replicate {
 }
 
 /// `replicate`.
-pub fn start(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
+pub fn start(state: &mut State, call: Call, body: &Value) -> Handled {
     let keys = args::keys(body, "keys")?;
     let workers = match body.field("workers") {
         None => None,

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::base::{Failure, Key, Text, Value, key_prefix};
+use crate::base::{Key, Text, Value, key_prefix};
 use crate::cluster::codec::failures::raise;
 use crate::cluster::records::task_stream::RunQuery;
 use crate::cluster::state::State;
-use crate::cluster::state::call::{Call, Done};
+use crate::cluster::state::call::{Call, Handled};
 use crate::sched::WorkerStatus;
 
 /// Most bars in the picture: more can't be told apart, and browsers get slow. The longest are shown.
@@ -28,7 +28,7 @@ table{border-collapse:collapse}th,td{padding:.2em .8em;text-align:left;border-bo
 td+td,th+th{text-align:right}svg{background:#fafafa;border:1px solid #ddd}";
 
 /// Answers with the page for the time since `start`.
-pub fn report(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
+pub fn report(state: &mut State, call: Call, body: &Value) -> Handled {
     let Some(start) = body.get("start").and_then(Value::as_f64) else {
         return Err(raise("TypeError", "performance_report needs a start time"));
     };

@@ -13,7 +13,7 @@ use crate::cluster::jobs::broadcast::{remote_failure, unreachable};
 use crate::cluster::jobs::gather::DATA_DEADLINE;
 use crate::cluster::jobs::replicate;
 use crate::cluster::jobs::replicate::Replicate;
-use crate::cluster::state::call::{Call, Done, Outcome};
+use crate::cluster::state::call::{Call, Handled, Outcome};
 use crate::cluster::state::{Handle, State};
 use crate::sched::WorkerStatus;
 
@@ -36,7 +36,7 @@ enum Copies {
 }
 
 /// `scatter`: the keys, once their data is on workers.
-pub fn start(state: &mut State, call: Call, body: &Value) -> Result<Done, Failure> {
+pub fn start(state: &mut State, call: Call, body: &Value) -> Handled {
     let wish = parse(body)?;
     let handle = state.handle.clone();
     Ok(state.job(call, run(handle, wish)))

@@ -5,9 +5,9 @@
 use crate::base::{ClientId, Failure, Key, Value};
 use crate::cluster::codec::args;
 use crate::cluster::codec::failures::raise;
-use crate::cluster::ops::handler::{Handled, Operations};
+use crate::cluster::ops::handler::Operations;
 use crate::cluster::state::State;
-use crate::cluster::state::call::{Call, Done, plain};
+use crate::cluster::state::call::{Call, Done, Handled, plain};
 use crate::cluster::state::calls::WaitingCall;
 use crate::pickle;
 use crate::sched::coord::{Batch, CoordRequest, Item};

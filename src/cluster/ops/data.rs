@@ -5,10 +5,10 @@ use tracing::info;
 use crate::base::{Failure, Key, PyError, SeededMap, Text, Value, WorkerId, key_prefix};
 use crate::cluster::codec::args;
 use crate::cluster::jobs::{gather, prefetch, rebalance, replicate, scatter};
-use crate::cluster::ops::handler::{Handled, Operations, now};
+use crate::cluster::ops::handler::{Operations, now};
 use crate::cluster::ops::info::workers_asked;
 use crate::cluster::state::State;
-use crate::cluster::state::call::{Call, Done, Outcome};
+use crate::cluster::state::call::{Call, Done, Handled, Outcome};
 use crate::cluster::state::calls::WaitingCall;
 use crate::sched::Event;
 

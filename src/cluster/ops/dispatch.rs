@@ -9,13 +9,13 @@ use tracing::debug;
 
 use crate::base::{SeededMap, Value};
 use crate::cluster::codec::failures::raise;
-use crate::cluster::ops::handler::{Handled, Handler, Operations};
+use crate::cluster::ops::handler::{Handler, Operations};
 use crate::cluster::ops::{
     clients, coord, data, info, messages, metadata, placement, plugins, publish_barrier, python, restart, retire,
     scale, scheduler_plugins, shuffle, workers,
 };
 use crate::cluster::state::State;
-use crate::cluster::state::call::{Call, Done, Outcome};
+use crate::cluster::state::call::{Call, Done, Handled, Outcome};
 use crate::cluster::state::handle::ConnId;
 
 /// The operations of all families.

@@ -59,7 +59,7 @@ pub fn open_graph(state: &mut State, client: ClientId, graph: UpdateGraph) {
     state.step(Event::GraphOpened { ticket, graph: Box::new(open) });
 }
 
-/// The scheduler wants the tasks of this graph.
+/// The core wants the tasks of this graph.
 pub fn read_graph(state: &mut State, ticket: TicketId) {
     let Some(pending) = state.graphs.open.get_mut(&ticket) else { return };
     let Some(source) = pending.source.take() else {
@@ -120,10 +120,10 @@ fn take_parts(state: &mut State, ticket: TicketId, parts: Vec<GraphPart>) {
     }
 }
 
-/// Hands one part to the scheduler; graphs take turns.
+/// Hands one part to the core; graphs take turns.
 pub fn next_graph_part(state: &mut State) {
     let Some((ticket, mut rest)) = state.graphs.parts.pop_front() else { return };
-    // It may have failed meanwhile.
+    // The graph may have failed meanwhile.
     if !state.graphs.open.contains_key(&ticket) {
         return;
     }
@@ -143,7 +143,7 @@ fn fail_graph(state: &mut State, ticket: TicketId, failure: Failure) {
     }
 }
 
-/// The client is gone: what is still being read for it is of no use.
+/// The client is gone, and nobody else wants the graphs that are still being read for it.
 pub fn abandon_graphs(state: &mut State, client: ClientId) {
     for ticket in state.graphs.of_client(client) {
         if let Some(job) = state.graphs.open.get_mut(&ticket).and_then(|pending| pending.job.take()) {
@@ -153,7 +153,7 @@ pub fn abandon_graphs(state: &mut State, client: ClientId) {
     }
 }
 
-/// Nothing is left to do: what was computed is complete.
+/// When no task is left to do, the computation that ran is complete.
 pub fn close_computation(state: &mut State) {
     if state.records.computations.is_open()
         && let Some(since) = state.sched.idle_since_us()

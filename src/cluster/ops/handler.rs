@@ -1,14 +1,11 @@
 //! What a handler of a request is, and the rows that name handlers.
 
-use crate::base::{Failure, Value};
+use crate::base::Value;
 use crate::cluster::state::State;
-use crate::cluster::state::call::{Call, Done, Outcome};
+use crate::cluster::state::call::{Call, Done, Handled, Outcome};
 
 /// Parses a request, asks the core, answers. Errors: the exception for the caller.
 pub type Handler = fn(&mut State, Call, &Value) -> Handled;
-
-/// What came of a request.
-pub type Handled = Result<Done, Failure>;
 
 /// The operations of a family, each with its handler.
 pub type Operations = &'static [(&'static str, Handler)];

@@ -5,9 +5,9 @@ use crate::cluster::codec::args;
 use crate::cluster::codec::args::{shown, topic_names};
 use crate::cluster::jobs::broadcast::{BroadcastTarget, OnError, broadcast, every_nanny, every_worker};
 use crate::cluster::jobs::{dump, memory_sampler, profile, report};
-use crate::cluster::ops::handler::{Handled, Operations, now};
+use crate::cluster::ops::handler::{Operations, now};
 use crate::cluster::state::State;
-use crate::cluster::state::call::{Call, Done, Outcome};
+use crate::cluster::state::call::{Call, Done, Handled, Outcome};
 use crate::cluster::views::{identity, story};
 use crate::sched::{STATE_NAMES, WorkerStatus};
 

@@ -5,9 +5,9 @@ use crate::cluster::codec::args;
 use crate::cluster::codec::failures::raise;
 use crate::cluster::jobs::benchmark;
 use crate::cluster::jobs::broadcast::{BroadcastTarget, OnError, broadcast};
-use crate::cluster::ops::handler::{Handled, Operations};
+use crate::cluster::ops::handler::Operations;
 use crate::cluster::state::State;
-use crate::cluster::state::call::Call;
+use crate::cluster::state::call::{Call, Handled};
 
 /// The operations of this family.
 pub const OPS: Operations = &[

@@ -8,9 +8,9 @@ use crate::base::{Failure, Text, Value};
 use crate::cluster::codec::args;
 use crate::cluster::codec::failures::raise;
 use crate::cluster::jobs::broadcast::{OnError, broadcast, every_nanny, every_worker};
-use crate::cluster::ops::handler::{Handled, Operations};
+use crate::cluster::ops::handler::Operations;
 use crate::cluster::state::State;
-use crate::cluster::state::call::{Call, Done};
+use crate::cluster::state::call::{Call, Done, Handled};
 
 /// The operations of this family.
 pub const OPS: Operations = &[

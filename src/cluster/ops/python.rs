@@ -7,9 +7,9 @@ use crate::cluster::codec::args;
 use crate::cluster::codec::failures::failure_reply;
 use crate::cluster::jobs::python::{carry_out, python_side};
 use crate::cluster::jobs::{dump, progress};
-use crate::cluster::ops::handler::{Handled, Operations};
+use crate::cluster::ops::handler::Operations;
 use crate::cluster::state::State;
-use crate::cluster::state::call::Call;
+use crate::cluster::state::call::{Call, Handled};
 use crate::cluster::views::python_snapshot;
 
 /// The operations of this family.

@@ -12,9 +12,9 @@ use crate::cluster::codec::args;
 use crate::cluster::codec::failures::raise;
 use crate::cluster::jobs::broadcast::{BroadcastTarget, OnError};
 use crate::cluster::jobs::progress;
-use crate::cluster::ops::handler::{Handled, Operations};
+use crate::cluster::ops::handler::Operations;
 use crate::cluster::ops::workers;
-use crate::cluster::state::call::{Call, Done, Outcome};
+use crate::cluster::state::call::{Call, Done, Handled, Outcome};
 use crate::cluster::state::{Handle, State};
 use crate::sched::Event;
 

@@ -11,9 +11,9 @@ use crate::cluster::codec::args;
 use crate::cluster::codec::args::{shown, text_list};
 use crate::cluster::codec::failures::raise;
 use crate::cluster::codec::messages::{Stimulus, put_to_worker};
-use crate::cluster::ops::handler::{Handled, Operations};
+use crate::cluster::ops::handler::Operations;
 use crate::cluster::ops::{scale, workers};
-use crate::cluster::state::call::{Call, Outcome};
+use crate::cluster::state::call::{Call, Handled, Outcome};
 use crate::cluster::state::{Handle, State};
 use crate::cluster::views::identity;
 use crate::sched::{Event, ToWorker};
@@ -63,7 +63,7 @@ pub fn and_close(state: &mut State, workers: Vec<WorkerId>) {
     tokio::spawn(async move { drop(run(handle, retirees, After { close: true, remove: true }).await) });
 }
 
-/// Tells the scheduler to empty these workers.
+/// Tells the core to empty these workers.
 fn retire(state: &mut State, workers: Vec<WorkerId>) -> Vec<Retiree> {
     let mut retirees = Vec::with_capacity(workers.len());
     for worker in &workers {
@@ -141,7 +141,7 @@ async fn run(handle: Handle, retirees: Vec<Retiree>, after: After) -> Outcome {
 /// Waits until the worker's data is elsewhere. None: it could not be moved, the worker stays.
 async fn track(handle: &Handle, retiree: Retiree, after: After) -> (Text, Option<Value>) {
     let Retiree { worker, address, mut identity, moved } = retiree;
-    // A dropped sender means that the scheduler is closing: nobody cares any more.
+    // A dropped sender means that the scheduler is closing: nobody waits for the answer.
     if !moved.await.unwrap_or(true) {
         handle
             .ask(move |state| {

@@ -7,10 +7,10 @@ use std::future::Future;
 use crate::base::{Failure, Text, Value, WorkerId};
 use crate::cluster::codec::args;
 use crate::cluster::jobs::python::python_side;
-use crate::cluster::ops::handler::{Handled, Operations, now};
+use crate::cluster::ops::handler::{Operations, now};
 use crate::cluster::options::DEFAULT_TARGET_SECS;
 use crate::cluster::state::State;
-use crate::cluster::state::call::{Call, Done, Outcome};
+use crate::cluster::state::call::{Call, Done, Handled, Outcome};
 use crate::cluster::views::{identity, python_snapshot};
 use crate::sched::CloseWish;
 

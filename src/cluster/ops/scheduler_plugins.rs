@@ -9,8 +9,8 @@ use crate::base::{Text, Value};
 use crate::cluster::codec::args;
 use crate::cluster::codec::failures::raise;
 use crate::cluster::jobs::python::{carry_out, python_side};
-use crate::cluster::ops::handler::{Handled, Operations};
-use crate::cluster::state::call::{Call, Done};
+use crate::cluster::ops::handler::Operations;
+use crate::cluster::state::call::{Call, Done, Handled};
 use crate::cluster::state::{Handle, State};
 use crate::cluster::views::python_snapshot;
 use crate::pyhost::Pyhost;
@@ -49,7 +49,7 @@ fn register_plugin(state: &mut State, call: Call, body: &Value) -> Handled {
         let hooks = args::texts(answer.get("hooks"));
         if let Some(hook) = hooks.iter().find(|hook| SYNCHRONOUS_HOOKS.contains(&&***hook)) {
             let text = format!("the hook {hook} of a scheduler plugin is not supported here");
-            // It must not stay there without being asked.
+            // The plugin must not stay in Python, where nobody would ask it.
             drop(pyhost.call("plugin_remove", Value::map([("name", Value::Str(name))])).await);
             return Err(raise("NotImplementedError", text));
         }

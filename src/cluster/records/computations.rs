@@ -79,7 +79,7 @@ impl Computations {
         }
     }
 
-    /// Nothing is left to do.
+    /// No task is left to do.
     pub fn close(&mut self, at_secs: f64, (done, erred): (u64, u64)) {
         if let Some(last) = self.list.back_mut().filter(|last| last.stop_secs.is_none()) {
             last.stop_secs = Some(at_secs.max(last.start_secs));

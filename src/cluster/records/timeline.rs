@@ -133,7 +133,7 @@ pub struct TimelineRun<'a> {
     pub key: &'a Key,
     /// Index of its prefix.
     pub prefix: u32,
-    /// It ended in an exception.
+    /// The run ended in an exception.
     pub failed: bool,
     /// What it spent its time on.
     pub spans: &'a [StartStop],

@@ -27,6 +27,9 @@ pub enum Done {
     Later,
 }
 
+/// What came of a request, or the exception for its caller.
+pub type Handled = Result<Done, Failure>;
+
 /// The core's answer as most requests give it to their caller.
 pub fn plain(answer: Answer) -> Outcome {
     match answer {

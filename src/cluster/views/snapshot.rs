@@ -86,7 +86,7 @@ pub struct Totals {
 #[derive(Clone, Debug)]
 pub struct WorkerSnapshot {
     pub address: Text,
-    /// Its name as people read it.
+    /// The worker's name as people read it.
     pub name: Text,
     /// Host part of the address.
     pub host: Text,
@@ -115,7 +115,7 @@ pub struct WorkerSnapshot {
     pub metrics: Arc<Value>,
     /// Ports of its services.
     pub services: Value,
-    /// Its folder for spilled data.
+    /// The worker's folder for spilled data.
     pub local_directory: Value,
     /// Unit: seconds since the epoch.
     pub last_seen_secs: f64,
@@ -157,7 +157,7 @@ pub struct GroupSnapshot {
 /// One task of the graph.
 #[derive(Clone, Debug)]
 pub struct NodeSnapshot {
-    /// Its place; reused after the task is forgotten.
+    /// The task's place; reused after the task is forgotten.
     pub slot: u32,
     pub key: String,
     /// Index of its prefix.

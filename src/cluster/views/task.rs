@@ -196,7 +196,7 @@ fn addresses(state: &State, workers: &[WorkerId]) -> Vec<Text> {
 }
 
 fn neighbours(list: &[KeyState], max: usize) -> Vec<Neighbour> {
-    list.iter().take(max).map(|(key, state)| Neighbour { key: key.clone(), state: *state }).collect()
+    list.iter().take(max).map(|listed| Neighbour { key: listed.0.clone(), state: listed.1 }).collect()
 }
 
 fn last_change(state: &State, key: &Key) -> Option<f64> {
