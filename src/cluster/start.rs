@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::base::{Limits, Text, Value};
-use crate::clock::{Clock, random_u64, uuid_v4_text};
+use crate::clock::{Clock, uuid_v4_text};
 use crate::cluster::codec::args;
 use crate::cluster::codec::failures::failure_text;
 use crate::cluster::codec::json::json_of;
@@ -119,7 +119,7 @@ pub async fn start(opts: &SchedulerOpts) -> Result<Started, RunError> {
         keep: opts.keep.clone(),
         reporter: opts.reporter.clone(),
     };
-    let sched = Scheduler::new(opts.sched.clone(), random_u64());
+    let sched = Scheduler::new(opts.sched.clone());
     let state = State::new(sched, handle, setup, start_pyhost(opts, &limits));
     Ok(Started { state, inbox, accepting, handed_over, ready: Ready { address, listening } })
 }

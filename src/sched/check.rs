@@ -1,7 +1,7 @@
 //! Every invariant, in one function that returns the first broken one. Run after each step of a simulation.
 
 use super::Scheduler;
-use super::task::{NO_LEVEL, NO_REC, Task, TaskState};
+use super::task::{StateName, Task, TaskState};
 use crate::base::{TaskId, WorkerId};
 
 macro_rules! ensure {
@@ -20,7 +20,8 @@ impl Scheduler {
         ensure!(self.recs.is_empty(), "{} recommendations were left over", self.recs.len());
         ensure!(self.by_key.len() == self.tasks.len(), "keys and tasks are not one to one");
         for (id, task) in self.tasks.iter() {
-            self.check_task(id, task).map_err(|rule| format!("task {} ({}): {rule}", task.key, task.state.name()))?;
+            self.check_task(id, task)
+                .map_err(|rule| format!("task {} ({}): {rule}", task.key, task.state.name().as_str()))?;
         }
         for (&id, address) in self.by_address.iter().map(|(address, id)| (id, address)) {
             self.check_worker(id).map_err(|rule| format!("worker {address}: {rule}"))?;
@@ -34,7 +35,7 @@ impl Scheduler {
             }
         }
         for (task, victim, _) in self.steals_in_flight() {
-            let on = self.tasks.get(task).and_then(|task| task.processing_on);
+            let on = self.tasks.get(task).and_then(|task| task.processing_on());
             ensure!(on == Some(victim), "a steal is under way for a task that left its victim");
         }
         self.coord.check()
@@ -42,7 +43,7 @@ impl Scheduler {
 
     fn check_task(&self, id: TaskId, task: &Task) -> Result<(), String> {
         ensure!(self.by_key.get(&task.key) == Some(&id), "its key names another task");
-        ensure!(task.rec_at == NO_REC, "a recommendation is left");
+        ensure!(task.rec_at.is_none(), "a recommendation is left");
         for &dependency in &task.dependencies {
             let known = self.tasks.get(dependency).is_some_and(|other| other.dependents.contains(id));
             ensure!(known, "a dependency does not know it");
@@ -53,54 +54,51 @@ impl Scheduler {
         }
         for waiter in task.waiters.iter() {
             ensure!(task.dependents.contains(waiter), "a waiter is no dependent");
-            let state = self.tasks[waiter].state;
+            let state = self.tasks[waiter].state.name();
             let waits =
-                matches!(state, TaskState::Waiting | TaskState::Queued | TaskState::NoWorker | TaskState::Processing);
-            ensure!(waits, "its waiter {} is {}", self.tasks[waiter].key, state.name());
+                matches!(state, StateName::Waiting | StateName::Queued | StateName::NoWorker | StateName::Processing);
+            ensure!(waits, "its waiter {} is {}", self.tasks[waiter].key, state.as_str());
         }
         for &client in &task.who_wants {
             let known = self.clients.get(client).is_some_and(|client| client.wants_what.contains(&id));
             ensure!(known, "a wanter does not know it");
         }
-        for &worker in &task.who_has {
+        for &worker in task.who_has() {
             let known = self.workers.get(worker).is_some_and(|worker| worker.has_what.contains(&id));
             ensure!(known, "a holder does not know it");
         }
-        ensure!((task.state == TaskState::Memory) != task.who_has.is_empty(), "{} holders", task.who_has.len());
-        ensure!((task.state == TaskState::Processing) == task.processing_on.is_some(), "processing_on is wrong");
-        ensure!(self.replicated.contains(&id) == (task.who_has.len() > 1), "replicated is wrong");
+        ensure!(self.replicated.contains(&id) == (task.who_has().len() > 1), "replicated is wrong");
         self.check_state(id, task)
     }
 
     fn check_state(&self, id: TaskId, task: &Task) -> Result<(), String> {
-        let queued = self.queued.contains(&(task.rank(), task.queue_seq, id));
-        ensure!(queued == (task.state == TaskState::Queued), "queued is wrong");
-        let unrunnable = self.unrunnable.contains(&(task.unrunnable_since, id));
-        ensure!(unrunnable == (task.state == TaskState::NoWorker), "unrunnable is wrong");
-        match task.state {
-            TaskState::Waiting => {
-                ensure!(!task.waiting_on.is_empty(), "waits for nothing");
+        match &task.state {
+            TaskState::Waiting { missing } => {
+                ensure!(!missing.is_empty(), "waits for nothing");
                 for &dependency in &task.dependencies {
                     let other = &self.tasks[dependency];
-                    let missing = other.who_has.is_empty();
-                    ensure!(missing == task.waiting_on.contains(dependency), "waiting_on {} is wrong", other.key);
+                    let is_missing = other.who_has().is_empty();
+                    ensure!(is_missing == missing.contains(dependency), "what is missing of {} is wrong", other.key);
                     ensure!(other.waiters.contains(id), "{} does not know that it waits", other.key);
-                    ensure!(other.state != TaskState::Released, "waits for {}, which nothing starts", other.key);
-                    ensure!(other.state != TaskState::Erred, "waits for {}, which failed", other.key);
+                    ensure!(other.state.name() != StateName::Released, "waits for {}, which nothing starts", other.key);
+                    ensure!(other.state.name() != StateName::Erred, "waits for {}, which failed", other.key);
                 }
                 ensure!(task.is_needed(), "nobody needs it");
             }
-            TaskState::Queued | TaskState::NoWorker | TaskState::Processing => {
-                ensure!(task.waiting_on.is_empty(), "still waits for something");
-                for &dependency in &task.dependencies {
-                    let other = &self.tasks[dependency];
-                    ensure!(!other.who_has.is_empty(), "its input {} is nowhere", other.key);
-                    ensure!(other.waiters.contains(id), "{} does not know that it waits", other.key);
-                }
-                ensure!(task.is_needed(), "nobody needs it");
-                ensure!(task.run_spec.is_some(), "has nothing to run");
+            TaskState::Queued { seq } => {
+                ensure!(self.queued.contains(&(task.rank(), *seq, id)), "is not in the queue");
+                self.check_runnable(id, task)?;
             }
-            TaskState::Memory => ensure!(task.waiting_on.is_empty(), "still waits for something"),
+            TaskState::NoWorker { since } => {
+                ensure!(self.unrunnable.contains(&(*since, id)), "is not among those without a worker");
+                self.check_runnable(id, task)?;
+            }
+            TaskState::Processing { on, .. } => {
+                let known = self.workers.get(*on).is_some_and(|worker| worker.processing.contains(&id));
+                ensure!(known, "its worker does not know it");
+                self.check_runnable(id, task)?;
+            }
+            TaskState::Memory { replicas } => ensure!(!replicas.is_empty(), "nobody holds it"),
             TaskState::Erred => {
                 ensure!(task.rare.as_ref().is_some_and(|rare| rare.failure.is_some()), "has no failure");
             }
@@ -113,15 +111,27 @@ impl Scheduler {
         Ok(())
     }
 
+    /// What must be true of a task that could run, or runs.
+    fn check_runnable(&self, id: TaskId, task: &Task) -> Result<(), String> {
+        for &dependency in &task.dependencies {
+            let other = &self.tasks[dependency];
+            ensure!(!other.who_has().is_empty(), "its input {} is nowhere", other.key);
+            ensure!(other.waiters.contains(id), "{} does not know that it waits", other.key);
+        }
+        ensure!(task.is_needed(), "nobody needs it");
+        ensure!(task.run_spec.is_some(), "has nothing to run");
+        Ok(())
+    }
+
     fn check_worker(&self, id: WorkerId) -> Result<(), String> {
         let worker = &self.workers[id];
         let nbytes: i64 = worker.has_what.iter().map(|&task| self.size_of(task)).sum();
         ensure!(worker.nbytes == nbytes, "nbytes {} instead of {nbytes}", worker.nbytes);
         for &task in &worker.has_what {
-            ensure!(self.tasks[task].who_has.contains(&id), "has a key that does not know it");
+            ensure!(self.tasks[task].who_has().contains(&id), "has a key that does not know it");
         }
         for &task in &worker.processing {
-            ensure!(self.tasks[task].processing_on == Some(id), "processes a task that does not know it");
+            ensure!(self.tasks[task].processing_on() == Some(id), "processes a task that does not know it");
         }
         for &task in &worker.long_running {
             ensure!(worker.processing.contains(&task), "a long-running task is not processing");
@@ -138,12 +148,12 @@ impl Scheduler {
         for (level, tasks) in worker.stealable.iter().enumerate() {
             for &task in tasks {
                 let entry = &self.tasks[task];
-                ensure!(usize::from(entry.steal_level) == level, "a stealable task is on the wrong level");
-                ensure!(entry.processing_on == Some(id), "a stealable task is elsewhere");
+                ensure!(entry.steal_level().map(usize::from) == Some(level), "a stealable task is on the wrong level");
+                ensure!(entry.processing_on() == Some(id), "a stealable task is elsewhere");
             }
         }
         let stealable: usize = worker.stealable.iter().map(|tasks| tasks.len()).sum();
-        let marked = worker.processing.iter().filter(|&&task| self.tasks[task].steal_level != NO_LEVEL).count();
+        let marked = worker.processing.iter().filter(|&&task| self.tasks[task].steal_level().is_some()).count();
         ensure!(stealable == marked, "{marked} tasks are marked stealable, {stealable} are filed");
         ensure!(worker.is_running() == self.running.contains(&id), "running is wrong");
         ensure!(worker.idle_at.is_none_or(|at| self.idle.get(at) == Some(&id)), "idle is wrong");
@@ -162,14 +172,14 @@ impl Scheduler {
         let queued = self.queued.len();
         let unrunnable = self.unrunnable.len();
         let counts = self.counts();
-        ensure!(queued == counts.by_state[TaskState::Queued as usize], "the queue holds {queued} tasks");
-        ensure!(unrunnable == counts.by_state[TaskState::NoWorker as usize], "{unrunnable} tasks are unrunnable");
+        ensure!(queued == counts.by_state[StateName::Queued as usize], "the queue holds {queued} tasks");
+        ensure!(unrunnable == counts.by_state[StateName::NoWorker as usize], "{unrunnable} tasks are unrunnable");
         let long_running: usize = self.by_address.values().map(|&id| self.workers[id].long_running.len()).sum();
         ensure!(long_running == self.long_running, "{} tasks have seceded, not {long_running}", self.long_running);
         let place = self.queued.first().is_some_and(|&(_, _, task)| self.has_place(task));
         ensure!(!place, "{queued} tasks are held back while workers have room");
         ensure!(self.supplied.is_none(), "a worker is still being supplied");
-        let held = self.tasks.iter().filter(|(_, task)| task.state == TaskState::Memory);
+        let held = self.tasks.iter().filter(|(_, task)| task.state.name() == StateName::Memory);
         let held: i64 = held.map(|(_, task)| task.nbytes.max(0)).sum();
         let by_prefix: i64 = self.prefixes.iter().map(|prefix| prefix.nbytes_memory).sum();
         ensure!(held == by_prefix, "prefixes hold {by_prefix} bytes instead of {held}");

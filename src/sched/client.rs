@@ -3,7 +3,7 @@
 use super::Scheduler;
 use super::effect::{Answer, Effect, ToClient, ToWorker};
 use super::event::PlacedData;
-use super::task::TaskState;
+use super::task::{StateName, TaskState};
 use super::worker::Client;
 use crate::base::{CallId, ClientId, Key, TaskId, Text, Value, WorkerId};
 
@@ -48,13 +48,13 @@ impl Scheduler {
     pub(super) fn client_desires(&mut self, client: ClientId, keys: &[Key]) {
         for key in keys {
             if let Some(task) = self.find(key) {
-                let at_rest = matches!(self.tasks[task].state, TaskState::Memory | TaskState::Erred);
+                let at_rest = matches!(self.tasks[task].state.name(), StateName::Memory | StateName::Erred);
                 // Nobody would ever release for `fire-and-forget` what is done already.
                 if client != self.fire_and_forget || !at_rest {
                     self.desire(client, task);
                 }
-                if self.tasks[task].state == TaskState::Released {
-                    self.recommend(task, TaskState::Waiting);
+                if self.tasks[task].state.name() == StateName::Released {
+                    self.recommend(task, StateName::Waiting);
                 }
                 self.report(client, task);
             }
@@ -72,18 +72,18 @@ impl Scheduler {
     pub(super) fn report(&mut self, client: ClientId, task: TaskId) {
         let entry = &self.tasks[task];
         let key = entry.key.clone();
-        let message = match entry.state {
-            TaskState::Memory => ToClient::KeyInMemory { key, type_pickle: None },
-            TaskState::Erred => match self.failure_of(task) {
+        let message = match entry.state.name() {
+            StateName::Memory => ToClient::KeyInMemory { key, type_pickle: None },
+            StateName::Erred => match self.failure_of(task) {
                 Some(failure) => ToClient::TaskErred { key, failure: failure.clone() },
                 None => return,
             },
-            TaskState::Released
-            | TaskState::Waiting
-            | TaskState::Queued
-            | TaskState::NoWorker
-            | TaskState::Processing
-            | TaskState::Forgotten => return,
+            StateName::Released
+            | StateName::Waiting
+            | StateName::Queued
+            | StateName::NoWorker
+            | StateName::Processing
+            | StateName::Forgotten => return,
         };
         self.out.push(Effect::ToClient { client, message });
     }
@@ -118,9 +118,9 @@ impl Scheduler {
             return;
         }
         if entry.dependents.is_empty() {
-            self.recommend(task, TaskState::Forgotten);
-        } else if entry.state != TaskState::Erred && entry.waiters.is_empty() {
-            self.recommend(task, TaskState::Released);
+            self.recommend(task, StateName::Forgotten);
+        } else if entry.state.name() != StateName::Erred && entry.waiters.is_empty() {
+            self.recommend(task, StateName::Released);
         }
     }
 
@@ -181,10 +181,10 @@ impl Scheduler {
             }
             visited.push(self.tasks[task].key.clone());
             let entry = &self.tasks[task];
-            stack.extend(entry.dependencies.iter().filter(|&&id| self.tasks[id].state == TaskState::Erred));
+            stack.extend(entry.dependencies.iter().filter(|&&id| self.tasks[id].state.name() == StateName::Erred));
             // All of them, roots last and so first to go: what waits for several must know that each is tried again.
-            if entry.state == TaskState::Erred {
-                self.recommend(task, TaskState::Waiting);
+            if entry.state.name() == StateName::Erred {
+                self.recommend(task, StateName::Waiting);
             }
         }
         self.run_transitions();
@@ -209,7 +209,7 @@ impl Scheduler {
                 self.key_is_known(&placed.key);
                 task
             });
-            if self.tasks[task].state != TaskState::Memory {
+            if self.tasks[task].state.name() != StateName::Memory {
                 self.enter_memory_from_outside(task);
             }
             if placed.nbytes >= 0 {
@@ -230,18 +230,17 @@ impl Scheduler {
     /// Data for a task came from outside while it was in some other state: it leaves that state's structures.
     fn enter_memory_from_outside(&mut self, task: TaskId) {
         // Through `released`, but without what that recommends: the data is here.
-        if self.tasks[task].state != TaskState::Released {
-            self.transition(task, TaskState::Released);
+        if self.tasks[task].state.name() != StateName::Released {
+            self.transition(task, StateName::Released);
             self.withdraw(task);
         }
-        self.set_state(task, TaskState::Memory);
+        self.set_state(task, TaskState::Memory { replicas: Vec::new() });
     }
 
     /// Takes back what is recommended for a task by pointing it at the state it is about to have.
     fn withdraw(&mut self, task: TaskId) {
-        let rec_at = self.tasks[task].rec_at;
-        if let Some(rec) = self.recs.get_mut(rec_at as usize) {
-            rec.1 = TaskState::Memory;
+        if let Some(at) = self.tasks[task].rec_at {
+            self.recs[at.index()].1 = StateName::Memory;
         }
     }
 
@@ -267,12 +266,12 @@ impl Scheduler {
     }
 
     fn force_forget(&mut self, task: TaskId) {
-        let state = self.tasks[task].state;
-        if state != TaskState::Released && state != TaskState::Memory {
-            self.transition(task, TaskState::Released);
+        let state = self.tasks[task].state.name();
+        if state != StateName::Released && state != StateName::Memory {
+            self.transition(task, StateName::Released);
         }
         if self.tasks.get(task).is_some() {
-            self.transition(task, TaskState::Forgotten);
+            self.transition(task, StateName::Forgotten);
         }
     }
 

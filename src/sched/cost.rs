@@ -2,7 +2,7 @@
 
 use super::Scheduler;
 use super::event::{Action, StartStop};
-use super::task::{Group, GroupAt, Prefix, PrefixAt, STATES, Task, TaskState};
+use super::task::{Group, GroupAt, Prefix, PrefixAt, STATES, StateName, Task, TaskState};
 use super::worker::Worker;
 use crate::base::{Key, TaskId, Text, WorkerId, key_group, key_prefix};
 
@@ -14,11 +14,11 @@ impl Scheduler {
     pub(super) fn new_task(&mut self, key: Key) -> TaskId {
         let group = self.group_of(&key);
         let entry = &mut self.groups[group as usize];
-        entry.states[TaskState::Released as usize] += 1;
+        entry.states[StateName::Released as usize] += 1;
         entry.len += 1;
         let prefix = &mut self.prefixes[entry.prefix as usize];
-        prefix.states[TaskState::Released as usize] += 1;
-        prefix.state_totals[TaskState::Released as usize] += 1;
+        prefix.states[StateName::Released as usize] += 1;
+        prefix.state_totals[StateName::Released as usize] += 1;
         let task = self.tasks.insert(Task::new(key.clone(), group));
         self.by_key.insert(key, task);
         task
@@ -82,19 +82,20 @@ impl Scheduler {
     /// Drops a group whose tasks are all forgotten.
     pub(super) fn drop_group_if_empty(&mut self, at: GroupAt) {
         let group = &self.groups[at as usize];
-        let alive: u32 = group.states[..TaskState::Forgotten as usize].iter().sum();
+        let alive: u32 = group.states[..StateName::Forgotten as usize].iter().sum();
         if alive == 0 && self.group_by_name.remove(&group.name).is_some() {
             self.free_groups.push(at);
         }
     }
 
     /// Moves a task's count between states; nothing else may write `Task::state`.
-    pub(super) fn set_state(&mut self, task: TaskId, state: TaskState) {
-        if state == TaskState::Released {
+    pub(super) fn set_state(&mut self, task: TaskId, new: TaskState) {
+        let state = new.name();
+        if state == StateName::Released {
             self.loose_ends.push(task);
         }
         let entry = &mut self.tasks[task];
-        let old = std::mem::replace(&mut entry.state, state);
+        let old = std::mem::replace(&mut entry.state, new).name();
         let nbytes = entry.nbytes.max(0);
         let group = &mut self.groups[entry.group as usize];
         group.states[old as usize] -= 1;
@@ -103,10 +104,10 @@ impl Scheduler {
         prefix.states[old as usize] -= 1;
         prefix.states[state as usize] += 1;
         prefix.state_totals[state as usize] += 1;
-        if old == TaskState::Memory {
+        if old == StateName::Memory {
             prefix.nbytes_memory -= nbytes;
         }
-        if state == TaskState::Memory {
+        if state == StateName::Memory {
             prefix.nbytes_memory += nbytes;
         }
     }
@@ -126,7 +127,7 @@ impl Scheduler {
         let old = self.tasks[task].nbytes;
         let diff = if old >= 0 { nbytes - old } else { nbytes };
         let held = nbytes - self.size_of(task);
-        let is_held = self.tasks[task].state == TaskState::Memory;
+        let is_held = self.tasks[task].state.name() == StateName::Memory;
         let prefix = self.prefix_at(task);
         let prefix = &mut self.prefixes[prefix as usize];
         prefix.nbytes_total += diff;
@@ -134,8 +135,7 @@ impl Scheduler {
             prefix.nbytes_memory += diff;
         }
         self.tasks[task].nbytes = nbytes;
-        for at in 0..self.tasks[task].who_has.len() {
-            let worker = self.tasks[task].who_has[at];
+        for &worker in self.tasks[task].who_has() {
             self.workers[worker].nbytes += held;
         }
     }

@@ -8,7 +8,7 @@ use crate::base::{CallId, ClientId, Failure, Key, Text};
 impl KeyWorld for Scheduler {
     fn key_state(&self, key: &Key) -> Option<(&'static str, Option<&Failure>)> {
         let task = self.find(key)?;
-        Some((self.tasks[task].state.name(), self.failure_of(task).map(|failure| &**failure)))
+        Some((self.tasks[task].state.name().as_str(), self.failure_of(task).map(|failure| &**failure)))
     }
 }
 

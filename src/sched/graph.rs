@@ -7,7 +7,7 @@
 use super::Scheduler;
 use super::effect::{Effect, Priority, ToClient};
 use super::event::{Actors, GraphOpen};
-use super::task::TaskState;
+use super::task::StateName;
 use super::worker::Client;
 use crate::base::{
     Annotations, ClientId, Failure, GraphPart, GraphTask, Key, Now, SeededMap, SeededSet, TaskId, Text, TicketId, Value,
@@ -279,7 +279,7 @@ impl Scheduler {
     fn lost_dependencies(&self, part: &Intake, wanted: &[Key]) -> bool {
         wanted.iter().any(|key| self.find(key).is_none())
             || part.promised.values().any(|&task| {
-                self.tasks.get(task).is_none_or(|entry| entry.run_spec.is_none() && entry.who_has.is_empty())
+                self.tasks.get(task).is_none_or(|entry| entry.run_spec.is_none() && entry.who_has().is_empty())
             })
             || part.touched.iter().any(|&(task, _)| self.tasks.get(task).is_none_or(|entry| entry.lost_dependencies))
     }
@@ -331,20 +331,20 @@ impl Scheduler {
     fn start_part<'a>(&mut self, part: &Intake, wanted: impl Iterator<Item = &'a Key>) {
         let mut roots: Vec<_> = wanted
             .filter_map(|key| self.find(key))
-            .filter(|&task| self.tasks[task].state == TaskState::Released)
+            .filter(|&task| self.tasks[task].state.name() == StateName::Released)
             .map(|task| (self.tasks[task].rank(), task))
             .collect();
         roots.sort_unstable_by(|a, b| b.cmp(a));
         for (_, task) in roots {
-            self.recommend(task, TaskState::Waiting);
+            self.recommend(task, StateName::Waiting);
         }
         for &(task, _) in &part.touched {
             let blame = self.tasks[task].dependencies.iter().find(|&&id| self.tasks[id].blame().is_some()).copied();
             if let Some(dependency) = blame
-                && matches!(self.tasks[task].state, TaskState::Released)
+                && matches!(self.tasks[task].state.name(), StateName::Released)
             {
                 self.inherit_blame(task, dependency);
-                self.recommend(task, TaskState::Erred);
+                self.recommend(task, StateName::Erred);
             }
         }
     }
@@ -352,8 +352,8 @@ impl Scheduler {
     /// What a graph made that came to nothing.
     fn give_up(&mut self, made: Vec<TaskId>) {
         for task in made {
-            if self.tasks.get(task).is_some_and(|entry| entry.state == TaskState::Released) {
-                self.recommend(task, TaskState::Forgotten);
+            if self.tasks.get(task).is_some_and(|entry| entry.state.name() == StateName::Released) {
+                self.recommend(task, StateName::Forgotten);
             }
         }
         self.run_transitions();
@@ -366,10 +366,10 @@ impl Scheduler {
         for task in made {
             let unused = self.tasks.get(task).is_some_and(|entry| {
                 // An input may have erred before, and taken this one along.
-                matches!(entry.state, TaskState::Released | TaskState::Erred) && entry.is_of_no_use()
+                matches!(entry.state.name(), StateName::Released | StateName::Erred) && entry.is_of_no_use()
             });
             if unused {
-                self.recommend(task, TaskState::Forgotten);
+                self.recommend(task, StateName::Forgotten);
             }
         }
         self.run_transitions();

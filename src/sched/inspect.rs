@@ -3,7 +3,7 @@
 //! Reads only, like `view`. Each look is bounded by what its caller asks for, or says that it goes over all tasks.
 
 use super::Scheduler;
-use super::task::{Task, TaskState};
+use super::task::{StateName, Task};
 use super::view::{STATE_NAMES, TaskView};
 use crate::base::{Key, TaskId, Text, Value};
 
@@ -108,8 +108,8 @@ impl Scheduler {
 
     /// Tasks that came to memory, and to erred, since the start.
     pub fn ended_totals(&self) -> (u64, u64) {
-        let sum = |state: TaskState| self.prefixes.iter().map(|prefix| prefix.state_totals[state as usize]).sum();
-        (sum(TaskState::Memory), sum(TaskState::Erred))
+        let sum = |state: StateName| self.prefixes.iter().map(|prefix| prefix.state_totals[state as usize]).sum();
+        (sum(StateName::Memory), sum(StateName::Erred))
     }
 
     /// How many keys a client wants.
@@ -140,7 +140,7 @@ impl Scheduler {
             name: &group.name,
             prefix: (group.prefix, &self.prefixes.get(group.prefix as usize)?.name),
             states: std::array::from_fn(|state| group.states[state]),
-            forgotten: group.states[TaskState::Forgotten as usize],
+            forgotten: group.states[StateName::Forgotten as usize],
             total: group.len,
             dependencies: group.dependencies.iter().filter_map(of).collect(),
         })
@@ -151,12 +151,14 @@ impl Scheduler {
         let id = self.find(key)?;
         let task = &self.tasks[id];
         let some = |ids: &mut dyn Iterator<Item = TaskId>| -> Vec<KeyState> {
-            ids.take(max).map(|id| (self.tasks[id].key.clone(), self.tasks[id].state.name())).collect()
+            ids.take(max).map(|id| (self.tasks[id].key.clone(), self.tasks[id].state.name().as_str())).collect()
         };
         let rare = task.rare.as_deref();
         Some(TaskDetail {
             view: self.task(key)?,
-            waiting_on: (some(&mut task.waiting_on.iter()), task.waiting_on.len()),
+            waiting_on: task
+                .waiting_on()
+                .map_or_else(Default::default, |missing| (some(&mut missing.iter()), missing.len())),
             dependencies: (some(&mut task.dependencies.iter().copied()), task.dependencies.len()),
             dependents: (some(&mut task.dependents.iter()), task.dependents.len()),
             wanted_by: self.who_wants(key),
@@ -169,7 +171,7 @@ impl Scheduler {
             allowed_workers: self.valid_workers(id).map(|valid| valid.len()),
             annotations: task.annotations.as_deref().map(|annotations| &annotations.wire),
             lost_dependencies: task.lost_dependencies,
-            ahead_in_queue: (task.state == TaskState::Queued).then(|| self.ahead_of(id)),
+            ahead_in_queue: (task.state.name() == StateName::Queued).then(|| self.ahead_of(id)),
             graph_open: !self.graphs.is_empty(),
         })
     }
@@ -191,7 +193,7 @@ impl Scheduler {
                 slot: id.slot,
                 key: &task.key,
                 prefix: self.prefix_at(id),
-                state: task.state.name(),
+                state: task.state.name().as_str(),
                 dependencies,
             }
         };
@@ -206,12 +208,12 @@ impl Scheduler {
             return (Vec::new(), 0);
         }
         let passes = |task: &Task| {
-            state.is_none_or(|state| task.state.name() == state)
+            state.is_none_or(|state| task.state.name().as_str() == state)
                 && filter.prefix.as_ref().is_none_or(|prefix| {
                     self.prefixes[self.groups[task.group as usize].prefix as usize].name == *prefix
                 })
                 && worker.is_none_or(|worker| {
-                    worker.is_some_and(|id| task.processing_on == Some(id) || task.who_has.contains(&id))
+                    worker.is_some_and(|id| task.processing_on() == Some(id) || task.who_has().contains(&id))
                 })
                 && filter.contains.as_ref().is_none_or(|text| match task.key.as_text() {
                     Some(key) => key.contains(&**text),

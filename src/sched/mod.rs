@@ -45,7 +45,7 @@ pub use view::{CloseWish, Counts, MemoryView, PrefixView, STATE_NAMES, StoryLine
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use arena::Arena;
-use task::{Group, GroupAt, Prefix, PrefixAt, Rank, Task, TaskState};
+use task::{Group, GroupAt, Prefix, PrefixAt, Rank, StateName, Task};
 use worker::{Client, Worker};
 
 use crate::base::{ClientId, Key, Now, RunId, SeededMap, TaskId, Text, TicketId, WorkerId};
@@ -96,7 +96,7 @@ pub struct Scheduler {
     fire_and_forget: ClientId,
 
     /// Recommendations, last one first.
-    recs: Vec<(TaskId, TaskState)>,
+    recs: Vec<(TaskId, StateName)>,
     /// Tasks that came to `released` since the last recommendation ran.
     loose_ends: Vec<TaskId>,
     /// Tasks held back, best first.
@@ -131,8 +131,8 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// An empty scheduler. `seed` is kept for policies that break ties by chance; today all ties go by id.
-    pub fn new(config: SchedConfig, _seed: u64) -> Self {
+    /// An empty scheduler. Nothing in it is left to chance: ties go by id.
+    pub fn new(config: SchedConfig) -> Self {
         let mut clients = Arena::new();
         let name: Text = "fire-and-forget".into();
         let fire_and_forget = clients.insert(Client { name: name.clone(), wants_what: Default::default() });

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Scheduler;
-use super::task::TaskState;
+use super::task::StateName;
 use super::worker::Worker;
 use crate::base::{Key, TaskId, Text, WorkerId};
 
@@ -62,7 +62,7 @@ impl Scheduler {
             }
         };
         let group = &mut self.groups[at];
-        let left = group.states[TaskState::Released as usize] + group.states[TaskState::Waiting as usize];
+        let left = group.states[StateName::Released as usize] + group.states[StateName::Waiting as usize];
         group.last_worker = (left > 1).then_some(worker);
         group.last_worker_tasks_left -= 1;
         Some(worker)
@@ -84,7 +84,7 @@ impl Scheduler {
         let mut holders: Vec<WorkerId> = entry
             .dependencies
             .iter()
-            .flat_map(|&input| self.tasks[input].who_has.iter().copied())
+            .flat_map(|&input| self.tasks[input].who_has().iter().copied())
             .filter(|id| self.running.contains(id))
             .collect();
         holders.sort_unstable();
@@ -161,7 +161,7 @@ impl Scheduler {
         let missing: i64 = self.tasks[task]
             .dependencies
             .iter()
-            .filter(|&&input| !self.tasks[input].who_has.contains(&worker))
+            .filter(|&&input| !self.tasks[input].who_has().contains(&worker))
             .map(|&input| self.size_of(input))
             .sum();
         missing as f64 / self.bandwidth

@@ -3,7 +3,7 @@
 //! Source: `check_idle_saturated`, `stimulus_queue_slots_maybe_opened`, `bulk_schedule_unrunnable_after_adding_worker`.
 
 use super::Scheduler;
-use super::task::TaskState;
+use super::task::{StateName, TaskState};
 use super::worker::Worker;
 use crate::base::{TaskId, WorkerId};
 
@@ -28,36 +28,38 @@ const SUPPLY_RENEW: f64 = 0.5;
 
 impl Scheduler {
     pub(super) fn enter_queued(&mut self, task: TaskId) {
-        self.set_state(task, TaskState::Queued);
         self.queue_seq += 1;
-        let entry = &mut self.tasks[task];
-        entry.queue_seq = self.queue_seq;
-        self.queued.insert((entry.rank(), entry.queue_seq, task));
+        let seq = self.queue_seq;
+        self.set_state(task, TaskState::Queued { seq });
+        self.queued.insert((self.tasks[task].rank(), seq, task));
         self.refresh_no_workers_since();
     }
 
     pub(super) fn leave_queued(&mut self, task: TaskId) {
         let entry = &self.tasks[task];
-        self.queued.remove(&(entry.rank(), entry.queue_seq, task));
+        if let TaskState::Queued { seq } = entry.state {
+            self.queued.remove(&(entry.rank(), seq, task));
+        }
     }
 
     pub(super) fn enter_no_worker(&mut self, task: TaskId) {
-        self.set_state(task, TaskState::NoWorker);
-        self.tasks[task].unrunnable_since = self.now;
+        self.set_state(task, TaskState::NoWorker { since: self.now });
         self.unrunnable.insert((self.now, task));
         self.refresh_no_workers_since();
     }
 
     pub(super) fn leave_no_worker(&mut self, task: TaskId) {
-        self.unrunnable.remove(&(self.tasks[task].unrunnable_since, task));
+        if let TaskState::NoWorker { since } = self.tasks[task].state {
+            self.unrunnable.remove(&(since, task));
+        }
     }
 
     /// Sends held-back tasks as long as workers have room. Call when a stimulus has run to rest.
     pub(super) fn fill_open_slots(&mut self) {
         while let Some(&(_, _, task)) = self.queued.first() {
-            self.transition(task, TaskState::Processing);
+            self.transition(task, StateName::Processing);
             self.run_transitions();
-            if self.tasks.get(task).is_some_and(|entry| entry.state == TaskState::Queued) {
+            if self.tasks.get(task).is_some_and(|entry| entry.state.name() == StateName::Queued) {
                 break;
             }
         }
@@ -96,7 +98,7 @@ impl Scheduler {
         if prefix.duration < 0.0 {
             return None;
         }
-        let held = prefix.states[TaskState::Memory as usize].max(1);
+        let held = prefix.states[StateName::Memory as usize].max(1);
         let result_bytes = (prefix.nbytes_total as f64 / held as f64).max(1.0);
         let tasks = (SUPPLY_SECS / (prefix.duration + TASK_OVERHEAD_SECS)).min(SUPPLY_BYTES / result_bytes);
         (tasks > self.config.worker_saturation.ceil()).then_some(tasks)
@@ -114,7 +116,7 @@ impl Scheduler {
             .collect();
         runnable.sort_unstable_by(|a, b| b.cmp(a));
         for (_, task) in runnable {
-            self.recommend(task, TaskState::Processing);
+            self.recommend(task, StateName::Processing);
         }
         self.run_transitions();
     }

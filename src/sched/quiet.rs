@@ -7,7 +7,7 @@
 use super::Scheduler;
 use super::effect::ToWorker;
 use super::event::WorkerStatus;
-use super::task::TaskState;
+use super::task::StateName;
 use crate::base::{Now, SeededMap, TaskId, WorkerId};
 
 /// A worker that asks for so long does not get there by itself. Unit: microseconds.
@@ -65,7 +65,7 @@ impl Scheduler {
             self.warn(format!("Worker {address} is silent; {} tasks that it had go to others", tasks.len()));
         }
         for task in tasks {
-            self.recommend(task, TaskState::Released);
+            self.recommend(task, StateName::Released);
         }
         self.run_transitions();
     }
@@ -86,8 +86,8 @@ impl Scheduler {
         self.asked_again.sweep(now);
         for &task in tasks {
             let entry = &self.tasks[task];
-            let needed = entry.state == TaskState::Memory && self.workers[asker].needs_what.contains_key(&task);
-            if !needed || entry.actor || entry.who_has.is_empty() {
+            let needed = entry.state.name() == StateName::Memory && self.workers[asker].needs_what.contains_key(&task);
+            if !needed || entry.actor || entry.who_has().is_empty() {
                 continue;
             }
             let (since, last) = self.asked_again.inputs.entry(task).or_insert((now, now));
@@ -96,7 +96,7 @@ impl Scheduler {
                 continue;
             }
             *since = now;
-            let third = |id: &&WorkerId| **id != asker && !entry.who_has.contains(id);
+            let third = |id: &&WorkerId| **id != asker && !entry.who_has().contains(id);
             let mut thirds: Vec<WorkerId> = self.running.iter().filter(third).copied().collect();
             thirds.sort_unstable();
             // Another one with each try: this one may be cut off as well.

@@ -8,7 +8,7 @@ use super::Scheduler;
 use super::config::MemoryMeasure;
 use super::effect::{Effect, ToWorker};
 use super::event::{AmmAction, WorkerStatus};
-use super::task::TaskState;
+use super::task::{StateName, TaskState};
 use crate::base::{Now, TaskId, WorkerId};
 
 /// Above so many waiters, each counts as wanting a copy of its own.
@@ -58,9 +58,9 @@ impl Scheduler {
             self.forget_network(worker, size);
         }
         self.workers[worker].nbytes += size;
-        let holders = &mut self.tasks[task].who_has;
-        holders.push(worker);
-        if holders.len() == 2 {
+        let TaskState::Memory { replicas } = &mut self.tasks[task].state else { return };
+        replicas.push(worker);
+        if replicas.len() == 2 {
             self.replicated.insert(task);
             self.wake_amm();
         }
@@ -74,16 +74,17 @@ impl Scheduler {
         {
             entry.nbytes -= size;
         }
-        let holders = &mut self.tasks[task].who_has;
-        holders.retain(|&id| id != worker);
-        if holders.len() < 2 {
+        let TaskState::Memory { replicas } = &mut self.tasks[task].state else { return };
+        replicas.retain(|&id| id != worker);
+        if replicas.len() < 2 {
             self.replicated.remove(&task);
         }
     }
 
     pub(super) fn remove_all_replicas(&mut self, task: TaskId) {
         let size = self.size_of(task);
-        for worker in std::mem::take(&mut self.tasks[task].who_has) {
+        let TaskState::Memory { replicas } = &mut self.tasks[task].state else { return };
+        for worker in std::mem::take(replicas) {
             if let Some(entry) = self.workers.get_mut(worker)
                 && entry.has_what.remove(&task)
             {
@@ -163,12 +164,12 @@ impl Scheduler {
                 let places: BTreeSet<_> = entry
                     .waiters
                     .iter()
-                    .map(|id| self.tasks[id].processing_on.map_or((Some(id), None), |worker| (None, Some(worker))))
+                    .map(|id| self.tasks[id].processing_on().map_or((Some(id), None), |worker| (None, Some(worker))))
                     .collect();
                 wanted = places.len();
             }
             let keep = wanted.max(1);
-            let have = entry.who_has.len() + plan.replicas(task) - plan.drops(task);
+            let have = entry.who_has().len() + plan.replicas(task) - plan.drops(task);
             for _ in keep..have {
                 self.plan_drop(task, None, plan);
             }
@@ -191,9 +192,9 @@ impl Scheduler {
             if entry.actor {
                 continue;
             }
-            if entry.who_has.len() > 1
+            if entry.who_has().len() > 1
                 && (self.plan_drop(task, Some(worker), plan)
-                    || entry.who_has.iter().any(|id| self.running.contains(id)))
+                    || entry.who_has().iter().any(|id| self.running.contains(id)))
             {
                 continue;
             }
@@ -213,14 +214,14 @@ impl Scheduler {
     /// Source: `_find_recipient`.
     fn plan_replica(&self, task: TaskId, plan: &mut Plan) -> bool {
         let entry = &self.tasks[task];
-        if entry.state != TaskState::Memory || entry.actor {
+        if entry.state.name() != StateName::Memory || entry.actor {
             return false;
         }
         let pending = plan.replicate.get(&task);
         let recipient = self
             .running
             .iter()
-            .filter(|id| !entry.who_has.contains(id) && pending.is_none_or(|pending| !pending.contains(id)))
+            .filter(|id| !entry.who_has().contains(id) && pending.is_none_or(|pending| !pending.contains(id)))
             .min_by_key(|id| plan.memory.get(id).copied().unwrap_or(0))
             .copied();
         let Some(recipient) = recipient else { return false };
@@ -233,13 +234,13 @@ impl Scheduler {
     /// Source: `_find_dropper`.
     fn plan_drop(&self, task: TaskId, only: Option<WorkerId>, plan: &mut Plan) -> bool {
         let entry = &self.tasks[task];
-        if entry.who_has.len() < 2 + plan.drops(task) || entry.actor {
+        if entry.who_has().len() < 2 + plan.drops(task) || entry.actor {
             return false;
         }
-        let busy: BTreeSet<WorkerId> = entry.waiters.iter().filter_map(|id| self.tasks[id].processing_on).collect();
+        let busy: BTreeSet<WorkerId> = entry.waiters.iter().filter_map(|id| self.tasks[id].processing_on()).collect();
         let pending = plan.drop.get(&task);
         let dropper = entry
-            .who_has
+            .who_has()
             .iter()
             .filter(|&&id| only.is_none_or(|only| only == id))
             .filter(|id| !busy.contains(id) && pending.is_none_or(|pending| !pending.contains(id)))
@@ -313,7 +314,7 @@ impl Scheduler {
             .filter(|&id| {
                 self.workers
                     .get(id)
-                    .is_none_or(|worker| worker.has_what.iter().all(|&task| self.tasks[task].who_has.len() > 1))
+                    .is_none_or(|worker| worker.has_what.iter().all(|&task| self.tasks[task].who_has().len() > 1))
             })
             .collect();
         for worker in emptied {

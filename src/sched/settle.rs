@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Scheduler;
 use super::effect::{ToClient, ToWorker};
-use super::task::TaskState;
+use super::task::{StateName, TaskState};
 use super::transition::Cause;
 use crate::base::{Failure, PyError, TaskId, Value};
 
@@ -18,13 +18,12 @@ impl Scheduler {
             let dependency = self.tasks[task].dependencies[at];
             self.stop_waiting_for(task, dependency);
         }
-        self.tasks[task].waiting_on.clear();
         self.set_state(task, TaskState::Released);
         let entry = &mut self.tasks[task];
         if entry.lost_dependencies {
-            self.recommend(task, TaskState::Forgotten);
+            self.recommend(task, StateName::Forgotten);
         } else if entry.blame().is_none() && entry.is_needed() {
-            self.recommend(task, TaskState::Waiting);
+            self.recommend(task, StateName::Waiting);
         } else {
             entry.waiters.clear();
         }
@@ -34,11 +33,11 @@ impl Scheduler {
         self.set_state(task, TaskState::Released);
         let entry = &self.tasks[task];
         if !entry.lost_dependencies && entry.is_needed() {
-            self.recommend(task, TaskState::Waiting);
+            self.recommend(task, StateName::Waiting);
             return;
         }
         if entry.lost_dependencies {
-            self.recommend(task, TaskState::Forgotten);
+            self.recommend(task, StateName::Forgotten);
         }
         for at in 0..self.tasks[task].dependencies.len() {
             let dependency = self.tasks[task].dependencies[at];
@@ -49,12 +48,12 @@ impl Scheduler {
 
     pub(super) fn memory_released(&mut self, task: TaskId) {
         if self.tasks[task].actor {
-            for at in 0..self.tasks[task].who_has.len() {
-                let worker = self.tasks[task].who_has[at];
+            for at in 0..self.tasks[task].who_has().len() {
+                let worker = self.tasks[task].who_has()[at];
                 self.workers[worker].actors.remove(&task);
             }
             if !self.tasks[task].who_wants.is_empty() {
-                self.recommend(task, TaskState::Erred);
+                self.recommend(task, StateName::Erred);
                 return;
             }
         }
@@ -63,20 +62,20 @@ impl Scheduler {
         self.send_wanters(task, |key| ToClient::LostData { key: key.clone() });
         let entry = &self.tasks[task];
         if entry.run_spec.is_none() || entry.lost_dependencies {
-            self.recommend(task, TaskState::Forgotten);
+            self.recommend(task, StateName::Forgotten);
         } else if entry.is_needed() {
-            self.recommend(task, TaskState::Waiting);
+            self.recommend(task, StateName::Waiting);
         }
         let waiters = std::mem::take(&mut self.tasks[task].waiters);
         for waiter in waiters.iter() {
-            match self.tasks[waiter].state {
-                TaskState::NoWorker | TaskState::Processing | TaskState::Queued => {
-                    self.recommend(waiter, TaskState::Waiting);
+            match &mut self.tasks[waiter].state {
+                TaskState::NoWorker { .. } | TaskState::Processing { .. } | TaskState::Queued { .. } => {
+                    self.recommend(waiter, StateName::Waiting);
                 }
-                TaskState::Waiting => {
-                    self.tasks[waiter].waiting_on.insert(task);
+                TaskState::Waiting { missing } => {
+                    missing.insert(task);
                 }
-                TaskState::Released | TaskState::Memory | TaskState::Erred | TaskState::Forgotten => {}
+                TaskState::Released | TaskState::Memory { .. } | TaskState::Erred | TaskState::Forgotten => {}
             }
         }
         self.tasks[task].waiters = waiters;
@@ -84,8 +83,8 @@ impl Scheduler {
 
     /// Tells the holders to drop a result, and forgets that they have it.
     fn free_replicas(&mut self, task: TaskId) {
-        for at in 0..self.tasks[task].who_has.len() {
-            let worker = self.tasks[task].who_has[at];
+        for at in 0..self.tasks[task].who_has().len() {
+            let worker = self.tasks[task].who_has()[at];
             if self.is_registered(worker) {
                 let keys = vec![self.tasks[task].key.clone()];
                 self.send_worker(worker, ToWorker::FreeKeys { keys });
@@ -97,8 +96,8 @@ impl Scheduler {
     pub(super) fn erred_released(&mut self, task: TaskId) {
         let dependents = std::mem::take(&mut self.tasks[task].dependents);
         for dependent in dependents.iter() {
-            if self.tasks[dependent].state == TaskState::Erred {
-                self.recommend(dependent, TaskState::Waiting);
+            if self.tasks[dependent].state.name() == StateName::Erred {
+                self.recommend(dependent, StateName::Waiting);
             }
         }
         self.tasks[task].dependents = dependents;
@@ -127,9 +126,9 @@ impl Scheduler {
         }
         let dependents = std::mem::take(&mut self.tasks[task].dependents);
         for dependent in dependents.iter() {
-            if self.tasks[dependent].who_has.is_empty() {
+            if self.tasks[dependent].who_has().is_empty() {
                 self.inherit_blame(dependent, task);
-                self.recommend(dependent, TaskState::Erred);
+                self.recommend(dependent, StateName::Erred);
                 self.loose_ends.push(dependent);
             }
         }
@@ -147,17 +146,19 @@ impl Scheduler {
     /// From `processing`, `queued`, `no-worker` (and `memory`, for actors). Source: `_propagate_erred`.
     pub(super) fn enter_erred(&mut self, task: TaskId, cause: Cause) {
         match self.tasks[task].state {
-            TaskState::Processing => {
-                if let Some(worker) = self.tasks[task].processing_on
-                    && let Some(entry) = self.workers.get_mut(worker)
-                {
-                    entry.actors.remove(&task);
+            TaskState::Processing { on, .. } => {
+                if let Some(worker) = self.workers.get_mut(on) {
+                    worker.actors.remove(&task);
                 }
                 self.leave_processing(task);
             }
-            TaskState::Queued => self.leave_queued(task),
-            TaskState::NoWorker => self.leave_no_worker(task),
-            TaskState::Released | TaskState::Waiting | TaskState::Memory | TaskState::Erred | TaskState::Forgotten => {}
+            TaskState::Queued { .. } => self.leave_queued(task),
+            TaskState::NoWorker { .. } => self.leave_no_worker(task),
+            TaskState::Released
+            | TaskState::Waiting { .. }
+            | TaskState::Memory { .. }
+            | TaskState::Erred
+            | TaskState::Forgotten => {}
         }
         self.set_state(task, TaskState::Erred);
         let rare = self.tasks[task].rare_mut();
@@ -170,7 +171,7 @@ impl Scheduler {
         let waiters = std::mem::take(&mut self.tasks[task].waiters);
         for waiter in waiters.iter() {
             self.inherit_blame(waiter, task);
-            self.recommend(waiter, TaskState::Erred);
+            self.recommend(waiter, StateName::Erred);
             self.loose_ends.push(waiter);
         }
         self.release_dependencies(task);
@@ -187,9 +188,9 @@ impl Scheduler {
         rare.blame = Some(task);
         let dependents = std::mem::take(&mut self.tasks[task].dependents);
         for dependent in dependents.iter() {
-            if self.tasks[dependent].who_has.is_empty() {
+            if self.tasks[dependent].who_has().is_empty() {
                 self.inherit_blame(dependent, task);
-                self.recommend(dependent, TaskState::Erred);
+                self.recommend(dependent, StateName::Erred);
             }
         }
         self.tasks[task].dependents = dependents;
@@ -219,10 +220,11 @@ impl Scheduler {
     // ---- into forgotten --------------------------------------------------------------------------------------
 
     pub(super) fn enter_forgotten(&mut self, task: TaskId) {
-        for at in 0..self.tasks[task].who_has.len() {
-            let worker = self.tasks[task].who_has[at];
+        for at in 0..self.tasks[task].who_has().len() {
+            let worker = self.tasks[task].who_has()[at];
             self.workers[worker].actors.remove(&task);
         }
+        self.free_replicas(task);
         self.set_state(task, TaskState::Forgotten);
         let dependents = std::mem::take(&mut self.tasks[task].dependents);
         for dependent in dependents.iter() {
@@ -235,10 +237,9 @@ impl Scheduler {
             entry.dependents.remove(task);
             entry.waiters.remove(task);
             if entry.is_of_no_use() {
-                self.recommend(dependency, TaskState::Forgotten);
+                self.recommend(dependency, StateName::Forgotten);
             }
         }
-        self.free_replicas(task);
         self.send_wanters(task, |key| ToClient::CancelledKeys {
             keys: vec![key.clone()],
             reason: Value::str("already forgotten"),
@@ -248,31 +249,30 @@ impl Scheduler {
     }
 
     fn lose_dependency(&mut self, dependent: TaskId, lost: TaskId) {
-        if let TaskState::Processing = self.tasks[dependent].state
-            && let Some(worker) = self.tasks[dependent].processing_on
-        {
+        if let Some(worker) = self.tasks[dependent].processing_on() {
             // Its edge goes, so the input it was waiting for must be uncounted here.
             self.unneed_input(worker, lost);
         }
         let entry = &mut self.tasks[dependent];
         entry.lost_dependencies = true;
         entry.dependencies.retain(|&id| id != lost);
-        entry.waiting_on.remove(lost);
-        match entry.state {
-            TaskState::Memory | TaskState::Erred | TaskState::Forgotten => {}
-            TaskState::Released
-            | TaskState::Waiting
-            | TaskState::Queued
-            | TaskState::NoWorker
-            | TaskState::Processing => self.recommend(dependent, TaskState::Forgotten),
+        if let TaskState::Waiting { missing } = &mut entry.state {
+            missing.remove(lost);
+        }
+        match entry.state.name() {
+            StateName::Memory | StateName::Erred | StateName::Forgotten => {}
+            StateName::Released
+            | StateName::Waiting
+            | StateName::Queued
+            | StateName::NoWorker
+            | StateName::Processing => self.recommend(dependent, StateName::Forgotten),
         }
     }
 
     fn remove_task(&mut self, task: TaskId) {
-        let rec_at = self.tasks[task].rec_at;
-        if let Some(rec) = self.recs.get_mut(rec_at as usize) {
+        if let Some(at) = self.tasks[task].rec_at {
             // The entry stays in place so that others keep theirs; a stale id moves nothing.
-            rec.1 = TaskState::Forgotten;
+            self.recs[at.index()].1 = StateName::Forgotten;
         }
         let Some(entry) = self.tasks.remove(task) else { return };
         self.by_key.remove(&entry.key);

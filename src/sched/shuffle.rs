@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Scheduler;
 use super::effect::{Answer, ShuffleRun, ToWorker};
 use super::event::ShuffleRequest;
-use super::task::{Rare, TaskState};
+use super::task::{Rare, StateName};
 use crate::base::{CallId, Key, PyError, RunId, ShuffleLayout, ShuffleSpec, TaskId, Text, Value};
 
 /// Every barrier task is named so.
@@ -75,9 +75,9 @@ impl Scheduler {
         };
         let barrier = self.find(&barrier_key).ok_or_else(unknown)?;
         let spec = self.tasks[barrier].rare.as_ref().and_then(|rare| rare.shuffle.clone()).ok_or_else(unknown)?;
-        let state = self.find(key).map(|task| self.tasks[task].state);
-        if state != Some(TaskState::Processing) {
-            let state = state.map_or("unknown", TaskState::name);
+        let state = self.find(key).map(|task| self.tasks[task].state.name());
+        if state != Some(StateName::Processing) {
+            let state = state.map_or("unknown", StateName::as_str);
             return Err(p2p(format!("Expected task {key} to be processing, is {state}.")));
         }
         let worker_for = self.shuffle_layout(barrier, &spec)?;
@@ -254,12 +254,12 @@ impl Scheduler {
         let outputs: Vec<TaskId> = self.tasks[barrier].dependents.iter().collect();
         let transfers = self.tasks[barrier].dependencies.clone();
         let around = outputs.iter().chain([&barrier]).chain(&transfers);
-        if around.clone().any(|&task| self.tasks[task].state == TaskState::Erred) {
+        if around.clone().any(|&task| self.tasks[task].state.name() == StateName::Erred) {
             return;
         }
         for &task in around {
-            if self.tasks[task].state != TaskState::Released {
-                self.recommend(task, TaskState::Released);
+            if self.tasks[task].state.name() != StateName::Released {
+                self.recommend(task, StateName::Released);
             }
         }
         self.run_transitions();

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::Scheduler;
 use super::effect::ToWorker;
-use super::task::{NO_LEVEL, PrefixAt};
+use super::task::{PrefixAt, StateName, TaskState};
 use super::worker::STEAL_LEVELS;
 use crate::base::{Key, Now, SeededMap, TaskId, Text, Value, WorkerId};
 
@@ -52,10 +52,12 @@ struct InFlight {
 impl Scheduler {
     /// Files a processing task under what moving it would cost. Source: `put_key_in_stealable`.
     pub(super) fn make_stealable(&mut self, task: TaskId) {
-        let Some(worker) = self.tasks[task].processing_on else { return };
+        let Some(worker) = self.tasks[task].processing_on() else { return };
         let Some(level) = self.steal_level(task) else { return };
         let prefix = self.prefix_at(task);
-        self.tasks[task].steal_level = level;
+        if let TaskState::Processing { steal_level, .. } = &mut self.tasks[task].state {
+            *steal_level = Some(level);
+        }
         self.workers[worker].stealable[usize::from(level)].insert(task);
         if self.prefixes[prefix as usize].duration < 0.0 {
             self.prefixes[prefix as usize].unknown.push(task);
@@ -66,8 +68,8 @@ impl Scheduler {
     }
 
     pub(super) fn make_unstealable(&mut self, task: TaskId, worker: WorkerId) {
-        let level = std::mem::replace(&mut self.tasks[task].steal_level, NO_LEVEL);
-        if level != NO_LEVEL
+        let TaskState::Processing { steal_level, .. } = &mut self.tasks[task].state else { return };
+        if let Some(level) = steal_level.take()
             && let Some(worker) = self.workers.get_mut(worker)
         {
             worker.stealable[usize::from(level)].remove(&task);
@@ -100,7 +102,7 @@ impl Scheduler {
             return;
         }
         for task in std::mem::take(&mut self.prefixes[prefix as usize].unknown) {
-            let processing = self.tasks.get(task).and_then(|entry| entry.processing_on);
+            let processing = self.tasks.get(task).and_then(|entry| entry.processing_on());
             if let Some(worker) = processing
                 && !self.stealing.in_flight.contains_key(&task)
                 && !self.workers[worker].long_running.contains(&task)
@@ -143,7 +145,7 @@ impl Scheduler {
                 "confirm"
             }
             None | Some("released" | "ready" | "constrained" | "waiting") => {
-                self.recommend(task, super::task::TaskState::Released);
+                self.recommend(task, StateName::Released);
                 self.run_transitions();
                 "reschedule"
             }
@@ -168,7 +170,9 @@ impl Scheduler {
     fn move_task(&mut self, task: TaskId, victim: WorkerId, thief: WorkerId) {
         self.unassign(task, victim);
         self.workers[victim].actors.remove(&task);
-        self.tasks[task].processing_on = Some(thief);
+        if let TaskState::Processing { on, .. } = &mut self.tasks[task].state {
+            *on = thief;
+        }
         self.assign(task, thief);
         if self.tasks[task].actor {
             self.workers[thief].actors.insert(task);

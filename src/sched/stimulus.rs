@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Scheduler;
 use super::effect::{Answer, Effect, ToWorker};
 use super::event::{Erred, Event, Finished, Heartbeat, WorkerHello, WorkerStatus};
-use super::task::TaskState;
+use super::task::{StateName, TaskState};
 use super::transition::Cause;
 use super::worker::Worker;
 use crate::base::{CallId, Failure, Key, PyError, RunId, TaskId, Text, Value, WorkerId};
@@ -179,13 +179,10 @@ impl Scheduler {
                     name: self.workers[worker].hello.name.clone(),
                     allowed_failures: self.config.allowed_failures,
                 });
-                self.transitions += 1;
-                self.enter_erred(task, Cause { worker: Some(worker), failure: Some(Arc::new(failure)) });
-                self.tell(key, TaskState::Processing, TaskState::Erred);
-                return;
+                return self.fail(task, Cause { worker: Some(worker), failure: Some(Arc::new(failure)) });
             }
         }
-        self.recommend(task, TaskState::Released);
+        self.recommend(task, StateName::Released);
     }
 
     /// Returns the keys that must be computed again and those that nothing can bring back.
@@ -198,14 +195,14 @@ impl Scheduler {
             self.remove_replica(task, id);
             let entry = &self.tasks[task];
             if actor {
-                self.recommend(task, TaskState::Erred);
-            } else if entry.who_has.is_empty() {
+                self.recommend(task, StateName::Erred);
+            } else if entry.who_has().is_empty() {
                 if entry.run_spec.is_some() {
                     recompute.push(entry.key.to_value());
-                    self.recommend(task, TaskState::Released);
+                    self.recommend(task, StateName::Released);
                 } else {
                     lost.push(entry.key.to_value());
-                    self.recommend(task, TaskState::Forgotten);
+                    self.recommend(task, StateName::Forgotten);
                 }
             }
         }
@@ -299,32 +296,25 @@ impl Scheduler {
         }
         let Some(task) = self.find(&done.key) else { return self.free_keys(worker, vec![done.key]) };
         let entry = &self.tasks[task];
-        match entry.state {
-            TaskState::Released | TaskState::Queued | TaskState::NoWorker | TaskState::Erred | TaskState::Forgotten => {
-                return self.free_keys(worker, vec![done.key]);
+        let is_current = entry.run_id == done.run_id;
+        match &entry.state {
+            TaskState::Processing { on, .. } if *on == worker && is_current => {}
+            // Which of its two runs ended cannot be known from here: it starts over.
+            TaskState::Processing { on, .. } if *on == worker => {
+                self.recommend(task, StateName::Released);
+                return self.run_transitions();
             }
-            TaskState::Waiting | TaskState::Processing | TaskState::Memory => {}
-        }
-        if entry.run_id != done.run_id {
-            if entry.processing_on == Some(worker) {
-                self.recommend(task, TaskState::Released);
-                self.run_transitions();
-            } else {
-                self.free_keys(worker, vec![done.key]);
-            }
-            return;
-        }
-        match entry.state {
-            TaskState::Memory => return self.on_add_keys(worker, vec![done.key]),
-            TaskState::Processing if entry.processing_on == Some(worker) => {}
-            // The run is being recomputed: a message that frees this copy is under way.
-            TaskState::Processing
-            | TaskState::Waiting
-            | TaskState::Released
-            | TaskState::Queued
-            | TaskState::NoWorker
+            TaskState::Memory { .. } if is_current => return self.on_add_keys(worker, vec![done.key]),
+            // The result is being computed again: a message that frees this copy is under way.
+            TaskState::Processing { .. } | TaskState::Waiting { .. } if is_current => return,
+            TaskState::Released
+            | TaskState::Waiting { .. }
+            | TaskState::Queued { .. }
+            | TaskState::NoWorker { .. }
+            | TaskState::Processing { .. }
+            | TaskState::Memory { .. }
             | TaskState::Erred
-            | TaskState::Forgotten => return,
+            | TaskState::Forgotten => return self.free_keys(worker, vec![done.key]),
         }
         if !done.metadata.is_nil() && done.metadata.fields().is_some_and(|fields| !fields.is_empty()) {
             self.tasks[task].rare_mut().metadata = done.metadata.clone();
@@ -338,32 +328,30 @@ impl Scheduler {
         self.run_counted = false;
         let Some(task) = self.find(&erred.key) else { return };
         let entry = &mut self.tasks[task];
-        if entry.state != TaskState::Processing || entry.processing_on != Some(worker) {
+        if entry.processing_on() != Some(worker) {
             return;
         }
         if entry.run_id != erred.run_id {
-            self.recommend(task, TaskState::Released);
+            self.recommend(task, StateName::Released);
         } else if entry.retries > 0 {
             entry.retries -= 1;
-            self.recommend(task, TaskState::Waiting);
+            self.recommend(task, StateName::Waiting);
         } else {
             self.run_counted = true;
-            self.transitions += 1;
-            self.enter_erred(task, Cause { worker: Some(worker), failure: Some(Arc::new(erred.failure)) });
+            self.fail(task, Cause { worker: Some(worker), failure: Some(Arc::new(erred.failure)) });
             self.shuffle_task_erred(task);
-            self.tell(erred.key, TaskState::Processing, TaskState::Erred);
         }
         self.run_transitions();
     }
 
     pub(super) fn on_release_worker_data(&mut self, worker: WorkerId, key: &Key) {
         let Some(task) = self.find(key) else { return };
-        if !self.tasks[task].who_has.contains(&worker) {
+        if !self.tasks[task].who_has().contains(&worker) {
             return;
         }
         self.remove_replica(task, worker);
-        if self.tasks[task].who_has.is_empty() {
-            self.recommend(task, TaskState::Released);
+        if self.tasks[task].who_has().is_empty() {
+            self.recommend(task, StateName::Released);
             self.run_transitions();
         }
     }
@@ -375,7 +363,7 @@ impl Scheduler {
         let mut redundant = Vec::new();
         for key in keys {
             match self.find(&key) {
-                Some(task) if self.tasks[task].state == TaskState::Memory => self.add_replica(task, worker),
+                Some(task) if self.tasks[task].state.name() == StateName::Memory => self.add_replica(task, worker),
                 Some(_) | None => redundant.push(key),
             }
         }
@@ -390,7 +378,7 @@ impl Scheduler {
     pub(super) fn on_long_running(&mut self, worker: WorkerId, key: &Key, run_id: RunId, compute_secs: Option<f64>) {
         let Some(task) = self.find(key) else { return };
         let entry = &self.tasks[task];
-        if entry.processing_on != Some(worker)
+        if entry.processing_on() != Some(worker)
             || entry.run_id != run_id
             || self.workers[worker].long_running.contains(&task)
         {
@@ -410,8 +398,8 @@ impl Scheduler {
 
     pub(super) fn on_reschedule(&mut self, worker: WorkerId, key: &Key) {
         let Some(task) = self.find(key) else { return };
-        if self.tasks[task].state == TaskState::Processing && self.tasks[task].processing_on == Some(worker) {
-            self.recommend(task, TaskState::Released);
+        if self.tasks[task].processing_on() == Some(worker) {
+            self.recommend(task, StateName::Released);
             self.run_transitions();
         }
     }

@@ -1,7 +1,7 @@
 //! A bounded ring of transitions, for people and for the dashboard.
 
 use super::Scheduler;
-use super::task::TaskState;
+use super::task::StateName;
 use super::view::StoryLine;
 use crate::base::{Key, Now};
 
@@ -9,8 +9,8 @@ use crate::base::{Key, Now};
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: Key,
-    pub(super) start: TaskState,
-    pub(super) finish: TaskState,
+    pub(super) start: StateName,
+    pub(super) finish: StateName,
     pub(super) stimulus: &'static str,
     pub(super) step: u64,
     pub(super) at: Now,
@@ -20,8 +20,8 @@ impl Entry {
     pub(super) fn line(&self) -> StoryLine {
         StoryLine {
             key: self.key.clone(),
-            start: self.start.name(),
-            finish: self.finish.name(),
+            start: self.start.as_str(),
+            finish: self.finish.as_str(),
             stimulus: (self.stimulus, self.step),
             at_us: self.at.0,
         }
@@ -29,7 +29,7 @@ impl Entry {
 }
 
 impl Scheduler {
-    pub(super) fn tell(&mut self, key: Key, start: TaskState, finish: TaskState) {
+    pub(super) fn tell(&mut self, key: Key, start: StateName, finish: StateName) {
         if self.config.story_length == 0 {
             return;
         }

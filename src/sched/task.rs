@@ -1,5 +1,6 @@
 //! A task and its states; groups and prefixes, which tasks are counted by.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::arena::IdSet;
@@ -8,9 +9,11 @@ use crate::base::{
     Annotations, ClientId, Failure, Key, Now, Opaque, RunId, ShuffleSpec, TaskId, Text, Value, WorkerId,
 };
 
+/// A state without what is true in it: where a recommendation points to, and what tasks are counted by.
+///
 /// Source: `distributed/scheduler.py`, `TaskStateState`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TaskState {
+pub(super) enum StateName {
     Released,
     Waiting,
     Queued,
@@ -21,8 +24,8 @@ pub(super) enum TaskState {
     Forgotten,
 }
 
-impl TaskState {
-    pub(super) const fn name(self) -> &'static str {
+impl StateName {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Released => "released",
             Self::Waiting => "waiting",
@@ -41,10 +44,65 @@ pub(super) type GroupAt = u32;
 /// Index into the list of prefixes.
 pub(super) type PrefixAt = u32;
 
-/// No place in the list of recommendations.
-pub(super) const NO_REC: u32 = u32::MAX;
-/// Not stealable.
-pub(super) const NO_LEVEL: u8 = u8::MAX;
+/// How a task stands, with what is true in that state alone.
+///
+/// How a task failed is not here: a task inherits a failure before it comes to `erred`, see [`Rare::failure`].
+#[derive(Debug)]
+pub(super) enum TaskState {
+    Released,
+    /// `missing`: the inputs that have no replica yet. Empty only while the task is on its way to `processing`.
+    Waiting {
+        missing: IdSet,
+    },
+    /// `seq`: its place among tasks of equal priority.
+    Queued {
+        seq: u64,
+    },
+    NoWorker {
+        since: Now,
+    },
+    /// `steal_level`: in which of its worker's stealable sets it is, if in any.
+    Processing {
+        on: WorkerId,
+        steal_level: Option<u8>,
+    },
+    /// Empty only while the task is on its way out of `memory`.
+    Memory {
+        replicas: Vec<WorkerId>,
+    },
+    Erred,
+    Forgotten,
+}
+
+impl TaskState {
+    pub(super) const fn name(&self) -> StateName {
+        match self {
+            Self::Released => StateName::Released,
+            Self::Waiting { .. } => StateName::Waiting,
+            Self::Queued { .. } => StateName::Queued,
+            Self::NoWorker { .. } => StateName::NoWorker,
+            Self::Processing { .. } => StateName::Processing,
+            Self::Memory { .. } => StateName::Memory,
+            Self::Erred => StateName::Erred,
+            Self::Forgotten => StateName::Forgotten,
+        }
+    }
+}
+
+/// A place in the list of recommendations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RecAt(NonZeroU32);
+
+impl RecAt {
+    pub(super) fn new(index: usize) -> Self {
+        let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
+        Self(number.expect("each task has one recommendation at most, and tasks are fewer than 2^32"))
+    }
+
+    pub(super) const fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// One task. Fields that few tasks need are in [`Rare`].
 #[derive(Debug)]
@@ -58,10 +116,8 @@ pub(super) struct Task {
     pub(super) queueable: bool,
     /// A dependency was forgotten: can't run any more.
     pub(super) lost_dependencies: bool,
-    /// Level of its victim's stealable sets, or [`NO_LEVEL`].
-    pub(super) steal_level: u8,
-    /// Where its pending recommendation is, or [`NO_REC`].
-    pub(super) rec_at: u32,
+    /// Where its pending recommendation is.
+    pub(super) rec_at: Option<RecAt>,
     pub(super) retries: u32,
     pub(super) suspicious: u32,
     pub(super) priority: Option<Priority>,
@@ -74,14 +130,7 @@ pub(super) struct Task {
     pub(super) dependencies: Vec<TaskId>,
     pub(super) dependents: IdSet,
     pub(super) waiters: IdSet,
-    pub(super) waiting_on: IdSet,
     pub(super) who_wants: Vec<ClientId>,
-    pub(super) who_has: Vec<WorkerId>,
-    pub(super) processing_on: Option<WorkerId>,
-    /// When it came into `no-worker`.
-    pub(super) unrunnable_since: Now,
-    /// Its place among equals in the queue.
-    pub(super) queue_seq: u64,
     pub(super) rare: Option<Box<Rare>>,
 }
 
@@ -112,8 +161,7 @@ impl Task {
             data_producer: false,
             queueable: true,
             lost_dependencies: false,
-            steal_level: NO_LEVEL,
-            rec_at: NO_REC,
+            rec_at: None,
             retries: 0,
             suspicious: 0,
             priority: None,
@@ -125,18 +173,33 @@ impl Task {
             dependencies: Vec::new(),
             dependents: IdSet::default(),
             waiters: IdSet::default(),
-            waiting_on: IdSet::default(),
             who_wants: Vec::new(),
-            who_has: Vec::new(),
-            processing_on: None,
-            unrunnable_since: Now(0),
-            queue_seq: 0,
             rare: None,
         }
     }
 
     pub(super) fn rare_mut(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// Workers with a copy of the result.
+    pub(super) fn who_has(&self) -> &[WorkerId] {
+        if let TaskState::Memory { replicas } = &self.state { replicas } else { &[] }
+    }
+
+    /// The worker that was told to run it.
+    pub(super) const fn processing_on(&self) -> Option<WorkerId> {
+        if let TaskState::Processing { on, .. } = self.state { Some(on) } else { None }
+    }
+
+    /// In which of its worker's stealable sets it is.
+    pub(super) const fn steal_level(&self) -> Option<u8> {
+        if let TaskState::Processing { steal_level, .. } = self.state { steal_level } else { None }
+    }
+
+    /// The inputs that it waits for.
+    pub(super) const fn waiting_on(&self) -> Option<&IdSet> {
+        if let TaskState::Waiting { missing } = &self.state { Some(missing) } else { None }
     }
 
     pub(super) fn blame(&self) -> Option<TaskId> {
@@ -220,4 +283,20 @@ pub(super) struct Prefix {
     pub(super) fast: bool,
     /// Tasks whose place in the stealable sets was guessed for want of a duration.
     pub(super) unknown: Vec<TaskId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Task;
+
+    /// Goal: no field slips in that costs memory for every task; a cluster may know millions.
+    /// Method: the size when this was last looked at, on the 64-bit machines that rask is built for.
+    #[test]
+    fn a_task_takes_no_more_memory_than_it_did() {
+        assert_eq!(
+            size_of::<Task>(),
+            272,
+            "what few tasks need belongs into `Rare`, what one state needs into that state"
+        );
+    }
 }

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use super::Scheduler;
 use super::effect::Effect;
-use super::task::TaskState;
 use super::transition::Cause;
-use crate::base::{Failure, Key, Now, PyError, TaskId, Value, WorkerId};
+use crate::base::{Failure, Now, PyError, TaskId, Value, WorkerId};
 
 impl Scheduler {
     /// When to send [`super::Event::Tick`] if nothing else happens first. None: no need to wake up.
@@ -157,7 +156,7 @@ impl Scheduler {
 
     fn fail_without_worker(&mut self, task: TaskId, restricted: bool, timeout_secs: f64) {
         let entry = &self.tasks[task];
-        let (key, state): (Key, TaskState) = (entry.key.clone(), entry.state);
+        let key = entry.key.clone();
         let error = match entry.rare.as_deref().filter(|_| restricted) {
             Some(rare) => PyError::NoValidWorker {
                 key: key.clone(),
@@ -169,9 +168,7 @@ impl Scheduler {
             None => PyError::NoWorker { key: key.clone(), timeout_secs },
         };
         self.warn(format!("Task {key} marked as failed because no worker could take it for {timeout_secs} s"));
-        self.transitions += 1;
-        self.enter_erred(task, Cause { worker: None, failure: Some(Arc::new(Failure::Raised(error))) });
-        self.tell(key, state, TaskState::Erred);
+        self.fail(task, Cause { worker: None, failure: Some(Arc::new(Failure::Raised(error))) });
     }
 }
 

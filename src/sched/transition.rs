@@ -12,7 +12,7 @@ use super::Scheduler;
 use super::arena::IdSet;
 use super::effect::{Compute, Located, ToClient, ToWorker};
 use super::event::Finished;
-use super::task::{NO_REC, TaskState};
+use super::task::{RecAt, StateName, TaskState};
 use crate::base::{Failure, Key, PyError, TaskId, WorkerId};
 
 /// Why a task came into `erred`.
@@ -24,20 +24,82 @@ pub(super) struct Cause {
     pub(super) failure: Option<Arc<Failure>>,
 }
 
+/// How a task gets from one state to another.
+enum Way {
+    /// It is there.
+    Stay,
+    /// This does it.
+    Direct(fn(&mut Scheduler, TaskId)),
+    /// To `released`, and on to where that recommends, else to the target.
+    ThroughReleased,
+    /// Nothing recommends it.
+    Never,
+}
+
+/// The table of all transitions.
+const fn way(from: StateName, to: StateName) -> Way {
+    use StateName as S;
+    match (from, to) {
+        (S::Released, S::Released)
+        | (S::Waiting, S::Waiting)
+        | (S::Queued, S::Queued)
+        | (S::NoWorker, S::NoWorker)
+        | (S::Processing, S::Processing)
+        | (S::Memory, S::Memory)
+        | (S::Erred, S::Erred)
+        | (S::Forgotten, S::Forgotten) => Way::Stay,
+
+        (S::Released, S::Waiting) => Way::Direct(Scheduler::released_waiting),
+        (S::Released, S::Erred) => Way::Direct(Scheduler::released_erred),
+        (S::Released | S::Memory, S::Forgotten) => Way::Direct(Scheduler::enter_forgotten),
+        (S::Waiting, S::Released) => Way::Direct(Scheduler::waiting_released),
+        (S::Waiting, S::Queued) => Way::Direct(Scheduler::enter_queued),
+        (S::Waiting, S::NoWorker) => Way::Direct(Scheduler::enter_no_worker),
+        (S::Waiting, S::Processing) => Way::Direct(Scheduler::waiting_processing),
+        // The run that ended belongs to data that is being recomputed: the free-keys is under way.
+        (S::Waiting, S::Memory) => Way::Direct(|_, _| {}),
+        (S::Queued, S::Released) => Way::Direct(Scheduler::queued_released),
+        (S::Queued, S::Processing) => Way::Direct(Scheduler::queued_processing),
+        (S::NoWorker, S::Released) => Way::Direct(Scheduler::no_worker_released),
+        (S::NoWorker, S::Processing) => Way::Direct(Scheduler::no_worker_processing),
+        (S::Queued | S::NoWorker | S::Processing, S::Erred) => {
+            Way::Direct(|scheduler, task| scheduler.enter_erred(task, Cause::default()))
+        }
+        (S::Processing, S::Released) => Way::Direct(Scheduler::processing_released),
+        (S::Memory, S::Released) => Way::Direct(Scheduler::memory_released),
+        (S::Memory, S::Erred) => Way::Direct(Scheduler::memory_erred),
+        (S::Erred, S::Released) => Way::Direct(Scheduler::erred_released),
+
+        (S::Waiting, S::Erred | S::Forgotten)
+        | (S::Queued, S::Waiting | S::NoWorker | S::Memory | S::Forgotten)
+        | (S::NoWorker, S::Waiting | S::Queued | S::Memory | S::Forgotten)
+        | (S::Processing, S::Waiting | S::Queued | S::NoWorker | S::Memory | S::Forgotten)
+        | (S::Memory, S::Waiting | S::Queued | S::NoWorker | S::Processing)
+        | (S::Erred, S::Waiting | S::Queued | S::NoWorker | S::Processing | S::Memory | S::Forgotten) => {
+            Way::ThroughReleased
+        }
+
+        (S::Released, S::Queued | S::NoWorker | S::Processing | S::Memory)
+        | (S::Forgotten, S::Released | S::Waiting | S::Queued | S::NoWorker | S::Processing | S::Memory | S::Erred) => {
+            Way::Never
+        }
+    }
+}
+
 impl Scheduler {
     /// Wants `task` to go to `target` before this step ends.
-    pub(super) fn recommend(&mut self, task: TaskId, target: TaskState) {
+    pub(super) fn recommend(&mut self, task: TaskId, target: StateName) {
         let Some(entry) = self.tasks.get_mut(task) else { return };
-        if let Some(rec) = self.recs.get_mut(entry.rec_at as usize) {
-            rec.1 = target;
+        if let Some(at) = entry.rec_at {
+            self.recs[at.index()].1 = target;
         } else {
-            entry.rec_at = self.recs.len() as u32;
+            entry.rec_at = Some(RecAt::new(self.recs.len()));
             self.recs.push((task, target));
         }
     }
 
-    fn recommended(&self, task: TaskId) -> Option<TaskState> {
-        self.recs.get(self.tasks.get(task)?.rec_at as usize).map(|rec| rec.1)
+    fn recommended(&self, task: TaskId) -> Option<StateName> {
+        self.tasks.get(task)?.rec_at.map(|at| self.recs[at.index()].1)
     }
 
     /// Runs recommendations until none is left, and no task that somebody needs is left in `released`.
@@ -46,7 +108,7 @@ impl Scheduler {
         loop {
             while let Some((task, target)) = self.recs.pop() {
                 if let Some(entry) = self.tasks.get_mut(task) {
-                    entry.rec_at = NO_REC;
+                    entry.rec_at = None;
                     self.transition(task, target);
                 }
             }
@@ -59,28 +121,28 @@ impl Scheduler {
 
     /// A cascade that crosses itself (a retry below several failures) can take back what it had asked for: tasks that
     /// came to rest in `released` while somebody needs them are asked for again, those that wait for nobody are let go.
-    fn pick_up_loose_ends(&mut self, picked_up: &mut Vec<(TaskId, TaskState)>) {
+    fn pick_up_loose_ends(&mut self, picked_up: &mut Vec<(TaskId, StateName)>) {
         for task in std::mem::take(&mut self.loose_ends) {
             let Some(entry) = self.tasks.get(task) else { continue };
-            let better = match entry.state {
-                TaskState::Released if entry.is_needed() && !entry.lost_dependencies => TaskState::Waiting,
+            let better = match entry.state.name() {
+                StateName::Released if entry.is_needed() && !entry.lost_dependencies => StateName::Waiting,
                 // It was to be forgotten until something asked for it again in vain.
-                TaskState::Released if entry.is_of_no_use() => TaskState::Forgotten,
-                TaskState::Waiting if !entry.is_needed() => TaskState::Released,
+                StateName::Released if entry.is_of_no_use() => StateName::Forgotten,
+                StateName::Waiting if !entry.is_needed() => StateName::Released,
                 // The news that an input failed was overtaken by a wish to try again.
-                TaskState::Waiting if self.failed_dependency(task).is_some() => TaskState::Erred,
-                TaskState::Released
-                | TaskState::Waiting
-                | TaskState::Queued
-                | TaskState::NoWorker
-                | TaskState::Processing
-                | TaskState::Memory
-                | TaskState::Erred
-                | TaskState::Forgotten => continue,
+                StateName::Waiting if self.failed_dependency(task).is_some() => StateName::Erred,
+                StateName::Released
+                | StateName::Waiting
+                | StateName::Queued
+                | StateName::NoWorker
+                | StateName::Processing
+                | StateName::Memory
+                | StateName::Erred
+                | StateName::Forgotten => continue,
             };
             if !picked_up.contains(&(task, better)) {
                 picked_up.push((task, better));
-                if let Some(input) = self.failed_dependency(task).filter(|_| better == TaskState::Erred) {
+                if let Some(input) = self.failed_dependency(task).filter(|_| better == StateName::Erred) {
                     self.inherit_blame(task, input);
                 }
                 self.recommend(task, better);
@@ -89,83 +151,48 @@ impl Scheduler {
     }
 
     /// Moves one task. An unknown task, or one that is there already, stays as it is.
-    pub(super) fn transition(&mut self, task: TaskId, target: TaskState) {
+    pub(super) fn transition(&mut self, task: TaskId, target: StateName) {
         let Some(entry) = self.tasks.get(task) else { return };
-        let start = entry.state;
+        let start = entry.state.name();
         if start == target {
             return;
         }
         let key = entry.key.clone();
         self.transitions += 1;
-        if self.transition_directly(task, start, target) {
-            let finish = self.tasks.get(task).map_or(TaskState::Forgotten, |entry| entry.state);
-            self.tell(key, start, finish);
-            if finish == TaskState::Released || finish == TaskState::Erred {
-                self.shuffle_barrier_moved(task);
+        match way(start, target) {
+            Way::Stay => {}
+            Way::Direct(handler) => {
+                handler(self, task);
+                let finish = self.tasks.get(task).map_or(StateName::Forgotten, |entry| entry.state.name());
+                self.tell(key, start, finish);
+                if finish == StateName::Released || finish == StateName::Erred {
+                    self.shuffle_barrier_moved(task);
+                }
             }
-            return;
-        }
-        // No direct way: through `released`, and on to what that recommends.
-        assert!(
-            start != TaskState::Released && target != TaskState::Released,
-            "no transition from {} to {} for {key}",
-            start.name(),
-            target.name()
-        );
-        self.transition(task, TaskState::Released);
-        let onward = self.recommended(task).unwrap_or(target);
-        if self.tasks.get(task).is_some_and(|entry| entry.state == TaskState::Released) {
-            self.transition(task, onward);
+            Way::ThroughReleased => {
+                self.transition(task, StateName::Released);
+                let onward = self.recommended(task).unwrap_or(target);
+                if self.tasks.get(task).is_some_and(|entry| entry.state.name() == StateName::Released) {
+                    self.transition(task, onward);
+                }
+            }
+            Way::Never => unreachable!("no transition from {} to {} for {key}", start.as_str(), target.as_str()),
         }
     }
 
-    fn transition_directly(&mut self, task: TaskId, start: TaskState, target: TaskState) -> bool {
-        use TaskState as S;
-        match (start, target) {
-            (S::Released, S::Waiting) => self.released_waiting(task),
-            (S::Released, S::Erred) => self.released_erred(task),
-            (S::Released | S::Memory, S::Forgotten) => self.enter_forgotten(task),
-            (S::Waiting, S::Released) => self.waiting_released(task),
-            (S::Waiting, S::Processing) => self.waiting_processing(task),
-            (S::Waiting, S::NoWorker) => self.enter_no_worker(task),
-            (S::Waiting, S::Queued) => self.enter_queued(task),
-            // The run that ended belongs to data that is being recomputed: the free-keys is under way.
-            (S::Waiting, S::Memory) => {}
-            (S::Queued, S::Released) => {
-                self.leave_queued(task);
-                self.propagate_released(task);
-            }
-            (S::Queued, S::Processing) => self.queued_processing(task),
-            (S::Queued | S::NoWorker | S::Processing, S::Erred) => self.enter_erred(task, Cause::default()),
-            (S::NoWorker, S::Released) => {
-                self.leave_no_worker(task);
-                self.propagate_released(task);
-            }
-            (S::NoWorker, S::Processing) => self.no_worker_processing(task),
-            (S::Processing, S::Released) => self.processing_released(task),
-            (S::Memory, S::Released) => self.memory_released(task),
-            (S::Memory, S::Erred) => self.memory_erred(task),
-            (S::Erred, S::Released) => self.erred_released(task),
-            (
-                S::Released
-                | S::Waiting
-                | S::Queued
-                | S::NoWorker
-                | S::Processing
-                | S::Memory
-                | S::Erred
-                | S::Forgotten,
-                _,
-            ) => return false,
-        }
-        true
+    /// Moves a task to `erred` for a reason that is known where it is called.
+    pub(super) fn fail(&mut self, task: TaskId, cause: Cause) {
+        let (key, start) = (self.tasks[task].key.clone(), self.tasks[task].state.name());
+        self.transitions += 1;
+        self.enter_erred(task, cause);
+        self.tell(key, start, StateName::Erred);
     }
 
     // ---- into waiting ----------------------------------------------------------------------------------------
 
     fn released_waiting(&mut self, task: TaskId) {
         if self.tasks[task].lost_dependencies || self.tasks[task].run_spec.is_none() {
-            self.recommend(task, TaskState::Forgotten);
+            self.recommend(task, StateName::Forgotten);
             return;
         }
         if !self.is_asked_for(task) {
@@ -174,60 +201,66 @@ impl Scheduler {
         }
         if let Some(dependency) = self.failed_dependency(task) {
             self.inherit_blame(task, dependency);
-            self.recommend(task, TaskState::Erred);
+            self.recommend(task, StateName::Erred);
             return self.stop_dependencies(task);
         }
-        self.set_state(task, TaskState::Waiting);
-        self.loose_ends.push(task);
+        let mut missing = IdSet::default();
         for at in 0..self.tasks[task].dependencies.len() {
             let dependency = self.tasks[task].dependencies[at];
             let entry = &mut self.tasks[dependency];
-            let missing = entry.who_has.is_empty();
-            if entry.state == TaskState::Released {
-                self.recommend(dependency, TaskState::Waiting);
+            let is_missing = entry.who_has().is_empty();
+            if entry.state.name() == StateName::Released {
+                self.recommend(dependency, StateName::Waiting);
             } else {
                 entry.waiters.insert(task);
             }
-            if missing {
-                self.tasks[task].waiting_on.insert(dependency);
+            if is_missing {
+                missing.insert(dependency);
             }
         }
-        self.tasks[task].waiters = self.waiting_dependents(task);
-        if self.tasks[task].waiting_on.is_empty() {
-            self.recommend(task, TaskState::Processing);
+        if missing.is_empty() {
+            self.recommend(task, StateName::Processing);
         }
+        self.set_state(task, TaskState::Waiting { missing });
+        self.loose_ends.push(task);
+        self.tasks[task].waiters = self.waiting_dependents(task);
     }
 
     /// Does anyone still want it? Whoever asked may have erred between asking and now.
     fn is_asked_for(&self, task: TaskId) -> bool {
         let entry = &self.tasks[task];
-        let waits =
-            |id: TaskId| self.tasks[id].state == TaskState::Waiting || self.recommended(id) == Some(TaskState::Waiting);
+        let waits = |id: TaskId| {
+            self.tasks[id].state.name() == StateName::Waiting || self.recommended(id) == Some(StateName::Waiting)
+        };
         entry.is_needed() || entry.dependents.iter().any(waits)
     }
 
     pub(super) fn waiting_dependents(&self, task: TaskId) -> IdSet {
-        self.tasks[task].dependents.iter().filter(|&id| self.tasks[id].state == TaskState::Waiting).collect()
+        self.tasks[task].dependents.iter().filter(|&id| self.tasks[id].state.name() == StateName::Waiting).collect()
     }
 
     /// Inputs that were started for a task that nobody asks for any more.
     fn stop_dependencies(&mut self, task: TaskId) {
         for at in 0..self.tasks[task].dependencies.len() {
             let dependency = self.tasks[task].dependencies[at];
-            let started = match self.tasks[dependency].state {
-                TaskState::Waiting | TaskState::Queued | TaskState::NoWorker | TaskState::Processing => true,
-                TaskState::Released | TaskState::Memory | TaskState::Erred | TaskState::Forgotten => false,
+            let started = match self.tasks[dependency].state.name() {
+                StateName::Waiting | StateName::Queued | StateName::NoWorker | StateName::Processing => true,
+                StateName::Released | StateName::Memory | StateName::Erred | StateName::Forgotten => false,
             };
             if started && !self.is_asked_for(dependency) {
-                self.recommend(dependency, TaskState::Released);
+                self.recommend(dependency, StateName::Released);
             }
         }
     }
 
     /// An input that erred and is not about to be tried again: waiting for it would be for ever.
     fn failed_dependency(&self, task: TaskId) -> Option<TaskId> {
-        let stays = |id: TaskId| matches!(self.recommended(id), None | Some(TaskState::Erred));
-        self.tasks[task].dependencies.iter().copied().find(|&id| self.tasks[id].state == TaskState::Erred && stays(id))
+        let stays = |id: TaskId| matches!(self.recommended(id), None | Some(StateName::Erred));
+        self.tasks[task]
+            .dependencies
+            .iter()
+            .copied()
+            .find(|&id| self.tasks[id].state.name() == StateName::Erred && stays(id))
     }
 
     // ---- into processing -------------------------------------------------------------------------------------
@@ -237,20 +270,30 @@ impl Scheduler {
             if self.config.worker_saturation.is_infinite() || !self.tasks[task].queueable {
                 match self.place_with_siblings(task) {
                     Some(worker) => self.enter_processing(task, worker),
-                    None => self.recommend(task, TaskState::NoWorker),
+                    None => self.recommend(task, StateName::NoWorker),
                 }
             } else {
                 match self.place_in_open_slot() {
                     Some(worker) => self.enter_processing(task, worker),
-                    None => self.recommend(task, TaskState::Queued),
+                    None => self.recommend(task, StateName::Queued),
                 }
             }
             return;
         }
         match self.place(task) {
             Some(worker) => self.enter_processing(task, worker),
-            None => self.recommend(task, TaskState::NoWorker),
+            None => self.recommend(task, StateName::NoWorker),
         }
+    }
+
+    fn queued_released(&mut self, task: TaskId) {
+        self.leave_queued(task);
+        self.propagate_released(task);
+    }
+
+    fn no_worker_released(&mut self, task: TaskId) {
+        self.leave_no_worker(task);
+        self.propagate_released(task);
     }
 
     fn queued_processing(&mut self, task: TaskId) {
@@ -268,8 +311,7 @@ impl Scheduler {
     }
 
     fn enter_processing(&mut self, task: TaskId, worker: WorkerId) {
-        self.set_state(task, TaskState::Processing);
-        self.tasks[task].processing_on = Some(worker);
+        self.set_state(task, TaskState::Processing { on: worker, steal_level: None });
         self.assign(task, worker);
         self.n_tasks += 1;
         if self.tasks[task].actor {
@@ -277,10 +319,7 @@ impl Scheduler {
         }
         if let Some(failure) = self.does_not_fit(task, worker) {
             let cause = Cause { worker: Some(worker), failure: Some(Arc::new(failure)) };
-            let key = self.tasks[task].key.clone();
-            self.enter_erred(task, cause);
-            self.tell(key, TaskState::Processing, TaskState::Erred);
-            return;
+            return self.fail(task, cause);
         }
         self.send_compute(task, worker);
     }
@@ -292,7 +331,7 @@ impl Scheduler {
         self.workers[worker].processing.insert(task);
         for at in 0..self.tasks[task].dependencies.len() {
             let input = self.tasks[task].dependencies[at];
-            if !self.tasks[input].who_has.contains(&worker) {
+            if !self.tasks[input].who_has().contains(&worker) {
                 self.need_input(worker, input);
             }
         }
@@ -381,15 +420,15 @@ impl Scheduler {
         let mut located = Located { keys: Vec::with_capacity(tasks.len()), holders: Vec::with_capacity(tasks.len()) };
         for &task in tasks {
             let entry = &self.tasks[task];
-            located.keys.push((entry.key.clone(), entry.nbytes, entry.who_has.len() as u32));
-            located.holders.extend(entry.who_has.iter().map(|&id| self.workers[id].hello.address.clone()));
+            located.keys.push((entry.key.clone(), entry.nbytes, entry.who_has().len() as u32));
+            located.holders.extend(entry.who_has().iter().map(|&id| self.workers[id].hello.address.clone()));
         }
         located
     }
 
     /// Takes a task off its worker, which may be gone already.
     pub(super) fn leave_processing(&mut self, task: TaskId) -> Option<WorkerId> {
-        let worker = self.tasks[task].processing_on.take()?;
+        let worker = self.tasks[task].processing_on()?;
         self.forget_steal(task);
         self.unassign(task, worker);
         self.is_registered(worker).then_some(worker)
@@ -414,6 +453,7 @@ impl Scheduler {
             self.set_nbytes(task, nbytes);
         }
         self.leave_processing(task);
+        self.set_state(task, TaskState::Memory { replicas: Vec::new() });
         self.add_replica(task, worker);
         let typename = self.intern_typename(done.typename);
         self.tasks[task].typename = Some(typename);
@@ -422,12 +462,11 @@ impl Scheduler {
         if self.tasks[task].is_needed() {
             self.report_in_memory(task, &done.type_pickle);
         } else {
-            self.recommend(task, TaskState::Released);
+            self.recommend(task, StateName::Released);
         }
-        self.set_state(task, TaskState::Memory);
         self.fire_and_forget_done(task);
         self.relevel_unknown(prefix);
-        self.tell(done.key, TaskState::Processing, TaskState::Memory);
+        self.tell(done.key, StateName::Processing, StateName::Memory);
     }
 
     fn report_in_memory(&mut self, task: TaskId, type_pickle: &Bytes) {
@@ -443,14 +482,17 @@ impl Scheduler {
         let dependents = std::mem::take(&mut self.tasks[task].dependents);
         for dependent in dependents.iter() {
             let entry = &mut self.tasks[dependent];
-            if entry.waiting_on.remove(task) && entry.waiting_on.is_empty() {
+            if let TaskState::Waiting { missing } = &mut entry.state
+                && missing.remove(task)
+                && missing.is_empty()
+            {
                 ready.push((entry.rank(), dependent));
             }
         }
         self.tasks[task].dependents = dependents;
         ready.sort_unstable_by(|a, b| b.cmp(a));
         for (_, dependent) in ready {
-            self.recommend(dependent, TaskState::Processing);
+            self.recommend(dependent, StateName::Processing);
         }
     }
 
@@ -470,13 +512,13 @@ impl Scheduler {
         if entry.is_needed() {
             return;
         }
-        match entry.state {
-            TaskState::Waiting
-            | TaskState::Queued
-            | TaskState::NoWorker
-            | TaskState::Processing
-            | TaskState::Memory => self.recommend(dependency, TaskState::Released),
-            TaskState::Released | TaskState::Erred | TaskState::Forgotten => {}
+        match entry.state.name() {
+            StateName::Waiting
+            | StateName::Queued
+            | StateName::NoWorker
+            | StateName::Processing
+            | StateName::Memory => self.recommend(dependency, StateName::Released),
+            StateName::Released | StateName::Erred | StateName::Forgotten => {}
         }
     }
 

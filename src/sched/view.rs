@@ -7,7 +7,7 @@ use super::coord::{CoordView, SemaphoreView};
 use super::effect::Priority;
 use super::event::WorkerStatus;
 use super::story::Entry;
-use super::task::TaskState;
+use super::task::StateName;
 use crate::base::{ClientId, Failure, Key, Opaque, RunId, SeededSet, TaskId, Text, Value, WorkerId};
 
 /// A worker as seen from outside.
@@ -286,11 +286,11 @@ impl Scheduler {
         let blame = task.blame().and_then(|blame| self.tasks.get(blame));
         TaskView {
             key: &task.key,
-            state: task.state.name(),
+            state: task.state.name().as_str(),
             nbytes: task.nbytes,
             typename: task.typename.as_ref(),
-            holders: &task.who_has,
-            processing_on: task.processing_on,
+            holders: task.who_has(),
+            processing_on: task.processing_on(),
             run_id: task.run_id,
             priority: task.priority,
             run_spec: task.run_spec.as_ref(),
@@ -325,15 +325,15 @@ impl Scheduler {
                 continue;
             }
             let task = &self.tasks[id];
-            match task.state {
-                TaskState::Waiting => stack.extend(task.dependencies.iter()),
-                TaskState::Processing => processing.push(task.key.clone()),
-                TaskState::Released
-                | TaskState::Queued
-                | TaskState::NoWorker
-                | TaskState::Memory
-                | TaskState::Erred
-                | TaskState::Forgotten => {}
+            match task.state.name() {
+                StateName::Waiting => stack.extend(task.dependencies.iter()),
+                StateName::Processing => processing.push(task.key.clone()),
+                StateName::Released
+                | StateName::Queued
+                | StateName::NoWorker
+                | StateName::Memory
+                | StateName::Erred
+                | StateName::Forgotten => {}
             }
         }
         processing
@@ -380,7 +380,7 @@ impl Scheduler {
 
     /// How many tasks were forgotten since start.
     pub fn forgotten_total(&self) -> u64 {
-        self.prefixes.iter().map(|prefix| prefix.state_totals[TaskState::Forgotten as usize]).sum()
+        self.prefixes.iter().map(|prefix| prefix.state_totals[StateName::Forgotten as usize]).sum()
     }
 
     /// Number of groups that have tasks.

@@ -35,7 +35,7 @@ impl World {
     fn new(workers: u32, saturation: f64) -> Self {
         let config = SchedConfig { worker_saturation: saturation, ..SchedConfig::default() };
         let mut world =
-            Self { scheduler: Scheduler::new(config, 1), now: 0, out: Vec::new(), todo: VecDeque::new(), steps: 0 };
+            Self { scheduler: Scheduler::new(config), now: 0, out: Vec::new(), todo: VecDeque::new(), steps: 0 };
         for at in 0..workers {
             let hello = WorkerHello {
                 address: format!("tcp://10.0.0.{at}:1").into(),

@@ -151,7 +151,7 @@ impl Stage {
             return Ok(Vec::new());
         }
         let config = &self.config;
-        self.sched.get_or_insert_with(|| Scheduler::new(config.clone(), 0));
+        self.sched.get_or_insert_with(|| Scheduler::new(config.clone()));
         if let Some(&worker) = self.workers.get(first) {
             let (verb, rest) = rest.split_once(' ').unwrap_or((rest, ""));
             self.worker_does(worker, verb, &Line::read(rest))?;

@@ -181,7 +181,7 @@ impl<'t> World<'t> {
         let addresses: Vec<Text> =
             slots.iter().filter(|slot| slot.sticky).map(|slot| format!("tcp://{}:4000", slot.host).into()).collect();
         let faults_until = Now((2 + rng.below(40) as u64) * SEC);
-        let sched = Scheduler::new(config.clone(), seed);
+        let sched = Scheduler::new(config.clone());
         let mut world = Self {
             sched,
             now: Now(0),
