@@ -8,27 +8,27 @@ mod check;
 mod client;
 mod config;
 pub mod coord;
+mod coord_bridge;
 mod cost;
 mod effect;
 mod event;
-mod glue;
 mod graph;
 mod inspect;
 mod place;
 mod queue;
-mod quiet;
 mod replica;
 mod scale;
 mod settle;
 mod shuffle;
 mod steal;
-mod stimulus;
 mod story;
 mod task;
 mod timeout;
 mod transition;
+mod unreachable;
 mod view;
 mod worker;
+mod worker_events;
 
 pub use config::{MemoryMeasure, SchedConfig};
 pub use effect::{Answer, Compute, Effect, Located, Priority, ShuffleRun, ToClient, ToWorker};
@@ -38,9 +38,9 @@ pub use event::{
 };
 pub use inspect::{GroupView, KeyState, NodeView, TaskDetail, TaskFilter};
 pub use steal::StealTotal;
-pub use stimulus::event_kind;
 pub use timeout::heartbeat_interval_secs;
 pub use view::{CloseWish, Counts, MemoryView, PrefixView, STATE_NAMES, StoryLine, TaskView, WorkerView};
+pub use worker_events::event_kind;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -111,7 +111,7 @@ pub struct Scheduler {
     generation: f64,
     /// When the last generation began.
     generation_at: Option<Now>,
-    asked_again: quiet::Asked,
+    asked_again: unreachable::Asked,
     graphs: BTreeMap<TicketId, graph::OpenGraph>,
 
     stealing: steal::Stealing,
@@ -178,7 +178,7 @@ impl Scheduler {
             n_tasks: 0,
             generation: 0.0,
             generation_at: None,
-            asked_again: quiet::Asked::new(),
+            asked_again: unreachable::Asked::new(),
             graphs: BTreeMap::new(),
             stealing: steal::Stealing::default(),
             amm: replica::Amm::new(config.amm_start),
@@ -217,7 +217,7 @@ impl Scheduler {
     }
 
     fn on_event(&mut self, event: Event) {
-        self.stimulus = stimulus::event_kind(&event);
+        self.stimulus = worker_events::event_kind(&event);
         match event {
             Event::ClientAdded { name } => self.on_client_added(name),
             Event::ClientRemoved { client } => self.on_client_removed(client),

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::CoordView;
-use super::desk::{Place, Step};
+use super::waiters::{Place, Step};
 use crate::base::{CallId, Key, Value};
 
 #[derive(Default)]

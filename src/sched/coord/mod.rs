@@ -3,7 +3,6 @@
 //! A state machine of its own beside the tasks: requests in, answers and wishes about keys out. It may not know tasks;
 //! what it must know of a key it asks through [`KeyWorld`].
 
-mod desk;
 mod event;
 mod multi_lock;
 mod publish;
@@ -12,13 +11,14 @@ mod semaphore;
 #[cfg(test)]
 mod tests;
 mod variable;
+mod waiters;
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::{CallId, Failure, Key, Now, PyError, SeededMap, Text, Value};
 pub use semaphore::SemaphoreView;
 
-use desk::{Desk, Place, Step, Target, Timer, timed_out};
+use waiters::{Desk, Place, Step, Target, Timer, timed_out};
 
 /// A request; names are keys (a list name is a tuple). Source: the scheduler side of `distributed`'s `event.py`,
 /// `semaphore.py`, `multi_lock.py`, `queues.py`, `variable.py`, `publish.py`. Timeouts in seconds.

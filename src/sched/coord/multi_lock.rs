@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::CoordView;
-use super::desk::{Place, Step, assertion};
+use super::waiters::{Place, Step, assertion};
 use crate::base::{CallId, Key, PyError, Value};
 
 struct Request {

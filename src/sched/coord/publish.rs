@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::CoordView;
-use super::desk::Step;
+use super::waiters::Step;
 use crate::base::{CallId, Key, PyError, Text, Value};
 
 struct Dataset {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::desk::{Place, Step, Target, Timer, timed_out};
+use super::waiters::{Place, Step, Target, Timer, timed_out};
 use super::{Batch, CoordView, Item, KeyWorld, record};
 use crate::base::{CallId, Key, Now, PyError, Text, Value};
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::desk::{Place, Step, Timer};
+use super::waiters::{Place, Step, Timer};
 use crate::base::{CallId, Key, Now, PyError, Value};
 
 struct Semaphore {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::desk::{Place, Step, Target, timed_out};
+use super::waiters::{Place, Step, Target, timed_out};
 use super::{CoordView, Item, KeyWorld, record};
 use crate::base::{CallId, Key, Now, Text, Value};
 
