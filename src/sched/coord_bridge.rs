@@ -46,7 +46,7 @@ impl Scheduler {
 
     /// Lets coordination look at the tasks while it works, then grants what it wished for.
     pub(super) fn with_coord(&mut self, work: impl FnOnce(&mut Coord, &Self, &mut Vec<Wish>)) {
-        let empty = Coord::new(self.config.lease_validation_interval_secs, self.config.lease_timeout_secs);
+        let empty = Coord::new(self.config.lease_validation_interval_secs);
         let mut coord = std::mem::replace(&mut self.coord, empty);
         let mut wishes = Vec::new();
         work(&mut coord, self, &mut wishes);

@@ -92,7 +92,7 @@ impl Scheduler {
     pub(super) fn set_state(&mut self, task: TaskId, new: TaskState) {
         let state = new.name();
         if state == StateName::Released {
-            self.loose_ends.push(task);
+            self.unsettled.push(task);
         }
         let entry = &mut self.tasks[task];
         let old = std::mem::replace(&mut entry.state, new).name();

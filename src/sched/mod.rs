@@ -1,6 +1,19 @@
 //! The scheduler of one cluster, as a value: event in, effects out.
 //!
 //! It opens nothing, reads no clock, rolls no dice and never waits. It may name nothing but `base`.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `event`, `effect`, `config` | what can happen to it, what it can ask for, its settings |
+//! | `task`, `worker`, `arena` | what it knows of tasks, workers and clients |
+//! | `transition`, `settle` | moves between task states: the table, and the ways that end without a result |
+//! | `graph`, `client`, `worker_events`, `timeout`, `unreachable` | what each event does |
+//! | `place`, `queue`, `steal`, `replica`, `scale`, `shuffle`, `cost` | policies, and what work costs |
+//! | `coord`, `coord_bridge` | locks, queues and the like, which know no tasks, and their bridge to the tasks |
+//! | `view`, `inspect`, `story` | what may be read from outside |
+//! | `check` | every rule that holds between steps |
+//!
+//! What it decides, and why, is in `tests/all/script`, one behaviour a file.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod arena;
@@ -38,8 +51,9 @@ pub use event::{
 };
 pub use inspect::{GroupView, KeyState, NodeView, TaskDetail, TaskFilter};
 pub use steal::StealTotal;
+pub use story::StoryLine;
 pub use timeout::heartbeat_interval_secs;
-pub use view::{CloseWish, Counts, MemoryView, PrefixView, STATE_NAMES, StoryLine, TaskView, WorkerView};
+pub use view::{CloseWish, Counts, MemoryView, PrefixView, STATE_NAMES, TaskView, WorkerView};
 pub use worker_events::event_kind;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -76,9 +90,8 @@ pub struct Scheduler {
     by_address: BTreeMap<Text, WorkerId>,
     /// Names as canonical keys, so that `1` and `1.0` are one name.
     by_name: BTreeMap<Key, WorkerId>,
-    /// Number of workers in `running`, and their threads.
     running: BTreeSet<WorkerId>,
-    /// Running workers that could take more; order is arbitrary but reproducible.
+    /// Running workers that could take more, in an order that is arbitrary but reproducible.
     idle: Vec<WorkerId>,
     saturated: BTreeSet<WorkerId>,
     /// Running workers with free slots, least loaded first.
@@ -98,7 +111,7 @@ pub struct Scheduler {
     /// Recommendations, last one first.
     recs: Vec<(TaskId, StateName)>,
     /// Tasks that came to `released` since the last recommendation ran.
-    loose_ends: Vec<TaskId>,
+    unsettled: Vec<TaskId>,
     /// Tasks held back, best first.
     queued: BTreeSet<(Rank, u64, TaskId)>,
     queue_seq: u64,
@@ -168,7 +181,7 @@ impl Scheduler {
             client_by_name,
             fire_and_forget,
             recs: Vec::new(),
-            loose_ends: Vec::new(),
+            unsettled: Vec::new(),
             queued: BTreeSet::new(),
             queue_seq: 0,
             unrunnable: BTreeSet::new(),
@@ -183,7 +196,7 @@ impl Scheduler {
             stealing: steal::Stealing::default(),
             amm: replica::Amm::new(config.amm_start),
             shuffles: shuffle::Shuffles::default(),
-            coord: coord::Coord::new(config.lease_validation_interval_secs, config.lease_timeout_secs),
+            coord: coord::Coord::new(config.lease_validation_interval_secs),
             story: VecDeque::new(),
             transitions: 0,
             idle_since: Some(Now(0)),

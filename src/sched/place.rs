@@ -7,7 +7,7 @@ use super::task::StateName;
 use super::worker::Worker;
 use crate::base::{Key, TaskId, Text, WorkerId};
 
-/// Up to so many workers the least occupied one is searched; above, they take turns.
+/// With fewer idle workers than this, the least occupied one is searched for; with more, they take turns.
 const SEARCH_MAX: usize = 20;
 
 impl Scheduler {

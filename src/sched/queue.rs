@@ -13,17 +13,17 @@ const SATURATED_SECS: f64 = 0.4;
 const SATURATED_FACTOR: f64 = 1.9;
 
 /// How long a worker's supply of short tasks lasts. A stock worker reports what it did every 2 ms, and its next tasks
-/// take a while to come: whoever runs dry in between waits, and gets each task in a message of its own.
+/// take a while to come: a worker that runs dry in between waits, and gets each task in a message of its own.
 ///
 /// Unit: seconds.
 const SUPPLY_SECS: f64 = 0.005;
 /// What a task costs a Python worker besides its own time. Unit: seconds.
 const TASK_OVERHEAD_SECS: f64 = 0.000_5;
-/// Results of so much that a thread may make out of its supply: tasks are held back for the sake of memory.
+/// Most bytes of results that a thread may make out of its supply, because tasks are held back for the sake of memory.
 ///
 /// Unit: bytes.
 const SUPPLY_BYTES: f64 = (1 << 20) as f64;
-/// A supply is renewed when so much of it is left.
+/// A supply is renewed when no more than this share of it is left.
 const SUPPLY_RENEW: f64 = 0.5;
 
 impl Scheduler {

@@ -11,7 +11,7 @@ use super::event::{AmmAction, WorkerStatus};
 use super::task::{StateName, TaskState};
 use crate::base::{Now, TaskId, WorkerId};
 
-/// Above so many waiters, each counts as wanting a copy of its own.
+/// From this number of waiters on, each counts as wanting a copy of its own.
 const WAITERS_COUNTED: usize = 20;
 
 /// The active memory manager between its runs.

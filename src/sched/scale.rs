@@ -5,7 +5,7 @@ use super::view::CloseWish;
 use super::worker::Worker;
 use crate::base::{TaskId, WorkerId};
 
-/// So many waiting tasks are looked at; more are assumed to be like them.
+/// At most this many waiting tasks are looked at; the others are assumed to be like them.
 const SAMPLE: usize = 100;
 /// Above this share of memory in use, more workers are wanted.
 const MEMORY_SHARE: f64 = 0.6;

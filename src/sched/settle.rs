@@ -121,7 +121,7 @@ impl Scheduler {
         if self.failure_of(task).is_none() {
             // What it was to fail for is being tried again by now: whoever waits for it goes on waiting.
             self.tasks[task].waiters = self.waiting_dependents(task);
-            self.loose_ends.push(task);
+            self.unsettled.push(task);
             return;
         }
         let dependents = std::mem::take(&mut self.tasks[task].dependents);
@@ -129,7 +129,7 @@ impl Scheduler {
             if self.tasks[dependent].who_has().is_empty() {
                 self.inherit_blame(dependent, task);
                 self.recommend(dependent, StateName::Erred);
-                self.loose_ends.push(dependent);
+                self.unsettled.push(dependent);
             }
         }
         self.tasks[task].dependents = dependents;
@@ -172,7 +172,7 @@ impl Scheduler {
         for waiter in waiters.iter() {
             self.inherit_blame(waiter, task);
             self.recommend(waiter, StateName::Erred);
-            self.loose_ends.push(waiter);
+            self.unsettled.push(waiter);
         }
         self.release_dependencies(task);
         self.report_erred(task);
@@ -283,7 +283,7 @@ impl Scheduler {
         if entry.nbytes > 0 {
             self.prefixes[prefix as usize].nbytes_total -= entry.nbytes;
         }
-        self.shuffle_task_forgotten(&entry.key, entry.rare.as_deref());
+        self.shuffle_task_forgotten(entry.rare.as_deref());
         self.drop_group_if_empty(entry.group);
     }
 }

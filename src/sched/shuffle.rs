@@ -196,7 +196,7 @@ impl Scheduler {
     }
 
     /// A task is about to go; if it was a barrier, so does its shuffle.
-    pub(super) fn shuffle_task_forgotten(&mut self, _key: &Key, rare: Option<&Rare>) {
+    pub(super) fn shuffle_task_forgotten(&mut self, rare: Option<&Rare>) {
         if let Some(spec) = rare.and_then(|rare| rare.shuffle.as_ref()) {
             let id = spec.id.clone();
             self.end_shuffle(&id, "forgotten");

@@ -12,7 +12,7 @@ use crate::base::{Key, Now, SeededMap, TaskId, Text, Value, WorkerId};
 
 /// Added to every transfer. Unit: seconds.
 const LATENCY_SECS: f64 = 0.1;
-/// So many of the busiest workers are victims when none is saturated.
+/// Number of the busiest workers that are victims when no worker is saturated.
 const VICTIMS: usize = 10;
 /// Less occupancy than this is not worth stealing from. Unit: seconds.
 const VICTIM_SECS: f64 = 0.2;
@@ -164,7 +164,6 @@ impl Scheduler {
         self.log(vec!["stealing".into()], Value::Array(message));
         self.check_idle_saturated(info.thief);
         self.check_idle_saturated(info.victim);
-        // What was moved away left a slot.
     }
 
     fn move_task(&mut self, task: TaskId, victim: WorkerId, thief: WorkerId) {

@@ -2,8 +2,22 @@
 
 use super::Scheduler;
 use super::task::StateName;
-use super::view::StoryLine;
 use crate::base::{Key, Now};
+
+/// One line of a story.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoryLine {
+    /// The task.
+    pub key: Key,
+    /// State before.
+    pub start: &'static str,
+    /// State after.
+    pub finish: &'static str,
+    /// What set it off: kind and number of the step.
+    pub stimulus: (&'static str, u64),
+    /// When. Unit: microseconds since the scheduler was made.
+    pub at_us: u64,
+}
 
 /// One transition.
 #[derive(Debug)]

@@ -112,7 +112,7 @@ impl Scheduler {
                     self.transition(task, target);
                 }
             }
-            self.pick_up_loose_ends(&mut picked_up);
+            self.resume_unsettled(&mut picked_up);
             if self.recs.is_empty() {
                 return;
             }
@@ -121,8 +121,8 @@ impl Scheduler {
 
     /// A cascade that crosses itself (a retry below several failures) can take back what it had asked for: tasks that
     /// came to rest in `released` while somebody needs them are asked for again, those that wait for nobody are let go.
-    fn pick_up_loose_ends(&mut self, picked_up: &mut Vec<(TaskId, StateName)>) {
-        for task in std::mem::take(&mut self.loose_ends) {
+    fn resume_unsettled(&mut self, picked_up: &mut Vec<(TaskId, StateName)>) {
+        for task in std::mem::take(&mut self.unsettled) {
             let Some(entry) = self.tasks.get(task) else { continue };
             let better = match entry.state.name() {
                 StateName::Released if entry.is_needed() && !entry.lost_dependencies => StateName::Waiting,
@@ -196,7 +196,7 @@ impl Scheduler {
             return;
         }
         if !self.is_asked_for(task) {
-            self.loose_ends.push(task);
+            self.unsettled.push(task);
             return self.stop_dependencies(task);
         }
         if let Some(dependency) = self.failed_dependency(task) {
@@ -222,7 +222,7 @@ impl Scheduler {
             self.recommend(task, StateName::Processing);
         }
         self.set_state(task, TaskState::Waiting { missing });
-        self.loose_ends.push(task);
+        self.unsettled.push(task);
         self.tasks[task].waiters = self.waiting_dependents(task);
     }
 

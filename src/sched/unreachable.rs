@@ -10,15 +10,17 @@ use super::event::WorkerStatus;
 use super::task::StateName;
 use crate::base::{Now, SeededMap, TaskId, WorkerId};
 
-/// A worker that asks for so long does not get there by itself. Unit: microseconds.
+/// A worker that has been asking for this long does not reach the holders. Unit: microseconds.
 const ASKING_US: u64 = 3_000_000;
-/// Without a question for so long, it found its input: some holders take half a minute to be given up. Unit: microseconds.
+/// A worker that has not asked for this long has found its input: some holders take half a minute to be given up.
+///
+/// Unit: microseconds.
 const ASKING_ENDS_US: u64 = 60_000_000;
 
 /// Inputs whose holders somebody asks for again and again.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// Since when, and when last.
+    /// For each input, when somebody began to ask (or a copy was made last), and when the last question came.
     inputs: SeededMap<TaskId, (Now, Now)>,
     swept: Now,
 }
@@ -28,7 +30,7 @@ impl Asked {
         Self { inputs: SeededMap::default(), swept: Now(0) }
     }
 
-    /// Seldom: it looks at all of them.
+    /// Forgets inputs that nobody has asked for in a while. Looks at all of them, so it runs once a minute at most.
     fn sweep(&mut self, now: Now) {
         if self.swept.plus_us(ASKING_ENDS_US) < now {
             self.swept = now;
@@ -40,11 +42,11 @@ impl Asked {
 impl Scheduler {
     /// The machine of a worker is silent, or was heard again.
     pub(super) fn on_worker_silent(&mut self, id: WorkerId, silent: bool) {
-        if silent { self.hush(id) } else { self.hear(id) }
+        if silent { self.mark_silent(id) } else { self.mark_heard(id) }
     }
 
-    /// As if it were paused, and without its tasks if others can take them.
-    fn hush(&mut self, id: WorkerId) {
+    /// Treats the worker as paused, and takes its tasks away if others can have them.
+    fn mark_silent(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
         let before = worker.status;
         let may_work = matches!(before, WorkerStatus::Init | WorkerStatus::Running | WorkerStatus::Paused);
@@ -70,8 +72,8 @@ impl Scheduler {
         self.run_transitions();
     }
 
-    /// It takes part as it says that it can.
-    fn hear(&mut self, id: WorkerId) {
+    /// The worker takes part again, with the status that it had or has reported since.
+    fn mark_heard(&mut self, id: WorkerId) {
         if let Some(status) = self.workers.get_mut(id).and_then(|worker| worker.silent.take()) {
             self.on_worker_status(id, status);
         }

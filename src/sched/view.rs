@@ -6,7 +6,7 @@ use super::Scheduler;
 use super::coord::{CoordView, SemaphoreView};
 use super::effect::Priority;
 use super::event::WorkerStatus;
-use super::story::Entry;
+use super::story::{Entry, StoryLine};
 use super::task::StateName;
 use crate::base::{ClientId, Failure, Key, Opaque, RunId, SeededSet, TaskId, Text, Value, WorkerId};
 
@@ -131,21 +131,6 @@ pub struct Counts {
 
 /// Names of the states counted in [`Counts::by_state`], in its order.
 pub const STATE_NAMES: [&str; 7] = ["released", "waiting", "queued", "no-worker", "processing", "memory", "erred"];
-
-/// One line of a story.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoryLine {
-    /// The task.
-    pub key: Key,
-    /// State before.
-    pub start: &'static str,
-    /// State after.
-    pub finish: &'static str,
-    /// What set it off: kind and number of the step.
-    pub stimulus: (&'static str, u64),
-    /// When. Unit: microseconds since the scheduler was made.
-    pub at_us: u64,
-}
 
 /// Totals of one prefix, for durations, metrics and pages.
 #[derive(Clone, Debug)]

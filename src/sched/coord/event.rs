@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::CoordView;
+use super::request::CoordView;
 use super::waiters::{Place, Step};
 use crate::base::{CallId, Key, Value};
 

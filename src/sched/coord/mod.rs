@@ -7,156 +7,22 @@ mod event;
 mod multi_lock;
 mod publish;
 mod queue;
+mod request;
 mod semaphore;
 #[cfg(test)]
 mod tests;
 mod variable;
 mod waiters;
 
-use serde::{Deserialize, Serialize};
-
-use crate::base::{CallId, Failure, Key, Now, PyError, SeededMap, Text, Value};
+use crate::base::{CallId, Key, Now, SeededMap, Text, Value};
+pub use request::{Batch, CoordRequest, CoordView, Item, KeyWorld, Wish};
 pub use semaphore::SemaphoreView;
 
-use waiters::{Desk, Place, Step, Target, Timer, timed_out};
-
-/// A request; names are keys (a list name is a tuple). Source: the scheduler side of `distributed`'s `event.py`,
-/// `semaphore.py`, `multi_lock.py`, `queues.py`, `variable.py`, `publish.py`. Timeouts in seconds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum CoordRequest {
-    /// `event_wait`: true, or false after the timeout.
-    EventWait { name: Key, timeout: Option<f64> },
-    /// `event_set`.
-    EventSet { name: Key },
-    /// `event_clear`.
-    EventClear { name: Key },
-    /// `event_is_set`.
-    EventIsSet { name: Key },
-    /// `semaphore_register`.
-    SemaphoreRegister { name: Key, max_leases: i64, lease_timeout: Option<f64> },
-    /// `semaphore_acquire`: true, or false after the timeout. Holding `lease_id` already counts as success.
-    SemaphoreAcquire { name: Key, timeout: Option<f64>, lease_id: Key },
-    /// `semaphore_release`: whether the lease was held.
-    SemaphoreRelease { name: Key, lease_id: Key },
-    /// `semaphore_refresh_leases`.
-    SemaphoreRefresh { name: Key, lease_ids: Vec<Key> },
-    /// `semaphore_value`: leases taken.
-    SemaphoreValue { name: Key },
-    /// `semaphore_close`.
-    SemaphoreClose { name: Key },
-    /// `multi_lock_acquire`.
-    MultiLockAcquire { locks: Vec<Key>, id: Key, timeout: Option<f64>, num_locks: Option<usize> },
-    /// `multi_lock_release`.
-    MultiLockRelease { id: Key },
-    /// `queue_create`; 0: unbounded.
-    QueueCreate { name: Key, maxsize: usize },
-    /// `queue_release` (stream): one user less; the last one deletes the queue.
-    QueueRelease { name: Key },
-    /// `queue_put`.
-    QueuePut { name: Key, item: Item, timeout: Option<f64> },
-    /// `queue_get`.
-    QueueGet { name: Key, timeout: Option<f64>, batch: Batch },
-    /// `queue_qsize`.
-    QueueSize { name: Key },
-    /// `queue-future-release` (stream).
-    QueueFutureRelease { name: Key, key: Key },
-    /// `variable_set`.
-    VariableSet { name: Key, item: Item, timeout: Option<f64> },
-    /// `variable_get`.
-    VariableGet { name: Key, timeout: Option<f64> },
-    /// `variable-future-received-confirm` (stream).
-    VariableConfirm { name: Key, key: Key, token: Text },
-    /// `variable_delete` (stream).
-    VariableDelete { name: Key },
-    /// `publish_put`.
-    PublishPut { names: Vec<Key>, keys: Vec<Vec<Key>>, data: Vec<Value>, overwrite: bool },
-    /// `publish_delete`.
-    PublishDelete { names: Vec<Key> },
-    /// `publish_list`.
-    PublishList,
-    /// `publish_get`.
-    PublishGet { names: Vec<Key> },
-    /// `publish_get` of one, whose answer is no list: of clients before distributed 2026.6.
-    PublishGetOne { name: Key },
-}
-
-/// What travels through queues and variables.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Item {
-    /// A future: the key of a task.
-    Future(Key),
-    /// Any other value.
-    Data(Value),
-}
-
-/// The `batch` argument of `queue_get`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Batch {
-    /// One element, not in a list.
-    One,
-    /// Whatever is there now, possibly nothing.
-    All,
-    /// Exactly so many: waits for them.
-    Count(usize),
-}
-
-/// What coordination may ask about tasks.
-pub trait KeyWorld {
-    /// How the key stands: its state's name, and how it failed when erred. None: unknown.
-    fn key_state(&self, key: &Key) -> Option<(&'static str, Option<&Failure>)>;
-}
-
-/// What coordination wants done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Wish {
-    /// Answer this call.
-    Answer(CallId, Result<Value, PyError>),
-    /// Let the pseudo client want these keys.
-    Desire(Text, Vec<Key>),
-    /// Let the pseudo client release these keys.
-    Release(Text, Vec<Key>),
-}
-
-/// One element of a queue or value of a variable, as it goes to a reader.
-///
-/// A failure of our own ([`Failure::Raised`]) is not a pickle yet: then `state` is `erred` and `exception` is nil,
-/// and whoever writes the answer puts the pickle there (the key is `value`).
-fn record(item: &Item, world: &dyn KeyWorld) -> Value {
-    let key = match item {
-        Item::Data(data) => return Value::map([("type", Value::str("msgpack")), ("value", data.clone())]),
-        Item::Future(key) => key,
-    };
-    let (state, failure) = world.key_state(key).unwrap_or(("lost", None));
-    let mut fields = vec![
-        (Value::str("type"), Value::str("Future")),
-        (Value::str("value"), key.to_value()),
-        (Value::str("state"), Value::str(state)),
-    ];
-    if state == "erred" {
-        let (exception, traceback) = match failure {
-            Some(Failure::Remote { exception, traceback, .. }) => (exception.clone(), traceback.clone()),
-            Some(Failure::Raised(_)) | None => (Value::Nil, Value::Nil),
-        };
-        fields.push((Value::str("exception"), exception));
-        fields.push((Value::str("traceback"), traceback));
-    }
-    Value::Map(fields)
-}
-
-/// One primitive as pages show it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CoordView {
-    /// `lock`, `semaphore`, `event`, `queue`, `variable`, `multilock` or `dataset`.
-    pub kind: &'static str,
-    /// Its name.
-    pub name: Key,
-    /// What there is to say of this kind.
-    pub fields: Vec<(&'static str, Value)>,
-}
+use waiters::{Place, Step, Target, Timer, Waiters, timed_out};
 
 /// All coordination primitives of a scheduler.
 pub struct Coord {
-    desk: Desk,
+    waiters: Waiters,
     events: event::Events,
     semaphores: semaphore::Semaphores,
     multi_locks: multi_lock::MultiLocks,
@@ -168,11 +34,11 @@ pub struct Coord {
 }
 
 impl Coord {
-    /// Nothing is there yet. `_lease_timeout_secs` is for the record: each semaphore is registered with its client's
+    /// No primitive exists yet. How long leases last is not said here: each semaphore is registered with its client's
     /// own timeout, and none means that its leases never end.
-    pub fn new(lease_validation_secs: f64, _lease_timeout_secs: f64) -> Self {
+    pub fn new(lease_validation_secs: f64) -> Self {
         Self {
-            desk: Desk::default(),
+            waiters: Waiters::default(),
             events: event::Events::default(),
             semaphores: semaphore::Semaphores::new(lease_validation_secs),
             multi_locks: multi_lock::MultiLocks::default(),
@@ -195,7 +61,7 @@ impl Coord {
         wishes: &mut Vec<Wish>,
     ) {
         use CoordRequest as R;
-        let step = &mut Step { now, desk: &mut self.desk, wishes };
+        let step = &mut Step { now, waiters: &mut self.waiters, wishes };
         match request {
             R::EventWait { name, timeout } => self.events.wait(step, call, name, timeout),
             R::EventSet { name } => self.events.set(step, call, name),
@@ -257,7 +123,7 @@ impl Coord {
 
     /// Files a call that waits for a task under the task's key.
     fn note_unborn(&mut self, call: CallId) {
-        if let Some(Place::Unborn { key, .. }) = self.desk.place(call) {
+        if let Some(Place::Unborn { key, .. }) = self.waiters.place(call) {
             self.unborn.entry(key.clone()).or_default().push(call);
         }
     }
@@ -265,13 +131,13 @@ impl Coord {
     /// The asker's connection died: its place in line is free. Calls that were answered are not known any more.
     pub fn on_abandoned(&mut self, call: CallId, wishes: &mut Vec<Wish>) {
         // Leaving a line needs no time: nothing that it sets in motion has a deadline of its own.
-        let Some(waiting) = self.desk.take(call) else { return };
+        let Some(waiting) = self.waiters.take(call) else { return };
         self.leave(Now(0), call, waiting.place, wishes);
     }
 
     /// Clears a call's place in line.
     fn leave(&mut self, now: Now, call: CallId, place: Place, wishes: &mut Vec<Wish>) {
-        let step = &mut Step { now, desk: &mut self.desk, wishes };
+        let step = &mut Step { now, waiters: &mut self.waiters, wishes };
         match place {
             Place::Event(name) => self.events.withdraw(call, &name),
             Place::Semaphore(name) => self.semaphores.withdraw(call, &name),
@@ -292,7 +158,7 @@ impl Coord {
 
     /// A client is gone for good: it will not confirm the futures it was handed.
     pub fn on_client_removed(&mut self, client: &Text, wishes: &mut Vec<Wish>) {
-        let step = &mut Step { now: Now(0), desk: &mut self.desk, wishes };
+        let step = &mut Step { now: Now(0), waiters: &mut self.waiters, wishes };
         self.variables.forget_client(step, client);
     }
 
@@ -300,9 +166,9 @@ impl Coord {
     pub fn on_key_known(&mut self, now: Now, key: &Key, world: &dyn KeyWorld, wishes: &mut Vec<Wish>) {
         let Some(calls) = self.unborn.remove(key) else { return };
         for call in calls {
-            let Some(waiting) = self.desk.take(call) else { continue };
+            let Some(waiting) = self.waiters.take(call) else { continue };
             let Place::Unborn { target, .. } = waiting.place else { continue };
-            let step = &mut Step { now, desk: &mut self.desk, wishes };
+            let step = &mut Step { now, waiters: &mut self.waiters, wishes };
             let item = Item::Future(key.clone());
             match target {
                 Target::Queue(name) => self.queues.put(step, call, (name, item, waiting.deadline), world),
@@ -319,15 +185,15 @@ impl Coord {
 
     /// Lets calls give up whose time is over, and ends leases.
     pub fn on_tick(&mut self, now: Now, world: &dyn KeyWorld, wishes: &mut Vec<Wish>) {
-        while let Some(timer) = self.desk.pop_due(now) {
+        while let Some(timer) = self.waiters.pop_due(now) {
             match timer {
                 Timer::Call(call) => self.give_up(now, call, wishes),
                 Timer::Leases(name) => {
-                    let step = &mut Step { now, desk: &mut self.desk, wishes };
+                    let step = &mut Step { now, waiters: &mut self.waiters, wishes };
                     self.semaphores.look_over(step, &name);
                 }
                 Timer::Serve(name) => {
-                    let step = &mut Step { now, desk: &mut self.desk, wishes };
+                    let step = &mut Step { now, waiters: &mut self.waiters, wishes };
                     self.queues.serve(step, &name, world);
                 }
             }
@@ -335,7 +201,7 @@ impl Coord {
     }
 
     fn give_up(&mut self, now: Now, call: CallId, wishes: &mut Vec<Wish>) {
-        let Some(waiting) = self.desk.take(call) else { return };
+        let Some(waiting) = self.waiters.take(call) else { return };
         let answer = match &waiting.place {
             Place::Event(_) | Place::Semaphore(_) | Place::MultiLock(_) => Ok(Value::Bool(false)),
             Place::QueuePut(_) | Place::QueueGet(_) | Place::VariableGet(_) => Err(timed_out("")),
@@ -347,7 +213,7 @@ impl Coord {
 
     /// When [`Coord::on_tick`] has something to do; none while nothing waits and no lease can end.
     pub fn next_deadline(&self) -> Option<Now> {
-        self.desk.next_deadline()
+        self.waiters.next_deadline()
     }
 
     /// Every task was forgotten (`Client.restart`). As in Dask all primitives stay as they are, with their waiting
@@ -386,16 +252,16 @@ impl Coord {
 
     /// Every rule that must hold between two requests. Returns the first broken one.
     pub fn check(&self) -> Result<(), String> {
-        self.desk.check()?;
+        self.waiters.check()?;
         let mut waiting = Vec::new();
         self.events.check(&mut waiting)?;
         self.semaphores.check(&mut waiting)?;
         self.multi_locks.check(&mut waiting)?;
-        self.queues.check(&mut waiting, self.desk.next_deadline() == Some(Now(0)))?;
+        self.queues.check(&mut waiting, self.waiters.next_deadline() == Some(Now(0)))?;
         self.variables.check(&mut waiting)?;
         for (key, calls) in &self.unborn {
             for call in calls {
-                match self.desk.place(*call) {
+                match self.waiters.place(*call) {
                     Some(place @ Place::Unborn { key: other, .. }) if other == key => {
                         waiting.push((*call, place.clone()));
                     }
@@ -404,12 +270,12 @@ impl Coord {
             }
         }
         for (call, place) in &waiting {
-            if self.desk.place(*call) != Some(place) {
-                return Err(format!("call {call} stands at {place:?} but waits at {:?}", self.desk.place(*call)));
+            if self.waiters.place(*call) != Some(place) {
+                return Err(format!("call {call} stands at {place:?} but waits at {:?}", self.waiters.place(*call)));
             }
         }
-        if waiting.len() != self.desk.len() {
-            return Err(format!("{} calls wait, {} stand in line", self.desk.len(), waiting.len()));
+        if waiting.len() != self.waiters.len() {
+            return Err(format!("{} calls wait, {} stand in line", self.waiters.len(), waiting.len()));
         }
         Ok(())
     }

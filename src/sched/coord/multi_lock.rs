@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::CoordView;
+use super::request::CoordView;
 use super::waiters::{Place, Step, assertion};
 use crate::base::{CallId, Key, PyError, Value};
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::CoordView;
+use super::request::CoordView;
 use super::waiters::Step;
 use crate::base::{CallId, Key, PyError, Text, Value};
 

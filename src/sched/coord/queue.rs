@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::request::{Batch, CoordView, Item, KeyWorld, record};
 use super::waiters::{Place, Step, Target, Timer, timed_out};
-use super::{Batch, CoordView, Item, KeyWorld, record};
 use crate::base::{CallId, Key, Now, PyError, Text, Value};
 
 #[derive(Default)]
@@ -163,7 +163,7 @@ impl Queues {
             return;
         }
         let Some(queue) = self.by_name.remove(name) else { return };
-        step.desk.disarm(Now(0), Timer::Serve(name.clone()));
+        step.waiters.disarm(Now(0), Timer::Serve(name.clone()));
         let mut items: Vec<Item> = queue.items.into();
         for getter in queue.getters {
             step.fail(getter.call, unknown(name));
@@ -281,7 +281,7 @@ impl Queues {
             queue.items.push_front(item);
         }
         if !queue.items.is_empty() && !queue.getters.is_empty() {
-            step.desk.arm(Now(0), Timer::Serve(name.clone()));
+            step.waiters.arm(Now(0), Timer::Serve(name.clone()));
         }
     }
 

@@ -180,7 +180,7 @@ impl Semaphores {
                 step.fail(waiter, unknown(name));
             }
             if let Some(at) = semaphore.looked_over {
-                step.desk.disarm(at, Timer::Leases(name.clone()));
+                step.waiters.disarm(at, Timer::Leases(name.clone()));
             }
         }
         step.answer(call, Value::Nil);
@@ -214,7 +214,7 @@ impl Semaphores {
         };
         let Some(due) = due else {
             if let Some(at) = semaphore.looked_over.take() {
-                step.desk.disarm(at, Timer::Leases(name.clone()));
+                step.waiters.disarm(at, Timer::Leases(name.clone()));
             }
             return;
         };
@@ -224,9 +224,9 @@ impl Semaphores {
         }
         let at = Now(due.0.div_ceil(self.validation_us).saturating_mul(self.validation_us));
         if let Some(old) = semaphore.looked_over.replace(at) {
-            step.desk.disarm(old, Timer::Leases(name.clone()));
+            step.waiters.disarm(old, Timer::Leases(name.clone()));
         }
-        step.desk.arm(at, Timer::Leases(name.clone()));
+        step.waiters.arm(at, Timer::Leases(name.clone()));
     }
 
     /// How each of them stands.

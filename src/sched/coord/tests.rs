@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::base::Rng;
+use crate::base::{Failure, PyError, Rng};
 
 #[derive(Default)]
 struct World(BTreeMap<Key, (&'static str, Option<Failure>)>);
@@ -39,7 +39,7 @@ fn msgpack(number: i64) -> Value {
 
 impl Desk {
     fn new() -> Self {
-        let coord = Coord::new(10.0, 30.0);
+        let coord = Coord::new(10.0);
         Self { coord, world: World::default(), now: Now(0), calls: 0, answers: BTreeMap::new(), wants: Vec::new() }
     }
 

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::request::{CoordView, Item, KeyWorld, record};
 use super::waiters::{Place, Step, Target, timed_out};
-use super::{CoordView, Item, KeyWorld, record};
 use crate::base::{CallId, Key, Now, Text, Value};
 
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Wish;
+use super::request::Wish;
 use crate::base::{CallId, Key, Now, PyError, SeededMap, Text, Value};
 
 /// Where a waiting call stands in line.
@@ -55,12 +55,12 @@ pub(super) enum Timer {
 
 /// All waiting calls and all timers.
 #[derive(Default)]
-pub(super) struct Desk {
+pub(super) struct Waiters {
     waiting: SeededMap<CallId, Waiting>,
     timers: BTreeSet<(Now, Timer)>,
 }
 
-impl Desk {
+impl Waiters {
     /// Stops waiting; the place in line is the caller's to clear.
     pub fn take(&mut self, call: CallId) -> Option<Waiting> {
         let waiting = self.waiting.remove(&call)?;
@@ -128,7 +128,7 @@ pub(super) struct Step<'a> {
     /// The time.
     pub now: Now,
     /// Waiting calls and timers.
-    pub desk: &'a mut Desk,
+    pub waiters: &'a mut Waiters,
     /// Where wishes go.
     pub wishes: &'a mut Vec<Wish>,
 }
@@ -136,13 +136,13 @@ pub(super) struct Step<'a> {
 impl Step<'_> {
     /// Answers a call, whether it waited or not.
     pub fn answer(&mut self, call: CallId, answer: impl Into<Value>) {
-        self.desk.take(call);
+        self.waiters.take(call);
         self.wishes.push(Wish::Answer(call, Ok(answer.into())));
     }
 
     /// Raises at the caller.
     pub fn fail(&mut self, call: CallId, error: PyError) {
-        self.desk.take(call);
+        self.waiters.take(call);
         self.wishes.push(Wish::Answer(call, Err(error)));
     }
 
@@ -173,9 +173,9 @@ impl Step<'_> {
     /// Lets a call wait. The caller has checked that its deadline is ahead.
     pub fn park(&mut self, call: CallId, place: Place, deadline: Option<Now>) {
         if let Some(at) = deadline {
-            self.desk.arm(at, Timer::Call(call));
+            self.waiters.arm(at, Timer::Call(call));
         }
-        self.desk.waiting.insert(call, Waiting { place, deadline });
+        self.waiters.waiting.insert(call, Waiting { place, deadline });
     }
 }
 
