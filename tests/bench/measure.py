@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python/helpers"))
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 

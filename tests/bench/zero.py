@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgpack
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python/helpers"))
 
 from rawdask import HELLO, encode, worker_registration  # noqa: E402
 

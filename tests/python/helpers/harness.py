@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).resolve().parent
 
 # A process that starts Python on a loaded two-core machine takes seconds, not tens of seconds.
@@ -66,7 +66,7 @@ def clean_env(work_dir: Path, **more) -> dict[str, str]:
         "RASK_STATE_DIR": str(work_dir / "state"),
         "VIRTUAL_ENV": sys.prefix,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}",
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}",
         "PYTHONUNBUFFERED": "1",
     }
     env.update({k: str(v) for k, v in more.items()})

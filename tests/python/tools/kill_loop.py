@@ -1,7 +1,7 @@
 """Kills the appliance, schedulers and workers under load, in turn, and looks after each kill what became of the rest.
 
-    python tests/python/kill_loop.py --rounds 100
-    python tests/python/kill_loop.py --rounds 20 --who workers --seed 7
+    python tests/python/tools/kill_loop.py --rounds 100
+    python tests/python/tools/kill_loop.py --rounds 20 --who workers --seed 7
 
 After each round: what was submitted to a cluster that lives is computed, and its processes are those that were not
 killed; a cluster whose scheduler was killed is FAILED and says why, and nothing of it is left; there is no process and
@@ -22,10 +22,13 @@ from pathlib import Path
 
 import cloudpickle
 import psutil
-from appliance import Appliance
 from dask_gateway.client import GatewaySecurity
 from distributed import Client
-from harness import wait_until
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
+
+from appliance import Appliance  # noqa: E402
+from harness import wait_until  # noqa: E402
 
 WHO = ("appliance", "scheduler", "workers")
 # The cluster that lives on, and its workers.
