@@ -24,8 +24,8 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "packaging/doc").glob("*.md"), 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 # A setting by its dotted name in backticks, such as `gateway.auth.type`.
 SETTING = re.compile(r"`((?:up|workers|security|gateway|scheduler|comm|limits|peers|log)\.[a-z_.-]+)`")
-# Folders of files, not sections of settings.
-NOT_SETTINGS = {"scheduler.json"}
+# Names of files.
+NOT_SETTINGS = {"scheduler.json", "workers.sock"}
 
 
 def blocks(document: Path, *languages: str) -> list[str]:
