@@ -42,7 +42,7 @@ const PURE: &[&str] = &[
     "graph",
     "config",
     "supervise/policy.rs",
-    "peer/member.rs",
+    "peer/head/lifecycle.rs",
     "fleet/plan.rs",
     "feed/delta.rs",
     "cluster/codec",

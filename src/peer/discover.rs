@@ -6,7 +6,7 @@ use std::time::Duration;
 use mdns_sd::{ServiceDaemon, ServiceEvent, ServiceInfo};
 use tokio::time::Instant;
 
-use super::facts::hostname;
+use super::node::hostname;
 use super::token::Pin;
 
 const SERVICE: &str = "_rask._tcp.local.";

@@ -9,33 +9,24 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
-mod attempts;
-mod call;
 mod discover;
-mod envlock;
-mod facts;
-mod groups;
+mod env_lock;
 mod head;
-mod joined;
-mod link;
-pub mod member;
-mod message;
-mod owner;
-mod pinned;
+mod node;
 mod token;
+mod wire;
 
-pub use call::{CallError, Caller, HeadUrl};
 pub use discover::{Announced, FoundHead, announce, find as find_heads};
-pub use envlock::{EnvLock, LockError, in_words};
-pub use facts::{Caps, Fixed, disk_free, free_memory, hostname};
-pub use groups::{FindEnv, GroupsConfig, GroupsHandle, start as start_groups};
+pub use env_lock::{EnvLock, LockError, in_words};
 pub use head::{CERTIFICATE_SECS, HeadError, HeadHandle, HeadSettings, LinkEnd, PeerEvent, PeerView, Placed};
-pub use joined::{JoinError, Joined};
-pub use link::{Ends, Order, Over, stay};
-pub use message::{
-    Facts, GroupState, GroupWant, JoinAnswer, JoinAsk, LOG_LINES_MAX, MESSAGE_MAX, Phase, RenewAsk, ToHead, ToPeer,
+pub use node::{
+    CallError, Caller, Caps, Ends, FindEnv, Fixed, GroupsConfig, GroupsHandle, HeadUrl, JoinError, Joined, Order, Over,
+    Own, TrustError, connector, disk_free, free_memory, hostname, pin_of, pin_of_pem, start_groups, stay,
 };
-pub use pinned::{Own, TrustError, connector, pin_of, pin_of_pem};
 pub use token::{JoinToken, Pin, TokenError};
+pub use wire::{
+    BEAT_US, Facts, GroupState, GroupWant, JoinAnswer, JoinAsk, LOG_LINES_MAX, MESSAGE_MAX, Phase, RenewAsk, ToHead,
+    ToPeer,
+};
 
 pub use crate::store::JoinTokenRecord;

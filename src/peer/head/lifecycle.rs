@@ -7,9 +7,6 @@
 
 use crate::base::Now;
 
-/// Between two beats of a healthy machine. Unit: microseconds.
-pub const BEAT_US: u64 = 2_000_000;
-
 /// Silence that makes a machine late: two beats and a bit. Nothing new is placed there, and what runs there starts
 /// elsewhere too. Unit: microseconds.
 pub const LATE_US: u64 = 4_500_000;

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::call::{CallError, Caller, HeadUrl};
-use super::message::{JoinAnswer, JoinAsk, RenewAsk};
 use super::pinned::{Own, TrustError, connector, pin_of_pem};
-use super::token::{JoinToken, Pin};
 use crate::base::Blame;
+use crate::peer::token::{JoinToken, Pin};
+use crate::peer::wire::{JoinAnswer, JoinAsk, RenewAsk};
 use crate::pki::{self, PkiError};
 
 /// Its name in the folder.

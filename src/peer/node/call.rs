@@ -19,10 +19,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use super::message::MESSAGE_MAX;
 use super::pinned::{TrustError, explain};
-use super::token::Pin;
 use crate::base::Blame;
+use crate::peer::token::Pin;
+use crate::peer::wire::MESSAGE_MAX;
 
 /// Longest until a connection is there and encrypted.
 const CONNECT: Duration = Duration::from_secs(10);

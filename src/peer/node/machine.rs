@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::message::Facts;
 use crate::clock::unix_ms;
 use crate::host::Machine;
+use crate::peer::wire::Facts;
 
 /// `nvidia-smi` wakes sleeping cards, which takes seconds.
 const GPU_PATIENCE: Duration = Duration::from_secs(10);

@@ -16,10 +16,10 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, timeout};
 
-use super::envlock::EnvLock;
 use super::link::Order;
-use super::message::{GroupState, GroupWant, LOG_LINES_MAX, Phase, ToHead};
 use crate::link::{self, Link, Question};
+use crate::peer::env_lock::EnvLock;
+use crate::peer::wire::{GroupState, GroupWant, LOG_LINES_MAX, Phase, ToHead};
 use crate::supervise::{OWN, Output, ParentDeath, Process, ProcessId, Spec, last_lines, policy::Restart};
 
 /// Finds or makes the environment of a lock; says what it does meanwhile. The error is for people.

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::attempts::Attempts;
-use super::envlock::EnvLock;
-use super::head::{Command, HeadError, Office, OpenLink, PeerEvent, PeerView, Placed};
-use super::member::{Effect, Event, LinkId, Member};
-use super::message::{Facts, GroupState, GroupWant, ToHead, ToPeer};
+use super::handle::{Command, HeadError, Office, OpenLink, PeerEvent, PeerView, Placed};
+use super::lifecycle::{Effect, Event, LinkId, Member};
+use super::rate_limit::Attempts;
 use crate::base::Now;
 use crate::clock::{Clock, unix_ms};
+use crate::peer::env_lock::EnvLock;
+use crate::peer::wire::{Facts, GroupState, GroupWant, ToHead, ToPeer};
 use crate::store::PeerRecord;
 
 /// Most members: far above a LAN's machines, far below what would hurt.

@@ -9,12 +9,12 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::call::CallError;
-use super::envlock::EnvLock;
-use super::facts::Fixed;
-use super::joined::{JoinError, Joined, odd_clock};
-use super::member::BEAT_US;
-use super::message::{GroupState, GroupWant, ToHead, ToPeer};
+use super::machine::Fixed;
+use super::membership::{JoinError, Joined, odd_clock};
 use crate::clock::{random_u64, unix_ms};
+use crate::peer::env_lock::EnvLock;
+use crate::peer::wire::BEAT_US;
+use crate::peer::wire::{GroupState, GroupWant, ToHead, ToPeer};
 use crate::pki;
 
 const LINK: &str = "/api/rask/v1/peers/link";

@@ -11,9 +11,9 @@ use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::token::Pin;
 use crate::base::Blame;
 use crate::net::{ByChain, issued_by};
+use crate::peer::token::Pin;
 
 /// The pin of a certificate's public key; `None`: these bytes are no certificate.
 pub fn pin_of(der: &[u8]) -> Option<Pin> {

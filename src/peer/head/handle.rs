@@ -11,13 +11,13 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::envlock::EnvLock;
-use super::member::{Event, LinkId};
-use super::message::{Facts, GroupState, GroupWant, JoinAnswer, JoinAsk, LOG_LINES_MAX, RenewAsk, ToHead, ToPeer};
+use super::lifecycle::{Event, LinkId};
 use super::owner::{Owner, PEERS_MAX};
-use super::token::{JoinToken, Pin, hex};
 use crate::base::Blame;
 use crate::clock::{random_bytes, unix_ms};
+use crate::peer::env_lock::EnvLock;
+use crate::peer::token::{JoinToken, Pin, hex};
+use crate::peer::wire::{Facts, GroupState, GroupWant, JoinAnswer, JoinAsk, LOG_LINES_MAX, RenewAsk, ToHead, ToPeer};
 use crate::pki::Authority;
 use crate::store::{JoinTokenRecord, PeerRecord, StoreError, StoreHandle, TokenUse};
 

@@ -12,6 +12,9 @@ use crate::link::GroupWorker;
 /// Longest message. A lock of a large environment is some 50 KiB, a tail of a log less. Unit: bytes.
 pub const MESSAGE_MAX: usize = 4 << 20;
 
+/// Between two beats of a healthy machine. Unit: microseconds.
+pub const BEAT_US: u64 = 2_000_000;
+
 /// Most lines of a log in one answer.
 pub const LOG_LINES_MAX: usize = 10_000;
 
@@ -75,7 +78,7 @@ pub enum ToPeer {
     },
     /// An environment that groups name by its hash.
     Lock {
-        /// [`super::EnvLock`] as JSON.
+        /// [`super::env_lock::EnvLock`] as JSON.
         text: String,
     },
     /// The answer to a request to sign.
