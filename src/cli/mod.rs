@@ -18,7 +18,7 @@ use rustix::process::Signal;
 
 use crate::app::{self, DoctorArgs, Failure, Loaded, UninstallArgs};
 use crate::config::LogFormat;
-use crate::supervise::guard;
+use crate::supervise::exec_child;
 
 /// Dask in one executable: a scheduler and right-sized workers for the machine in front of you
 #[derive(Debug, Parser)]
@@ -292,7 +292,7 @@ fn exec_child(parent: u32, signal: DeathSignal, cgroup: Option<&Path>, program: 
     let Some((program, args)) = program.split_first() else {
         return Err(Failure::usage("exec-child needs a program"));
     };
-    let why = guard::become_child(parent, signal, cgroup, program, args);
+    let why = exec_child::become_child(parent, signal, cgroup, program, args);
     Err(Failure::world(format!("cannot start {}: {why}", program.to_string_lossy())))
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 
-use super::away::Span;
+use super::remote_workers::Span;
 use crate::host::Interpreter;
 use crate::peer::{EnvLock, LockError};
 use crate::pki::Pair;

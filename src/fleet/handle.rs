@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use super::away::Away;
+use super::cluster_task::{Origin, Owner};
 use super::config::{FleetConfig, Folder, Pythons};
 use super::logs::Source;
-use super::owner::{Origin, Owner};
 use super::record::Body;
+use super::remote_workers::Away;
 use super::types::{Adapt, ClusterName, ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD, NewCluster};
 use crate::base::Now;
 use crate::clock::Clock;

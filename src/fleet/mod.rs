@@ -4,30 +4,30 @@
 //! cluster has an owner, a task of its own, which talks to its two processes over their control sockets. What is needed
 //! to find them again is in the store before they start.
 
-mod away;
-mod cage;
+mod cgroup;
+mod cluster_task;
 mod config;
 mod deaths;
-mod group;
 mod handle;
 mod launch;
 pub mod logs;
-mod look;
-mod owner;
+mod placement;
 mod plan;
+mod poll;
 mod record;
-mod spread;
+mod remote_workers;
 mod types;
-mod words;
+mod worker_exit;
+mod worker_pool;
 
-pub use away::Span;
-pub use cage::{Cage, delegated};
+pub use cgroup::{Cage, delegated};
 pub use config::{FindPython, FleetConfig, Folder};
-pub use group::{GroupPlan, run as run_group};
 pub use handle::FleetHandle;
 pub use logs::Logbook;
-pub use spread::RESERVE_BYTES;
+pub use placement::RESERVE_BYTES;
+pub use remote_workers::Span;
 pub use types::{
     Adapt, Bounds, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD, LOCAL,
     NewCluster,
 };
+pub use worker_pool::{GroupPlan, run as run_group};

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::spread::{self, Host};
+use super::placement::{self, Host};
 use super::types::{Adapt, Bounds};
 
 /// So many checks in a row must want fewer workers before there are fewer.
@@ -189,8 +189,8 @@ impl Plan {
         if seen.away.is_empty() && !seen.not_here {
             self.converge(seen, &mut steps);
         } else {
-            let (spread, without_room) = spread::steps(self.target, &seen.hosts(), &seen.connected);
-            steps.extend(spread);
+            let (placed, without_room) = placement::steps(self.target, &seen.hosts(), &seen.connected);
+            steps.extend(placed);
             self.without_room = without_room;
         }
         steps

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::away::Kept;
+use super::remote_workers::Kept;
 use super::types::{Bounds, ClusterSettings};
 use crate::supervise::ProcessId;
 

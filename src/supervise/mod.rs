@@ -1,11 +1,11 @@
 //! Child processes on this machine: start, watch, log, restart, stop. Knows processes, not what they are for.
 //!
 //! No child outlives us by accident (one that should is a [`Process`]): children are started through `rask exec-child`, which asks the kernel for a
-//! signal at our death before it becomes the program (see [`guard`]). Start children from the main thread: the kernel
+//! signal at our death before it becomes the program (see [`exec_child`]). Start children from the main thread: the kernel
 //! binds that signal to the thread that forked.
 
 mod child;
-pub mod guard;
+pub mod exec_child;
 mod output;
 pub mod policy;
 mod process;

@@ -135,11 +135,6 @@ impl Member {
         Self { state, patient: true }
     }
 
-    /// Where it stands.
-    pub const fn state(&self) -> State {
-        self.state
-    }
-
     /// May workers be placed on it?
     pub const fn is_usable(&self) -> bool {
         matches!(self.state, State::Up { .. })
@@ -421,7 +416,7 @@ mod tests {
         assert_eq!(member.step(Event::Linked(2), at(1)), [Effect::CloseLink(1), Effect::Place]);
         assert!(member.step(Event::Unlinked(1), at(1)).is_empty());
         assert_eq!(member.step(Event::Unlinked(2), at(2)), [Effect::Place]);
-        assert_eq!(member.state(), State::Late { link: None, beat: at(1), silent: false });
+        assert_eq!(member.state, State::Late { link: None, beat: at(1), silent: false });
     }
 
     /// Goal: the process that keeps the link is replaced, which takes a moment, and its workers are not bothered.

@@ -1,7 +1,7 @@
 //! The head's side: who joined, who is there, and what each joined machine should run.
 
 mod handle;
-pub mod lifecycle;
+mod lifecycle;
 mod owner;
 mod rate_limit;
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::{End, HELLO, Origin, Owner, START_LOOK, ended};
-use crate::fleet::away::Away;
 use crate::fleet::launch::Launch;
-use crate::fleet::look::ask;
+use crate::fleet::poll::ask;
+use crate::fleet::remote_workers::Away;
 use crate::fleet::types::{ClusterStatus, FleetEvent};
 use crate::link::{Question, SchedulerState};
 use crate::supervise::{Process, boot_id, last_lines};

@@ -11,13 +11,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::away::{Away, Terms};
 use super::deaths::Deaths;
 use super::handle::{Command, Entry, Shared};
-use super::look::{Look, ask, look};
+use super::placement::{self, Room};
 use super::plan::{Connected, Lifetimes, Plan, Seen, Step};
+use super::poll::{Look, ask, look};
 use super::record::Body;
-use super::spread::{self, Room};
+use super::remote_workers::{Away, Terms};
 use super::types::{ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD};
 use super::{config::Folder, logs};
 use crate::host::Machine;
@@ -341,7 +341,7 @@ impl Owner {
         let state = looked.scheduler.as_ref()?;
         let members = self.group.is_some().then_some(self.told.workers.as_slice());
         let age_secs = self.shared.now_ms().saturating_sub(self.view.start_ms) as f64 / 1e3;
-        let mut seen = super::look::seen(state, members, self.shared.now_secs(), age_secs);
+        let mut seen = super::poll::seen(state, members, self.shared.now_secs(), age_secs);
         self.see_others(&mut seen);
         let check = Instant::now() >= self.next_check;
         if check {
@@ -372,7 +372,7 @@ impl Owner {
         seen.away = away.hosts(&seen.connected, &self.body.settings);
         seen.more_here = self.more_here();
         if let Some(here) = self.body.grows_from {
-            let all = spread::all(here, &seen.away);
+            let all = placement::all(here, &seen.away);
             if all != self.plan.target() {
                 self.plan.scale(all);
             }

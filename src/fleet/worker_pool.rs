@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
-use super::cage::Cage;
+use super::cgroup::Cage;
 use super::logs::{Logbook, Note};
-use super::words::{Word, nannys_word, with_last_words};
+use super::worker_exit::{Word, nannys_word, with_last_words};
 use crate::link::{GroupState, GroupWorker, Inbound, Link, Question};
 use crate::supervise::policy::Next;
 use crate::supervise::{Cause, Child, Output, Report, Sink, Spec, Story, start};

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{CHORES_SECS, End, Owner};
 use crate::fleet::launch::{GROUP_GRACE, SCHEDULER_GRACE};
 use crate::fleet::logs;
-use crate::fleet::look::ask;
+use crate::fleet::poll::ask;
 use crate::fleet::types::ClusterStatus;
 use crate::link::{ComputationState, Question};
 use crate::store::Computation;

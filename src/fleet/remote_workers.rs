@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use super::placement::{Host, Room};
 use super::plan::{Connected, Member};
-use super::spread::{Host, Room};
 use super::types::ClusterSettings;
 use crate::peer::{EnvLock, GroupWant, HeadHandle, PeerEvent, PeerView, Phase, Placed};
 use crate::pki::Pair;
