@@ -24,7 +24,7 @@ const HOME: &str = "rask-appliance";
 
 /// Where groups are made, and with which limits.
 #[derive(Clone, Debug)]
-pub struct Cage {
+pub struct WorkerCgroups {
     folder: PathBuf,
     memory_bytes: u64,
     cores: f64,
@@ -77,7 +77,7 @@ fn divide(own: &Path, pid: u32) -> io::Result<bool> {
     Ok(true)
 }
 
-impl Cage {
+impl WorkerCgroups {
     /// Groups in `folder`, which was [`delegated`]. `memory_bytes`, `cores`: 0 for no limit.
     pub fn new(folder: PathBuf, memory_bytes: u64, cores: f64) -> Self {
         Self { folder, memory_bytes, cores, told: Arc::default() }
@@ -145,27 +145,27 @@ mod tests {
     /// Goal: limits are written with headroom, and an end for lack of memory is told once. Method: a folder of files.
     #[test]
     fn a_worker_gets_its_limits_and_a_verdict() {
-        let folder = std::env::temp_dir().join(format!("rask-cage-{}", std::process::id()));
-        let cage = Cage::new(folder.clone(), 1 << 30, 2.0);
-        let group = cage.group_of("../a b");
+        let folder = std::env::temp_dir().join(format!("rask-cgroups-{}", std::process::id()));
+        let cgroups = WorkerCgroups::new(folder.clone(), 1 << 30, 2.0);
+        let group = cgroups.group_of("../a b");
         assert_eq!(group.parent(), Some(folder.as_path()));
-        cage.make(&group).expect("made");
+        cgroups.make(&group).expect("made");
         let read = |name: &str| fs::read_to_string(group.join(name)).expect("written");
         assert_eq!(read("memory.max"), ((1u64 << 30) + (256 << 20)).to_string());
         assert_eq!(read("cpu.weight"), "200");
-        assert_eq!(cage.verdict("../a b"), None);
+        assert_eq!(cgroups.verdict("../a b"), None);
         fs::write(group.join("memory.events"), "low 0\noom 1\noom_kill 1\n").expect("written");
         fs::write(group.join("memory.peak"), "1073741824\n").expect("written");
-        let verdict = cage.verdict("../a b").expect("it ran out");
+        let verdict = cgroups.verdict("../a b").expect("it ran out");
         assert!(verdict.contains("out of memory") && verdict.contains("peak 1 GiB"), "{verdict}");
-        assert_eq!(cage.verdict("../a b"), None);
+        assert_eq!(cgroups.verdict("../a b"), None);
         fs::remove_dir_all(folder).expect("removed");
     }
 
     /// Goal: only a group with nobody else in it, and with the memory controller, is divided.
     #[test]
     fn a_group_with_others_in_it_is_left_alone() {
-        let own = std::env::temp_dir().join(format!("rask-cage-own-{}", std::process::id()));
+        let own = std::env::temp_dir().join(format!("rask-cgroups-own-{}", std::process::id()));
         fs::create_dir_all(&own).expect("a folder");
         let write = |name: &str, text: &str| fs::write(own.join(name), text).expect("written");
         write("cgroup.controllers", "cpu memory pids\n");

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 
-use super::remote_workers::Span;
+use super::remote_workers::SpanConfig;
 use crate::host::Interpreter;
 use crate::peer::{EnvLock, LockError};
 use crate::pki::Pair;
@@ -47,7 +47,7 @@ pub struct FleetConfig {
     /// Whether clusters outlive this process. `Nothing`: they do.
     pub parent_death: ParentDeath,
     /// Other machines. None: clusters stay on this one.
-    pub span: Option<Span>,
+    pub span: Option<SpanConfig>,
     /// A control group in which groups for workers may be made.
     pub cgroup: Option<PathBuf>,
 }
@@ -60,26 +60,26 @@ impl fmt::Debug for FleetConfig {
 
 impl FleetConfig {
     /// The folder of a cluster.
-    pub fn folder(&self, name: &str) -> Folder {
+    pub fn folder(&self, name: &str) -> ClusterFolder {
         let path = self.state.join("clusters").join(name);
         let logs = match &self.logs {
             Some(dir) => dir.join(name),
             None => path.join("logs"),
         };
-        Folder { path, logs }
+        ClusterFolder { path, logs }
     }
 }
 
 /// The files of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Folder {
+pub struct ClusterFolder {
     /// Itself.
     pub path: PathBuf,
     /// Its logs; they stay when the cluster has ended.
     pub logs: PathBuf,
 }
 
-impl Folder {
+impl ClusterFolder {
     /// Where its scheduler listens for the appliance.
     pub fn control(&self) -> PathBuf {
         self.path.join("control.sock")

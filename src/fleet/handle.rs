@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use super::cluster_task::{Origin, Owner};
-use super::config::{FleetConfig, Folder, Pythons};
-use super::logs::Source;
+use super::cluster_task::{ClusterTask, Origin};
+use super::config::{ClusterFolder, FleetConfig, Pythons};
+use super::logs::LogSource;
 use super::record::Body;
-use super::remote_workers::Away;
+use super::remote_workers::RemoteWorkers;
 use super::types::{Adapt, ClusterName, ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD, NewCluster};
 use crate::base::Now;
 use crate::clock::Clock;
@@ -36,7 +36,7 @@ const SHOWN_MAX: u32 = 1000;
 
 /// What one cluster is told.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum ClusterCommand {
     Scale { workers: u32, heard: oneshot::Sender<Result<(), FleetError>> },
     Adapt { wish: Adapt, heard: oneshot::Sender<Result<(), FleetError>> },
     Stop { why: String, heard: oneshot::Sender<Result<(), FleetError>> },
@@ -44,28 +44,28 @@ pub(super) enum Command {
 
 /// What is known of one cluster.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct ClusterEntry {
     pub view: Arc<ClusterView>,
     /// `None`: it ended under an appliance before this one.
-    pub inbox: Option<mpsc::Sender<Command>>,
+    pub inbox: Option<mpsc::Sender<ClusterCommand>>,
     pub link: Link,
     /// Its workers on this machine.
     pub here: u32,
 }
 
 /// What all owners share.
-pub(super) struct Shared {
+pub(super) struct FleetShared {
     pub config: FleetConfig,
     pub store: StoreHandle,
     pub pythons: Pythons,
     pub clock: Clock,
-    pub directory: watch::Sender<BTreeMap<String, Entry>>,
+    pub directory: watch::Sender<BTreeMap<String, ClusterEntry>>,
     pub events: broadcast::Sender<FleetEvent>,
     /// Nothing is started any more.
     pub closing: AtomicBool,
 }
 
-impl Shared {
+impl FleetShared {
     /// Unit: milliseconds since the epoch.
     pub(super) fn now_ms(&self) -> i64 {
         (self.clock.wall() * 1e3) as i64
@@ -85,7 +85,7 @@ impl Shared {
 /// A handle on all clusters. Cheap to clone.
 #[derive(Clone)]
 pub struct FleetHandle {
-    shared: Arc<Shared>,
+    shared: Arc<FleetShared>,
 }
 
 impl FleetHandle {
@@ -93,7 +93,7 @@ impl FleetHandle {
     ///
     /// Must be called on the main thread's runtime. Errors: the store cannot be read.
     pub async fn start(config: FleetConfig, store: StoreHandle) -> Result<Self, StoreError> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(FleetShared {
             pythons: Pythons::new(config.find_python.clone()),
             clock: Clock::start(),
             directory: watch::Sender::new(BTreeMap::new()),
@@ -153,7 +153,12 @@ impl FleetHandle {
         let link = self.link_to(&name);
         self.shared.directory.send_modify(|directory| {
             // The latest of a name comes first.
-            directory.entry(name.to_string()).or_insert(Entry { view: Arc::new(view), inbox: None, link, here: 0 });
+            directory.entry(name.to_string()).or_insert(ClusterEntry {
+                view: Arc::new(view),
+                inbox: None,
+                link,
+                here: 0,
+            });
         });
     }
 
@@ -164,12 +169,12 @@ impl FleetHandle {
         };
         let view = view_of(&name, &record.user, record.start_ms, &body);
         if let Some(inbox) = self.enter(view.clone()) {
-            Owner::spawn(self.shared.clone(), view, body, inbox, Origin::Found);
+            ClusterTask::spawn(self.shared.clone(), view, body, inbox, Origin::Found);
         }
     }
 
     /// Enters a cluster under its name. `None`: one of that name has not ended.
-    fn enter(&self, view: ClusterView) -> Option<mpsc::Receiver<Command>> {
+    fn enter(&self, view: ClusterView) -> Option<mpsc::Receiver<ClusterCommand>> {
         let (sender, inbox) = mpsc::channel(QUEUE);
         let (name, link) = (view.name.to_string(), self.link_to(&view.name));
         let old_ms = self.shared.now_ms().saturating_sub(SHOWN_MS);
@@ -178,7 +183,7 @@ impl FleetHandle {
                 return false;
             }
             directory.retain(|_, entry| entry.view.stop_ms.is_none_or(|at| at >= old_ms));
-            directory.insert(name.clone(), Entry { view: Arc::new(view), inbox: Some(sender), link, here: 0 });
+            directory.insert(name.clone(), ClusterEntry { view: Arc::new(view), inbox: Some(sender), link, here: 0 });
             true
         });
         entered.then_some(inbox)
@@ -218,7 +223,7 @@ impl FleetHandle {
         let mut view = view_of(&name, &user, self.shared.now_ms(), &body);
         view.tls = Some(Arc::new(pair));
         let Some(inbox) = self.enter(view.clone()) else { return Err(FleetError::NameTaken(name.to_string())) };
-        let owner = Owner::new(self.shared.clone(), view, body, inbox);
+        let owner = ClusterTask::new(self.shared.clone(), view, body, inbox);
         if let Err(why) = owner.save().await {
             owner.vanish();
             return Err(FleetError::Store(why));
@@ -248,7 +253,7 @@ impl FleetHandle {
     /// The last lines of a cluster's logs on other machines, by machine; each begins with its file's name.
     pub async fn logs_elsewhere(&self, name: &str, tail: usize) -> Vec<(String, Vec<String>)> {
         match &self.shared.config.span {
-            Some(span) => Away::logs(&span.head, name, tail).await,
+            Some(span) => RemoteWorkers::logs(&span.head, name, tail).await,
             None => Vec::new(),
         }
     }
@@ -257,7 +262,7 @@ impl FleetHandle {
     ///
     /// Errors: there is no such cluster, or it is ending.
     pub async fn scale(&self, name: &str, workers: u32) -> Result<(), FleetError> {
-        self.command(name, |heard| Command::Scale { workers, heard }).await
+        self.command(name, |heard| ClusterCommand::Scale { workers, heard }).await
     }
 
     /// Lets a cluster follow its load, or stop doing so.
@@ -269,7 +274,7 @@ impl FleetHandle {
         {
             return Err(FleetError::Bounds { minimum, maximum });
         }
-        self.command(name, |heard| Command::Adapt { wish, heard }).await
+        self.command(name, |heard| ClusterCommand::Adapt { wish, heard }).await
     }
 
     /// Ends a cluster. Returns when it is on its way; one that ended is no error.
@@ -277,7 +282,7 @@ impl FleetHandle {
     /// Errors: there is no such cluster.
     pub async fn stop(&self, name: &str, why: &str) -> Result<(), FleetError> {
         let why = why.to_owned();
-        match self.command(name, |heard| Command::Stop { why, heard }).await {
+        match self.command(name, |heard| ClusterCommand::Stop { why, heard }).await {
             Err(FleetError::NotRunning(_)) => Ok(()),
             other => other,
         }
@@ -286,7 +291,7 @@ impl FleetHandle {
     async fn command(
         &self,
         name: &str,
-        command: impl FnOnce(oneshot::Sender<Result<(), FleetError>>) -> Command,
+        command: impl FnOnce(oneshot::Sender<Result<(), FleetError>>) -> ClusterCommand,
     ) -> Result<(), FleetError> {
         let inbox = self.shared.directory.borrow().get(name).map(|entry| entry.inbox.clone());
         let inbox = inbox.ok_or_else(|| FleetError::Unknown(name.to_owned()))?;
@@ -302,7 +307,7 @@ impl FleetHandle {
 
     /// Ends all clusters and waits until they are gone.
     pub async fn stop_all(&self, why: &str) {
-        let running = |directory: &BTreeMap<String, Entry>| -> Vec<String> {
+        let running = |directory: &BTreeMap<String, ClusterEntry>| -> Vec<String> {
             directory.iter().filter(|(_, entry)| !entry.view.status.is_final()).map(|(name, _)| name.clone()).collect()
         };
         self.shared.closing.store(true, Ordering::Relaxed);
@@ -362,7 +367,7 @@ impl FleetHandle {
     }
 
     /// Where a cluster's files are.
-    pub fn files(&self, name: &str) -> Folder {
+    pub fn files(&self, name: &str) -> ClusterFolder {
         self.shared.config.folder(name)
     }
 
@@ -385,7 +390,7 @@ fn last_written_ms(folder: &Path) -> Option<i64> {
     let logs = folder.join("logs");
     let logs = if logs.is_dir() { logs } else { folder.to_path_buf() };
     // Not in a folder that holds others' files as well.
-    if !Source::Scheduler.path(&logs).exists() {
+    if !LogSource::Scheduler.path(&logs).exists() {
         return None;
     }
     let written = std::fs::read_dir(logs).ok()?.flatten().filter_map(|file| Some(file.metadata().ok()?.mtime()));

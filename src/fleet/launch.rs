@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-use super::config::{FleetConfig, Folder};
+use super::config::{ClusterFolder, FleetConfig};
 use super::record::Body;
-use crate::supervise::policy::Restart;
+use crate::supervise::policy::RestartRule;
 use crate::supervise::{OWN, Output, Spec};
 
 /// `rask worker` gives its nannies 5 s; together with the scheduler's this stays below the 10 s that we promise.
@@ -17,7 +17,7 @@ pub(super) const SCHEDULER_GRACE: Duration = Duration::from_millis(2500);
 /// One cluster's processes-to-be.
 pub(super) struct Launch<'a> {
     pub config: &'a FleetConfig,
-    pub folder: &'a Folder,
+    pub folder: &'a ClusterFolder,
     pub name: &'a str,
     pub body: &'a Body,
     pub python: &'a Path,
@@ -118,7 +118,7 @@ impl Launch<'_> {
             output: Output::File { path: self.folder.logs.join(format!("{name}.log")), keep: self.config.log_keep },
             parent_death: self.config.parent_death,
             cgroup: None,
-            restart: Restart::Never,
+            restart: RestartRule::Never,
             failures_max: None,
             grace,
         }

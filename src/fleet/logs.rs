@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::clock::Clock;
-use crate::supervise::Sink;
+use crate::supervise::LineSink;
 
 /// A file larger than this is put aside. Unit: bytes.
 const ROTATE_BYTES: u64 = 8 << 20;
@@ -110,10 +110,10 @@ impl Logbook {
     /// Where a worker's lines go. `also` hears each line.
     ///
     /// Errors: the file cannot be opened.
-    pub fn sink(&self, worker: &str, also: impl Fn(&str) + Send + Sync + 'static) -> io::Result<Sink> {
+    pub fn sink(&self, worker: &str, also: impl Fn(&str) + Send + Sync + 'static) -> io::Result<LineSink> {
         let file = Mutex::new(LogFile::open(self.folder.join(file_name(worker)), self.keep)?);
         let clock = self.clock;
-        Ok(Sink(Arc::new(move |line| {
+        Ok(LineSink(Arc::new(move |line| {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(why) = file.line(&shown_time(clock.wall()), line) {
                 // A full disk must not stop the worker; its line is lost, ours says so.
@@ -125,7 +125,7 @@ impl Logbook {
 
     /// Notes a beginning or an end in the index.
     pub fn note(&self, worker: &str, pid: u32, what: Note) {
-        let entry = Entry { worker: worker.to_owned(), pid, at_ms: (self.clock.wall() * 1e3) as i64, what };
+        let entry = IndexEntry { worker: worker.to_owned(), pid, at_ms: (self.clock.wall() * 1e3) as i64, what };
         let written = serde_json::to_string(&entry).map_err(io::Error::from).and_then(|line| {
             let path = self.folder.join(INDEX);
             rotate_in_place(&path, 1)?;
@@ -157,7 +157,7 @@ pub enum Note {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
+struct IndexEntry {
     worker: String,
     pid: u32,
     at_ms: i64,
@@ -174,7 +174,7 @@ fn shown_time(wall_secs: f64) -> String {
 
 /// One life of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Life {
+pub struct WorkerLife {
     /// Its process.
     pub pid: u32,
     /// Unit: milliseconds since the epoch.
@@ -193,7 +193,7 @@ pub struct LoggedWorker {
     /// Its files, newest first.
     pub files: Vec<PathBuf>,
     /// Its lives, oldest first.
-    pub lives: Vec<Life>,
+    pub lives: Vec<WorkerLife>,
 }
 
 /// All workers that left a log in a folder, by name.
@@ -202,11 +202,11 @@ pub fn index(folder: &Path) -> BTreeMap<String, LoggedWorker> {
     let path = folder.join(INDEX);
     let text = [aged(&path, 1), path].map(|path| fs::read_to_string(path).unwrap_or_default()).concat();
     // A line that was cut by a full disk tells nothing.
-    for entry in text.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok()) {
+    for entry in text.lines().filter_map(|line| serde_json::from_str::<IndexEntry>(line).ok()) {
         let worker = workers.entry(entry.worker).or_default();
         match entry.what {
             Note::Start => {
-                worker.lives.push(Life { pid: entry.pid, start_ms: entry.at_ms, ..Life::default() });
+                worker.lives.push(WorkerLife { pid: entry.pid, start_ms: entry.at_ms, ..WorkerLife::default() });
             }
             Note::End { cause } => {
                 if let Some(life) = worker.lives.iter_mut().rev().find(|life| life.pid == entry.pid) {
@@ -233,7 +233,7 @@ pub fn copies(path: &Path) -> Vec<PathBuf> {
 
 /// Which log of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum LogSource {
     /// The scheduler's.
     Scheduler,
     /// The group's that starts and watches workers.
@@ -242,7 +242,7 @@ pub enum Source {
     Worker(String),
 }
 
-impl Source {
+impl LogSource {
     /// Its newest file in a folder of logs.
     pub fn path(&self, folder: &Path) -> PathBuf {
         match self {
@@ -255,7 +255,7 @@ impl Source {
 
 /// What to read of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Wanted {
+pub struct LogSelection {
     /// Only lines of this time or later. Unit: milliseconds since the epoch.
     pub since_ms: Option<i64>,
     /// Only so many lines, the last.
@@ -268,12 +268,12 @@ pub struct Lines {
     /// Oldest first.
     pub lines: Vec<String>,
     /// Where the next read goes on.
-    pub place: Place,
+    pub place: LogPosition,
 }
 
 /// A place in a log that goes on being written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct LogPosition {
     /// Unit: bytes.
     offset: u64,
     /// Which file it was: after a rotation it is another.
@@ -281,9 +281,9 @@ pub struct Place {
 }
 
 /// Reads what is wanted of a log, of its older copies too; at most [`READ_MAX`] bytes of each.
-pub fn read(path: &Path, wanted: Wanted) -> io::Result<Lines> {
+pub fn read(path: &Path, wanted: LogSelection) -> io::Result<Lines> {
     let mut lines: Vec<String> = Vec::new();
-    let mut place = Place::default();
+    let mut place = LogPosition::default();
     for (age, path) in copies(path).into_iter().enumerate() {
         let (text, end) = read_end(&path)?;
         if age == 0 {
@@ -308,7 +308,7 @@ pub fn read(path: &Path, wanted: Wanted) -> io::Result<Lines> {
 }
 
 /// What was written behind `place`. After a rotation: what the new file holds.
-pub fn follow(path: &Path, place: Place) -> io::Result<Lines> {
+pub fn follow(path: &Path, place: LogPosition) -> io::Result<Lines> {
     use std::os::unix::fs::MetadataExt;
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -324,11 +324,11 @@ pub fn follow(path: &Path, place: Place) -> io::Result<Lines> {
     // Half a line stays for the next time.
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at.saturating_add(1));
     let text = String::from_utf8_lossy(bytes.get(..whole).unwrap_or_default()).into_owned();
-    let place = Place { offset: start.saturating_add(whole as u64), inode: meta.ino() };
+    let place = LogPosition { offset: start.saturating_add(whole as u64), inode: meta.ino() };
     Ok(Lines { lines: text.lines().map(str::to_owned).collect(), place })
 }
 
-fn read_end(path: &Path) -> io::Result<(String, Place)> {
+fn read_end(path: &Path) -> io::Result<(String, LogPosition)> {
     use std::os::unix::fs::MetadataExt;
     let mut file = File::open(path)?;
     let meta = file.metadata()?;
@@ -343,7 +343,7 @@ fn read_end(path: &Path) -> io::Result<(String, Place)> {
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at.saturating_add(1));
     let unfinished = bytes.len().saturating_sub(whole) as u64;
     bytes.truncate(whole);
-    let place = Place { offset: file.stream_position()?.saturating_sub(unfinished), inode: meta.ino() };
+    let place = LogPosition { offset: file.stream_position()?.saturating_sub(unfinished), inode: meta.ino() };
     Ok((String::from_utf8_lossy(&bytes).into_owned(), place))
 }
 
@@ -398,12 +398,12 @@ mod tests {
         fs::write(aged(&path, 1), "2026-01-01T00:00:00Z a\n2026-01-01T00:00:01Z b\n").expect("written");
         fs::write(&path, "2026-01-01T00:00:02.5Z  INFO c\nno time\n{\"timestamp\":\"2026-01-01T00:00:03Z\"} d\nhalf")
             .expect("written");
-        let all = read(&path, Wanted::default()).expect("read");
+        let all = read(&path, LogSelection::default()).expect("read");
         assert_eq!(all.lines.len(), 5);
-        let tail = read(&path, Wanted { tail: Some(4), since_ms: None }).expect("read");
+        let tail = read(&path, LogSelection { tail: Some(4), since_ms: None }).expect("read");
         assert!(tail.lines.first().is_some_and(|line| line.ends_with(" b")), "{tail:?}");
         let second = time_of("2026-01-01T00:00:01Z x").expect("a time");
-        let since = |ms| read(&path, Wanted { since_ms: Some(ms), tail: None }).expect("read").lines.len();
+        let since = |ms| read(&path, LogSelection { since_ms: Some(ms), tail: None }).expect("read").lines.len();
         assert_eq!((since(second), since(second + 1), since(second + 1501)), (4, 3, 1));
         let mut file = OpenOptions::new().append(true).open(&path).expect("opens");
         file.write_all(b" whole\nnext").expect("written");
@@ -423,7 +423,7 @@ mod tests {
         let sink = book.sink("../w", |_| {}).expect("a file");
         let line = "x".repeat(1 << 20);
         (0..30).for_each(|_| (sink.0)(&line));
-        let files = copies(&Source::Worker("../w".to_owned()).path(&folder));
+        let files = copies(&LogSource::Worker("../w".to_owned()).path(&folder));
         assert_eq!(files.len(), 3, "{files:?}");
         assert!(files.iter().all(|file| file.parent() == Some(&folder)));
         fs::remove_dir_all(folder).expect("removed");

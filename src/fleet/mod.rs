@@ -20,14 +20,14 @@ mod types;
 mod worker_exit;
 mod worker_pool;
 
-pub use cgroup::{Cage, delegated};
-pub use config::{FindPython, FleetConfig, Folder};
+pub use cgroup::{WorkerCgroups, delegated};
+pub use config::{ClusterFolder, FindPython, FleetConfig};
 pub use handle::FleetHandle;
 pub use logs::Logbook;
 pub use placement::RESERVE_BYTES;
-pub use remote_workers::Span;
+pub use remote_workers::SpanConfig;
 pub use types::{
-    Adapt, Bounds, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD, LOCAL,
+    Adapt, AdaptBounds, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD, LOCAL,
     NewCluster,
 };
-pub use worker_pool::{GroupPlan, run as run_group};
+pub use worker_pool::{PoolPlan, run as run_worker_pool};

@@ -3,7 +3,7 @@
 //! What runs stays where it is: only missing workers are placed, and only surplus ones leave. Which of those that hold
 //! data leave is the scheduler's choice, which knows where moving costs least.
 
-use super::plan::{Connected, Member, Step};
+use super::plan::{Connected, PlanStep, PoolWorker};
 
 /// A machine, as far as one cluster is concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,17 +17,17 @@ pub struct Host {
     /// How many more workers would fit, by free cores and memory.
     pub more: u32,
     /// The cluster's workers there.
-    pub members: Vec<Member>,
+    pub members: Vec<PoolWorker>,
 }
 
 impl Host {
     fn leaving(&self, connected: &[Connected]) -> u32 {
-        let leaves = |member: &&Member| !member.stopping && is_retiring(connected, &member.name);
+        let leaves = |member: &&PoolWorker| !member.stopping && is_retiring(connected, &member.name);
         count(self.members.iter().filter(leaves).count())
     }
 
     /// Its workers that stay.
-    fn staying(&self, connected: &[Connected]) -> impl Iterator<Item = &Member> {
+    fn staying(&self, connected: &[Connected]) -> impl Iterator<Item = &PoolWorker> {
         self.members.iter().filter(|member| !member.stopping && !is_retiring(connected, &member.name))
     }
 }
@@ -41,7 +41,7 @@ fn count(number: usize) -> u32 {
 }
 
 /// What brings a cluster closer to `target` workers in all, and how many of them have no room anywhere they may be.
-pub fn steps(target: u32, hosts: &[Host], connected: &[Connected]) -> (Vec<Step>, u32) {
+pub fn steps(target: u32, hosts: &[Host], connected: &[Connected]) -> (Vec<PlanStep>, u32) {
     let mut steps = Vec::new();
     empty_out(hosts, connected, &mut steps);
     let staying: Vec<u32> =
@@ -57,24 +57,26 @@ pub fn steps(target: u32, hosts: &[Host], connected: &[Connected]) -> (Vec<Step>
 }
 
 /// Machines whose workers do not count any more, though they are there, are emptied: data first.
-fn empty_out(hosts: &[Host], connected: &[Connected], steps: &mut Vec<Step>) {
+fn empty_out(hosts: &[Host], connected: &[Connected], steps: &mut Vec<PlanStep>) {
     for host in hosts.iter().filter(|host| !host.counts) {
         let known = |name: &str| connected.iter().any(|worker| worker.name == name);
-        let (there, absent): (Vec<&Member>, Vec<&Member>) =
+        let (there, absent): (Vec<&PoolWorker>, Vec<&PoolWorker>) =
             host.staying(connected).partition(|member| known(&member.name));
         if !there.is_empty() {
-            steps.push(Step::RetireThese(there.iter().map(|member| member.name.clone()).collect()));
+            steps.push(PlanStep::RetireThese(there.iter().map(|member| member.name.clone()).collect()));
         }
         if !absent.is_empty() {
-            steps
-                .push(Step::StopAt { host: host.name.clone(), names: absent.iter().map(|m| m.name.clone()).collect() });
+            steps.push(PlanStep::StopAt {
+                host: host.name.clone(),
+                names: absent.iter().map(|m| m.name.clone()).collect(),
+            });
         }
     }
 }
 
 /// One by one to the machine with most room; what fits nowhere goes to the head, as if it were alone, or waits if it
 /// may not be there. Returns how many wait.
-fn grow(missing: u32, hosts: &[Host], staying: &[u32], connected: &[Connected], steps: &mut Vec<Step>) -> u32 {
+fn grow(missing: u32, hosts: &[Host], staying: &[u32], connected: &[Connected], steps: &mut Vec<PlanStep>) -> u32 {
     let mut added = vec![0u32; hosts.len()];
     for _ in 0..missing {
         let room = |index: &usize| {
@@ -93,15 +95,15 @@ fn grow(missing: u32, hosts: &[Host], staying: &[u32], connected: &[Connected], 
         // A group still counts those that leave.
         let workers = staying.saturating_add(added).saturating_add(host.leaving(connected));
         steps.push(match host.name.is_empty() {
-            true => Step::Grow(workers),
-            false => Step::GrowAt { host: host.name.clone(), workers },
+            true => PlanStep::Grow(workers),
+            false => PlanStep::GrowAt { host: host.name.clone(), workers },
         });
     }
     missing.saturating_sub(placed)
 }
 
 /// Those that are not connected yet first, the youngest of them: they hold nothing.
-fn shrink(surplus: u32, hosts: &[Host], connected: &[Connected], steps: &mut Vec<Step>) {
+fn shrink(surplus: u32, hosts: &[Host], connected: &[Connected], steps: &mut Vec<PlanStep>) {
     let known = |name: &str| connected.iter().any(|worker| worker.name == name);
     let mut left = surplus;
     for host in hosts.iter().rev().filter(|host| host.counts) {
@@ -114,14 +116,14 @@ fn shrink(surplus: u32, hosts: &[Host], connected: &[Connected], steps: &mut Vec
         }
         left = left.saturating_sub(count(stop.len()));
         steps.push(match host.name.is_empty() {
-            true => Step::Stop(stop),
-            false => Step::StopAt { host: host.name.clone(), names: stop },
+            true => PlanStep::Stop(stop),
+            false => PlanStep::StopAt { host: host.name.clone(), names: stop },
         });
     }
     if left > 0 {
         // Only of those that this appliance started: workers that came by themselves are not ours to count.
         let present = count(connected.iter().filter(|worker| !worker.retiring).count());
-        steps.push(Step::Retire { keep: present.saturating_sub(left) });
+        steps.push(PlanStep::Retire { keep: present.saturating_sub(left) });
     }
 }
 
@@ -174,8 +176,8 @@ impl Room {
 mod tests {
     use super::*;
 
-    fn member(name: &str) -> Member {
-        Member { name: name.to_owned(), ..Member::default() }
+    fn member(name: &str) -> PoolWorker {
+        PoolWorker { name: name.to_owned(), ..PoolWorker::default() }
     }
 
     fn host(name: &str, more: u32, members: &[&str]) -> Host {
@@ -187,14 +189,14 @@ mod tests {
         names.iter().map(|name| Connected { name: (*name).to_owned(), retiring: false }).collect()
     }
 
-    fn grow_at(host: &str, workers: u32) -> Step {
-        Step::GrowAt { host: host.to_owned(), workers }
+    fn grow_at(host: &str, workers: u32) -> PlanStep {
+        PlanStep::GrowAt { host: host.to_owned(), workers }
     }
 
     #[test]
     fn missing_workers_go_where_most_room_is_and_nothing_moves() {
         let hosts = [host("", 2, &[]), host("a", 4, &[]), host("b", 1, &["b-0"])];
-        assert_eq!(steps(7, &hosts, &at(&["b-0"])), (vec![Step::Grow(2), grow_at("a", 4)], 0));
+        assert_eq!(steps(7, &hosts, &at(&["b-0"])), (vec![PlanStep::Grow(2), grow_at("a", 4)], 0));
         assert_eq!(steps(3, &hosts, &at(&["b-0"])), (vec![grow_at("a", 2)], 0));
         assert_eq!(steps(1, &hosts, &at(&["b-0"])), (vec![], 0));
     }
@@ -202,9 +204,9 @@ mod tests {
     #[test]
     fn what_fits_nowhere_goes_to_the_head_or_waits_if_it_may_not() {
         let hosts = [host("", 1, &[]), host("a", 1, &[])];
-        assert_eq!(steps(5, &hosts, &[]), (vec![Step::Grow(4), grow_at("a", 1)], 0));
+        assert_eq!(steps(5, &hosts, &[]), (vec![PlanStep::Grow(4), grow_at("a", 1)], 0));
         let full = [host("", 0, &[]), Host { usable: false, ..host("a", 9, &[]) }];
-        assert_eq!(steps(2, &full, &[]), (vec![Step::Grow(2)], 0));
+        assert_eq!(steps(2, &full, &[]), (vec![PlanStep::Grow(2)], 0));
         let elsewhere = [Host { usable: false, ..host("", 4, &[]) }, host("a", 1, &[])];
         assert_eq!(steps(3, &elsewhere, &[]), (vec![grow_at("a", 1)], 2));
     }
@@ -215,22 +217,22 @@ mod tests {
         let late = Host { usable: false, ..host("a", 4, &["a-0", "a-1"]) };
         assert_eq!(steps(2, &[host("", 4, &[]), late.clone()], &at(&["a-0", "a-1"])), (vec![], 0));
         let lost = Host { counts: false, members: Vec::new(), ..late };
-        assert_eq!(steps(2, &[host("", 4, &[]), lost], &[]), (vec![Step::Grow(2)], 0));
+        assert_eq!(steps(2, &[host("", 4, &[]), lost], &[]), (vec![PlanStep::Grow(2)], 0));
     }
 
     #[test]
     fn a_drained_machine_is_emptied_while_others_take_over() {
         let drained = Host { usable: false, counts: false, ..host("a", 4, &["a-0", "a-1"]) };
         let found = steps(1, &[host("", 4, &[]), drained], &at(&["a-0"]));
-        let stop = Step::StopAt { host: "a".to_owned(), names: vec!["a-1".to_owned()] };
-        assert_eq!(found, (vec![Step::RetireThese(vec!["a-0".to_owned()]), stop, Step::Grow(1)], 0));
+        let stop = PlanStep::StopAt { host: "a".to_owned(), names: vec!["a-1".to_owned()] };
+        assert_eq!(found, (vec![PlanStep::RetireThese(vec!["a-0".to_owned()]), stop, PlanStep::Grow(1)], 0));
     }
 
     #[test]
     fn surplus_workers_that_hold_nothing_go_first() {
         let hosts = [host("", 0, &["h-0"]), host("a", 0, &["a-0", "a-1", "a-2"])];
-        let stop = Step::StopAt { host: "a".to_owned(), names: vec!["a-2".to_owned()] };
-        assert_eq!(steps(2, &hosts, &at(&["h-0", "a-0", "a-1"])), (vec![stop, Step::Retire { keep: 2 }], 0));
+        let stop = PlanStep::StopAt { host: "a".to_owned(), names: vec!["a-2".to_owned()] };
+        assert_eq!(steps(2, &hosts, &at(&["h-0", "a-0", "a-1"])), (vec![stop, PlanStep::Retire { keep: 2 }], 0));
     }
 
     /// Goal: a machine without free memory gets nothing, and nobody else gets its share; what runs there stays.

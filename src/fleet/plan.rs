@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use super::placement::{self, Host};
-use super::types::{Adapt, Bounds};
+use super::types::{Adapt, AdaptBounds};
 
 /// So many checks in a row must want fewer workers before there are fewer.
 /// Source: `distributed.adaptive.wait-count`.
@@ -33,9 +33,9 @@ pub struct Seen {
     /// Workers at the scheduler.
     pub connected: Vec<Connected>,
     /// Workers of the group; `None`: it does not run, or did not answer.
-    pub group: Option<Vec<Member>>,
+    pub group: Option<Vec<PoolWorker>>,
     /// Other machines, if the cluster may have workers there.
-    pub away: Vec<Host>,
+    pub remote: Vec<Host>,
     /// Workers that still fit on this machine, beside others.
     pub more_here: u32,
     /// Workers may be on other machines only.
@@ -48,12 +48,12 @@ impl Seen {
         let members = self.group.clone().unwrap_or_default();
         let usable = !self.not_here;
         let here = Host { name: String::new(), usable, counts: true, more: self.more_here, members };
-        std::iter::once(here).chain(self.away.iter().cloned()).collect()
+        std::iter::once(here).chain(self.remote.iter().cloned()).collect()
     }
 
     /// Workers of the cluster's groups, wherever they are.
-    fn members(&self) -> impl Iterator<Item = &Member> {
-        self.group.iter().flatten().chain(self.away.iter().filter(|host| host.counts).flat_map(|host| &host.members))
+    fn members(&self) -> impl Iterator<Item = &PoolWorker> {
+        self.group.iter().flatten().chain(self.remote.iter().filter(|host| host.counts).flat_map(|host| &host.members))
     }
 }
 
@@ -68,7 +68,7 @@ pub struct Connected {
 
 /// A worker as its group sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Member {
+pub struct PoolWorker {
     /// Its name.
     pub name: String,
     /// It was told to stop.
@@ -79,7 +79,7 @@ pub struct Member {
 
 /// What to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PlanStep {
     /// The group must have this many that are not stopping.
     Grow(u32),
     /// The group stops these: the scheduler does not know them yet.
@@ -124,9 +124,9 @@ pub struct Lifetimes {
 
 /// What a cluster is meant to be.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
+pub struct ScalingPlan {
     target: u32,
-    adapt: Option<Bounds>,
+    adapt: Option<AdaptBounds>,
     lifetimes: Lifetimes,
     /// What the last checks wanted.
     checks: VecDeque<u32>,
@@ -138,9 +138,9 @@ pub struct Plan {
     without_room: u32,
 }
 
-impl Plan {
+impl ScalingPlan {
     /// A plan that begins now, for a new cluster or one that was found.
-    pub fn new(target: u32, adapt: Option<Bounds>, lifetimes: Lifetimes) -> Self {
+    pub fn new(target: u32, adapt: Option<AdaptBounds>, lifetimes: Lifetimes) -> Self {
         Self { target, adapt, lifetimes, ..Self::default() }
     }
 
@@ -155,7 +155,7 @@ impl Plan {
     }
 
     /// Between these it follows the load.
-    pub const fn bounds(&self) -> Option<Bounds> {
+    pub const fn bounds(&self) -> Option<AdaptBounds> {
         self.adapt
     }
 
@@ -171,22 +171,22 @@ impl Plan {
             self.adapt = None;
             return;
         }
-        let bounds = Bounds { minimum: wish.minimum.unwrap_or(0), maximum: wish.maximum };
+        let bounds = AdaptBounds { minimum: wish.minimum.unwrap_or(0), maximum: wish.maximum };
         self.target = between(self.target, bounds);
         self.adapt = Some(bounds);
     }
 
     /// One look. `check`: the time of an adaptive check has come.
-    pub fn look(&mut self, seen: &Seen, check: bool) -> Vec<Step> {
+    pub fn decide(&mut self, seen: &Seen, check: bool) -> Vec<PlanStep> {
         let mut steps = Vec::new();
         if let Some(reason) = self.lifetime(seen, &mut steps).or_else(|| self.idle(seen, &mut steps)) {
-            return vec![Step::End(reason)];
+            return vec![PlanStep::End(reason)];
         }
         if check {
             self.follow(seen.load);
         }
         self.without_room = 0;
-        if seen.away.is_empty() && !seen.not_here {
+        if seen.remote.is_empty() && !seen.not_here {
             self.converge(seen, &mut steps);
         } else {
             let (placed, without_room) = placement::steps(self.target, &seen.hosts(), &seen.connected);
@@ -198,7 +198,7 @@ impl Plan {
 
     /// Does the cluster have what it should?
     pub fn is_settled(&self, seen: &Seen) -> bool {
-        let members: Vec<&Member> = seen.members().collect();
+        let members: Vec<&PoolWorker> = seen.members().collect();
         let staying = seen.connected.iter().filter(|worker| !worker.retiring);
         let ours = staying.filter(|worker| members.iter().any(|member| member.name == worker.name));
         ours.count() == self.target as usize && members.len() == self.target as usize
@@ -218,21 +218,21 @@ impl Plan {
         }
     }
 
-    fn converge(&self, seen: &Seen, steps: &mut Vec<Step>) {
+    fn converge(&self, seen: &Seen, steps: &mut Vec<PlanStep>) {
         let Some(members) = &seen.group else {
             if self.target > 0 {
-                steps.push(Step::Grow(self.target));
+                steps.push(PlanStep::Grow(self.target));
             }
             return;
         };
         let connected = |name: &str| seen.connected.iter().find(|worker| worker.name == name);
-        let working: Vec<&Member> = members.iter().filter(|member| !member.stopping).collect();
+        let working: Vec<&PoolWorker> = members.iter().filter(|member| !member.stopping).collect();
         let leaving = working.iter().filter(|member| connected(&member.name).is_some_and(|worker| worker.retiring));
         let leaving = count(leaving.count());
         let staying = count(working.len()).saturating_sub(leaving);
         if staying < self.target {
             // The group still counts those that leave.
-            steps.push(Step::Grow(self.target.saturating_add(leaving)));
+            steps.push(PlanStep::Grow(self.target.saturating_add(leaving)));
             return;
         }
         let surplus = staying.saturating_sub(self.target);
@@ -244,18 +244,18 @@ impl Plan {
         let stop: Vec<String> = absent.take(surplus as usize).map(|member| member.name.clone()).collect();
         let retire = surplus.saturating_sub(count(stop.len()));
         if !stop.is_empty() {
-            steps.push(Step::Stop(stop));
+            steps.push(PlanStep::Stop(stop));
         }
         if retire > 0 {
             let present = count(seen.connected.iter().filter(|worker| !worker.retiring).count());
-            steps.push(Step::Retire { keep: present.saturating_sub(retire) });
+            steps.push(PlanStep::Retire { keep: present.saturating_sub(retire) });
         }
     }
 
     /// Idle: no client, no work, nothing that moved, no worker on its way.
-    fn idle(&mut self, seen: &Seen, steps: &mut Vec<Step>) -> Option<String> {
+    fn idle(&mut self, seen: &Seen, steps: &mut Vec<PlanStep>) -> Option<String> {
         let moved = std::mem::replace(&mut self.transitions, seen.transitions) != seen.transitions;
-        let absent = |member: &Member| !seen.connected.iter().any(|worker| worker.name == member.name);
+        let absent = |member: &PoolWorker| !seen.connected.iter().any(|worker| worker.name == member.name);
         let on_their_way = seen.members().any(|member| !member.again && !member.stopping && absent(member));
         let since = match self.active_secs {
             Some(since) if seen.clients == 0 && !seen.busy && !moved && !on_their_way => since,
@@ -270,12 +270,13 @@ impl Plan {
             return Some(format!("idle for {} without client and work", duration(limit)));
         }
         if idle >= limit - notice && !std::mem::replace(&mut self.idle_noted, true) {
-            steps.push(Step::Note(format!("no client and no work: the cluster ends in {}", duration(limit - idle))));
+            steps
+                .push(PlanStep::Note(format!("no client and no work: the cluster ends in {}", duration(limit - idle))));
         }
         None
     }
 
-    fn lifetime(&mut self, seen: &Seen, steps: &mut Vec<Step>) -> Option<String> {
+    fn lifetime(&mut self, seen: &Seen, steps: &mut Vec<PlanStep>) -> Option<String> {
         let limit = self.lifetimes.total_secs?;
         let left = limit - seen.age_secs;
         if left <= 0.0 {
@@ -283,13 +284,13 @@ impl Plan {
         }
         if left <= LIFETIME_NOTICE_SECS.min(limit / 10.0) && !std::mem::replace(&mut self.lifetime_told, true) {
             let text = format!("this cluster ends in {}: its lifetime is {}", duration(left), duration(limit));
-            steps.push(Step::Warn(text));
+            steps.push(PlanStep::Warn(text));
         }
         None
     }
 }
 
-fn between(wanted: u32, bounds: Bounds) -> u32 {
+fn between(wanted: u32, bounds: AdaptBounds) -> u32 {
     wanted.max(bounds.minimum).min(bounds.maximum.unwrap_or(u32::MAX))
 }
 
@@ -312,14 +313,14 @@ fn duration(secs: f64) -> String {
 mod tests {
     use super::*;
 
-    fn adaptive(minimum: u32, maximum: Option<u32>) -> Plan {
-        let mut plan = Plan::default();
+    fn adaptive(minimum: u32, maximum: Option<u32>) -> ScalingPlan {
+        let mut plan = ScalingPlan::default();
         plan.adapt(Adapt { minimum: Some(minimum), maximum, active: true });
         plan
     }
 
-    fn members(names: &[&str]) -> Option<Vec<Member>> {
-        Some(names.iter().map(|name| Member { name: (*name).to_owned(), ..Member::default() }).collect())
+    fn members(names: &[&str]) -> Option<Vec<PoolWorker>> {
+        Some(names.iter().map(|name| PoolWorker { name: (*name).to_owned(), ..PoolWorker::default() }).collect())
     }
 
     fn at(names: &[&str], retiring: &[&str]) -> Vec<Connected> {
@@ -334,7 +335,7 @@ mod tests {
         let targets: Vec<u32> = [4, 2, 20, 3, 2, 1, 1, 0, 0]
             .into_iter()
             .map(|load| {
-                plan.look(&Seen { load, ..Seen::default() }, true);
+                plan.decide(&Seen { load, ..Seen::default() }, true);
                 plan.target()
             })
             .collect();
@@ -343,11 +344,11 @@ mod tests {
 
     #[test]
     fn bounds_hold_at_once_and_stay_off_when_switched_off() {
-        let mut plan = Plan::new(7, None, Lifetimes::default());
+        let mut plan = ScalingPlan::new(7, None, Lifetimes::default());
         plan.adapt(Adapt { minimum: Some(2), maximum: Some(4), active: true });
-        assert_eq!((plan.target(), plan.bounds()), (4, Some(Bounds { minimum: 2, maximum: Some(4) })));
+        assert_eq!((plan.target(), plan.bounds()), (4, Some(AdaptBounds { minimum: 2, maximum: Some(4) })));
         plan.adapt(Adapt { minimum: None, maximum: None, active: false });
-        plan.look(&Seen { load: 100, ..Seen::default() }, true);
+        plan.decide(&Seen { load: 100, ..Seen::default() }, true);
         assert_eq!((plan.target(), plan.bounds()), (4, None));
         plan.scale(9);
         assert_eq!(plan.target(), 9);
@@ -355,55 +356,55 @@ mod tests {
 
     #[test]
     fn missing_workers_are_started_beside_those_that_leave() {
-        let mut plan = Plan::new(2, None, Lifetimes::default());
-        assert_eq!(plan.look(&Seen::default(), false), [Step::Grow(2)]);
+        let mut plan = ScalingPlan::new(2, None, Lifetimes::default());
+        assert_eq!(plan.decide(&Seen::default(), false), [PlanStep::Grow(2)]);
         let seen = Seen { group: members(&["a", "b"]), connected: at(&["a", "b"], &["b"]), ..Seen::default() };
-        assert_eq!(plan.look(&seen, false), [Step::Grow(3)]);
+        assert_eq!(plan.decide(&seen, false), [PlanStep::Grow(3)]);
         let seen = Seen { group: members(&["a", "b"]), connected: at(&["a"], &[]), ..Seen::default() };
-        assert_eq!(plan.look(&seen, false), []);
+        assert_eq!(plan.decide(&seen, false), []);
     }
 
     /// Goal: who is not there yet goes first; who may hold data is left to the scheduler's choice.
     #[test]
     fn surplus_workers_are_stopped_while_starting_and_retired_afterwards() {
-        let mut plan = Plan::new(1, None, Lifetimes::default());
+        let mut plan = ScalingPlan::new(1, None, Lifetimes::default());
         let seen =
             Seen { group: members(&["a", "b", "c", "d"]), connected: at(&["a", "b", "x"], &[]), ..Seen::default() };
-        let stop = Step::Stop(vec!["d".to_owned(), "c".to_owned()]);
-        assert_eq!(plan.look(&seen, false), [stop, Step::Retire { keep: 2 }]);
+        let stop = PlanStep::Stop(vec!["d".to_owned(), "c".to_owned()]);
+        assert_eq!(plan.decide(&seen, false), [stop, PlanStep::Retire { keep: 2 }]);
         // One is on its way out already: nothing more to do.
         let seen = Seen { group: members(&["a", "b"]), connected: at(&["a", "b"], &["a"]), ..Seen::default() };
-        assert_eq!(plan.look(&seen, false), []);
+        assert_eq!(plan.decide(&seen, false), []);
     }
 
     #[test]
     fn a_cluster_without_client_and_work_is_warned_of_and_ended() {
-        let mut plan = Plan::new(0, None, Lifetimes { idle_secs: Some(100.0), total_secs: None });
+        let mut plan = ScalingPlan::new(0, None, Lifetimes { idle_secs: Some(100.0), total_secs: None });
         let seen = |now_secs: f64, transitions| Seen { now_secs, transitions, ..Seen::default() };
-        assert_eq!(plan.look(&Seen { clients: 1, ..seen(0.0, 0) }, false), []);
-        assert_eq!(plan.look(&seen(70.0, 0), false), []);
+        assert_eq!(plan.decide(&Seen { clients: 1, ..seen(0.0, 0) }, false), []);
+        assert_eq!(plan.decide(&seen(70.0, 0), false), []);
         // A task came and went between two looks.
-        assert_eq!(plan.look(&seen(80.0, 5), false), []);
-        assert_eq!(plan.look(&seen(150.0, 5), false), []);
-        assert!(matches!(plan.look(&seen(155.0, 5), false).as_slice(), [Step::Note(_)]));
-        assert_eq!(plan.look(&seen(160.0, 5), false), []);
-        assert!(matches!(plan.look(&seen(180.0, 5), false).as_slice(), [Step::End(_)]));
-        assert_eq!(plan.look(&Seen { busy: true, ..seen(181.0, 5) }, false), []);
+        assert_eq!(plan.decide(&seen(80.0, 5), false), []);
+        assert_eq!(plan.decide(&seen(150.0, 5), false), []);
+        assert!(matches!(plan.decide(&seen(155.0, 5), false).as_slice(), [PlanStep::Note(_)]));
+        assert_eq!(plan.decide(&seen(160.0, 5), false), []);
+        assert!(matches!(plan.decide(&seen(180.0, 5), false).as_slice(), [PlanStep::End(_)]));
+        assert_eq!(plan.decide(&Seen { busy: true, ..seen(181.0, 5) }, false), []);
     }
 
     #[test]
     fn the_end_of_a_lifetime_is_told_once_before() {
-        let mut plan = Plan::new(0, None, Lifetimes { idle_secs: None, total_secs: Some(1000.0) });
+        let mut plan = ScalingPlan::new(0, None, Lifetimes { idle_secs: None, total_secs: Some(1000.0) });
         let seen = |age_secs| Seen { age_secs, clients: 1, ..Seen::default() };
-        assert_eq!(plan.look(&seen(899.0), false), []);
-        assert!(matches!(plan.look(&seen(900.0), false).as_slice(), [Step::Warn(_)]));
-        assert_eq!(plan.look(&seen(999.0), false), []);
-        assert!(matches!(plan.look(&seen(1000.0), false).as_slice(), [Step::End(_)]));
+        assert_eq!(plan.decide(&seen(899.0), false), []);
+        assert!(matches!(plan.decide(&seen(900.0), false).as_slice(), [PlanStep::Warn(_)]));
+        assert_eq!(plan.decide(&seen(999.0), false), []);
+        assert!(matches!(plan.decide(&seen(1000.0), false).as_slice(), [PlanStep::End(_)]));
     }
 
     #[test]
     fn a_plan_is_settled_when_all_that_it_wants_are_there_and_no_more() {
-        let plan = Plan::new(1, None, Lifetimes::default());
+        let plan = ScalingPlan::new(1, None, Lifetimes::default());
         let seen = |group: &[&str], connected: &[&str]| Seen {
             group: members(group),
             connected: at(connected, &[]),

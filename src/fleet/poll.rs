@@ -1,11 +1,11 @@
-//! A look at a cluster's two processes: questions with a short patience.
+//! A poll of a cluster's two processes: questions with a short patience.
 
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
 
-use super::plan::{Connected, Member, Seen};
+use super::plan::{Connected, PoolWorker, Seen};
 use crate::link::{GroupState, GroupWorker, Link, Question, SchedulerState};
 
 /// Longest wait for an answer. One that comes later is asked for again.
@@ -13,13 +13,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What was seen; `None` where nobody answered.
 #[derive(Debug)]
-pub(super) struct Look {
+pub(super) struct Polled {
     pub scheduler: Option<SchedulerState>,
     pub group: Option<GroupState>,
 }
 
-/// Looks after a pause. May be dropped at any moment.
-pub(super) async fn look(scheduler: Link, group: Option<Link>, pause: Duration) -> Look {
+/// Asks both after a pause. May be dropped at any moment.
+pub(super) async fn poll(scheduler: Link, group: Option<Link>, pause: Duration) -> Polled {
     sleep(pause).await;
     let group = async {
         match &group {
@@ -28,7 +28,7 @@ pub(super) async fn look(scheduler: Link, group: Option<Link>, pause: Duration) 
         }
     };
     let (scheduler, group) = tokio::join!(ask(&scheduler, Question::State), group);
-    Look { scheduler, group }
+    Polled { scheduler, group }
 }
 
 /// One question. `None`: no answer, or one that makes no sense.
@@ -48,7 +48,7 @@ pub(super) fn seen(state: &SchedulerState, members: Option<&[GroupWorker]>, now_
     let connected =
         state.workers.iter().map(|worker| Connected { name: worker.name.clone(), retiring: worker.retiring });
     let members = members.map(|members| {
-        let member = |worker: &GroupWorker| Member {
+        let member = |worker: &GroupWorker| PoolWorker {
             name: worker.name.clone(),
             stopping: worker.stopping,
             again: worker.restarts > 0,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::remote_workers::Kept;
-use super::types::{Bounds, ClusterSettings};
+use super::remote_workers::KeptWant;
+use super::types::{AdaptBounds, ClusterSettings};
 use crate::supervise::ProcessId;
 
 /// The body of a cluster's record. Fields are added with a default: older and newer rasks read each other's.
@@ -19,7 +19,7 @@ pub(super) struct Body {
     /// Workers wanted.
     pub target: u32,
     /// It follows its load between these.
-    pub adapt: Option<Bounds>,
+    pub adapt: Option<AdaptBounds>,
     /// Where the same user connects without TLS: the cluster of `rask up` itself.
     pub plain_address: Option<String>,
     /// The boot of the machine that it was started in.
@@ -33,7 +33,8 @@ pub(super) struct Body {
     /// It is as large as the machines that are there, until somebody says otherwise: workers on this one.
     pub grows_from: Option<u32>,
     /// What is wanted on other machines.
-    pub away: BTreeMap<String, Kept>,
+    #[serde(rename = "away")]
+    pub remote: BTreeMap<String, KeptWant>,
     /// Its scheduler was there once.
     pub ran: bool,
     /// What its scheduler said last, if that explains its end.

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use super::placement::{Host, Room};
-use super::plan::{Connected, Member};
+use super::plan::{Connected, PoolWorker};
 use super::types::ClusterSettings;
-use crate::peer::{EnvLock, GroupWant, HeadHandle, PeerEvent, PeerView, Phase, Placed};
+use crate::peer::{EnvLock, HeadHandle, PeerEvent, PeerView, Phase, Placed, PoolWant};
 use crate::pki::Pair;
 
 /// What lets clusters span machines.
 #[derive(Clone)]
-pub struct Span {
+pub struct SpanConfig {
     /// The machines.
     pub head: HeadHandle,
     /// Our address, as they reach it: schedulers and workers of spanning clusters listen there, with TLS.
@@ -24,18 +24,18 @@ pub struct Span {
     pub local: bool,
 }
 
-impl fmt::Debug for Span {
+impl fmt::Debug for SpanConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Span({})", self.host)
+        write!(f, "SpanConfig({})", self.host)
     }
 }
 
 /// A want as it is kept in the cluster's record: all but the cluster's certificate and key, which have files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Kept(GroupWant);
+pub(super) struct KeptWant(PoolWant);
 
 /// What a group on another machine needs to know of its cluster.
-pub(super) struct Terms<'a> {
+pub(super) struct PoolTerms<'a> {
     pub cluster: &'a str,
     pub scheduler: &'a str,
     pub pair: &'a Pair,
@@ -44,16 +44,16 @@ pub(super) struct Terms<'a> {
 }
 
 /// A cluster's share of the other machines.
-pub(super) struct Away {
+pub(super) struct RemoteWorkers {
     head: HeadHandle,
     cluster: String,
-    wants: BTreeMap<String, GroupWant>,
+    wants: BTreeMap<String, PoolWant>,
     /// Whether the scheduler was told that the machine is silent.
     told_silent: BTreeMap<String, bool>,
     events: broadcast::Receiver<PeerEvent>,
 }
 
-impl Away {
+impl RemoteWorkers {
     pub(super) fn new(head: HeadHandle, cluster: &str) -> Self {
         Self {
             events: head.events(),
@@ -65,20 +65,20 @@ impl Away {
     }
 
     /// What an appliance before this one wanted, so that machines that are at work find it unchanged.
-    pub(super) async fn restore(&mut self, kept: &BTreeMap<String, Kept>, pair: &Pair, lock: Option<&EnvLock>) {
+    pub(super) async fn restore(&mut self, kept: &BTreeMap<String, KeptWant>, pair: &Pair, lock: Option<&EnvLock>) {
         if let Some(lock) = lock {
             self.head.offer_lock(lock.clone()).await;
         }
-        for (peer, Kept(want)) in kept {
-            let want = GroupWant { cert: pair.cert_pem.clone(), key: pair.key_pem.clone(), ..want.clone() };
+        for (peer, KeptWant(want)) in kept {
+            let want = PoolWant { cert: pair.cert_pem.clone(), key: pair.key_pem.clone(), ..want.clone() };
             self.head.want(peer, &self.cluster, Some(want.clone())).await;
             self.wants.insert(peer.clone(), want);
         }
     }
 
     /// For the record.
-    pub(super) fn kept(&self) -> BTreeMap<String, Kept> {
-        let bare = |want: &GroupWant| Kept(GroupWant { cert: String::new(), key: String::new(), ..want.clone() });
+    pub(super) fn kept(&self) -> BTreeMap<String, KeptWant> {
+        let bare = |want: &PoolWant| KeptWant(PoolWant { cert: String::new(), key: String::new(), ..want.clone() });
         self.wants.iter().map(|(peer, want)| (peer.clone(), bare(want))).collect()
     }
 
@@ -131,15 +131,19 @@ impl Away {
     }
 
     /// As the machine reports, and as the scheduler knows: a machine that has not reported yet may be at work.
-    fn members(&self, peer: &PeerView, connected: &[Connected]) -> Vec<Member> {
+    fn members(&self, peer: &PeerView, connected: &[Connected]) -> Vec<PoolWorker> {
         let groups = peer.groups.iter().filter(|group| group.cluster == self.cluster);
-        let mut members: Vec<Member> = groups
+        let mut members: Vec<PoolWorker> = groups
             .flat_map(|group| &group.workers)
-            .map(|worker| Member { name: worker.name.clone(), stopping: worker.stopping, again: worker.restarts > 0 })
+            .map(|worker| PoolWorker {
+                name: worker.name.clone(),
+                stopping: worker.stopping,
+                again: worker.restarts > 0,
+            })
             .collect();
         for name in self.of_peer(&peer.name, connected) {
             if !members.iter().any(|member| member.name == name) {
-                members.push(Member { name, ..Member::default() });
+                members.push(PoolWorker { name, ..PoolWorker::default() });
             }
         }
         members
@@ -184,7 +188,7 @@ impl Away {
     }
 
     /// At least so many workers on a machine.
-    pub(super) async fn grow(&mut self, peer: &str, workers: u32, terms: Terms<'_>) {
+    pub(super) async fn grow(&mut self, peer: &str, workers: u32, terms: PoolTerms<'_>) {
         let Some(view) = self.head.peer(peer) else { return };
         if let Some(lock) = terms.lock {
             self.head.offer_lock(lock.clone()).await;
@@ -195,7 +199,7 @@ impl Away {
         if told.is_some_and(|want| !self.carried_out(&view, want)) {
             return;
         }
-        let want = GroupWant {
+        let want = PoolWant {
             cluster: self.cluster.clone(),
             scheduler: terms.scheduler.to_owned(),
             cert: terms.pair.cert_pem.clone(),
@@ -234,7 +238,7 @@ impl Away {
                     let staying = host.members.iter().filter(|member| !member.stopping).count();
                     let staying = u32::try_from(staying).unwrap_or(u32::MAX);
                     if want.count > staying && (self.carried_out(view, &want) || !host.counts) {
-                        self.set(&peer, Some(GroupWant { count: staying, ..want })).await;
+                        self.set(&peer, Some(PoolWant { count: staying, ..want })).await;
                     }
                 }
                 (Some(_) | None, Some(_) | None) => self.set(&peer, None).await,
@@ -242,11 +246,11 @@ impl Away {
         }
     }
 
-    fn carried_out(&self, view: &PeerView, want: &GroupWant) -> bool {
+    fn carried_out(&self, view: &PeerView, want: &PoolWant) -> bool {
         view.groups.iter().any(|group| group.cluster == self.cluster && group.revision == Some(want.revision))
     }
 
-    async fn set(&mut self, peer: &str, want: Option<GroupWant>) {
+    async fn set(&mut self, peer: &str, want: Option<PoolWant>) {
         match &want {
             Some(want) => drop(self.wants.insert(peer.to_owned(), want.clone())),
             None => drop(self.wants.remove(peer)),

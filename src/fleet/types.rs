@@ -162,7 +162,7 @@ impl ClusterStatus {
 
 /// Between how many workers a cluster follows its load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bounds {
+pub struct AdaptBounds {
     /// At least.
     pub minimum: u32,
     /// At most. `None`: as many as the load wants.
@@ -213,7 +213,7 @@ pub struct ClusterView {
     /// Workers wanted now.
     pub target: u32,
     /// It follows its load between these.
-    pub adapt: Option<Bounds>,
+    pub adapt: Option<AdaptBounds>,
     /// Workers connected.
     pub workers: u32,
     /// Workers wanted that fit on none of the machines they may be on.

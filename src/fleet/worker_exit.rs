@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::show_size;
 use crate::link::{LastWords, Link, Question};
-use crate::supervise::Cause;
+use crate::supervise::ExitCause;
 
 /// Questions until the scheduler has noticed: the end of a process closes its connections at once.
 const TRIES: u32 = 10;
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a nanny says about the end of its worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub(super) enum NannyReport {
     /// It will end it, because it uses too much memory.
     Memory(String),
     /// It ended so. `None`: in good order.
@@ -28,7 +28,7 @@ pub(super) enum Word {
 /// What a line of a nanny means.
 ///
 /// Source: `distributed/nanny.py`, `_death_message`; `distributed/worker_memory.py`, `NannyMemoryManager`.
-pub(super) fn nannys_word(line: &str, memory_bytes: u64) -> Option<Word> {
+pub(super) fn nanny_report(line: &str, memory_bytes: u64) -> Option<NannyReport> {
     if !line.contains("distributed.nanny") {
         return None;
     }
@@ -37,16 +37,16 @@ pub(super) fn nannys_word(line: &str, memory_bytes: u64) -> Option<Word> {
         let pid = line.split_once("(pid=").and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
         let peak = pid.and_then(peak_bytes).map_or_else(String::new, |bytes| format!(", peak {}", show_size(bytes)));
         let limit = show_size(memory_bytes);
-        return Some(Word::Memory(format!("out of memory (limit {limit}{peak}, the nanny ended it)")));
+        return Some(NannyReport::Memory(format!("out of memory (limit {limit}{peak}, the nanny ended it)")));
     }
     let (_, rest) = line.split_once("Worker process ")?;
     let (_pid, how) = rest.split_once(' ')?;
     let how = how.trim();
     let cause = match how.strip_prefix("was killed by signal ") {
-        Some(signal) => Cause::Signal(signal.parse().ok()?),
-        None => Cause::Code(how.strip_prefix("exited with status ")?.parse().ok()?),
+        Some(signal) => ExitCause::Signal(signal.parse().ok()?),
+        None => ExitCause::Code(how.strip_prefix("exited with status ")?.parse().ok()?),
     };
-    Some(Word::Ended((cause != Cause::Code(0)).then(|| cause.to_string())))
+    Some(NannyReport::Ended((cause != ExitCause::Code(0)).then(|| cause.to_string())))
 }
 
 /// Most memory that a running process had in use. Unit: bytes.
@@ -98,22 +98,22 @@ mod tests {
 
     #[test]
     fn a_nannys_words_are_understood() {
-        let say = |text: &str| nannys_word(&format!("2026-11-22 05:31:59,123 - distributed.nanny - {text}"), 2 << 30);
+        let say = |text: &str| nanny_report(&format!("2026-11-22 05:31:59,123 - distributed.nanny - {text}"), 2 << 30);
         assert_eq!(
             say("INFO - Worker process 12 exited with status 3"),
-            Some(Word::Ended(Some("exit code 3".to_owned())))
+            Some(NannyReport::Ended(Some("exit code 3".to_owned())))
         );
-        assert_eq!(say("INFO - Worker process 12 exited with status 0"), Some(Word::Ended(None)));
+        assert_eq!(say("INFO - Worker process 12 exited with status 0"), Some(NannyReport::Ended(None)));
         let killed = say("INFO - Worker process 12 was killed by signal 9");
-        assert!(matches!(killed, Some(Word::Ended(Some(text))) if text.contains("SIGKILL")));
+        assert!(matches!(killed, Some(NannyReport::Ended(Some(text))) if text.contains("SIGKILL")));
         let own = std::process::id();
         for (pid, peak) in [(own, true), (0, false)] {
             let text = format!("WARNING - Worker tcp://a (pid={pid}) exceeded 95% memory budget. Restarting...");
-            let Some(Word::Memory(text)) = say(&text) else { panic!("not understood: {text}") };
+            let Some(NannyReport::Memory(text)) = say(&text) else { panic!("not understood: {text}") };
             assert!(text.starts_with("out of memory (limit 2 GiB") && text.contains("peak ") == peak, "{text}");
         }
         assert_eq!(say("INFO - Closing Nanny at 'tcp://a'"), None);
-        assert_eq!(nannys_word("print: Worker process 12 exited with status 3", 0), None);
+        assert_eq!(nanny_report("print: Worker process 12 exited with status 3", 0), None);
     }
 
     #[test]

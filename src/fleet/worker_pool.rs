@@ -9,12 +9,12 @@ use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
-use super::cgroup::Cage;
+use super::cgroup::WorkerCgroups;
 use super::logs::{Logbook, Note};
-use super::worker_exit::{Word, nannys_word, with_last_words};
+use super::worker_exit::{NannyReport, nanny_report, with_last_words};
 use crate::link::{GroupState, GroupWorker, Inbound, Link, Question};
 use crate::supervise::policy::Next;
-use crate::supervise::{Cause, Child, Output, Report, Sink, Spec, Story, start};
+use crate::supervise::{Child, ExitCause, LineSink, Output, Report, Spec, Story, start};
 
 /// Ends of workers that are told in words: whoever looks every few seconds misses none, short of a storm.
 const RECENT_DEATHS: usize = 16;
@@ -25,7 +25,7 @@ const REMARKS: usize = 64;
 const LINE_CHARS: usize = 200;
 
 /// What a group is made of.
-pub struct GroupPlan {
+pub struct PoolPlan {
     /// Names are this and a number.
     pub prefix: String,
     /// Workers to begin with.
@@ -37,13 +37,13 @@ pub struct GroupPlan {
     /// The scheduler's control socket: when it is gone, so are we. None: it is on another machine.
     pub follow: Option<PathBuf>,
     /// Where cgroups for workers can be made.
-    pub cage: Option<Cage>,
+    pub cgroups: Option<WorkerCgroups>,
     /// How a worker of this name is run. What it prints is taken care of here.
     pub spec: Box<dyn Fn(&str) -> Spec + Send>,
 }
 
 /// A worker.
-struct Slot {
+struct PoolSlot {
     child: Option<Child>,
     state: GroupWorker,
     /// Its nanny ends its worker for that; the end itself is still to come.
@@ -53,15 +53,15 @@ struct Slot {
 /// A line in which a nanny says how its worker ended.
 struct Remark {
     worker: String,
-    word: Word,
+    word: NannyReport,
 }
 
 /// The running group. See the module's documentation.
-struct Group {
-    plan: GroupPlan,
+struct WorkerPool {
+    plan: PoolPlan,
     /// None: it is on another machine.
     scheduler: Option<Link>,
-    slots: BTreeMap<u64, Slot>,
+    slots: BTreeMap<u64, PoolSlot>,
     next: u64,
     deaths: u64,
     recent_deaths: Vec<String>,
@@ -75,7 +75,7 @@ struct Group {
 ///
 /// `tell`: hears of every event, for the log. Must run on the main thread's runtime.
 pub async fn run(
-    plan: GroupPlan,
+    plan: PoolPlan,
     mut inbox: mpsc::Receiver<Inbound>,
     signal: impl Future<Output = &'static str>,
     tell: impl Fn(&Report),
@@ -84,7 +84,7 @@ pub async fn run(
     let (remarks, mut remarked) = mpsc::channel(REMARKS);
     let (stopped, mut have_stopped) = mpsc::unbounded_channel();
     let scheduler = plan.follow.clone().map(Link::new);
-    let mut group = Group {
+    let mut group = WorkerPool {
         scheduler: scheduler.clone(),
         slots: BTreeMap::new(),
         next: 0,
@@ -129,7 +129,7 @@ pub async fn run(
     group.stop_all().await;
 }
 
-impl Group {
+impl WorkerPool {
     // ---- what others want -----------------------------------------------------------------------------------
 
     /// `false`: the wish to stop.
@@ -185,26 +185,26 @@ impl Group {
             let spec = self.spec(&name);
             let child = start(spec, self.reports.clone());
             let state = GroupWorker { name, ..GroupWorker::default() };
-            self.slots.insert(number, Slot { child: Some(child), state, short_of_memory: false });
+            self.slots.insert(number, PoolSlot { child: Some(child), state, short_of_memory: false });
         }
     }
 
     fn spec(&self, name: &str) -> Spec {
         let mut spec = (self.plan.spec)(name);
         match self.sink(name) {
-            Ok(sink) => spec.output = Output::Sink(sink),
+            Ok(sink) => spec.output = Output::LineSink(sink),
             Err(why) => tracing::warn!(name, %why, "the worker's log cannot be opened; its output is in this log"),
         }
-        if let Some(cage) = &self.plan.cage {
-            cage.confine(name, &mut spec);
+        if let Some(cgroups) = &self.plan.cgroups {
+            cgroups.confine(name, &mut spec);
         }
         spec
     }
 
-    fn sink(&self, name: &str) -> io::Result<Sink> {
+    fn sink(&self, name: &str) -> io::Result<LineSink> {
         let (worker, remarks, memory) = (name.to_owned(), self.remarks.clone(), self.plan.memory_bytes);
         self.plan.logs.sink(name, move |line| {
-            if let Some(word) = nannys_word(line, memory) {
+            if let Some(word) = nanny_report(line, memory) {
                 // Full: the nanny repeats itself.
                 drop(remarks.try_send(Remark { worker: worker.clone(), word }));
             }
@@ -232,8 +232,8 @@ impl Group {
                 self.plan.logs.note(&slot.state.name, pid, Note::End { cause: "stopped with its cluster".to_owned() });
             }
         }
-        if let Some(cage) = &self.plan.cage {
-            self.slots.values().for_each(|slot| cage.remove(&slot.state.name));
+        if let Some(cgroups) = &self.plan.cgroups {
+            self.slots.values().for_each(|slot| cgroups.remove(&slot.state.name));
         }
     }
 
@@ -254,10 +254,10 @@ impl Group {
                 }
             }
             Story::Died { cause, last_lines, next } => {
-                let verdict = self.plan.cage.as_ref().and_then(|cage| cage.verdict(&name));
+                let verdict = self.plan.cgroups.as_ref().and_then(|cgroups| cgroups.verdict(&name));
                 let words = verdict.unwrap_or_else(|| with_last_line(cause, &last_lines));
                 let pid = slot.state.pid.take().unwrap_or_default();
-                let asked_to = cause == Cause::Code(0);
+                let asked_to = cause == ExitCause::Code(0);
                 let words = match asked_to {
                     true => "left, as it was asked to".to_owned(),
                     false => with_last_words(words, &name, self.scheduler.as_ref()).await,
@@ -284,14 +284,14 @@ impl Group {
     async fn on_remark(&mut self, remark: Remark) {
         let Remark { worker, word } = remark;
         let Some(slot) = self.slots.values_mut().find(|slot| slot.state.name == worker) else { return };
-        let told = std::mem::replace(&mut slot.short_of_memory, matches!(word, Word::Memory(_)));
+        let told = std::mem::replace(&mut slot.short_of_memory, matches!(word, NannyReport::Memory(_)));
         let cause = match word {
-            Word::Memory(cause) => cause,
+            NannyReport::Memory(cause) => cause,
             // The signal by which the nanny ends it is not why.
-            Word::Ended(Some(cause)) if !told => cause,
-            Word::Ended(_) => return,
+            NannyReport::Ended(Some(cause)) if !told => cause,
+            NannyReport::Ended(_) => return,
         };
-        let cause = self.plan.cage.as_ref().and_then(|cage| cage.verdict(&worker)).unwrap_or(cause);
+        let cause = self.plan.cgroups.as_ref().and_then(|cgroups| cgroups.verdict(&worker)).unwrap_or(cause);
         let cause = with_last_words(cause, &worker, self.scheduler.as_ref()).await;
         tracing::warn!(name = worker, "{worker}: its worker process ended: {cause}");
         slot.state.last_cause = Some(cause.clone());
@@ -309,16 +309,16 @@ impl Group {
 
     fn forget(&mut self, name: &str) {
         self.slots.retain(|_, slot| slot.state.name != name);
-        if let Some(cage) = &self.plan.cage {
-            cage.remove(name);
+        if let Some(cgroups) = &self.plan.cgroups {
+            cgroups.remove(name);
         }
     }
 }
 
 /// `exit code 1 (ModuleNotFoundError: No module named 'x')`: one that ended by itself may have said why.
-fn with_last_line(cause: Cause, last_lines: &[String]) -> String {
+fn with_last_line(cause: ExitCause, last_lines: &[String]) -> String {
     let last = last_lines.iter().rev().map(|line| line.trim()).find(|line| !line.is_empty());
-    match last.filter(|_| matches!(cause, Cause::Code(_))) {
+    match last.filter(|_| matches!(cause, ExitCause::Code(_))) {
         Some(line) => format!("{cause} ({})", line.chars().take(LINE_CHARS).collect::<String>()),
         None => cause.to_string(),
     }
@@ -329,15 +329,15 @@ mod tests {
     use super::*;
     use crate::link::{Hello, LinkError, serve};
     use crate::supervise::ParentDeath;
-    use crate::supervise::policy::Restart;
+    use crate::supervise::policy::RestartRule;
     use std::time::Duration;
 
     #[test]
     fn one_that_ended_by_itself_may_have_said_why() {
         let lines = ["Traceback".to_owned(), "ValueError: no".to_owned(), " ".to_owned()];
-        assert_eq!(with_last_line(Cause::Code(1), &lines), "exit code 1 (ValueError: no)");
-        assert_eq!(with_last_line(Cause::Signal(9), &lines), Cause::Signal(9).to_string());
-        assert_eq!(with_last_line(Cause::Code(1), &[]), "exit code 1");
+        assert_eq!(with_last_line(ExitCause::Code(1), &lines), "exit code 1 (ValueError: no)");
+        assert_eq!(with_last_line(ExitCause::Signal(9), &lines), ExitCause::Signal(9).to_string());
+        assert_eq!(with_last_line(ExitCause::Code(1), &[]), "exit code 1");
     }
 
     /// Goal: workers come and go as asked, the dead come back, and all end with their scheduler.
@@ -352,13 +352,13 @@ mod tests {
             tokio::spawn(async move { while asked.recv().await.is_some() {} });
             let (sender, inbox) = mpsc::channel(4);
             let _served = serve(&folder.join("workers.sock"), &Hello::default(), sender).expect("listens");
-            let plan = GroupPlan {
+            let plan = PoolPlan {
                 prefix: "w".to_owned(),
                 workers: 2,
                 memory_bytes: 0,
                 logs: Logbook::open(&folder.join("logs"), 1).expect("a folder"),
                 follow: Some(folder.join("control.sock")),
-                cage: None,
+                cgroups: None,
                 spec: Box::new(|name| Spec {
                     name: name.to_owned(),
                     program: "/bin/sleep".into(),
@@ -367,7 +367,7 @@ mod tests {
                     output: Output::Prefixed(String::new()),
                     parent_death: ParentDeath::Nothing,
                     cgroup: None,
-                    restart: Restart::Failure,
+                    restart: RestartRule::Failure,
                     failures_max: Some(3),
                     grace: Duration::from_secs(5),
                 }),

@@ -151,7 +151,7 @@ impl EnvLock {
 }
 
 /// A few differences in one line.
-pub fn in_words(differences: &[String]) -> String {
+pub fn in_one_line(differences: &[String]) -> String {
     let mut text = differences.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join("; ");
     if let Some(more) = differences.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
         text.push_str(&format!("; and {more} more"));
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn many_differences_make_one_line_that_can_be_read() {
         let all: Vec<String> = (0..20).map(|n| format!("p{n}")).collect();
-        assert!(in_words(&all).ends_with("p7; and 12 more"));
-        assert_eq!(in_words(&all[..2]), "p0; p1");
+        assert!(in_one_line(&all).ends_with("p7; and 12 more"));
+        assert_eq!(in_one_line(&all[..2]), "p0; p1");
     }
 }

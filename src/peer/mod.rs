@@ -17,16 +17,17 @@ mod token;
 mod wire;
 
 pub use discover::{Announced, FoundHead, announce, find as find_heads};
-pub use env_lock::{EnvLock, LockError, in_words};
+pub use env_lock::{EnvLock, LockError, in_one_line};
 pub use head::{CERTIFICATE_SECS, HeadError, HeadHandle, HeadSettings, LinkEnd, PeerEvent, PeerView, Placed};
 pub use node::{
-    CallError, Caller, Caps, Ends, FindEnv, Fixed, GroupsConfig, GroupsHandle, HeadUrl, JoinError, Joined, Order, Over,
-    Own, TrustError, connector, disk_free, free_memory, hostname, pin_of, pin_of_pem, start_groups, stay,
+    CallError, Caller, Caps, FindEnv, FixedFacts, HeadUrl, JoinError, LinkEnds, LinkOver, Membership, OwnCertificate,
+    PoolOrder, PoolsConfig, PoolsHandle, TrustError, connector, disk_free, free_memory, hostname, keep_linked, pin_of,
+    pin_of_pem, start_pools,
 };
 pub use token::{JoinToken, Pin, TokenError};
 pub use wire::{
-    BEAT_US, Facts, GroupState, GroupWant, JoinAnswer, JoinAsk, LOG_LINES_MAX, MESSAGE_MAX, Phase, RenewAsk, ToHead,
-    ToPeer,
+    BEAT_US, JoinAnswer, JoinAsk, LOG_LINES_MAX, MESSAGE_MAX, MachineFacts, Phase, PoolState, PoolWant, RenewAsk,
+    ToHead, ToPeer,
 };
 
 pub use crate::store::JoinTokenRecord;

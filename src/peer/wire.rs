@@ -74,7 +74,7 @@ pub enum ToPeer {
     /// All groups that should be there. Others should not.
     Want {
         /// One per cluster.
-        groups: Vec<GroupWant>,
+        groups: Vec<PoolWant>,
     },
     /// An environment that groups name by its hash.
     Lock {
@@ -109,9 +109,9 @@ pub enum ToHead {
     /// Every two seconds, and when something changed.
     Beat {
         /// The machine.
-        facts: Facts,
+        facts: MachineFacts,
         /// Its groups.
-        groups: Vec<GroupState>,
+        groups: Vec<PoolState>,
     },
     /// A new certificate is due.
     Sign {
@@ -132,7 +132,7 @@ pub enum ToHead {
 /// What a machine is and how it feels.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Facts {
+pub struct MachineFacts {
     /// Its version of rask.
     pub version: String,
     /// Its host name.
@@ -159,7 +159,7 @@ pub struct Facts {
 
 /// A group of workers that the head wants on a machine.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct GroupWant {
+pub struct PoolWant {
     /// Of which cluster.
     pub cluster: String,
     /// `tls://address:port` of its scheduler, as this machine reaches it.
@@ -193,15 +193,15 @@ pub struct GroupWant {
 }
 
 /// The key stays out of logs.
-impl std::fmt::Debug for GroupWant {
+impl std::fmt::Debug for PoolWant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "GroupWant({} x {} for {})", self.cluster, self.count, self.scheduler)
+        write!(f, "PoolWant({} x {} for {})", self.cluster, self.count, self.scheduler)
     }
 }
 
 /// A group as it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct GroupState {
+pub struct PoolState {
     /// Of which cluster.
     pub cluster: String,
     /// Worker processes that run.

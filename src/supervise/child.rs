@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::output::{Output, Tail, last_lines, open_log, pass_on};
-use super::policy::{End, Next, Policy, Restart};
+use super::output::{LastLines, Output, last_lines, open_log, pass_on};
+use super::policy::{Next, Policy, ProcessEnd, RestartRule};
 use crate::clock::Clock;
 
 /// This very binary, even if its file was replaced meanwhile.
@@ -42,7 +42,7 @@ pub struct Spec {
     /// The control group (version 2) to start it in, if it is tied to us.
     pub cgroup: Option<PathBuf>,
     /// When to start it again.
-    pub restart: Restart,
+    pub restart: RestartRule,
     /// Failures in a row before that ends. None: never.
     pub failures_max: Option<u32>,
     /// Between `SIGTERM` and `SIGKILL`.
@@ -62,7 +62,7 @@ pub enum ParentDeath {
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum ExitCause {
     /// An exit code.
     Code(i32),
     /// A signal's number.
@@ -71,21 +71,21 @@ pub enum Cause {
     NotStarted(i32),
 }
 
-impl Cause {
+impl ExitCause {
     pub(super) fn of(status: ExitStatus) -> Self {
         status.code().map_or_else(|| Self::Signal(status.signal().unwrap_or(0)), Self::Code)
     }
 
-    const fn end(self) -> End {
+    const fn end(self) -> ProcessEnd {
         match self {
-            Self::Code(0) => End::Fine,
-            Self::Code(_) | Self::NotStarted(_) => End::Failed,
-            Self::Signal(_) => End::Crashed,
+            Self::Code(0) => ProcessEnd::Fine,
+            Self::Code(_) | Self::NotStarted(_) => ProcessEnd::Failed,
+            Self::Signal(_) => ProcessEnd::Crashed,
         }
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for ExitCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
@@ -119,7 +119,7 @@ pub enum Story {
     /// It ended without being told to.
     Died {
         /// How.
-        cause: Cause,
+        cause: ExitCause,
         /// The last it printed.
         last_lines: Vec<String>,
         /// What happens next.
@@ -128,7 +128,7 @@ pub enum Story {
     /// It ended after being told to.
     Stopped {
         /// How.
-        cause: Cause,
+        cause: ExitCause,
     },
 }
 
@@ -136,18 +136,18 @@ pub enum Story {
 #[derive(Debug)]
 pub struct Child {
     stop: watch::Sender<bool>,
-    task: JoinHandle<Cause>,
+    task: JoinHandle<ExitCause>,
 }
 
 impl Child {
     /// `SIGTERM`, after the grace `SIGKILL`, for its whole process group. Waits until it is gone.
-    pub async fn stop(self) -> Option<Cause> {
+    pub async fn stop(self) -> Option<ExitCause> {
         self.stop.send_replace(true);
         self.task.await.ok()
     }
 
     /// Waits for its final end, through all restarts.
-    pub async fn ended(&mut self) -> Option<Cause> {
+    pub async fn ended(&mut self) -> Option<ExitCause> {
         (&mut self.task).await.ok()
     }
 }
@@ -160,7 +160,7 @@ pub fn start(spec: Spec, reports: mpsc::UnboundedSender<Report>) -> Child {
 }
 
 /// All lives of one child. Returns how the last one ended.
-async fn live(spec: Spec, reports: mpsc::UnboundedSender<Report>, mut told: watch::Receiver<bool>) -> Cause {
+async fn live(spec: Spec, reports: mpsc::UnboundedSender<Report>, mut told: watch::Receiver<bool>) -> ExitCause {
     let mut policy = Policy::new(spec.restart, spec.failures_max);
     // Reports are for people; a listener that went away must not stop the watch.
     let report = |story| drop(reports.send(Report { name: spec.name.clone(), story }));
@@ -181,15 +181,15 @@ async fn live(spec: Spec, reports: mpsc::UnboundedSender<Report>, mut told: watc
     }
 }
 
-struct Life {
-    cause: Cause,
+struct ChildLife {
+    cause: ExitCause,
     last_lines: Vec<String>,
 }
 
-async fn one_life(spec: &Spec, told: &mut watch::Receiver<bool>, started: impl FnOnce(u32)) -> Life {
-    let tail = Tail::default();
-    let not_started = |why: &io::Error| Life {
-        cause: Cause::NotStarted(why.raw_os_error().unwrap_or(0)),
+async fn one_life(spec: &Spec, told: &mut watch::Receiver<bool>, started: impl FnOnce(u32)) -> ChildLife {
+    let tail = LastLines::default();
+    let not_started = |why: &io::Error| ChildLife {
+        cause: ExitCause::NotStarted(why.raw_os_error().unwrap_or(0)),
         last_lines: vec![format!("{}: {why}", spec.program.display())],
     };
     let (mut child, log_start) = match spawn(spec) {
@@ -209,11 +209,11 @@ async fn one_life(spec: &Spec, told: &mut watch::Receiver<bool>, started: impl F
         let _drained = timeout(DRAIN, reader).await;
     }
     let last_lines = match &spec.output {
-        Output::Prefixed(_) | Output::Lines(_) | Output::Sink(_) => tail.lines(),
+        Output::Prefixed(_) | Output::Lines(_) | Output::LineSink(_) => tail.lines(),
         Output::File { .. } => last_words(spec, log_start),
     };
     match status {
-        Ok(status) => Life { cause: Cause::of(status), last_lines },
+        Ok(status) => ChildLife { cause: ExitCause::of(status), last_lines },
         Err(why) => not_started(&why),
     }
 }
@@ -222,7 +222,7 @@ async fn one_life(spec: &Spec, told: &mut watch::Receiver<bool>, started: impl F
 pub(super) fn last_words(spec: &Spec, log_start: u64) -> Vec<String> {
     match &spec.output {
         Output::File { path, .. } => last_lines(path, log_start),
-        Output::Prefixed(_) | Output::Lines(_) | Output::Sink(_) => Vec::new(),
+        Output::Prefixed(_) | Output::Lines(_) | Output::LineSink(_) => Vec::new(),
     }
 }
 
@@ -276,7 +276,7 @@ pub(super) fn spawn(spec: &Spec) -> io::Result<(tokio::process::Child, u64)> {
     }
     let mut log_start = 0;
     match &spec.output {
-        Output::Prefixed(_) | Output::Lines(_) | Output::Sink(_) => {
+        Output::Prefixed(_) | Output::Lines(_) | Output::LineSink(_) => {
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
         }
         Output::File { path, keep } => {
@@ -305,7 +305,7 @@ fn guarded(program: &Path, signal: &str, cgroup: Option<&Path>) -> Command {
     command
 }
 
-fn readers(child: &mut tokio::process::Child, output: &Output, tail: &Tail) -> Vec<JoinHandle<()>> {
+fn readers(child: &mut tokio::process::Child, output: &Output, tail: &LastLines) -> Vec<JoinHandle<()>> {
     let mut readers = Vec::new();
     if let Some(pipe) = child.stdout.take() {
         readers.push(tokio::spawn(pass_on(pipe, output.clone(), tail.clone())));

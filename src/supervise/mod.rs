@@ -12,6 +12,6 @@ mod process;
 #[cfg(test)]
 mod tests;
 
-pub use child::{Cause, Child, OWN, ParentDeath, Report, Spec, Story, start, tied};
-pub use output::{Output, Sink, last_lines, open_log};
+pub use child::{Child, ExitCause, OWN, ParentDeath, Report, Spec, Story, start, tied};
+pub use output::{LineSink, Output, last_lines, open_log};
 pub use process::{Process, ProcessId, boot_id};

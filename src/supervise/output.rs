@@ -28,7 +28,7 @@ pub enum Output {
     /// To whoever reads the other end, line by line.
     Lines(mpsc::UnboundedSender<String>),
     /// To a function of ours, line by line, in order; the child waits while it works.
-    Sink(Sink),
+    LineSink(LineSink),
     /// To a file that the child writes itself, so that it does not need us. `keep` older ones are kept.
     File {
         /// The file.
@@ -40,19 +40,19 @@ pub enum Output {
 
 /// Takes the lines of a child.
 #[derive(Clone)]
-pub struct Sink(pub Arc<dyn Fn(&str) + Send + Sync>);
+pub struct LineSink(pub Arc<dyn Fn(&str) + Send + Sync>);
 
-impl fmt::Debug for Sink {
+impl fmt::Debug for LineSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sink")
+        f.write_str("LineSink")
     }
 }
 
 /// The last lines a child printed. Shared with the task that reads them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tail(Arc<Mutex<VecDeque<String>>>);
+pub(super) struct LastLines(Arc<Mutex<VecDeque<String>>>);
 
-impl Tail {
+impl LastLines {
     fn push(&self, line: &str) {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == LINES_KEPT {
@@ -67,7 +67,7 @@ impl Tail {
 }
 
 /// Passes lines on until the end of `pipe`.
-pub(super) async fn pass_on(mut pipe: impl AsyncRead + Unpin, output: Output, tail: Tail) {
+pub(super) async fn pass_on(mut pipe: impl AsyncRead + Unpin, output: Output, tail: LastLines) {
     let mut line: Vec<u8> = Vec::new();
     let mut buffer = [0u8; 4096];
     // A read error is the end of the pipe for us: the child's death is noticed by its exit.
@@ -87,14 +87,14 @@ pub(super) async fn pass_on(mut pipe: impl AsyncRead + Unpin, output: Output, ta
     }
 }
 
-fn emit(output: &Output, line: &[u8], tail: &Tail) {
+fn emit(output: &Output, line: &[u8], tail: &LastLines) {
     let text = String::from_utf8_lossy(line);
     match output {
         // Nobody to tell when standard error is gone.
         Output::Prefixed(prefix) => drop(writeln!(io::stderr().lock(), "{prefix}{text}")),
         // The reader may have heard enough.
         Output::Lines(reader) => drop(reader.send(text.clone().into_owned())),
-        Output::Sink(sink) => (sink.0)(&text),
+        Output::LineSink(sink) => (sink.0)(&text),
         // Its child writes it.
         Output::File { .. } => {}
     }

@@ -9,7 +9,7 @@ const LONGEST_PAUSE_MS: u64 = 30_000;
 
 /// Which ends are followed by a new start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restart {
+pub enum RestartRule {
     /// None.
     Never,
     /// Signals only: an exit code, even a bad one, was the child's own decision.
@@ -22,7 +22,7 @@ pub enum Restart {
 
 /// How a child ended, as far as the decision needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ProcessEnd {
     /// Exit code 0.
     Fine,
     /// Another exit code.
@@ -45,24 +45,24 @@ pub enum Next {
 /// Restarts of one child.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    restart: Restart,
+    restart: RestartRule,
     failures_max: Option<u32>,
     failures: u32,
 }
 
 impl Policy {
     /// `failures_max`: give up at the so-manieth failure in a row. None: never.
-    pub const fn new(restart: Restart, failures_max: Option<u32>) -> Self {
+    pub const fn new(restart: RestartRule, failures_max: Option<u32>) -> Self {
         Self { restart, failures_max, failures: 0 }
     }
 
     /// The child ended after `lived_ms`.
-    pub fn on_end(&mut self, end: End, lived_ms: u64) -> Next {
+    pub fn on_end(&mut self, end: ProcessEnd, lived_ms: u64) -> Next {
         let again = match self.restart {
-            Restart::Never => false,
-            Restart::Crash => end == End::Crashed,
-            Restart::Failure => end != End::Fine,
-            Restart::Always => true,
+            RestartRule::Never => false,
+            RestartRule::Crash => end == ProcessEnd::Crashed,
+            RestartRule::Failure => end != ProcessEnd::Fine,
+            RestartRule::Always => true,
         };
         if !again {
             return Next::Done;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
-use super::child::{Cause, Spec, last_words, signal_group, spawn};
+use super::child::{ExitCause, Spec, last_words, signal_group, spawn};
 
 /// After `SIGKILL`: a process that the kernel does not let go in this time hangs in a driver; we go on without it.
 const KILLED: Duration = Duration::from_secs(5);
@@ -110,9 +110,9 @@ impl Process {
     }
 
     /// Waits for its end. `None`: how it ended only its parent was told. What is left of its group ends with it.
-    pub async fn ended(&mut self) -> Option<Cause> {
+    pub async fn ended(&mut self) -> Option<ExitCause> {
         let cause = match &mut self.handle {
-            Handle::Own(child) => child.wait().await.ok().map(Cause::of),
+            Handle::Own(child) => child.wait().await.ok().map(ExitCause::of),
             Handle::Found(handle) => {
                 drop(handle.readable().await);
                 None
@@ -128,7 +128,7 @@ impl Process {
     }
 
     /// `SIGTERM`, after the grace `SIGKILL` for its whole group. Waits until it is gone.
-    pub async fn stop(&mut self, grace: Duration) -> Option<Cause> {
+    pub async fn stop(&mut self, grace: Duration) -> Option<ExitCause> {
         self.signal(Signal::TERM);
         if let Ok(cause) = timeout(grace, self.ended()).await {
             return cause;
@@ -157,7 +157,7 @@ impl Process {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervise::policy::Restart;
+    use crate::supervise::policy::RestartRule;
     use crate::supervise::{Output, ParentDeath};
 
     fn sleeper() -> Spec {
@@ -169,7 +169,7 @@ mod tests {
             output: Output::Prefixed(String::new()),
             parent_death: ParentDeath::Nothing,
             cgroup: None,
-            restart: Restart::Never,
+            restart: RestartRule::Never,
             failures_max: None,
             grace: Duration::from_secs(1),
         }
@@ -187,7 +187,7 @@ mod tests {
             assert!(own.id().is_alive());
             let mut found = Process::adopt(own.id()).expect("may be watched").expect("runs");
             let (stopped, ended) = tokio::join!(found.stop(Duration::from_secs(5)), own.ended());
-            assert_eq!((stopped, ended), (None, Some(Cause::Signal(15))));
+            assert_eq!((stopped, ended), (None, Some(ExitCause::Signal(15))));
             assert!(!own.id().is_alive());
             assert!(Process::adopt(own.id()).expect("no error").is_none());
         });

@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::policy::{End, Next, Policy, Restart};
+use super::policy::{Next, Policy, ProcessEnd, RestartRule};
 use super::*;
 
-fn shell(script: &str, restart: Restart) -> Spec {
+fn shell(script: &str, restart: RestartRule) -> Spec {
     Spec {
         name: "child".to_owned(),
         program: "/bin/sh".into(),
@@ -27,19 +27,19 @@ fn on_runtime<T>(future: impl Future<Output = T>) -> T {
 
 #[test]
 fn pauses_double_and_a_steady_life_forgives_what_was_before() {
-    let mut policy = Policy::new(Restart::Failure, Some(4));
-    assert_eq!(policy.on_end(End::Failed, 10), Next::After(500));
-    assert_eq!(policy.on_end(End::Crashed, 10), Next::After(1000));
-    assert_eq!(policy.on_end(End::Crashed, 10), Next::After(2000));
-    assert_eq!(policy.on_end(End::Failed, 3_600_000), Next::After(500));
-    assert_eq!(policy.on_end(End::Fine, 10), Next::Done);
+    let mut policy = Policy::new(RestartRule::Failure, Some(4));
+    assert_eq!(policy.on_end(ProcessEnd::Failed, 10), Next::After(500));
+    assert_eq!(policy.on_end(ProcessEnd::Crashed, 10), Next::After(1000));
+    assert_eq!(policy.on_end(ProcessEnd::Crashed, 10), Next::After(2000));
+    assert_eq!(policy.on_end(ProcessEnd::Failed, 3_600_000), Next::After(500));
+    assert_eq!(policy.on_end(ProcessEnd::Fine, 10), Next::Done);
 }
 
 #[test]
 fn the_last_allowed_failure_in_a_row_ends_it() {
-    let mut policy = Policy::new(Restart::Always, Some(2));
-    assert_eq!(policy.on_end(End::Fine, 10), Next::After(500));
-    assert_eq!(policy.on_end(End::Failed, 10), Next::GaveUp);
+    let mut policy = Policy::new(RestartRule::Always, Some(2));
+    assert_eq!(policy.on_end(ProcessEnd::Fine, 10), Next::After(500));
+    assert_eq!(policy.on_end(ProcessEnd::Failed, 10), Next::GaveUp);
 }
 
 /// Goal: each death tells its cause and last lines, and leads to a new start until it is too much.
@@ -47,8 +47,8 @@ fn the_last_allowed_failure_in_a_row_ends_it() {
 fn a_child_that_fails_is_started_again_with_its_last_words_kept() {
     on_runtime(async {
         let (reports, mut inbox) = mpsc::unbounded_channel();
-        let mut child = start(shell("echo out; echo bad luck >&2; exit 3", Restart::Failure), reports);
-        assert_eq!(child.ended().await, Some(Cause::Code(3)));
+        let mut child = start(shell("echo out; echo bad luck >&2; exit 3", RestartRule::Failure), reports);
+        assert_eq!(child.ended().await, Some(ExitCause::Code(3)));
         let mut deaths = Vec::new();
         while let Ok(report) = inbox.try_recv() {
             if let Story::Died { cause, last_lines, next } = report.story {
@@ -56,7 +56,7 @@ fn a_child_that_fails_is_started_again_with_its_last_words_kept() {
                 deaths.push((cause, next));
             }
         }
-        assert_eq!(deaths, [(Cause::Code(3), Next::After(500)), (Cause::Code(3), Next::GaveUp)]);
+        assert_eq!(deaths, [(ExitCause::Code(3), Next::After(500)), (ExitCause::Code(3), Next::GaveUp)]);
     });
 }
 
@@ -64,10 +64,10 @@ fn a_child_that_fails_is_started_again_with_its_last_words_kept() {
 fn a_child_that_ignores_sigterm_is_killed_after_its_grace_with_its_children() {
     on_runtime(async {
         let (reports, mut inbox) = mpsc::unbounded_channel();
-        let child = start(shell("trap '' TERM; sleep 60 & echo ready; wait; sleep 60", Restart::Always), reports);
+        let child = start(shell("trap '' TERM; sleep 60 & echo ready; wait; sleep 60", RestartRule::Always), reports);
         let Some(Report { story: Story::Started { pid }, .. }) = inbox.recv().await else { panic!("not started") };
         tokio::time::sleep(Duration::from_millis(200)).await;
-        assert_eq!(child.stop().await, Some(Cause::Signal(9)));
+        assert_eq!(child.stop().await, Some(ExitCause::Signal(9)));
         let group = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("not 0");
         // Members that were killed may wait for init to collect them.
         for _ in 0..200 {
@@ -84,8 +84,8 @@ fn a_child_that_ignores_sigterm_is_killed_after_its_grace_with_its_children() {
 fn a_program_that_is_not_there_is_a_failure_with_a_reason() {
     on_runtime(async {
         let (reports, _inbox) = mpsc::unbounded_channel();
-        let spec = Spec { program: "/nonexistent/program".into(), ..shell("", Restart::Never) };
-        assert_eq!(start(spec, reports).ended().await, Some(Cause::NotStarted(2)));
+        let spec = Spec { program: "/nonexistent/program".into(), ..shell("", RestartRule::Never) };
+        assert_eq!(start(spec, reports).ended().await, Some(ExitCause::NotStarted(2)));
     });
 }
 
@@ -95,8 +95,8 @@ fn a_child_that_writes_to_a_file_leaves_its_last_lines_there() {
         let path = std::env::temp_dir().join(format!("rask-supervise-{}.log", std::process::id()));
         let (reports, mut inbox) = mpsc::unbounded_channel();
         let output = Output::File { path: path.clone(), keep: 1 };
-        let spec = Spec { output, ..shell("echo first; echo last >&2; kill -9 $$", Restart::Never) };
-        assert_eq!(start(spec, reports).ended().await, Some(Cause::Signal(9)));
+        let spec = Spec { output, ..shell("echo first; echo last >&2; kill -9 $$", RestartRule::Never) };
+        assert_eq!(start(spec, reports).ended().await, Some(ExitCause::Signal(9)));
         let mut said = Vec::new();
         while let Ok(report) = inbox.try_recv() {
             if let Story::Died { last_lines, .. } = report.story {

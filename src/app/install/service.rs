@@ -12,7 +12,7 @@ use crate::app::local::account::account;
 use crate::app::local::settings::home;
 use crate::app::local::state_dir as state;
 use crate::config::SAMPLE;
-use crate::peer::Joined;
+use crate::peer::Membership;
 
 const SYSTEM: [(&str, &str); 3] = [
     ("rask.service", include_str!("../../../packaging/systemd/system/rask.service")),
@@ -174,9 +174,9 @@ fn place(args: &ServiceArgs) -> Result<PathBuf, Failure> {
 }
 
 /// What this machine was given when it joined, and the folder where it is: the service's own, or this user's.
-fn membership(args: &ServiceArgs) -> Result<(Joined, PathBuf), Failure> {
+fn membership(args: &ServiceArgs) -> Result<(Membership, PathBuf), Failure> {
     for folder in [place(args)?, state::state_dir(args.state_dir.as_deref())?.join("peer")] {
-        if let Some(joined) = Joined::load(&folder).map_err(|why| Failure::world(why.to_string()))? {
+        if let Some(joined) = Membership::load(&folder).map_err(|why| Failure::world(why.to_string()))? {
             return Ok((joined, folder));
         }
     }
@@ -186,14 +186,14 @@ fn membership(args: &ServiceArgs) -> Result<(Joined, PathBuf), Failure> {
 
 /// The machine's own service has its state elsewhere, and its own user: the membership moves there, since two processes
 /// with one would take the link from each other.
-fn move_to_service((joined, folder): &(Joined, PathBuf), args: &ServiceArgs) -> Result<(), Failure> {
+fn move_to_service((joined, folder): &(Membership, PathBuf), args: &ServiceArgs) -> Result<(), Failure> {
     let place = place(args)?;
     if *folder == place {
         return Ok(());
     }
     let kept = joined.save(&place).map_err(|why| Failure::world(why.to_string()));
     kept.and_then(|()| give_to_service(&place))?;
-    Joined::forget(folder);
+    Membership::forget(folder);
     println!("This machine's membership is kept in {} now.", place.display());
     Ok(())
 }

@@ -19,8 +19,8 @@ use crate::config::LogFormat;
 use crate::host::{Interpreter, probe};
 use crate::link::{self, Inbound, Link, Question};
 use crate::peer::{
-    CallError, Caps, Ends, Fixed, FoundHead, GroupsConfig, HeadUrl, JoinError, JoinToken, Joined, Over, TrustError,
-    find_heads, hostname, start_groups, stay,
+    CallError, Caps, FixedFacts, FoundHead, HeadUrl, JoinError, JoinToken, LinkEnds, LinkOver, Membership, PoolsConfig,
+    TrustError, find_heads, hostname, keep_linked, start_pools,
 };
 
 /// Answers come within a second; a sleeping radio takes longer.
@@ -72,8 +72,8 @@ async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> R
     let python = signals.during(own_python(args, loaded, state)).await?;
     let caps = Caps { cores: args.cores, memory_bytes: args.memory_bytes };
     let versions = python.as_ref().map(|python| (python.version.clone(), python.distributed.clone()));
-    let fixed = Fixed::look(&caps, versions).await;
-    let groups = start_groups(GroupsConfig {
+    let fixed = FixedFacts::look(&caps, versions).await;
+    let groups = start_pools(PoolsConfig {
         folder: folder.join("clusters"),
         common_args: common_args(state, loaded),
         log_keep: loaded.config.log.keep,
@@ -84,10 +84,10 @@ async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> R
     let _socket = listen_for_leave(folder, wish)?;
     let mut manager = Manager::from_env();
     manager.ready("this machine is a member");
-    println!("Joined {} as {}. Stop: Ctrl-C. Leave for good: rask leave", joined.url, joined.name);
-    let ends = Ends { folder, fixed, orders: groups.orders.clone(), states: groups.states.clone(), leave };
+    println!("Membership {} as {}. Stop: Ctrl-C. Leave for good: rask leave", joined.url, joined.name);
+    let ends = LinkEnds { folder, fixed, orders: groups.orders.clone(), states: groups.states.clone(), leave };
     let over = tokio::select! {
-        over = stay(&mut joined, ends) => over,
+        over = keep_linked(&mut joined, ends) => over,
         signal = signals.next() => {
             manager.stopping();
             eprintln!("{signal}: stopping workers; this machine stays a member: rask join brings it back");
@@ -100,12 +100,12 @@ async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> R
     };
     groups.stop().await;
     match over {
-        Over::Goodbye(why) => {
-            Joined::forget(folder);
+        LinkOver::Goodbye(why) => {
+            Membership::forget(folder);
             println!("This machine is no member any more: {why}");
             Ok(())
         }
-        Over::Failed(why) => Err(explain(why)),
+        LinkOver::Failed(why) => Err(explain(why)),
     }
 }
 
@@ -144,12 +144,12 @@ fn common_args(state: &Path, loaded: &Loaded) -> Vec<OsString> {
 /// `rask leave`: this machine's data moves to other workers, then it is a member no more.
 pub fn leave(state: Option<&Path>, force: bool) -> Result<(), Failure> {
     let folder = state::state_dir(state)?.join("peer");
-    let Some(joined) = Joined::load(&folder).map_err(explain)? else {
+    let Some(joined) = Membership::load(&folder).map_err(explain)? else {
         println!("This machine has not joined any head.");
         return Ok(());
     };
     if force {
-        Joined::forget(&folder);
+        Membership::forget(&folder);
         println!("Forgotten here. The head still lists {}; there: rask peer remove {}", joined.name, joined.name);
         return Ok(());
     }
@@ -167,7 +167,7 @@ pub fn leave(state: Option<&Path>, force: bool) -> Result<(), Failure> {
             _ended = link.gone() => {}
             signal = signals.next() => return Err(Failure::world(format!("{signal}: no longer waiting; it goes on leaving"))),
         }
-        match Joined::load(&folder) {
+        match Membership::load(&folder) {
             Ok(None) => {
                 println!("Left {}.", joined.url);
                 Ok(())
@@ -180,8 +180,8 @@ pub fn leave(state: Option<&Path>, force: bool) -> Result<(), Failure> {
 }
 
 /// As kept, or made now with the token.
-async fn membership(args: &JoinArgs, folder: &Path) -> Result<Joined, Failure> {
-    let kept = Joined::load(folder).map_err(explain)?;
+async fn membership(args: &JoinArgs, folder: &Path) -> Result<Membership, Failure> {
+    let kept = Membership::load(folder).map_err(explain)?;
     let token = args.token.as_deref().map(JoinToken::parse).transpose();
     let token = token.map_err(|why| {
         Failure::usage(why.to_string())
@@ -229,9 +229,9 @@ async fn show_heads() -> Failure {
     }
 }
 
-async fn join_now(args: &JoinArgs, url: &HeadUrl, token: &JoinToken, folder: &Path) -> Result<Joined, Failure> {
+async fn join_now(args: &JoinArgs, url: &HeadUrl, token: &JoinToken, folder: &Path) -> Result<Membership, Failure> {
     let asked = args.name.clone().unwrap_or_else(hostname);
-    let (joined, odd) = Joined::join(url, token, &asked).await.map_err(explain)?;
+    let (joined, odd) = Membership::join(url, token, &asked).await.map_err(explain)?;
     if let Some(words) = odd {
         eprintln!("rask: {words}");
     }

@@ -5,29 +5,29 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{CHORES_SECS, End, Owner};
+use super::{CHORES_SECS, ClusterEnd, ClusterTask};
 use crate::fleet::launch::{GROUP_GRACE, SCHEDULER_GRACE};
 use crate::fleet::logs;
 use crate::fleet::poll::ask;
 use crate::fleet::types::ClusterStatus;
 use crate::link::{ComputationState, Question};
 use crate::store::Computation;
-use crate::supervise::{Cause, Process, last_lines};
+use crate::supervise::{ExitCause, Process, last_lines};
 
 /// A scheduler answers between two steps. One that hangs must not use up the time in which all has to end.
 const COMPUTATIONS: Duration = Duration::from_millis(500);
 
-impl Owner {
-    pub(super) fn on_scheduler_end(&mut self, cause: Option<Cause>) -> End {
+impl ClusterTask {
+    pub(super) fn on_scheduler_end(&mut self, cause: Option<ExitCause>) -> ClusterEnd {
         let last_lines = self.scheduler_words();
         // One that ends in good order takes its socket with it.
-        let in_order = cause.map_or(!self.folder.control().exists(), |cause| cause == Cause::Code(0));
+        let in_order = cause.map_or(!self.folder.control().exists(), |cause| cause == ExitCause::Code(0));
         self.scheduler = None;
         if in_order {
-            return End::Itself("its scheduler was told to end by a client or a signal".to_owned());
+            return ClusterEnd::Itself("its scheduler was told to end by a client or a signal".to_owned());
         }
         let how = cause.map_or_else(|| "it was adopted, so how is not known".to_owned(), |cause| cause.to_string());
-        End::Failed { why: format!("its scheduler ended: {how}"), last_lines }
+        ClusterEnd::Failed { why: format!("its scheduler ended: {how}"), last_lines }
     }
 
     pub(super) fn scheduler_words(&self) -> Vec<String> {
@@ -72,18 +72,18 @@ impl Owner {
     }
 
     fn rotate_logs(&self) {
-        for source in [logs::Source::Scheduler, logs::Source::Group] {
+        for source in [logs::LogSource::Scheduler, logs::LogSource::Group] {
             if let Err(why) = logs::rotate_in_place(&source.path(&self.folder.logs), self.shared.config.log_keep) {
                 tracing::warn!(cluster = %self.view.name, %why, "a log could not be put aside");
             }
         }
     }
 
-    pub(super) async fn finish(&mut self, end: &End) {
+    pub(super) async fn finish(&mut self, end: &ClusterEnd) {
         let (status, why, lines) = match end {
-            End::Meant(why) | End::Itself(why) => (ClusterStatus::Stopped, why.clone(), Vec::new()),
-            End::Failed { why, last_lines } => (ClusterStatus::Failed, why.clone(), last_lines.clone()),
-            End::Strange(why) => {
+            ClusterEnd::Meant(why) | ClusterEnd::Itself(why) => (ClusterStatus::Stopped, why.clone(), Vec::new()),
+            ClusterEnd::Failed { why, last_lines } => (ClusterStatus::Failed, why.clone(), last_lines.clone()),
+            ClusterEnd::Strange(why) => {
                 self.view.reason = Some(why.clone());
                 return self.set_status(ClusterStatus::Failed);
             }
@@ -91,10 +91,10 @@ impl Owner {
         if status == ClusterStatus::Failed {
             tracing::error!(cluster = %self.view.name, "the cluster failed: {why}\n    {}", lines.join("\n    "));
         }
-        if let Some(mut away) = self.away.take() {
-            away.end().await;
+        if let Some(mut remote) = self.remote.take() {
+            remote.end().await;
         }
-        self.body.away.clear();
+        self.body.remote.clear();
         if self.scheduler.is_some() {
             self.note_computations().await;
         }

@@ -12,25 +12,25 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::deaths::Deaths;
-use super::handle::{Command, Entry, Shared};
+use super::handle::{ClusterCommand, ClusterEntry, FleetShared};
 use super::placement::{self, Room};
-use super::plan::{Connected, Lifetimes, Plan, Seen, Step};
-use super::poll::{Look, ask, look};
+use super::plan::{Connected, Lifetimes, PlanStep, ScalingPlan, Seen};
+use super::poll::{Polled, ask, poll};
 use super::record::Body;
-use super::remote_workers::{Away, Terms};
+use super::remote_workers::{PoolTerms, RemoteWorkers};
 use super::types::{ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD};
-use super::{config::Folder, logs};
+use super::{config::ClusterFolder, logs};
 use crate::host::Machine;
 use crate::link::{GroupState, Link, Question};
 use crate::peer::{EnvLock, PeerEvent, free_memory};
 use crate::store::{ClusterRecord, StoreError};
-use crate::supervise::policy::{End as HowEnded, Next, Policy, Restart};
-use crate::supervise::{Cause, Process, last_lines};
+use crate::supervise::policy::{Next, Policy, ProcessEnd, RestartRule};
+use crate::supervise::{ExitCause, Process, last_lines};
 
 /// Between two looks at a scheduler that starts. It listens within 0.1 s.
-const START_LOOK: Duration = Duration::from_millis(10);
+const START_POLL: Duration = Duration::from_millis(10);
 /// Between two looks while workers come or go.
-const QUICK_LOOK: Duration = Duration::from_millis(250);
+const QUICK_POLL: Duration = Duration::from_millis(250);
 /// Longest wait for a process that may be an older rask, or none.
 const HELLO: Duration = Duration::from_secs(5);
 /// Ends in a row, each soon after its start, before the cluster of `rask up` is given up.
@@ -49,7 +49,7 @@ pub(super) enum Origin {
 
 /// Why a cluster ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum ClusterEnd {
     /// Somebody wanted it, or its time was over.
     Meant(String),
     /// Its scheduler ended in good order, but not on our word.
@@ -60,19 +60,19 @@ pub(super) enum End {
     Strange(String),
 }
 
-impl End {
+impl ClusterEnd {
     fn failed(why: impl Into<String>) -> Self {
         Self::Failed { why: why.into(), last_lines: Vec::new() }
     }
 }
 
 /// See the module's documentation.
-pub(super) struct Owner {
-    shared: Arc<Shared>,
+pub(super) struct ClusterTask {
+    shared: Arc<FleetShared>,
     view: ClusterView,
     body: Body,
-    folder: Folder,
-    inbox: mpsc::Receiver<Command>,
+    folder: ClusterFolder,
+    inbox: mpsc::Receiver<ClusterCommand>,
     link: Link,
     group_link: Link,
     scheduler: Option<Process>,
@@ -81,7 +81,7 @@ pub(super) struct Owner {
     /// Not before this is the group started again.
     group_after: Option<Instant>,
     group_since: Instant,
-    plan: Plan,
+    plan: ScalingPlan,
     /// What the group told last.
     told: GroupState,
     deaths: Deaths,
@@ -91,18 +91,23 @@ pub(super) struct Owner {
     next_chores_secs: f64,
     /// Computations below this number are in the history.
     noted: u64,
-    hurry: bool,
+    poll_now: bool,
     settled: bool,
     /// Other machines, if the cluster may have workers there.
-    away: Option<Away>,
+    remote: Option<RemoteWorkers>,
     /// What its Python consists of, for them.
     lock: Option<EnvLock>,
     /// Workers at the scheduler, as of the last look.
     connected: Vec<Connected>,
 }
 
-impl Owner {
-    pub(super) fn new(shared: Arc<Shared>, view: ClusterView, body: Body, inbox: mpsc::Receiver<Command>) -> Self {
+impl ClusterTask {
+    pub(super) fn new(
+        shared: Arc<FleetShared>,
+        view: ClusterView,
+        body: Body,
+        inbox: mpsc::Receiver<ClusterCommand>,
+    ) -> Self {
         let folder = shared.config.folder(view.name.as_str());
         let lifetimes = Lifetimes {
             idle_secs: body.settings.idle_timeout_secs.filter(|secs| *secs > 0.0),
@@ -113,10 +118,10 @@ impl Owner {
             group_link: Link::new(folder.workers()),
             scheduler: None,
             group: None,
-            group_policy: Policy::new(Restart::Always, None),
+            group_policy: Policy::new(RestartRule::Always, None),
             group_after: None,
             group_since: Instant::now(),
-            plan: Plan::new(body.target, body.adapt, lifetimes),
+            plan: ScalingPlan::new(body.target, body.adapt, lifetimes),
             told: GroupState::default(),
             deaths: Deaths::default(),
             had_workers: false,
@@ -124,9 +129,9 @@ impl Owner {
             next_check: Instant::now(),
             next_chores_secs: 0.0,
             noted: 0,
-            hurry: true,
+            poll_now: true,
             settled: false,
-            away: None,
+            remote: None,
             lock: None,
             connected: Vec::new(),
             shared,
@@ -139,10 +144,10 @@ impl Owner {
 
     /// Starts a life in a task of its own.
     pub(super) fn spawn(
-        shared: Arc<Shared>,
+        shared: Arc<FleetShared>,
         view: ClusterView,
         body: Body,
-        inbox: mpsc::Receiver<Command>,
+        inbox: mpsc::Receiver<ClusterCommand>,
         from: Origin,
     ) {
         Self::new(shared, view, body, inbox).go(from);
@@ -159,7 +164,7 @@ impl Owner {
     }
 
     async fn run(mut self, mut from: Origin) {
-        let mut policy = Policy::new(Restart::Always, Some(FAILURES_MAX));
+        let mut policy = Policy::new(RestartRule::Always, Some(FAILURES_MAX));
         loop {
             let born = Instant::now();
             let (end, ran) = match self.begin(from).await {
@@ -169,12 +174,15 @@ impl Owner {
             self.finish(&end).await;
             // Whether the cluster of `rask up` is made anew at its start, and how, the appliance decides.
             let was_lost = from == Origin::Found && !ran;
-            if self.body.plain_address.is_none() || was_lost || matches!(end, End::Meant(_) | End::Strange(_)) {
+            if self.body.plain_address.is_none()
+                || was_lost
+                || matches!(end, ClusterEnd::Meant(_) | ClusterEnd::Strange(_))
+            {
                 return;
             }
             // The cluster of `rask up` is meant to be there always.
             let lived_ms = u64::try_from(born.elapsed().as_millis()).unwrap_or(u64::MAX);
-            match policy.on_end(HowEnded::Failed, lived_ms) {
+            match policy.on_end(ProcessEnd::Failed, lived_ms) {
                 Next::After(pause_ms) => {
                     tracing::warn!(cluster = %self.view.name, pause_ms, "the cluster is started again");
                     if self.pause(Duration::from_millis(pause_ms)).await {
@@ -198,7 +206,7 @@ impl Owner {
         let end = Instant::now() + pause;
         while let Ok(command) = tokio::time::timeout_at(end, self.inbox.recv()).await {
             match command {
-                Some(Command::Stop { heard, .. }) => {
+                Some(ClusterCommand::Stop { heard, .. }) => {
                     drop(heard.send(Ok(())));
                     return true;
                 }
@@ -219,33 +227,33 @@ impl Owner {
         self.body.last_lines.clear();
         (self.body.scheduler, self.body.group) = (None, None);
         (self.scheduler, self.group, self.told, self.had_workers) = (None, None, GroupState::default(), false);
-        self.plan = Plan::new(self.body.target, self.body.adapt, Lifetimes::default());
+        self.plan = ScalingPlan::new(self.body.target, self.body.adapt, Lifetimes::default());
         self.set_status(ClusterStatus::Pending);
         self.keep().await;
     }
 
-    async fn live(&mut self) -> End {
+    async fn live(&mut self) -> ClusterEnd {
         loop {
-            let pause = if std::mem::take(&mut self.hurry) {
+            let pause = if std::mem::take(&mut self.poll_now) {
                 Duration::ZERO
             } else if self.settled {
                 self.shared.config.adaptive_period
             } else {
-                QUICK_LOOK
+                QUICK_POLL
             };
-            let looking = look(self.link.clone(), self.group.is_some().then(|| self.group_link.clone()), pause);
+            let looking = poll(self.link.clone(), self.group.is_some().then(|| self.group_link.clone()), pause);
             tokio::select! {
                 // What happened counts before what is asked.
                 biased;
                 cause = ended(&mut self.scheduler) => return self.on_scheduler_end(cause),
                 cause = ended(&mut self.group) => self.on_group_end(cause),
-                event = happened(&mut self.away) => self.on_peer(&event).await,
+                event = happened(&mut self.remote) => self.on_peer(&event).await,
                 Some(command) = self.inbox.recv() => if let Some(end) = self.on_command(command) {
                     return end;
                 } else {
                     self.keep().await;
                 },
-                seen = looking => if let Some(end) = self.on_look(seen).await {
+                seen = looking => if let Some(end) = self.on_poll(seen).await {
                     return end;
                 },
             }
@@ -253,25 +261,25 @@ impl Owner {
     }
 
     async fn on_peer(&mut self, event: &PeerEvent) {
-        if let (PeerEvent::Lost { peer }, Some(away)) = (event, &self.away) {
-            let names = away.of_peer(peer, &self.connected);
+        if let (PeerEvent::Lost { peer }, Some(remote)) = (event, &self.remote) {
+            let names = remote.of_peer(peer, &self.connected);
             if !names.is_empty()
                 && let Some(names) = ask::<Vec<String>>(&self.link, Question::Lose { names }).await
             {
                 tracing::warn!(cluster = %self.view.name, peer, "lost with their machine: {}", names.join(", "));
             }
         }
-        let away = self.away.as_ref().map(Away::deaths).unwrap_or_default();
-        for (host, count, recent) in away {
+        let remote = self.remote.as_ref().map(RemoteWorkers::deaths).unwrap_or_default();
+        for (host, count, recent) in remote {
             self.tell_deaths(&host, count, &recent);
         }
         self.tell_silence().await;
-        self.hurry = true;
+        self.poll_now = true;
     }
 
     /// Others do the work of machines that are silent, until they are heard again.
     async fn tell_silence(&mut self) {
-        let news = self.away.as_ref().map(|away| away.silence(&self.connected)).unwrap_or_default();
+        let news = self.remote.as_ref().map(|remote| remote.silence(&self.connected)).unwrap_or_default();
         for (peer, silent, names) in news {
             // One that does not answer is told at the next look.
             if ask::<Vec<String>>(&self.link, Question::Silent { names, silent }).await.is_none() {
@@ -280,21 +288,21 @@ impl Owner {
             if silent {
                 tracing::warn!(cluster = %self.view.name, peer, "silent: its tasks go to others, its data is waited for");
             }
-            if let Some(away) = &mut self.away {
-                away.silence_told(peer, silent);
+            if let Some(remote) = &mut self.remote {
+                remote.silence_told(peer, silent);
             }
         }
     }
 
     /// `Some`: the cluster was told to end.
-    fn on_command(&mut self, command: Command) -> Option<End> {
+    fn on_command(&mut self, command: ClusterCommand) -> Option<ClusterEnd> {
         let heard = match command {
-            Command::Scale { workers, heard } => {
+            ClusterCommand::Scale { workers, heard } => {
                 self.body.grows_from = None;
                 self.plan.scale(workers.min(self.most()));
                 heard
             }
-            Command::Adapt { mut wish, heard } => {
+            ClusterCommand::Adapt { mut wish, heard } => {
                 self.body.grows_from = None;
                 if let Some(most) = self.body.settings.max_workers {
                     wish.minimum = wish.minimum.map(|minimum| minimum.min(most));
@@ -303,14 +311,14 @@ impl Owner {
                 self.plan.adapt(wish);
                 heard
             }
-            Command::Stop { why, heard } => {
+            ClusterCommand::Stop { why, heard } => {
                 self.view.reason = Some(why.clone());
                 self.set_status(ClusterStatus::Stopping);
                 acknowledge(heard);
-                return Some(End::Meant(why));
+                return Some(ClusterEnd::Meant(why));
             }
         };
-        self.hurry = true;
+        self.poll_now = true;
         self.note_plan();
         self.publish();
         acknowledge(heard);
@@ -332,7 +340,7 @@ impl Owner {
         changed
     }
 
-    async fn on_look(&mut self, mut looked: Look) -> Option<End> {
+    async fn on_poll(&mut self, mut looked: Polled) -> Option<ClusterEnd> {
         self.do_chores().await;
         if let Some(end) = looked.group.take().and_then(|group| self.on_group(group)) {
             return Some(end);
@@ -348,7 +356,7 @@ impl Owner {
             // Looks come a little late each time; checks should not come ever later.
             self.next_check = Instant::now() + self.shared.config.adaptive_period.mul_f64(0.9);
         }
-        let steps = self.plan.look(&seen, check);
+        let steps = self.plan.decide(&seen, check);
         self.settled = self.plan.is_settled(&seen);
         if self.note_plan() {
             self.keep().await;
@@ -368,11 +376,11 @@ impl Owner {
     fn see_others(&mut self, seen: &mut Seen) {
         self.connected.clone_from(&seen.connected);
         seen.not_here = !self.body.settings.may_be_on(HEAD);
-        let Some(away) = &self.away else { return };
-        seen.away = away.hosts(&seen.connected, &self.body.settings);
+        let Some(remote) = &self.remote else { return };
+        seen.remote = remote.hosts(&seen.connected, &self.body.settings);
         seen.more_here = self.more_here();
         if let Some(here) = self.body.grows_from {
-            let all = placement::all(here, &seen.away);
+            let all = placement::all(here, &seen.remote);
             if all != self.plan.target() {
                 self.plan.scale(all);
             }
@@ -402,28 +410,29 @@ impl Owner {
     }
 
     async fn follow_others(&mut self, seen: &Seen) {
-        let Some(away) = &mut self.away else { return };
-        away.follow(&seen.away).await;
-        let kept = away.kept();
-        if kept != self.body.away {
-            self.body.away = kept;
+        let Some(remote) = &mut self.remote else { return };
+        remote.follow(&seen.remote).await;
+        let kept = remote.kept();
+        if kept != self.body.remote {
+            self.body.remote = kept;
             self.keep().await;
         }
     }
 
     async fn grow_at(&mut self, host: &str, workers: u32) {
-        let (Some(away), Some(scheduler), Some(pair)) = (&mut self.away, &self.view.scheduler_address, &self.view.tls)
+        let (Some(remote), Some(scheduler), Some(pair)) =
+            (&mut self.remote, &self.view.scheduler_address, &self.view.tls)
         else {
             return;
         };
-        let terms = Terms {
+        let terms = PoolTerms {
             cluster: self.view.name.as_str(),
             scheduler,
             pair,
             settings: &self.body.settings,
             lock: self.lock.as_ref(),
         };
-        away.grow(host, workers, terms).await;
+        remote.grow(host, workers, terms).await;
         self.deaths.begin_unless_known(host);
     }
 
@@ -446,7 +455,7 @@ impl Owner {
     }
 
     /// News from the group.
-    fn on_group(&mut self, group: GroupState) -> Option<End> {
+    fn on_group(&mut self, group: GroupState) -> Option<ClusterEnd> {
         self.tell_deaths("", group.deaths, &group.recent_deaths);
         let before = std::mem::replace(&mut self.told, group);
         let group = &self.told;
@@ -454,9 +463,9 @@ impl Owner {
         if group.given_up > before.given_up && !self.had_workers {
             let cause = group.recent_deaths.last().cloned().unwrap_or_default();
             let name = cause.split(':').next().unwrap_or_default().to_owned();
-            let log = logs::Source::Worker(name).path(&self.folder.logs);
+            let log = logs::LogSource::Worker(name).path(&self.folder.logs);
             let last_lines = last_lines(&log, 0);
-            return Some(End::Failed { why: format!("its workers cannot be started: {cause}"), last_lines });
+            return Some(ClusterEnd::Failed { why: format!("its workers cannot be started: {cause}"), last_lines });
         }
         None
     }
@@ -469,45 +478,45 @@ impl Owner {
         }
     }
 
-    async fn carry(&mut self, step: Step) -> Option<End> {
+    async fn carry(&mut self, step: PlanStep) -> Option<ClusterEnd> {
         let name = self.view.name.to_string();
         match step {
-            Step::Grow(workers) if self.group.is_none() => self.launch_group(workers).await,
-            Step::Grow(workers) => {
+            PlanStep::Grow(workers) if self.group.is_none() => self.launch_group(workers).await,
+            PlanStep::Grow(workers) => {
                 if let Some(state) = ask::<GroupState>(&self.group_link, Question::Grow { workers }).await {
                     return self.on_group(state);
                 }
             }
-            Step::Stop(names) => drop(ask::<GroupState>(&self.group_link, Question::StopWorkers { names }).await),
-            Step::GrowAt { host, workers } => self.grow_at(&host, workers).await,
-            Step::StopAt { host, names } if host.is_empty() => {
+            PlanStep::Stop(names) => drop(ask::<GroupState>(&self.group_link, Question::StopWorkers { names }).await),
+            PlanStep::GrowAt { host, workers } => self.grow_at(&host, workers).await,
+            PlanStep::StopAt { host, names } if host.is_empty() => {
                 drop(ask::<GroupState>(&self.group_link, Question::StopWorkers { names }).await);
             }
-            Step::StopAt { host, names } => {
-                if let Some(away) = &mut self.away {
-                    away.stop(&host, names).await;
+            PlanStep::StopAt { host, names } => {
+                if let Some(remote) = &mut self.remote {
+                    remote.stop(&host, names).await;
                 }
             }
-            Step::RetireThese(names) => {
+            PlanStep::RetireThese(names) => {
                 drop(ask::<Vec<String>>(&self.link, Question::RetireThese { names }).await);
             }
-            Step::Retire { keep } => {
+            PlanStep::Retire { keep } => {
                 if let Some(names) = ask::<Vec<String>>(&self.link, Question::Retire { keep }).await
                     && !names.is_empty()
                 {
                     tracing::info!(cluster = name, "retiring {}", names.join(", "));
                 }
             }
-            Step::Note(text) => tracing::warn!(cluster = name, "{text}"),
-            Step::Warn(text) => {
+            PlanStep::Note(text) => tracing::warn!(cluster = name, "{text}"),
+            PlanStep::Warn(text) => {
                 tracing::warn!(cluster = name, "{text}");
                 drop(ask::<serde_json::Value>(&self.link, Question::Warn { text }).await);
             }
-            Step::End(why) => {
+            PlanStep::ClusterEnd(why) => {
                 tracing::warn!(cluster = name, "the cluster ends: {why}");
                 self.view.reason = Some(why.clone());
                 self.set_status(ClusterStatus::Stopping);
-                return Some(End::Meant(why));
+                return Some(ClusterEnd::Meant(why));
             }
         }
         None
@@ -529,16 +538,16 @@ impl Owner {
             }
             Err(why) => {
                 tracing::error!(cluster = %self.view.name, %why, "its group of workers could not be started");
-                self.group_after = Some(Instant::now() + QUICK_LOOK * 10);
+                self.group_after = Some(Instant::now() + QUICK_POLL * 10);
             }
         }
     }
 
-    fn on_group_end(&mut self, cause: Option<Cause>) {
+    fn on_group_end(&mut self, cause: Option<ExitCause>) {
         let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
         tracing::warn!(cluster = %self.view.name, "its group of workers ended{cause}; it is started again when needed");
         let lived_ms = u64::try_from(self.group_since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if let Next::After(pause_ms) = self.group_policy.on_end(HowEnded::Failed, lived_ms) {
+        if let Next::After(pause_ms) = self.group_policy.on_end(ProcessEnd::Failed, lived_ms) {
             self.group_after = Some(Instant::now() + Duration::from_millis(pause_ms));
         }
         (self.group, self.body.group, self.told) = (None, None, GroupState::default());
@@ -575,7 +584,7 @@ impl Owner {
         let here = u32::try_from(self.told.workers.len()).unwrap_or(u32::MAX);
         self.shared.directory.send_modify(|directory| {
             if let Some(entry) = directory.get_mut(view.name.as_str()) {
-                *entry = Entry { view, here, ..entry.clone() };
+                *entry = ClusterEntry { view, here, ..entry.clone() };
             }
         });
     }
@@ -611,15 +620,15 @@ fn acknowledge(heard: oneshot::Sender<Result<(), FleetError>>) {
 }
 
 /// The next that happens to another machine, if any may have a part.
-async fn happened(away: &mut Option<Away>) -> PeerEvent {
-    match away {
-        Some(away) => away.next().await,
+async fn happened(remote: &mut Option<RemoteWorkers>) -> PeerEvent {
+    match remote {
+        Some(remote) => remote.next().await,
         None => std::future::pending().await,
     }
 }
 
 /// The end of a process, if there is one.
-async fn ended(process: &mut Option<Process>) -> Option<Cause> {
+async fn ended(process: &mut Option<Process>) -> Option<ExitCause> {
     match process {
         Some(process) => process.ended().await,
         None => std::future::pending().await,

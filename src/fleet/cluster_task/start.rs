@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::{End, HELLO, Origin, Owner, START_LOOK, ended};
+use super::{ClusterEnd, ClusterTask, HELLO, Origin, START_POLL, ended};
 use crate::fleet::launch::Launch;
 use crate::fleet::poll::ask;
-use crate::fleet::remote_workers::Away;
+use crate::fleet::remote_workers::RemoteWorkers;
 use crate::fleet::types::{ClusterStatus, FleetEvent};
 use crate::link::{Question, SchedulerState};
 use crate::supervise::{Process, boot_id, last_lines};
 
-impl Owner {
-    pub(super) async fn begin(&mut self, from: Origin) -> Result<(), End> {
+impl ClusterTask {
+    pub(super) async fn begin(&mut self, from: Origin) -> Result<(), ClusterEnd> {
         let python = self.shared.pythons.get(self.body.settings.python.as_deref()).await;
         match (python, from) {
             (Ok(found), _) => self.python = found.path,
-            (Err(why), Origin::New) => return Err(End::failed(why)),
+            (Err(why), Origin::New) => return Err(ClusterEnd::failed(why)),
             // It runs; only new workers would fail.
             (Err(why), Origin::Found) => {
                 tracing::warn!(cluster = %self.view.name, %why, "its Python is not usable now")
@@ -49,27 +49,27 @@ impl Owner {
             Ok(lock) => self.lock = Some(lock),
             Err(why) => tracing::warn!(cluster = %self.view.name, %why, "other machines use whatever Python they have"),
         }
-        let mut away = Away::new(span.head, self.view.name.as_str());
+        let mut remote = RemoteWorkers::new(span.head, self.view.name.as_str());
         if let Some(pair) = &self.view.tls {
-            away.restore(&self.body.away, pair, self.lock.as_ref()).await;
+            remote.restore(&self.body.remote, pair, self.lock.as_ref()).await;
         }
-        self.away = Some(away);
+        self.remote = Some(remote);
     }
 
-    async fn launch_scheduler(&mut self) -> Result<(), End> {
+    async fn launch_scheduler(&mut self) -> Result<(), ClusterEnd> {
         let pair = match &self.view.tls {
             Some(pair) => pair.clone(),
-            None => {
-                Arc::new(crate::pki::cluster_pair(self.view.name.as_str()).map_err(|why| End::failed(why.to_string()))?)
-            }
+            None => Arc::new(
+                crate::pki::cluster_pair(self.view.name.as_str()).map_err(|why| ClusterEnd::failed(why.to_string()))?,
+            ),
         };
         self.folder.clear();
         self.folder
             .make(&pair)
-            .map_err(|why| End::failed(format!("cannot make files in {}: {why}", self.folder.path.display())))?;
+            .map_err(|why| ClusterEnd::failed(format!("cannot make files in {}: {why}", self.folder.path.display())))?;
         self.view.tls = Some(pair);
         let process = Process::launch(&self.launch().scheduler())
-            .map_err(|why| End::failed(format!("the scheduler could not be started: {why}")))?;
+            .map_err(|why| ClusterEnd::failed(format!("the scheduler could not be started: {why}")))?;
         self.body.boot_id = boot_id();
         self.body.scheduler = Some(process.id());
         self.scheduler = Some(process);
@@ -90,9 +90,9 @@ impl Owner {
     }
 
     /// Finds the processes of a cluster that an appliance before this one started.
-    async fn adopt(&mut self) -> Result<(), End> {
+    async fn adopt(&mut self) -> Result<(), ClusterEnd> {
         let lines = || last_lines(&self.folder.logs.join("scheduler.log"), 0);
-        let gone = |why: &str, last_lines| End::Failed { why: why.to_owned(), last_lines };
+        let gone = |why: &str, last_lines| ClusterEnd::Failed { why: why.to_owned(), last_lines };
         if !self.body.boot_id.is_empty() && self.body.boot_id != boot_id() {
             return Err(gone("the machine was restarted", Vec::new()));
         }
@@ -101,7 +101,7 @@ impl Owner {
                 if let Some(why) = hello.stranger() {
                     let pid = hello.pid;
                     tracing::error!(cluster = %self.view.name, pid, "a cluster that still runs cannot be adopted: {why}");
-                    return Err(End::Strange(format!(
+                    return Err(ClusterEnd::Strange(format!(
                         "its scheduler (process {pid}) still runs, but this rask cannot talk to it: {why}"
                     )));
                 }
@@ -112,11 +112,11 @@ impl Owner {
                 recorded.ok_or_else(|| match self.folder.control().exists() {
                     true => gone("it ended while rask up was not running", lines()),
                     // One that ends in good order takes its socket with it.
-                    false => End::Itself("it was stopped while rask up was not running".to_owned()),
+                    false => ClusterEnd::Itself("it was stopped while rask up was not running".to_owned()),
                 })?
             }
         };
-        let process = Process::adopt(id).map_err(|why| End::failed(format!("it cannot be watched: {why}")))?;
+        let process = Process::adopt(id).map_err(|why| ClusterEnd::failed(format!("it cannot be watched: {why}")))?;
         self.scheduler = Some(process.ok_or_else(|| gone("it ended while rask up was not running", lines()))?);
         (self.body.boot_id, self.body.scheduler) = (boot_id(), Some(id));
         self.view.tls = self.folder.pair().ok().map(Arc::new);
@@ -141,7 +141,7 @@ impl Owner {
     }
 
     /// Waits until the scheduler accepts connections. What is asked meanwhile is noted; a stop is obeyed.
-    async fn wait_ready(&mut self) -> Result<(), End> {
+    async fn wait_ready(&mut self) -> Result<(), ClusterEnd> {
         let limit = Duration::from_secs_f64(self.body.settings.start_timeout_secs.clamp(0.1, 1e6));
         let deadline = sleep(limit);
         tokio::pin!(deadline);
@@ -151,7 +151,7 @@ impl Owner {
                 match ask::<SchedulerState>(&link, Question::State).await {
                     Some(state) => state,
                     None => {
-                        sleep(START_LOOK).await;
+                        sleep(START_POLL).await;
                         SchedulerState::default()
                     }
                 }
@@ -171,11 +171,11 @@ impl Owner {
                         (None, Some(cause)) => format!("its scheduler ended while it started ({cause})"),
                         (None, None) => "its scheduler ended while it started".to_owned(),
                     };
-                    return Err(End::Failed { why, last_lines });
+                    return Err(ClusterEnd::Failed { why, last_lines });
                 }
                 () = &mut deadline => {
                     let why = format!("its scheduler was not up within {} s", limit.as_secs_f64());
-                    return Err(End::Failed { why, last_lines: self.scheduler_words() });
+                    return Err(ClusterEnd::Failed { why, last_lines: self.scheduler_words() });
                 }
             }
         }

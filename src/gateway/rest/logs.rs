@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::shape::{ErrorBody, seconds};
 use crate::clock::unix_ms;
-use crate::fleet::logs::{self, Place, Source, Wanted};
+use crate::fleet::logs::{self, LogPosition, LogSelection, LogSource};
 use crate::gateway::auth::User;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::Name;
@@ -34,8 +34,8 @@ const LOOKS_ELSEWHERE: u32 = 10;
 struct Asked {
     folder: PathBuf,
     /// None: all.
-    source: Option<Source>,
-    wanted: Wanted,
+    source: Option<LogSource>,
+    wanted: LogSelection,
     follow: bool,
 }
 
@@ -55,23 +55,23 @@ impl Asked {
             }
         };
         let source = query.get("worker").map(|name| match name.as_str() {
-            "scheduler" => Source::Scheduler,
-            "group" => Source::Group,
-            worker => Source::Worker(worker.to_owned()),
+            "scheduler" => LogSource::Scheduler,
+            "group" => LogSource::Group,
+            worker => LogSource::Worker(worker.to_owned()),
         });
         let follow = query.get("follow").is_some_and(|value| value != "0" && value != "false");
-        Ok(Self { folder, source, wanted: Wanted { since_ms, tail: Some(tail.min(TAIL_MAX)) }, follow })
+        Ok(Self { folder, source, wanted: LogSelection { since_ms, tail: Some(tail.min(TAIL_MAX)) }, follow })
     }
 
     /// Names and files, as they are now: workers come while a log is followed.
     fn files(&self) -> Vec<(String, PathBuf)> {
-        let file = |name: &str, source: &Source| (name.to_owned(), source.path(&self.folder));
+        let file = |name: &str, source: &LogSource| (name.to_owned(), source.path(&self.folder));
         match &self.source {
             Some(source) => vec![file("", source)],
             None => {
                 let workers = logs::index(&self.folder).into_keys();
-                let own = [file("scheduler", &Source::Scheduler), file("group", &Source::Group)];
-                own.into_iter().chain(workers.map(|name| file(&name, &Source::Worker(name.clone())))).collect()
+                let own = [file("scheduler", &LogSource::Scheduler), file("group", &LogSource::Group)];
+                own.into_iter().chain(workers.map(|name| file(&name, &LogSource::Worker(name.clone())))).collect()
             }
         }
     }
@@ -103,7 +103,7 @@ pub(super) async fn logs(
         (asked, first)
     })
     .await?;
-    if let (Some(Source::Worker(worker)), true) = (&asked.source, first.places.is_empty() && !known_elsewhere) {
+    if let (Some(LogSource::Worker(worker)), true) = (&asked.source, first.places.is_empty() && !known_elsewhere) {
         return Err(ApiError::not_found(format!("cluster {name} has no log of a worker {worker}"))
             .remedy(format!("see /api/rask/v1/clusters/{name}/logs/index for those that left one")));
     }
@@ -134,7 +134,7 @@ pub(super) async fn index(
 /// Text, and where each file ended then.
 struct Chunk {
     text: String,
-    places: BTreeMap<PathBuf, Place>,
+    places: BTreeMap<PathBuf, LogPosition>,
 }
 
 /// Logs of workers on other machines: those have no files here.
@@ -191,7 +191,7 @@ fn of_others(asked: &Asked, machines: Vec<(String, Vec<String>)>) -> Vec<(String
             let name = match (&asked.source, worker) {
                 (None, Some(worker)) => worker.to_owned(),
                 (None, None) => format!("group on {machine}"),
-                (Some(Source::Worker(wanted)), Some(worker)) if wanted == worker => String::new(),
+                (Some(LogSource::Worker(wanted)), Some(worker)) if wanted == worker => String::new(),
                 (Some(_), _) => continue,
             };
             all.entry(name).or_default().push(line.to_owned());
@@ -221,7 +221,7 @@ fn read(asked: &Asked, mut all: Vec<(String, Vec<String>)>) -> Chunk {
     Chunk { text: lines.concat(), places }
 }
 
-fn read_on(asked: &Asked, mut places: BTreeMap<PathBuf, Place>, mut all: Vec<(String, Vec<String>)>) -> Chunk {
+fn read_on(asked: &Asked, mut places: BTreeMap<PathBuf, LogPosition>, mut all: Vec<(String, Vec<String>)>) -> Chunk {
     for (name, path) in asked.files() {
         let place = places.get(&path).copied().unwrap_or_default();
         if let Ok(found) = logs::follow(&path, place) {

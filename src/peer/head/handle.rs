@@ -11,13 +11,15 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::lifecycle::{Event, LinkId};
-use super::owner::{Owner, PEERS_MAX};
+use super::lifecycle::{LifecycleEvent, LinkId};
+use super::owner::{PEERS_MAX, PeersOwner};
 use crate::base::Blame;
 use crate::clock::{random_bytes, unix_ms};
 use crate::peer::env_lock::EnvLock;
 use crate::peer::token::{JoinToken, Pin, hex};
-use crate::peer::wire::{Facts, GroupState, GroupWant, JoinAnswer, JoinAsk, LOG_LINES_MAX, RenewAsk, ToHead, ToPeer};
+use crate::peer::wire::{
+    JoinAnswer, JoinAsk, LOG_LINES_MAX, MachineFacts, PoolState, PoolWant, RenewAsk, ToHead, ToPeer,
+};
 use crate::pki::Authority;
 use crate::store::{JoinTokenRecord, PeerRecord, StoreError, StoreHandle, TokenUse};
 
@@ -81,9 +83,9 @@ pub struct PeerView {
     /// Unit: milliseconds since the epoch.
     pub joined_ms: i64,
     /// What it said of itself.
-    pub facts: Facts,
+    pub facts: MachineFacts,
     /// Its groups of workers.
-    pub groups: Vec<GroupState>,
+    pub groups: Vec<PoolState>,
     /// What clusters want there.
     pub placed: Vec<Placed>,
 }
@@ -160,7 +162,7 @@ impl From<StoreError> for HeadError {
 /// A handle on the members. Cheap to clone.
 #[derive(Clone)]
 pub struct HeadHandle {
-    inbox: mpsc::Sender<Command>,
+    inbox: mpsc::Sender<HeadCommand>,
     view: watch::Receiver<Arc<Vec<PeerView>>>,
     events: broadcast::Sender<PeerEvent>,
     links: Arc<AtomicU64>,
@@ -190,7 +192,7 @@ pub struct HeadSettings {
     pub certificate_secs: u64,
 }
 
-pub(super) enum Command {
+pub(super) enum HeadCommand {
     /// May this address try?
     Admit {
         from: IpAddr,
@@ -226,7 +228,7 @@ pub(super) enum Command {
     },
     Change {
         name: String,
-        event: Event,
+        event: LifecycleEvent,
         reply: oneshot::Sender<Result<(), HeadError>>,
     },
     Remove {
@@ -236,7 +238,7 @@ pub(super) enum Command {
     Want {
         peer: String,
         cluster: String,
-        want: Option<GroupWant>,
+        want: Option<PoolWant>,
     },
     Lock(EnvLock),
     Release,
@@ -261,20 +263,20 @@ pub struct LinkEnd {
     pub messages: mpsc::Receiver<ToPeer>,
     id: String,
     link: LinkId,
-    inbox: mpsc::Sender<Command>,
+    inbox: mpsc::Sender<HeadCommand>,
 }
 
 impl LinkEnd {
     /// Something came.
     pub async fn said(&self, message: ToHead) {
         // Without an owner the appliance is ending, and the link with it.
-        let _ending = self.inbox.send(Command::Said { id: self.id.clone(), link: self.link, message }).await;
+        let _ending = self.inbox.send(HeadCommand::Said { id: self.id.clone(), link: self.link, message }).await;
     }
 }
 
 impl Drop for LinkEnd {
     fn drop(&mut self) {
-        let command = Command::Unlinked { id: std::mem::take(&mut self.id), link: self.link };
+        let command = HeadCommand::Unlinked { id: std::mem::take(&mut self.id), link: self.link };
         // A full inbox: silence tells the same a little later.
         let _late = self.inbox.try_send(command);
     }
@@ -295,7 +297,7 @@ impl HeadHandle {
         let (shown, view) = watch::channel(Arc::default());
         let events = broadcast::Sender::new(EVENTS);
         let office = Arc::new(Office { authority, pin, store, settings });
-        let owner = Owner::new(known, shown, events.clone(), Arc::clone(&office));
+        let owner = PeersOwner::new(known, shown, events.clone(), Arc::clone(&office));
         tokio::spawn(owner.run(commands));
         Ok(Self { inbox, view, events, links: Arc::default(), office })
     }
@@ -385,7 +387,7 @@ impl HeadHandle {
             joined_ms: unix_ms(),
             drained: false,
         };
-        let record = self.ask(|reply| Command::Join { record, reply }).await??;
+        let record = self.ask(|reply| HeadCommand::Join { record, reply }).await??;
         self.office.store.upsert_peer(record.clone()).await?;
         let ca = self.office.authority.pair().cert_pem.clone();
         Ok(JoinAnswer { id, name: record.name, cert, ca, secret: Some(secret), now_ms: unix_ms() })
@@ -395,7 +397,7 @@ impl HeadHandle {
     pub async fn renew(&self, ask: &RenewAsk, from: IpAddr) -> Result<JoinAnswer, HeadError> {
         self.admit(from).await?;
         let id = ask.id.clone();
-        let known = self.ask(|reply| Command::SecretHash { id, reply }).await?;
+        let known = self.ask(|reply| HeadCommand::SecretHash { id, reply }).await?;
         let right = known.filter(|(_, kept)| bool::from(kept.as_bytes().ct_eq(hash(&ask.secret).as_bytes())));
         let Some((name, _)) = right else {
             return Err(self
@@ -413,12 +415,12 @@ impl HeadHandle {
     }
 
     async fn admit(&self, from: IpAddr) -> Result<(), HeadError> {
-        let admitted = self.ask(|reply| Command::Admit { from, reply }).await?;
+        let admitted = self.ask(|reply| HeadCommand::Admit { from, reply }).await?;
         admitted.map_err(|retry_secs| HeadError::TooMany { retry_secs })
     }
 
     async fn wrong(&self, from: IpAddr, why: String) -> HeadError {
-        let _ending = self.inbox.send(Command::Failed { from }).await;
+        let _ending = self.inbox.send(HeadCommand::Failed { from }).await;
         tracing::warn!(%from, why, "a machine may not join");
         HeadError::BadToken(why)
     }
@@ -432,7 +434,7 @@ impl HeadHandle {
         let (address, head_address) = (address.to_canonical(), head_address.to_canonical());
         let open = OpenLink { link, address, head_address, to };
         let id = id.to_owned();
-        let known = self.ask(|reply| Command::Linked { id: id.clone(), link: open, reply }).await?;
+        let known = self.ask(|reply| HeadCommand::Linked { id: id.clone(), link: open, reply }).await?;
         if known.is_none() {
             return Err(HeadError::Unknown(id));
         }
@@ -441,51 +443,51 @@ impl HeadHandle {
 
     /// Nothing new there, and its data elsewhere.
     pub async fn drain(&self, name: &str) -> Result<(), HeadError> {
-        self.change(name, Event::Drain).await
+        self.change(name, LifecycleEvent::Drain).await
     }
 
     /// Used again after a drain.
     pub async fn resume(&self, name: &str) -> Result<(), HeadError> {
-        self.change(name, Event::Resume).await
+        self.change(name, LifecycleEvent::Resume).await
     }
 
-    async fn change(&self, name: &str, event: Event) -> Result<(), HeadError> {
+    async fn change(&self, name: &str, event: LifecycleEvent) -> Result<(), HeadError> {
         let name = name.to_owned();
-        self.ask(|reply| Command::Change { name, event, reply }).await?
+        self.ask(|reply| HeadCommand::Change { name, event, reply }).await?
     }
 
     /// Forgets a machine, at once: its certificate opens nothing any more.
     pub async fn remove(&self, name: &str) -> Result<(), HeadError> {
         let name = name.to_owned();
-        self.ask(|reply| Command::Remove { name, reply }).await?
+        self.ask(|reply| HeadCommand::Remove { name, reply }).await?
     }
 
     /// What a cluster wants on a machine; `None`: nothing (more).
-    pub async fn want(&self, peer: &str, cluster: &str, want: Option<GroupWant>) {
-        let command = Command::Want { peer: peer.to_owned(), cluster: cluster.to_owned(), want };
+    pub async fn want(&self, peer: &str, cluster: &str, want: Option<PoolWant>) {
+        let command = HeadCommand::Want { peer: peer.to_owned(), cluster: cluster.to_owned(), want };
         let _ending = self.inbox.send(command).await;
     }
 
     /// All clusters that ran before this process have said what they want: from now on the machines are told. Before
     /// that they go on as they are.
     pub async fn release(&self) {
-        let _ending = self.inbox.send(Command::Release).await;
+        let _ending = self.inbox.send(HeadCommand::Release).await;
     }
 
     /// An environment that groups may name from now on.
     pub async fn offer_lock(&self, lock: EnvLock) {
-        let _ending = self.inbox.send(Command::Lock(lock)).await;
+        let _ending = self.inbox.send(HeadCommand::Lock(lock)).await;
     }
 
     /// The last lines of a group's log. Empty: there are none, or the machine does not answer.
     pub async fn logs(&self, peer: &str, cluster: &str, tail: usize) -> Vec<String> {
         let (peer, cluster) = (peer.to_owned(), cluster.to_owned());
-        self.ask(|reply| Command::Logs { peer, cluster, tail: tail.min(LOG_LINES_MAX), reply })
+        self.ask(|reply| HeadCommand::Logs { peer, cluster, tail: tail.min(LOG_LINES_MAX), reply })
             .await
             .unwrap_or_default()
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, HeadError> {
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> HeadCommand) -> Result<T, HeadError> {
         let (reply, answer) = oneshot::channel();
         let asked = async {
             self.inbox.send(command(reply)).await.map_err(|_| HeadError::Busy)?;

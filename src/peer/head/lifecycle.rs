@@ -2,7 +2,7 @@
 //!
 //! Two things put a machine out of use on their own: silence and a broken link. Both are first only news (*late*),
 //! because cables are pulled and processes restarted: after [`LATE_US`] of silence its tasks go to others, and its data
-//! is waited for. After [`GONE_US`] that is given up too (*gone*). It remains a member until somebody removes it: one
+//! is waited for. After [`GONE_US`] that is given up too (*gone*). It remains a peer until somebody removes it: one
 //! that comes back is simply up again.
 
 use crate::base::Now;
@@ -26,7 +26,7 @@ pub type LinkId = u64;
 
 /// Where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum LifecycleState {
     /// It has a certificate, and has not said yet what it is.
     Joining {
         /// The connection, once there is one.
@@ -77,7 +77,7 @@ pub enum State {
 
 /// What can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum LifecycleEvent {
     /// A link of it was opened: it proved to be who it is.
     Linked(LinkId),
     /// It beats.
@@ -98,7 +98,7 @@ pub enum Event {
 
 /// What must be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum LifecycleEffect {
     /// An older connection is superseded.
     CloseLink(LinkId),
     /// What may be placed on it changed: look at the placement again.
@@ -113,255 +113,263 @@ pub enum Effect {
 
 /// A machine's state and what happens to it.
 #[derive(Clone, Debug)]
-pub struct Member {
-    state: State,
+pub struct Lifecycle {
+    state: LifecycleState,
     /// Not heard of since this process began: the silence may be ours.
     patient: bool,
 }
 
-impl Member {
+impl Lifecycle {
     /// One that just got its certificate.
     pub const fn joining(now: Now) -> Self {
-        Self { state: State::Joining { link: None, until: now.plus_us(JOINING_US) }, patient: false }
+        Self { state: LifecycleState::Joining { link: None, until: now.plus_us(JOINING_US) }, patient: false }
     }
 
-    /// One that was a member before this process began: it may be at work, and gets the time to come back.
+    /// One that was a peer before this process began: it may be at work, and gets the time to come back.
     pub const fn remembered(now: Now, drained: bool) -> Self {
         let state = if drained {
-            State::Drained { link: None, beat: now }
+            LifecycleState::Drained { link: None, beat: now }
         } else {
-            State::Late { link: None, beat: now, silent: false }
+            LifecycleState::Late { link: None, beat: now, silent: false }
         };
         Self { state, patient: true }
     }
 
     /// May workers be placed on it?
     pub const fn is_usable(&self) -> bool {
-        matches!(self.state, State::Up { .. })
+        matches!(self.state, LifecycleState::Up { .. })
     }
 
     /// Should others do its work? Not asked of machines whose workers are given up.
     pub const fn is_silent(&self) -> bool {
-        matches!(self.state, State::Late { silent: true, .. })
+        matches!(self.state, LifecycleState::Late { silent: true, .. })
     }
 
     /// Are its workers still counted on? One that is late keeps what it has.
     pub const fn keeps_workers(&self) -> bool {
-        matches!(self.state, State::Up { .. } | State::Late { .. })
+        matches!(self.state, LifecycleState::Up { .. } | LifecycleState::Late { .. })
     }
 
     /// For people.
     pub const fn word(&self) -> &'static str {
         match self.state {
-            State::Joining { .. } => "joining",
-            State::Up { .. } => "up",
-            State::Late { .. } => "late",
-            State::Gone { .. } => "gone",
-            State::Draining { .. } => "draining",
-            State::Drained { .. } => "drained",
+            LifecycleState::Joining { .. } => "joining",
+            LifecycleState::Up { .. } => "up",
+            LifecycleState::Late { .. } => "late",
+            LifecycleState::Gone { .. } => "gone",
+            LifecycleState::Draining { .. } => "draining",
+            LifecycleState::Drained { .. } => "drained",
         }
     }
 
     /// Last heard of; None: never.
     pub const fn last_beat(&self) -> Option<Now> {
         match self.state {
-            State::Joining { .. } => None,
-            State::Up { beat, .. }
-            | State::Late { beat, .. }
-            | State::Gone { beat }
-            | State::Draining { beat, .. }
-            | State::Drained { beat, .. } => Some(beat),
+            LifecycleState::Joining { .. } => None,
+            LifecycleState::Up { beat, .. }
+            | LifecycleState::Late { beat, .. }
+            | LifecycleState::Gone { beat }
+            | LifecycleState::Draining { beat, .. }
+            | LifecycleState::Drained { beat, .. } => Some(beat),
         }
     }
 
     /// Its connection, if it has one.
     pub const fn link(&self) -> Option<LinkId> {
         match self.state {
-            State::Gone { .. } => None,
-            State::Up { link, .. } => Some(link),
-            State::Joining { link, .. }
-            | State::Late { link, .. }
-            | State::Draining { link, .. }
-            | State::Drained { link, .. } => link,
+            LifecycleState::Gone { .. } => None,
+            LifecycleState::Up { link, .. } => Some(link),
+            LifecycleState::Joining { link, .. }
+            | LifecycleState::Late { link, .. }
+            | LifecycleState::Draining { link, .. }
+            | LifecycleState::Drained { link, .. } => link,
         }
     }
 
-    /// When [`Event::Tick`] next changes something.
+    /// When [`LifecycleEvent::Tick`] next changes something.
     pub const fn deadline(&self) -> Option<Now> {
         match self.state {
-            State::Joining { until, .. } | State::Draining { until, .. } => Some(until),
-            State::Up { beat, .. } => Some(beat.plus_us(LATE_US)),
-            State::Late { beat, silent: false, .. } if !self.patient => Some(beat.plus_us(LATE_US)),
-            State::Late { beat, .. } => Some(beat.plus_us(GONE_US)),
-            State::Gone { .. } | State::Drained { .. } => None,
+            LifecycleState::Joining { until, .. } | LifecycleState::Draining { until, .. } => Some(until),
+            LifecycleState::Up { beat, .. } => Some(beat.plus_us(LATE_US)),
+            LifecycleState::Late { beat, silent: false, .. } if !self.patient => Some(beat.plus_us(LATE_US)),
+            LifecycleState::Late { beat, .. } => Some(beat.plus_us(GONE_US)),
+            LifecycleState::Gone { .. } | LifecycleState::Drained { .. } => None,
         }
     }
 
     /// Something happened.
-    pub fn step(&mut self, event: Event, now: Now) -> Vec<Effect> {
+    pub fn step(&mut self, event: LifecycleEvent, now: Now) -> Vec<LifecycleEffect> {
         match event {
-            Event::Linked(link) => self.on_linked(link, now),
-            Event::Beat(link) => self.on_beat(link, now),
-            Event::Unlinked(link) => self.on_unlinked(link),
-            Event::Drain => self.on_drain(now, false),
-            Event::Leave => self.on_drain(now, true),
-            Event::Resume => self.on_resume(now),
-            Event::Empty => self.on_empty(),
-            Event::Tick => self.on_tick(now),
+            LifecycleEvent::Linked(link) => self.on_linked(link, now),
+            LifecycleEvent::Beat(link) => self.on_beat(link, now),
+            LifecycleEvent::Unlinked(link) => self.on_unlinked(link),
+            LifecycleEvent::Drain => self.on_drain(now, false),
+            LifecycleEvent::Leave => self.on_drain(now, true),
+            LifecycleEvent::Resume => self.on_resume(now),
+            LifecycleEvent::Empty => self.on_empty(),
+            LifecycleEvent::Tick => self.on_tick(now),
         }
     }
 
     /// The newest link counts: a machine that lost one opens another before we notice. It is up with its first beat,
     /// which follows at once: only that tells what there is to use.
-    fn on_linked(&mut self, link: LinkId, now: Now) -> Vec<Effect> {
+    fn on_linked(&mut self, link: LinkId, now: Now) -> Vec<LifecycleEffect> {
         self.patient = false;
-        let mut effects: Vec<Effect> =
-            self.link().filter(|old| *old != link).map(Effect::CloseLink).into_iter().collect();
+        let mut effects: Vec<LifecycleEffect> =
+            self.link().filter(|old| *old != link).map(LifecycleEffect::CloseLink).into_iter().collect();
         match &mut self.state {
-            State::Joining { link: known, .. } => *known = Some(link),
-            State::Up { .. } | State::Late { .. } | State::Gone { .. } => {
-                self.state = State::Late { link: Some(link), beat: now, silent: false };
-                effects.push(Effect::Place);
+            LifecycleState::Joining { link: known, .. } => *known = Some(link),
+            LifecycleState::Up { .. } | LifecycleState::Late { .. } | LifecycleState::Gone { .. } => {
+                self.state = LifecycleState::Late { link: Some(link), beat: now, silent: false };
+                effects.push(LifecycleEffect::Place);
             }
-            State::Draining { link: known, beat, .. } | State::Drained { link: known, beat } => {
+            LifecycleState::Draining { link: known, beat, .. } | LifecycleState::Drained { link: known, beat } => {
                 (*known, *beat) = (Some(link), now);
-                effects.push(Effect::Place);
+                effects.push(LifecycleEffect::Place);
             }
         }
         effects
     }
 
-    fn on_beat(&mut self, from: LinkId, now: Now) -> Vec<Effect> {
+    fn on_beat(&mut self, from: LinkId, now: Now) -> Vec<LifecycleEffect> {
         if self.link() != Some(from) {
             return Vec::new();
         }
         match &mut self.state {
-            State::Up { beat, .. } | State::Draining { beat, .. } | State::Drained { beat, .. } => {
+            LifecycleState::Up { beat, .. }
+            | LifecycleState::Draining { beat, .. }
+            | LifecycleState::Drained { beat, .. } => {
                 *beat = now;
                 Vec::new()
             }
-            State::Joining { .. } | State::Late { .. } => {
-                self.state = State::Up { link: from, beat: now };
-                vec![Effect::Place]
+            LifecycleState::Joining { .. } | LifecycleState::Late { .. } => {
+                self.state = LifecycleState::Up { link: from, beat: now };
+                vec![LifecycleEffect::Place]
             }
-            State::Gone { .. } => Vec::new(),
+            LifecycleState::Gone { .. } => Vec::new(),
         }
     }
 
-    fn on_unlinked(&mut self, broken: LinkId) -> Vec<Effect> {
+    fn on_unlinked(&mut self, broken: LinkId) -> Vec<LifecycleEffect> {
         if self.link() != Some(broken) {
             return Vec::new();
         }
         match &mut self.state {
-            State::Up { beat, .. } => {
-                self.state = State::Late { link: None, beat: *beat, silent: false };
-                vec![Effect::Place]
+            LifecycleState::Up { beat, .. } => {
+                self.state = LifecycleState::Late { link: None, beat: *beat, silent: false };
+                vec![LifecycleEffect::Place]
             }
-            State::Late { link, .. } => {
+            LifecycleState::Late { link, .. } => {
                 *link = None;
-                vec![Effect::Place]
+                vec![LifecycleEffect::Place]
             }
-            State::Joining { link, .. } | State::Draining { link, .. } | State::Drained { link, .. } => {
+            LifecycleState::Joining { link, .. }
+            | LifecycleState::Draining { link, .. }
+            | LifecycleState::Drained { link, .. } => {
                 *link = None;
                 Vec::new()
             }
-            State::Gone { .. } => Vec::new(),
+            LifecycleState::Gone { .. } => Vec::new(),
         }
     }
 
-    fn on_drain(&mut self, now: Now, leave: bool) -> Vec<Effect> {
+    fn on_drain(&mut self, now: Now, leave: bool) -> Vec<LifecycleEffect> {
         let until = now.plus_us(DRAIN_US);
         match &mut self.state {
-            State::Up { link, beat } => {
-                self.state = State::Draining { link: Some(*link), beat: *beat, until, leaving: leave };
-                vec![Effect::Retire, Effect::Place]
+            LifecycleState::Up { link, beat } => {
+                self.state = LifecycleState::Draining { link: Some(*link), beat: *beat, until, leaving: leave };
+                vec![LifecycleEffect::Retire, LifecycleEffect::Place]
             }
-            State::Late { link, beat, .. } => {
-                self.state = State::Draining { link: *link, beat: *beat, until, leaving: leave };
-                vec![Effect::Retire, Effect::Place]
+            LifecycleState::Late { link, beat, .. } => {
+                self.state = LifecycleState::Draining { link: *link, beat: *beat, until, leaving: leave };
+                vec![LifecycleEffect::Retire, LifecycleEffect::Place]
             }
-            State::Draining { leaving, .. } => {
+            LifecycleState::Draining { leaving, .. } => {
                 *leaving |= leave;
                 Vec::new()
             }
-            State::Drained { .. } | State::Gone { .. } | State::Joining { .. } if leave => vec![Effect::Forget],
-            State::Gone { beat } => {
-                self.state = State::Drained { link: None, beat: *beat };
-                vec![Effect::Place]
+            LifecycleState::Drained { .. } | LifecycleState::Gone { .. } | LifecycleState::Joining { .. } if leave => {
+                vec![LifecycleEffect::Forget]
             }
-            State::Joining { link, .. } => {
-                self.state = State::Drained { link: *link, beat: now };
-                vec![Effect::Place]
+            LifecycleState::Gone { beat } => {
+                self.state = LifecycleState::Drained { link: None, beat: *beat };
+                vec![LifecycleEffect::Place]
             }
-            State::Drained { .. } => Vec::new(),
+            LifecycleState::Joining { link, .. } => {
+                self.state = LifecycleState::Drained { link: *link, beat: now };
+                vec![LifecycleEffect::Place]
+            }
+            LifecycleState::Drained { .. } => Vec::new(),
         }
     }
 
-    fn on_resume(&mut self, now: Now) -> Vec<Effect> {
+    fn on_resume(&mut self, now: Now) -> Vec<LifecycleEffect> {
         match self.state {
-            State::Draining { link, beat, leaving: false, .. } | State::Drained { link, beat } => {
+            LifecycleState::Draining { link, beat, leaving: false, .. } | LifecycleState::Drained { link, beat } => {
                 self.state = match link {
-                    Some(link) => State::Up { link, beat: now },
-                    None => State::Late { link: None, beat, silent: false },
+                    Some(link) => LifecycleState::Up { link, beat: now },
+                    None => LifecycleState::Late { link: None, beat, silent: false },
                 };
-                vec![Effect::Place]
+                vec![LifecycleEffect::Place]
             }
-            State::Joining { .. }
-            | State::Up { .. }
-            | State::Late { .. }
-            | State::Gone { .. }
-            | State::Draining { .. } => Vec::new(),
+            LifecycleState::Joining { .. }
+            | LifecycleState::Up { .. }
+            | LifecycleState::Late { .. }
+            | LifecycleState::Gone { .. }
+            | LifecycleState::Draining { .. } => Vec::new(),
         }
     }
 
-    fn on_empty(&mut self) -> Vec<Effect> {
+    fn on_empty(&mut self) -> Vec<LifecycleEffect> {
         match self.state {
-            State::Draining { leaving: true, .. } => vec![Effect::Forget],
-            State::Draining { link, beat, .. } => {
-                self.state = State::Drained { link, beat };
+            LifecycleState::Draining { leaving: true, .. } => vec![LifecycleEffect::Forget],
+            LifecycleState::Draining { link, beat, .. } => {
+                self.state = LifecycleState::Drained { link, beat };
                 Vec::new()
             }
-            State::Joining { .. }
-            | State::Up { .. }
-            | State::Late { .. }
-            | State::Gone { .. }
-            | State::Drained { .. } => Vec::new(),
+            LifecycleState::Joining { .. }
+            | LifecycleState::Up { .. }
+            | LifecycleState::Late { .. }
+            | LifecycleState::Gone { .. }
+            | LifecycleState::Drained { .. } => Vec::new(),
         }
     }
 
-    fn on_tick(&mut self, now: Now) -> Vec<Effect> {
+    fn on_tick(&mut self, now: Now) -> Vec<LifecycleEffect> {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return Vec::new();
         }
         match self.state {
-            State::Joining { link, .. } => {
-                self.state = State::Gone { beat: now };
-                link.map(Effect::CloseLink).into_iter().collect()
+            LifecycleState::Joining { link, .. } => {
+                self.state = LifecycleState::Gone { beat: now };
+                link.map(LifecycleEffect::CloseLink).into_iter().collect()
             }
-            State::Up { link, beat } => {
-                self.state = State::Late { link: Some(link), beat, silent: true };
+            LifecycleState::Up { link, beat } => {
+                self.state = LifecycleState::Late { link: Some(link), beat, silent: true };
                 // It may be silent for longer than one look at it.
-                let mut effects = vec![Effect::Place];
+                let mut effects = vec![LifecycleEffect::Place];
                 effects.extend(self.on_tick(now));
                 effects
             }
-            State::Late { link, beat, silent: false } if !self.patient => {
-                self.state = State::Late { link, beat, silent: true };
-                let mut effects = vec![Effect::Place];
+            LifecycleState::Late { link, beat, silent: false } if !self.patient => {
+                self.state = LifecycleState::Late { link, beat, silent: true };
+                let mut effects = vec![LifecycleEffect::Place];
                 effects.extend(self.on_tick(now));
                 effects
             }
-            State::Late { link, beat, .. } => {
-                self.state = State::Gone { beat };
-                let close = link.map(Effect::CloseLink);
-                close.into_iter().chain([Effect::GiveUpWorkers, Effect::Place]).collect()
+            LifecycleState::Late { link, beat, .. } => {
+                self.state = LifecycleState::Gone { beat };
+                let close = link.map(LifecycleEffect::CloseLink);
+                close.into_iter().chain([LifecycleEffect::GiveUpWorkers, LifecycleEffect::Place]).collect()
             }
-            State::Draining { leaving: true, .. } => vec![Effect::GiveUpWorkers, Effect::Forget],
-            State::Draining { link, beat, .. } => {
-                self.state = State::Drained { link, beat };
-                vec![Effect::GiveUpWorkers, Effect::Place]
+            LifecycleState::Draining { leaving: true, .. } => {
+                vec![LifecycleEffect::GiveUpWorkers, LifecycleEffect::Forget]
             }
-            State::Gone { .. } | State::Drained { .. } => Vec::new(),
+            LifecycleState::Draining { link, beat, .. } => {
+                self.state = LifecycleState::Drained { link, beat };
+                vec![LifecycleEffect::GiveUpWorkers, LifecycleEffect::Place]
+            }
+            LifecycleState::Gone { .. } | LifecycleState::Drained { .. } => Vec::new(),
         }
     }
 }
@@ -376,92 +384,106 @@ mod tests {
         Now(secs * SEC)
     }
 
-    fn up() -> Member {
-        let mut member = Member::joining(at(0));
-        assert!(member.step(Event::Linked(1), at(0)).is_empty());
-        assert_eq!(member.word(), "joining", "nobody knows yet what it can take");
-        assert_eq!(member.step(Event::Beat(1), at(0)), [Effect::Place]);
-        member
+    fn up() -> Lifecycle {
+        let mut peer = Lifecycle::joining(at(0));
+        assert!(peer.step(LifecycleEvent::Linked(1), at(0)).is_empty());
+        assert_eq!(peer.word(), "joining", "nobody knows yet what it can take");
+        assert_eq!(peer.step(LifecycleEvent::Beat(1), at(0)), [LifecycleEffect::Place]);
+        peer
     }
 
     /// Goal: a cut of 5 s costs nothing. Method: the last beat 2 s before it, the next one 8.3 s later.
     #[test]
     fn a_short_cut_makes_a_machine_late_and_nothing_else() {
-        let mut member = up();
-        assert!(member.step(Event::Tick, at(4)).is_empty());
-        assert_eq!(member.step(Event::Tick, at(5)), [Effect::Place]);
-        assert_eq!((member.word(), member.is_usable(), member.keeps_workers()), ("late", false, true));
-        assert!(member.is_silent());
-        assert!(member.step(Event::Tick, Now(9_900_000)).is_empty());
-        assert_eq!(member.step(Event::Beat(1), Now(8_300_000)), [Effect::Place]);
-        assert!(member.is_usable());
+        let mut peer = up();
+        assert!(peer.step(LifecycleEvent::Tick, at(4)).is_empty());
+        assert_eq!(peer.step(LifecycleEvent::Tick, at(5)), [LifecycleEffect::Place]);
+        assert_eq!((peer.word(), peer.is_usable(), peer.keeps_workers()), ("late", false, true));
+        assert!(peer.is_silent());
+        assert!(peer.step(LifecycleEvent::Tick, Now(9_900_000)).is_empty());
+        assert_eq!(peer.step(LifecycleEvent::Beat(1), Now(8_300_000)), [LifecycleEffect::Place]);
+        assert!(peer.is_usable());
     }
 
     #[test]
     fn a_long_silence_gives_its_workers_up_once_and_it_may_come_back() {
-        let mut member = up();
-        let effects = member.step(Event::Tick, at(11));
-        assert_eq!(effects, [Effect::Place, Effect::CloseLink(1), Effect::GiveUpWorkers, Effect::Place]);
-        assert!(member.step(Event::Tick, at(20)).is_empty());
-        assert!(member.step(Event::Beat(1), at(21)).is_empty(), "an old connection is no news");
-        assert_eq!(member.step(Event::Linked(2), at(22)), [Effect::Place]);
-        assert_eq!((member.word(), member.is_silent()), ("late", false));
-        assert_eq!(member.step(Event::Beat(2), at(22)), [Effect::Place]);
-        assert_eq!(member.word(), "up");
+        let mut peer = up();
+        let effects = peer.step(LifecycleEvent::Tick, at(11));
+        assert_eq!(
+            effects,
+            [
+                LifecycleEffect::Place,
+                LifecycleEffect::CloseLink(1),
+                LifecycleEffect::GiveUpWorkers,
+                LifecycleEffect::Place
+            ]
+        );
+        assert!(peer.step(LifecycleEvent::Tick, at(20)).is_empty());
+        assert!(peer.step(LifecycleEvent::Beat(1), at(21)).is_empty(), "an old connection is no news");
+        assert_eq!(peer.step(LifecycleEvent::Linked(2), at(22)), [LifecycleEffect::Place]);
+        assert_eq!((peer.word(), peer.is_silent()), ("late", false));
+        assert_eq!(peer.step(LifecycleEvent::Beat(2), at(22)), [LifecycleEffect::Place]);
+        assert_eq!(peer.word(), "up");
     }
 
     #[test]
     fn a_newer_connection_supersedes_and_the_end_of_the_older_is_no_news() {
-        let mut member = up();
-        assert_eq!(member.step(Event::Linked(2), at(1)), [Effect::CloseLink(1), Effect::Place]);
-        assert!(member.step(Event::Unlinked(1), at(1)).is_empty());
-        assert_eq!(member.step(Event::Unlinked(2), at(2)), [Effect::Place]);
-        assert_eq!(member.state, State::Late { link: None, beat: at(1), silent: false });
+        let mut peer = up();
+        assert_eq!(
+            peer.step(LifecycleEvent::Linked(2), at(1)),
+            [LifecycleEffect::CloseLink(1), LifecycleEffect::Place]
+        );
+        assert!(peer.step(LifecycleEvent::Unlinked(1), at(1)).is_empty());
+        assert_eq!(peer.step(LifecycleEvent::Unlinked(2), at(2)), [LifecycleEffect::Place]);
+        assert_eq!(peer.state, LifecycleState::Late { link: None, beat: at(1), silent: false });
     }
 
     /// Goal: the process that keeps the link is replaced, which takes a moment, and its workers are not bothered.
     #[test]
     fn a_broken_link_is_silence_only_after_a_while() {
-        let mut member = up();
-        assert_eq!(member.step(Event::Unlinked(1), at(1)), [Effect::Place]);
-        assert!(!member.is_silent() && !member.is_usable());
-        assert!(member.step(Event::Tick, at(4)).is_empty());
-        assert_eq!(member.step(Event::Tick, at(5)), [Effect::Place]);
-        assert!(member.is_silent());
-        member.step(Event::Linked(2), at(6));
-        assert!(!member.is_silent() && member.keeps_workers());
-        member.step(Event::Beat(2), at(6));
-        assert!(member.is_usable());
+        let mut peer = up();
+        assert_eq!(peer.step(LifecycleEvent::Unlinked(1), at(1)), [LifecycleEffect::Place]);
+        assert!(!peer.is_silent() && !peer.is_usable());
+        assert!(peer.step(LifecycleEvent::Tick, at(4)).is_empty());
+        assert_eq!(peer.step(LifecycleEvent::Tick, at(5)), [LifecycleEffect::Place]);
+        assert!(peer.is_silent());
+        peer.step(LifecycleEvent::Linked(2), at(6));
+        assert!(!peer.is_silent() && peer.keeps_workers());
+        peer.step(LifecycleEvent::Beat(2), at(6));
+        assert!(peer.is_usable());
     }
 
     /// Goal: after a restart of the head the silence was ours.
     #[test]
     fn one_that_is_remembered_is_waited_for() {
-        let mut member = Member::remembered(at(0), false);
-        assert!(member.step(Event::Tick, at(9)).is_empty() && !member.is_silent());
-        assert!(member.step(Event::Tick, at(10)).contains(&Effect::GiveUpWorkers));
+        let mut peer = Lifecycle::remembered(at(0), false);
+        assert!(peer.step(LifecycleEvent::Tick, at(9)).is_empty() && !peer.is_silent());
+        assert!(peer.step(LifecycleEvent::Tick, at(10)).contains(&LifecycleEffect::GiveUpWorkers));
     }
 
     #[test]
     fn a_machine_that_leaves_is_emptied_first_and_then_forgotten() {
-        let mut member = up();
-        assert_eq!(member.step(Event::Leave, at(1)), [Effect::Retire, Effect::Place]);
-        assert!(!member.is_usable());
-        assert_eq!(member.step(Event::Empty, at(2)), [Effect::Forget]);
+        let mut peer = up();
+        assert_eq!(peer.step(LifecycleEvent::Leave, at(1)), [LifecycleEffect::Retire, LifecycleEffect::Place]);
+        assert!(!peer.is_usable());
+        assert_eq!(peer.step(LifecycleEvent::Empty, at(2)), [LifecycleEffect::Forget]);
         let mut stuck = up();
-        stuck.step(Event::Leave, at(1));
-        assert_eq!(stuck.step(Event::Tick, at(122)), [Effect::GiveUpWorkers, Effect::Forget]);
+        stuck.step(LifecycleEvent::Leave, at(1));
+        assert_eq!(
+            stuck.step(LifecycleEvent::Tick, at(122)),
+            [LifecycleEffect::GiveUpWorkers, LifecycleEffect::Forget]
+        );
     }
 
     #[test]
     fn a_drained_machine_stays_empty_through_reconnects_until_it_is_resumed() {
-        let mut member = up();
-        member.step(Event::Drain, at(1));
-        member.step(Event::Empty, at(2));
-        member.step(Event::Linked(2), at(3));
-        assert_eq!((member.word(), member.is_usable()), ("drained", false));
-        assert_eq!(member.step(Event::Resume, at(4)), [Effect::Place]);
-        assert!(member.is_usable());
+        let mut peer = up();
+        peer.step(LifecycleEvent::Drain, at(1));
+        peer.step(LifecycleEvent::Empty, at(2));
+        peer.step(LifecycleEvent::Linked(2), at(3));
+        assert_eq!((peer.word(), peer.is_usable()), ("drained", false));
+        assert_eq!(peer.step(LifecycleEvent::Resume, at(4)), [LifecycleEffect::Place]);
+        assert!(peer.is_usable());
     }
 
     /// Goal: whatever comes in whatever order, the machine never gets stuck with a deadline in the past.
@@ -469,24 +491,24 @@ mod tests {
     #[test]
     fn no_order_of_events_leaves_a_passed_deadline() {
         let events = [
-            Event::Linked(1),
-            Event::Linked(2),
-            Event::Beat(1),
-            Event::Unlinked(1),
-            Event::Drain,
-            Event::Leave,
-            Event::Resume,
-            Event::Empty,
+            LifecycleEvent::Linked(1),
+            LifecycleEvent::Linked(2),
+            LifecycleEvent::Beat(1),
+            LifecycleEvent::Unlinked(1),
+            LifecycleEvent::Drain,
+            LifecycleEvent::Leave,
+            LifecycleEvent::Resume,
+            LifecycleEvent::Empty,
         ];
         for code in 0..events.len().pow(4) {
-            let mut member = Member::joining(at(0));
+            let mut peer = Lifecycle::joining(at(0));
             let mut rest = code;
             for round in 1..5 {
-                member.step(events[rest % events.len()], at(round * 3));
+                peer.step(events[rest % events.len()], at(round * 3));
                 rest /= events.len();
             }
-            let forgotten = member.step(Event::Tick, at(1000)).contains(&Effect::Forget);
-            assert!(forgotten || member.deadline().is_none_or(|deadline| deadline > at(1000)), "{code}: {member:?}");
+            let forgotten = peer.step(LifecycleEvent::Tick, at(1000)).contains(&LifecycleEffect::Forget);
+            assert!(forgotten || peer.deadline().is_none_or(|deadline| deadline > at(1000)), "{code}: {peer:?}");
         }
     }
 }

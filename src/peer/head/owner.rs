@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::handle::{Command, HeadError, Office, OpenLink, PeerEvent, PeerView, Placed};
-use super::lifecycle::{Effect, Event, LinkId, Member};
-use super::rate_limit::Attempts;
+use super::handle::{HeadCommand, HeadError, Office, OpenLink, PeerEvent, PeerView, Placed};
+use super::lifecycle::{Lifecycle, LifecycleEffect, LifecycleEvent, LinkId};
+use super::rate_limit::WrongTries;
 use crate::base::Now;
 use crate::clock::{Clock, unix_ms};
 use crate::peer::env_lock::EnvLock;
-use crate::peer::wire::{Facts, GroupState, GroupWant, ToHead, ToPeer};
+use crate::peer::wire::{MachineFacts, PoolState, PoolWant, ToHead, ToPeer};
 use crate::store::PeerRecord;
 
 /// Most members: far above a LAN's machines, far below what would hurt.
@@ -21,26 +21,26 @@ pub(super) const PEERS_MAX: usize = 2_000;
 /// Between looks at deadlines.
 const TICK: Duration = Duration::from_millis(250);
 
-struct Peer {
+struct JoinedPeer {
     record: PeerRecord,
-    member: Member,
-    facts: Facts,
-    groups: Vec<GroupState>,
+    lifecycle: Lifecycle,
+    facts: MachineFacts,
+    groups: Vec<PoolState>,
     skew_ms: i64,
     address: Option<IpAddr>,
     head_address: Option<IpAddr>,
     to: Option<mpsc::Sender<ToPeer>>,
-    wants: BTreeMap<String, GroupWant>,
+    wants: BTreeMap<String, PoolWant>,
     /// Hashes of the locks that went over the present link.
     told: Vec<String>,
 }
 
-impl Peer {
-    fn new(record: PeerRecord, member: Member) -> Self {
+impl JoinedPeer {
+    fn new(record: PeerRecord, lifecycle: Lifecycle) -> Self {
         Self {
             record,
-            member,
-            facts: Facts::default(),
+            lifecycle,
+            facts: MachineFacts::default(),
             groups: Vec::new(),
             skew_ms: 0,
             address: None,
@@ -62,13 +62,13 @@ impl Peer {
         PeerView {
             name: self.record.name.clone(),
             id: self.record.id.clone(),
-            state: self.member.word(),
-            usable: self.member.is_usable(),
-            keeps_workers: self.member.keeps_workers(),
-            silent: self.member.is_silent(),
+            state: self.lifecycle.word(),
+            usable: self.lifecycle.is_usable(),
+            keeps_workers: self.lifecycle.keeps_workers(),
+            silent: self.lifecycle.is_silent(),
             address: self.address,
             head_address: self.head_address,
-            silent_ms: self.member.last_beat().map(|beat| now.0.saturating_sub(beat.0) / 1000),
+            silent_ms: self.lifecycle.last_beat().map(|beat| now.0.saturating_sub(beat.0) / 1000),
             clock_skew_ms: self.skew_ms,
             joined_ms: self.record.joined_ms,
             facts: self.facts.clone(),
@@ -78,15 +78,15 @@ impl Peer {
     }
 }
 
-fn placed(want: &GroupWant) -> Placed {
-    let GroupWant { cluster, count, nthreads, memory_bytes, .. } = want;
+fn placed(want: &PoolWant) -> Placed {
+    let PoolWant { cluster, count, nthreads, memory_bytes, .. } = want;
     Placed { cluster: cluster.clone(), workers: *count, nthreads: *nthreads, memory_bytes: *memory_bytes }
 }
 
-pub(super) struct Owner {
+pub(super) struct PeersOwner {
     clock: Clock,
-    peers: BTreeMap<String, Peer>,
-    attempts: Attempts,
+    peers: BTreeMap<String, JoinedPeer>,
+    wrong_tries: WrongTries,
     locks: BTreeMap<String, EnvLock>,
     calls: BTreeMap<u64, oneshot::Sender<Vec<String>>>,
     next_call: u64,
@@ -98,7 +98,7 @@ pub(super) struct Owner {
     office: Arc<Office>,
 }
 
-impl Owner {
+impl PeersOwner {
     pub(super) fn new(
         known: Vec<PeerRecord>,
         shown: watch::Sender<Arc<Vec<PeerView>>>,
@@ -108,7 +108,7 @@ impl Owner {
         let mut owner = Self {
             clock: Clock::start(),
             peers: BTreeMap::new(),
-            attempts: Attempts::default(),
+            wrong_tries: WrongTries::default(),
             locks: BTreeMap::new(),
             calls: BTreeMap::new(),
             next_call: 0,
@@ -119,14 +119,14 @@ impl Owner {
             office,
         };
         for record in known {
-            let member = Member::remembered(owner.clock.now(), record.drained);
-            owner.peers.insert(record.id.clone(), Peer::new(record, member));
+            let lifecycle = Lifecycle::remembered(owner.clock.now(), record.drained);
+            owner.peers.insert(record.id.clone(), JoinedPeer::new(record, lifecycle));
         }
         owner.show();
         owner
     }
 
-    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<HeadCommand>) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -135,7 +135,7 @@ impl Owner {
                 command = commands.recv() => match command {
                     Some(command) => {
                         // Beats come all the time, and most say nothing new: the next tick shows them.
-                        show = !matches!(command, Command::Said { message: ToHead::Beat { .. }, .. });
+                        show = !matches!(command, HeadCommand::Said { message: ToHead::Beat { .. }, .. });
                         self.on_command(command);
                     }
                     None => return,
@@ -143,7 +143,7 @@ impl Owner {
                 _ = tick.tick() => {
                     self.calls.retain(|_, reply| !reply.is_closed());
                     let ids: Vec<String> = self.peers.keys().cloned().collect();
-                    ids.iter().for_each(|id| self.step(id, Event::Tick));
+                    ids.iter().for_each(|id| self.step(id, LifecycleEvent::Tick));
                 }
             }
             if show || !self.news.is_empty() {
@@ -164,29 +164,29 @@ impl Owner {
         self.shown.send_replace(Arc::new(all));
     }
 
-    fn on_command(&mut self, command: Command) {
+    fn on_command(&mut self, command: HeadCommand) {
         // An asker that went away is told nothing.
         match command {
-            Command::Admit { from, reply } => drop(reply.send(self.attempts.admit(from, self.clock.now()))),
-            Command::Failed { from } => self.attempts.failed(from, self.clock.now()),
-            Command::Join { record, reply } => drop(reply.send(self.on_join(record))),
-            Command::SecretHash { id, reply } => {
+            HeadCommand::Admit { from, reply } => drop(reply.send(self.wrong_tries.admit(from, self.clock.now()))),
+            HeadCommand::Failed { from } => self.wrong_tries.failed(from, self.clock.now()),
+            HeadCommand::Join { record, reply } => drop(reply.send(self.on_join(record))),
+            HeadCommand::SecretHash { id, reply } => {
                 let known = self.peers.get(&id);
                 drop(reply.send(known.map(|peer| (peer.record.name.clone(), peer.record.secret_hash.clone()))));
             }
-            Command::Linked { id, link, reply } => drop(reply.send(self.on_linked(&id, link))),
-            Command::Said { id, link, message } => self.on_said(&id, link, message),
-            Command::Unlinked { id, link } => self.step(&id, Event::Unlinked(link)),
-            Command::Change { name, event, reply } => drop(reply.send(self.on_change(&name, event))),
-            Command::Remove { name, reply } => drop(reply.send(self.on_remove(&name))),
-            Command::Want { peer, cluster, want } => self.on_want(&peer, cluster, want),
-            Command::Lock(lock) => drop(self.locks.insert(lock.hash(), lock)),
-            Command::Release => {
+            HeadCommand::Linked { id, link, reply } => drop(reply.send(self.on_linked(&id, link))),
+            HeadCommand::Said { id, link, message } => self.on_said(&id, link, message),
+            HeadCommand::Unlinked { id, link } => self.step(&id, LifecycleEvent::Unlinked(link)),
+            HeadCommand::Change { name, event, reply } => drop(reply.send(self.on_change(&name, event))),
+            HeadCommand::Remove { name, reply } => drop(reply.send(self.on_remove(&name))),
+            HeadCommand::Want { peer, cluster, want } => self.on_want(&peer, cluster, want),
+            HeadCommand::Lock(lock) => drop(self.locks.insert(lock.hash(), lock)),
+            HeadCommand::Release => {
                 self.released = true;
                 let ids: Vec<String> = self.peers.keys().cloned().collect();
                 ids.iter().for_each(|id| self.tell(id));
             }
-            Command::Logs { peer, cluster, tail, reply } => self.on_logs(&peer, cluster, tail, reply),
+            HeadCommand::Logs { peer, cluster, tail, reply } => self.on_logs(&peer, cluster, tail, reply),
         }
     }
 
@@ -206,8 +206,8 @@ impl Owner {
             record.name = format!("{wanted}-{number}");
             number = number.saturating_add(1);
         }
-        let member = Member::joining(self.clock.now());
-        self.peers.insert(record.id.clone(), Peer::new(record.clone(), member));
+        let lifecycle = Lifecycle::joining(self.clock.now());
+        self.peers.insert(record.id.clone(), JoinedPeer::new(record.clone(), lifecycle));
         Ok(record)
     }
 
@@ -220,24 +220,24 @@ impl Owner {
         peer.to = Some(open.to);
         peer.told.clear();
         peer.send(ToPeer::Welcome { name: name.clone(), now_ms: unix_ms() });
-        self.step(id, Event::Linked(open.link));
+        self.step(id, LifecycleEvent::Linked(open.link));
         self.tell(id);
         Some(name)
     }
 
     fn on_said(&mut self, id: &str, link: LinkId, message: ToHead) {
-        let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.member.link() == Some(link)) else { return };
+        let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.lifecycle.link() == Some(link)) else { return };
         match message {
             ToHead::Beat { facts, groups } => {
                 peer.skew_ms = facts.now_ms.saturating_sub(unix_ms());
                 // What it can take is known with its first beat: whoever waits for room should not wait longer.
-                let room = |facts: &Facts| (facts.cores, facts.memory_bytes);
+                let room = |facts: &MachineFacts| (facts.cores, facts.memory_bytes);
                 let news = peer.groups != groups || room(&peer.facts) != room(&facts);
                 (peer.facts, peer.groups) = (facts, groups);
                 let empty = peer.groups.iter().all(|group| group.workers.is_empty());
-                self.step(id, Event::Beat(link));
+                self.step(id, LifecycleEvent::Beat(link));
                 if empty {
-                    self.step(id, Event::Empty);
+                    self.step(id, LifecycleEvent::Empty);
                 }
                 if news {
                     self.happened(PeerEvent::Changed);
@@ -257,17 +257,22 @@ impl Owner {
                     drop(reply.send(lines));
                 }
             }
-            ToHead::Leave => self.step(id, Event::Leave),
+            ToHead::Leave => self.step(id, LifecycleEvent::Leave),
         }
     }
 
-    fn on_change(&mut self, name: &str, event: Event) -> Result<(), HeadError> {
+    fn on_change(&mut self, name: &str, event: LifecycleEvent) -> Result<(), HeadError> {
         let id = self.id_of(name)?;
         self.step(&id, event);
         let kept = match event {
-            Event::Drain => Some(true),
-            Event::Resume => Some(false),
-            Event::Linked(_) | Event::Beat(_) | Event::Unlinked(_) | Event::Leave | Event::Empty | Event::Tick => None,
+            LifecycleEvent::Drain => Some(true),
+            LifecycleEvent::Resume => Some(false),
+            LifecycleEvent::Linked(_)
+            | LifecycleEvent::Beat(_)
+            | LifecycleEvent::Unlinked(_)
+            | LifecycleEvent::Leave
+            | LifecycleEvent::Empty
+            | LifecycleEvent::Tick => None,
         };
         if let (Some(drained), Some(peer)) = (kept, self.peers.get_mut(&id)) {
             peer.record.drained = drained;
@@ -282,7 +287,7 @@ impl Owner {
         Ok(())
     }
 
-    fn on_want(&mut self, name: &str, cluster: String, want: Option<GroupWant>) {
+    fn on_want(&mut self, name: &str, cluster: String, want: Option<PoolWant>) {
         let Ok(id) = self.id_of(name) else { return };
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let changed = match want {
@@ -319,31 +324,31 @@ impl Owner {
         peer.send(ToPeer::Want { groups });
     }
 
-    fn step(&mut self, id: &str, event: Event) {
+    fn step(&mut self, id: &str, event: LifecycleEvent) {
         let Some(peer) = self.peers.get_mut(id) else { return };
-        let before = peer.member.word();
-        let effects = peer.member.step(event, self.clock.now());
-        let (after, name) = (peer.member.word(), peer.record.name.clone());
+        let before = peer.lifecycle.word();
+        let effects = peer.lifecycle.step(event, self.clock.now());
+        let (after, name) = (peer.lifecycle.word(), peer.record.name.clone());
         if before != after {
             tracing::info!(peer = name, "{before} -> {after}");
         }
         for effect in effects {
             match effect {
                 // The newer one has taken its place already, unless the machine is gone.
-                Effect::CloseLink(_) => {
-                    if let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.member.link().is_none()) {
+                LifecycleEffect::CloseLink(_) => {
+                    if let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.lifecycle.link().is_none()) {
                         peer.to = None;
                     }
                 }
-                Effect::Place => self.happened(PeerEvent::Changed),
-                Effect::GiveUpWorkers => {
+                LifecycleEffect::Place => self.happened(PeerEvent::Changed),
+                LifecycleEffect::GiveUpWorkers => {
                     if let Some(peer) = self.peers.get_mut(id) {
                         peer.groups.clear();
                     }
                     self.happened(PeerEvent::Lost { peer: name.clone() });
                 }
-                Effect::Retire => self.happened(PeerEvent::Retire { peer: name.clone() }),
-                Effect::Forget => self.forget(id, "it left"),
+                LifecycleEffect::Retire => self.happened(PeerEvent::Retire { peer: name.clone() }),
+                LifecycleEffect::Forget => self.forget(id, "it left"),
             }
         }
     }

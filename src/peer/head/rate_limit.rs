@@ -14,7 +14,7 @@ const ADDRESSES_MAX: usize = 4096;
 
 /// Wrong tries by address.
 #[derive(Debug, Default)]
-pub struct Attempts {
+pub struct WrongTries {
     by_address: BTreeMap<IpAddr, Bucket>,
 }
 
@@ -31,7 +31,7 @@ impl Bucket {
     }
 }
 
-impl Attempts {
+impl WrongTries {
     /// May this address try now? If not: seconds until it may.
     pub fn admit(&mut self, from: IpAddr, now: Now) -> Result<(), u64> {
         let Some(bucket) = self.by_address.get_mut(&network(from)) else { return Ok(()) };
@@ -66,28 +66,28 @@ mod tests {
     /// Goal: 100 000 tries in a minute come to a few dozen that are looked at. Method: one address, virtual time.
     #[test]
     fn guessing_is_slowed_to_nothing_and_others_do_not_suffer() {
-        let mut attempts = Attempts::default();
+        let mut tries = WrongTries::default();
         let (guesser, other) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         let mut looked_at = 0;
         for n in 0..100_000u64 {
             let now = Now(n * 600);
-            if attempts.admit(guesser, now).is_ok() {
-                attempts.failed(guesser, now);
+            if tries.admit(guesser, now).is_ok() {
+                tries.failed(guesser, now);
                 looked_at += 1;
             }
         }
         assert!((20..=60).contains(&looked_at), "{looked_at}");
-        assert!(attempts.admit(guesser, Now(60_000_000)).is_err());
-        assert_eq!(attempts.admit(other, Now(60_000_000)), Ok(()));
-        assert_eq!(attempts.admit(guesser, Now(70_000_000)), Ok(()));
+        assert!(tries.admit(guesser, Now(60_000_000)).is_err());
+        assert_eq!(tries.admit(other, Now(60_000_000)), Ok(()));
+        assert_eq!(tries.admit(guesser, Now(70_000_000)), Ok(()));
     }
 
     #[test]
     fn memory_for_addresses_is_bounded() {
-        let mut attempts = Attempts::default();
+        let mut tries = WrongTries::default();
         for n in 0..10_000u32 {
-            attempts.failed(IpAddr::from(n.to_be_bytes()), Now(u64::from(n)));
+            tries.failed(IpAddr::from(n.to_be_bytes()), Now(u64::from(n)));
         }
-        assert_eq!(attempts.by_address.len(), ADDRESSES_MAX);
+        assert_eq!(tries.by_address.len(), ADDRESSES_MAX);
     }
 }

@@ -9,12 +9,12 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::call::CallError;
-use super::machine::Fixed;
-use super::membership::{JoinError, Joined, odd_clock};
+use super::machine::FixedFacts;
+use super::membership::{JoinError, Membership, clock_warning};
 use crate::clock::{random_u64, unix_ms};
 use crate::peer::env_lock::EnvLock;
 use crate::peer::wire::BEAT_US;
-use crate::peer::wire::{GroupState, GroupWant, ToHead, ToPeer};
+use crate::peer::wire::{PoolState, PoolWant, ToHead, ToPeer};
 use crate::pki;
 
 const LINK: &str = "/api/rask/v1/peers/link";
@@ -33,9 +33,9 @@ const ANSWERS: usize = 16;
 
 /// What the head wants of the groups on this machine.
 #[derive(Debug)]
-pub enum Order {
+pub enum PoolOrder {
     /// All that should be there.
-    Want(Vec<GroupWant>),
+    Want(Vec<PoolWant>),
     /// An environment that groups name.
     Lock(EnvLock),
     /// The last lines of a group's log; the answer goes back.
@@ -52,22 +52,22 @@ pub enum Order {
 }
 
 /// What the link works with.
-pub struct Ends<'a> {
+pub struct LinkEnds<'a> {
     /// Where the membership is kept.
     pub folder: &'a Path,
     /// This machine.
-    pub fixed: Fixed,
+    pub fixed: FixedFacts,
     /// To the owner of the groups.
-    pub orders: mpsc::Sender<Order>,
+    pub orders: mpsc::Sender<PoolOrder>,
     /// The groups as they are.
-    pub states: watch::Receiver<Vec<GroupState>>,
+    pub states: watch::Receiver<Vec<PoolState>>,
     /// Turns true when a person wants to leave.
     pub leave: watch::Receiver<bool>,
 }
 
 /// Why the link is over for good.
 #[derive(Debug)]
-pub enum Over {
+pub enum LinkOver {
     /// We left, or the head removed us: the membership is forgotten.
     Goodbye(String),
     /// Somebody must act.
@@ -75,26 +75,26 @@ pub enum Over {
 }
 
 /// Why one link ended.
-enum Ended {
+enum LinkEnded {
     Goodbye(String),
     Lost(String),
 }
 
 /// Keeps the link up until it is over for good. Dropping the future closes it; the head waits for us then.
-pub async fn stay(joined: &mut Joined, mut ends: Ends<'_>) -> Over {
+pub async fn keep_linked(joined: &mut Membership, mut ends: LinkEnds<'_>) -> LinkOver {
     let mut pause = PAUSE_MIN;
     let mut told = false;
     loop {
         let since = Instant::now();
         match once(joined, &mut ends).await {
-            Ok(Ended::Goodbye(why)) => return Over::Goodbye(why),
-            Ok(Ended::Lost(why)) => {
+            Ok(LinkEnded::Goodbye(why)) => return LinkOver::Goodbye(why),
+            Ok(LinkEnded::Lost(why)) => {
                 tracing::warn!(why, "the link to the head broke; workers go on, trying again");
                 told = true;
             }
             Err(why) => {
                 if !may_pass(&why) {
-                    return Over::Failed(why);
+                    return LinkOver::Failed(why);
                 }
                 // Once per outage, not once per try.
                 if !std::mem::replace(&mut told, true) {
@@ -103,7 +103,7 @@ pub async fn stay(joined: &mut Joined, mut ends: Ends<'_>) -> Over {
             }
         }
         if *ends.leave.borrow() {
-            return Over::Failed(JoinError::Call(CallError::Unreachable(
+            return LinkOver::Failed(JoinError::Call(CallError::Unreachable(
                 "leaving needs the head, to move data first".to_owned(),
             )));
         }
@@ -145,14 +145,14 @@ enum News {
 }
 
 /// What became of some news.
-enum Step {
+enum LinkStep {
     Nothing,
     Say(ToHead),
-    End(Ended),
+    End(LinkEnded),
 }
 
 /// One link, from its opening to its end.
-async fn once(joined: &mut Joined, ends: &mut Ends<'_>) -> Result<Ended, JoinError> {
+async fn once(joined: &mut Membership, ends: &mut LinkEnds<'_>) -> Result<LinkEnded, JoinError> {
     if unix_ms() / 1000 >= joined.due()?.1 {
         joined.renew().await?;
         joined.save(ends.folder)?;
@@ -164,7 +164,7 @@ async fn once(joined: &mut Joined, ends: &mut Ends<'_>) -> Result<Ended, JoinErr
     let mut beat = interval(Duration::from_micros(BEAT_US));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (answer, mut answers) = mpsc::channel::<ToHead>(ANSWERS);
-    let mut link = Open { joined, answer, signing: None, heard: Instant::now() };
+    let mut link = OpenLink { joined, answer, signing: None, heard: Instant::now() };
     let mut asked_to_leave = false;
     loop {
         let news = tokio::select! {
@@ -177,9 +177,9 @@ async fn once(joined: &mut Joined, ends: &mut Ends<'_>) -> Result<Ended, JoinErr
         let beating = matches!(news, News::Beat);
         asked_to_leave |= matches!(news, News::Leave(_));
         let say = match link.on(news, ends).await? {
-            Step::Nothing => continue,
-            Step::Say(say) => say,
-            Step::End(ended) => return Ok(ended),
+            LinkStep::Nothing => continue,
+            LinkStep::Say(say) => say,
+            LinkStep::End(ended) => return Ok(ended),
         };
         let text = serde_json::to_string(&say).map_err(|why| JoinError::Contradiction(why.to_string()))?;
         let written = timeout(WRITE, async {
@@ -191,37 +191,37 @@ async fn once(joined: &mut Joined, ends: &mut Ends<'_>) -> Result<Ended, JoinErr
         });
         match written.await {
             Ok(Ok(())) => {}
-            Ok(Err(why)) => return Ok(Ended::Lost(why.to_string())),
-            Err(_) => return Ok(Ended::Lost("the head does not read".to_owned())),
+            Ok(Err(why)) => return Ok(LinkEnded::Lost(why.to_string())),
+            Err(_) => return Ok(LinkEnded::Lost("the head does not read".to_owned())),
         }
     }
 }
 
 /// An open link.
-struct Open<'a> {
-    joined: &'a mut Joined,
+struct OpenLink<'a> {
+    joined: &'a mut Membership,
     answer: mpsc::Sender<ToHead>,
     /// The key of a certificate that was asked for.
     signing: Option<String>,
     heard: Instant,
 }
 
-impl Open<'_> {
-    async fn on(&mut self, news: News, ends: &mut Ends<'_>) -> Result<Step, JoinError> {
-        let lost = |why: String| Ok(Step::End(Ended::Lost(why)));
+impl OpenLink<'_> {
+    async fn on(&mut self, news: News, ends: &mut LinkEnds<'_>) -> Result<LinkStep, JoinError> {
+        let lost = |why: String| Ok(LinkStep::End(LinkEnded::Lost(why)));
         match news {
             News::Beat if self.heard.elapsed() > SILENCE => {
                 lost(format!("the head is silent for {} s", SILENCE.as_secs()))
             }
             News::Beat => {
                 self.renew_in_time()?;
-                Ok(Step::Say(now(ends)))
+                Ok(LinkStep::Say(now(ends)))
             }
-            News::Groups(true) => Ok(Step::Say(now(ends))),
+            News::Groups(true) => Ok(LinkStep::Say(now(ends))),
             News::Groups(false) => lost("this machine's groups ended".to_owned()),
-            News::Say(say) => Ok(Step::Say(say)),
-            News::Leave(true) => Ok(Step::Say(ToHead::Leave)),
-            News::Leave(false) => Ok(Step::Nothing),
+            News::Say(say) => Ok(LinkStep::Say(say)),
+            News::Leave(true) => Ok(LinkStep::Say(ToHead::Leave)),
+            News::Leave(false) => Ok(LinkStep::Nothing),
             News::Came(None | Some(Ok(Message::Close(_)))) => lost("the head closed it".to_owned()),
             News::Came(Some(Err(why))) => lost(why.to_string()),
             News::Came(Some(Ok(message))) => {
@@ -242,10 +242,10 @@ impl Open<'_> {
         Ok(())
     }
 
-    async fn on_message(&mut self, message: Message, ends: &Ends<'_>) -> Result<Step, JoinError> {
-        let Message::Text(text) = message else { return Ok(Step::Nothing) };
+    async fn on_message(&mut self, message: Message, ends: &LinkEnds<'_>) -> Result<LinkStep, JoinError> {
+        let Message::Text(text) = message else { return Ok(LinkStep::Nothing) };
         match serde_json::from_str::<ToPeer>(&text) {
-            Ok(ToPeer::Goodbye { why }) => return Ok(Step::End(Ended::Goodbye(why))),
+            Ok(ToPeer::Goodbye { why }) => return Ok(LinkStep::End(LinkEnded::Goodbye(why))),
             Ok(ToPeer::Certificate { cert }) => {
                 take_certificate(self.joined, self.signing.take(), cert, ends.folder);
             }
@@ -253,15 +253,15 @@ impl Open<'_> {
             // A newer head may say more than we know.
             Err(why) => tracing::debug!(%why, "passed over a message of the head"),
         }
-        Ok(Step::Nothing)
+        Ok(LinkStep::Nothing)
     }
 }
 
-fn now(ends: &mut Ends<'_>) -> ToHead {
+fn now(ends: &mut LinkEnds<'_>) -> ToHead {
     ToHead::Beat { facts: ends.fixed.now(ends.folder), groups: ends.states.borrow_and_update().clone() }
 }
 
-fn take_certificate(joined: &mut Joined, key: Option<String>, cert: String, folder: &Path) {
+fn take_certificate(joined: &mut Membership, key: Option<String>, cert: String, folder: &Path) {
     let Some(key) = key else { return };
     (joined.cert, joined.key) = (cert, key);
     tracing::info!("certificate renewed");
@@ -271,20 +271,20 @@ fn take_certificate(joined: &mut Joined, key: Option<String>, cert: String, fold
     }
 }
 
-async fn obey(message: ToPeer, ends: &Ends<'_>, answer: &mpsc::Sender<ToHead>) {
+async fn obey(message: ToPeer, ends: &LinkEnds<'_>, answer: &mpsc::Sender<ToHead>) {
     let order = match message {
         ToPeer::Welcome { now_ms, .. } => {
-            if let Some(words) = odd_clock(now_ms) {
+            if let Some(words) = clock_warning(now_ms) {
                 tracing::warn!("{words}");
             }
             return;
         }
-        ToPeer::Want { groups } => Order::Want(groups),
+        ToPeer::Want { groups } => PoolOrder::Want(groups),
         ToPeer::Lock { text } => match serde_json::from_str(&text) {
-            Ok(lock) => Order::Lock(lock),
+            Ok(lock) => PoolOrder::Lock(lock),
             Err(why) => return tracing::warn!(%why, "the head's description of its environment makes no sense"),
         },
-        ToPeer::Logs { call, cluster, tail } => Order::Logs { call, cluster, tail, answer: answer.clone() },
+        ToPeer::Logs { call, cluster, tail } => PoolOrder::Logs { call, cluster, tail, answer: answer.clone() },
         ToPeer::Certificate { .. } | ToPeer::Goodbye { .. } => return,
     };
     // Their owner ended: so do we, soon.

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::clock::unix_ms;
 use crate::host::Machine;
-use crate::peer::wire::Facts;
+use crate::peer::wire::MachineFacts;
 
 /// `nvidia-smi` wakes sleeping cards, which takes seconds.
 const GPU_PATIENCE: Duration = Duration::from_secs(10);
@@ -26,16 +26,16 @@ pub struct Caps {
 
 /// What does not change while we run.
 #[derive(Clone, Debug)]
-pub struct Fixed {
-    facts: Facts,
+pub struct FixedFacts {
+    facts: MachineFacts,
 }
 
-impl Fixed {
+impl FixedFacts {
     /// Looks once. `python`: version of the own Python and of `distributed` in it.
     pub async fn look(caps: &Caps, python: Option<(String, String)>) -> Self {
         let machine = Machine::look();
         let (python, distributed) = python.unzip();
-        let facts = Facts {
+        let facts = MachineFacts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hostname: hostname(),
             cores: caps.cores.map_or(machine.cores, |cap| cap.min(machine.cores)),
@@ -43,14 +43,14 @@ impl Fixed {
             gpus: gpus().await,
             python,
             distributed,
-            ..Facts::default()
+            ..MachineFacts::default()
         };
         Self { facts }
     }
 
     /// With what changes. `state`: where environments and spilled data go.
-    pub fn now(&self, state: &Path) -> Facts {
-        Facts {
+    pub fn now(&self, state: &Path) -> MachineFacts {
+        MachineFacts {
             memory_free_bytes: free_memory().unwrap_or(0).min(self.facts.memory_bytes),
             load: load().unwrap_or(0.0),
             now_ms: unix_ms(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::call::{CallError, Caller, HeadUrl};
-use super::pinned::{Own, TrustError, connector, pin_of_pem};
+use super::pinned::{OwnCertificate, TrustError, connector, pin_of_pem};
 use crate::base::Blame;
 use crate::peer::token::{JoinToken, Pin};
 use crate::peer::wire::{JoinAnswer, JoinAsk, RenewAsk};
@@ -25,7 +25,7 @@ const SKEW_MS: i64 = 30_000;
 
 /// This machine's membership.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Joined {
+pub struct Membership {
     /// `https://head:8787`
     pub url: String,
     /// The pin of its authority, hexadecimal.
@@ -43,9 +43,9 @@ pub struct Joined {
 }
 
 /// Keys stay out of logs.
-impl fmt::Debug for Joined {
+impl fmt::Debug for Membership {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Joined({} at {})", self.name, self.url)
+        write!(f, "Membership({} at {})", self.name, self.url)
     }
 }
 
@@ -113,7 +113,7 @@ impl From<TrustError> for JoinError {
     }
 }
 
-impl Joined {
+impl Membership {
     /// Joins. Nothing of the token is sent before the head has shown the authority that it names.
     ///
     /// Returns what is to be kept, and words about what is odd.
@@ -136,7 +136,7 @@ impl Joined {
             cert: answer.cert,
             key,
         };
-        Ok((joined, odd_clock(answer.now_ms)))
+        Ok((joined, clock_warning(answer.now_ms)))
     }
 
     /// The membership that was kept. `None`: this machine has not joined.
@@ -175,7 +175,7 @@ impl Joined {
         let broken = |what: &str| JoinError::Contradiction(format!("the kept {what} makes no sense"));
         let pin = Pin::parse(&self.pin).ok_or_else(|| broken("pin"))?;
         let url = HeadUrl::parse(&self.url).ok_or_else(|| broken("address"))?;
-        let own = Own { cert: &self.cert, key: &self.key };
+        let own = OwnCertificate { cert: &self.cert, key: &self.key };
         Ok(Caller { url, pin, connector: connector(pin, Some(own))? })
     }
 
@@ -198,7 +198,7 @@ impl Joined {
 }
 
 /// Words about a clock that differs from the head's. `now_ms`: the head's.
-pub fn odd_clock(now_ms: i64) -> Option<String> {
+pub fn clock_warning(now_ms: i64) -> Option<String> {
     let skew = crate::clock::unix_ms().saturating_sub(now_ms);
     (skew.saturating_abs() > SKEW_MS).then(|| {
         let (secs, side) = (skew.saturating_abs() / 1000, if skew > 0 { "ahead of" } else { "behind" });

@@ -8,8 +8,8 @@ mod pinned;
 mod worker_pool;
 
 pub use call::{CallError, Caller, HeadUrl};
-pub use link::{Ends, Order, Over, stay};
-pub use machine::{Caps, Fixed, disk_free, free_memory, hostname};
-pub use membership::{JoinError, Joined};
-pub use pinned::{Own, TrustError, connector, pin_of, pin_of_pem};
-pub use worker_pool::{FindEnv, GroupsConfig, GroupsHandle, start as start_groups};
+pub use link::{LinkEnds, LinkOver, PoolOrder, keep_linked};
+pub use machine::{Caps, FixedFacts, disk_free, free_memory, hostname};
+pub use membership::{JoinError, Membership};
+pub use pinned::{OwnCertificate, TrustError, connector, pin_of, pin_of_pem};
+pub use worker_pool::{FindEnv, PoolsConfig, PoolsHandle, start as start_pools};

@@ -26,7 +26,7 @@ pub fn pin_of_pem(pem: &str) -> Option<Pin> {
 }
 
 /// Our own certificate, once there is one.
-pub struct Own<'a> {
+pub struct OwnCertificate<'a> {
     /// PEM.
     pub cert: &'a str,
     /// PEM.
@@ -53,7 +53,7 @@ pub enum TrustError {
     /// Its certificate is broken, or not one for servers.
     Certificate(String),
     /// Our own files hold no certificate or key.
-    Own(String),
+    OwnCertificate(String),
     /// No TLS is spoken there.
     NotTls(String),
 }
@@ -64,7 +64,7 @@ impl TrustError {
         match self {
             Self::OtherAuthority { .. } | Self::Certificate(_) | Self::NotTls(_) => Blame::Peer,
             Self::Clock { .. } | Self::Refused(_) => Blame::World,
-            Self::Own(_) => Blame::Ours,
+            Self::OwnCertificate(_) => Blame::Ours,
         }
     }
 }
@@ -86,7 +86,7 @@ impl fmt::Display for TrustError {
             }
             Self::Refused(why) => write!(f, "the head does not take this machine's certificate: {why}"),
             Self::Certificate(why) => write!(f, "the head's certificate cannot be used: {why}"),
-            Self::Own(why) => write!(f, "this machine's certificate or key cannot be read: {why}"),
+            Self::OwnCertificate(why) => write!(f, "this machine's certificate or key cannot be read: {why}"),
             Self::NotTls(why) => write!(f, "no TLS is spoken there: {why}"),
         }
     }
@@ -95,9 +95,9 @@ impl fmt::Display for TrustError {
 impl std::error::Error for TrustError {}
 
 /// Opens connections to the head whose authority has the pinned key.
-pub fn connector(pin: Pin, own: Option<Own<'_>>) -> Result<TlsConnector, TrustError> {
+pub fn connector(pin: Pin, own: Option<OwnCertificate<'_>>) -> Result<TlsConnector, TrustError> {
     let provider = Arc::new(ring::default_provider());
-    let broken = |why: &dyn fmt::Display| TrustError::Own(why.to_string());
+    let broken = |why: &dyn fmt::Display| TrustError::OwnCertificate(why.to_string());
     let judge = move |leaf: &CertificateDer<'_>,
                       others: &[CertificateDer<'_>],
                       now: UnixTime,

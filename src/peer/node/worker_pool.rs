@@ -16,11 +16,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, timeout};
 
-use super::link::Order;
+use super::link::PoolOrder;
 use crate::link::{self, Link, Question};
 use crate::peer::env_lock::EnvLock;
-use crate::peer::wire::{GroupState, GroupWant, LOG_LINES_MAX, Phase, ToHead};
-use crate::supervise::{OWN, Output, ParentDeath, Process, ProcessId, Spec, last_lines, policy::Restart};
+use crate::peer::wire::{LOG_LINES_MAX, Phase, PoolState, PoolWant, ToHead};
+use crate::supervise::{OWN, Output, ParentDeath, Process, ProcessId, Spec, last_lines, policy::RestartRule};
 
 /// Finds or makes the environment of a lock; says what it does meanwhile. The error is for people.
 pub type FindEnv =
@@ -43,7 +43,7 @@ const NAME_MAX: usize = 100;
 
 /// What the groups of a machine have in common.
 #[derive(Clone)]
-pub struct GroupsConfig {
+pub struct PoolsConfig {
     /// Files of groups go into folders below this one.
     pub folder: PathBuf,
     /// Arguments of every rask process: configuration, state folder, form of the log.
@@ -57,17 +57,17 @@ pub struct GroupsConfig {
 }
 
 /// The owner's ends: where orders go, and what is.
-pub struct GroupsHandle {
+pub struct PoolsHandle {
     /// From the link.
-    pub orders: mpsc::Sender<Order>,
+    pub orders: mpsc::Sender<PoolOrder>,
     /// For the link.
-    pub states: watch::Receiver<Vec<GroupState>>,
+    pub states: watch::Receiver<Vec<PoolState>>,
     stop: mpsc::Sender<()>,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl GroupsHandle {
-    /// Ends all groups, as far as they end in good time.
+impl PoolsHandle {
+    /// Ends all pools, as far as they end within their grace.
     pub async fn stop(self) {
         // An owner that ended has nothing to stop.
         let _ended = self.stop.send(()).await;
@@ -76,12 +76,12 @@ impl GroupsHandle {
 }
 
 /// Starts the owner. Must run on the main thread's runtime.
-pub fn start(config: GroupsConfig) -> GroupsHandle {
+pub fn start(config: PoolsConfig) -> PoolsHandle {
     let (orders, inbox) = mpsc::channel(ORDERS);
     let (shown, states) = watch::channel(Vec::new());
     let (stop, stopped) = mpsc::channel(1);
     let (done, made) = mpsc::channel(4);
-    let owner = Owner {
+    let owner = PoolsOwner {
         config,
         groups: BTreeMap::new(),
         envs: BTreeMap::new(),
@@ -92,7 +92,7 @@ pub fn start(config: GroupsConfig) -> GroupsHandle {
         heard: false,
     };
     let task = tokio::spawn(owner.run(inbox, made, stopped));
-    GroupsHandle { orders, states, stop, task }
+    PoolsHandle { orders, states, stop, task }
 }
 
 /// An environment.
@@ -102,8 +102,8 @@ enum Env {
     Failed { why: String, at: Instant },
 }
 
-struct Group {
-    want: GroupWant,
+struct ManagedPool {
+    want: PoolWant,
     /// None: the head does not want it any more.
     folder: PathBuf,
     link: Link,
@@ -119,23 +119,23 @@ struct Group {
     seen: Option<u64>,
 }
 
-struct Owner {
-    config: GroupsConfig,
-    groups: BTreeMap<String, Group>,
+struct PoolsOwner {
+    config: PoolsConfig,
+    groups: BTreeMap<String, ManagedPool>,
     envs: BTreeMap<String, Env>,
     locks: BTreeMap<String, EnvLock>,
     /// Groups that end; one of the same name waits for it.
     ending: BTreeMap<String, tokio::task::JoinHandle<()>>,
-    shown: watch::Sender<Vec<GroupState>>,
+    shown: watch::Sender<Vec<PoolState>>,
     done: mpsc::Sender<(String, Result<PathBuf, String>)>,
     /// Did the head say what it wants? Before that, what is found is left alone.
     heard: bool,
 }
 
-impl Owner {
+impl PoolsOwner {
     async fn run(
         mut self,
-        mut orders: mpsc::Receiver<Order>,
+        mut orders: mpsc::Receiver<PoolOrder>,
         mut made: mpsc::Receiver<(String, Result<PathBuf, String>)>,
         mut stop: mpsc::Receiver<()>,
     ) {
@@ -157,7 +157,7 @@ impl Owner {
     }
 
     fn show(&self) {
-        let states: Vec<GroupState> = self.groups.values().map(Group::state).collect();
+        let states: Vec<PoolState> = self.groups.values().map(ManagedPool::state).collect();
         self.shown.send_if_modified(|shown| {
             let news = *shown != states;
             if news {
@@ -167,11 +167,11 @@ impl Owner {
         });
     }
 
-    async fn on_order(&mut self, order: Order) {
+    async fn on_order(&mut self, order: PoolOrder) {
         match order {
-            Order::Want(wants) => self.on_want(wants).await,
-            Order::Lock(lock) => drop(self.locks.insert(lock.hash(), lock)),
-            Order::Logs { call, cluster, tail, answer } => {
+            PoolOrder::Want(wants) => self.on_want(wants).await,
+            PoolOrder::Lock(lock) => drop(self.locks.insert(lock.hash(), lock)),
+            PoolOrder::Logs { call, cluster, tail, answer } => {
                 let lines = if is_name(&cluster) { self.tail(&cluster, tail) } else { Vec::new() };
                 // The link may be gone, and the asker with it.
                 let _gone = answer.try_send(ToHead::Lines { call, lines });
@@ -179,9 +179,9 @@ impl Owner {
         }
     }
 
-    async fn on_want(&mut self, wants: Vec<GroupWant>) {
+    async fn on_want(&mut self, wants: Vec<PoolWant>) {
         let first = !std::mem::replace(&mut self.heard, true);
-        let wants: BTreeMap<String, GroupWant> =
+        let wants: BTreeMap<String, PoolWant> =
             wants.into_iter().filter(|want| is_name(&want.cluster)).map(|want| (want.cluster.clone(), want)).collect();
         if first {
             self.end_leftovers(&wants).await;
@@ -202,15 +202,15 @@ impl Owner {
                     if let Some(old) = self.groups.remove(&name) {
                         old.end().await;
                     }
-                    self.groups.insert(name.clone(), Group::new(&self.config, want));
+                    self.groups.insert(name.clone(), ManagedPool::new(&self.config, want));
                 }
-                None => drop(self.groups.insert(name.clone(), Group::new(&self.config, want))),
+                None => drop(self.groups.insert(name.clone(), ManagedPool::new(&self.config, want))),
             }
         }
     }
 
     /// Groups of a process before us that nobody wants.
-    async fn end_leftovers(&self, wants: &BTreeMap<String, GroupWant>) {
+    async fn end_leftovers(&self, wants: &BTreeMap<String, PoolWant>) {
         for entry in fs::read_dir(&self.config.folder).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let folder = entry.path();
@@ -249,7 +249,7 @@ impl Owner {
     }
 
     /// The Python for a want; or what is lacking, in words.
-    fn python(&mut self, want: &GroupWant) -> Result<PathBuf, (Phase, String)> {
+    fn python(&mut self, want: &PoolWant) -> Result<PathBuf, (Phase, String)> {
         let Some(hash) = &want.lock else {
             let none = || (Phase::Failed, "no Python with dask and distributed here".to_owned());
             return self.config.python.clone().ok_or_else(none);
@@ -300,14 +300,14 @@ impl Owner {
 
     async fn stop_all(mut self) {
         let groups = std::mem::take(&mut self.groups);
-        futures_util::future::join_all(groups.into_values().map(Group::end)).await;
+        futures_util::future::join_all(groups.into_values().map(ManagedPool::end)).await;
         futures_util::future::join_all(std::mem::take(&mut self.ending).into_values()).await;
         self.shown.send_replace(Vec::new());
     }
 }
 
-impl Group {
-    fn new(config: &GroupsConfig, want: GroupWant) -> Self {
+impl ManagedPool {
+    fn new(config: &PoolsConfig, want: PoolWant) -> Self {
         let folder = config.folder.join(&want.cluster);
         Self {
             link: Link::new(folder.join("workers.sock")),
@@ -323,9 +323,9 @@ impl Group {
         }
     }
 
-    fn state(&self) -> GroupState {
+    fn state(&self) -> PoolState {
         let running = self.told.workers.iter().filter(|worker| worker.pid.is_some()).count();
-        GroupState {
+        PoolState {
             cluster: self.want.cluster.clone(),
             running: u32::try_from(running).unwrap_or(u32::MAX),
             phase: self.phase,
@@ -337,7 +337,7 @@ impl Group {
         }
     }
 
-    async fn tend(&mut self, config: &GroupsConfig, python: Result<PathBuf, (Phase, String)>) {
+    async fn tend(&mut self, config: &PoolsConfig, python: Result<PathBuf, (Phase, String)>) {
         if let Some(state) = self.ask(Question::Group).await {
             self.told = state;
             (self.phase, self.note) = (Phase::Running, String::new());
@@ -380,7 +380,7 @@ impl Group {
         }
     }
 
-    fn launch(&mut self, config: &GroupsConfig, python: &Path) {
+    fn launch(&mut self, config: &PoolsConfig, python: &Path) {
         self.after = Instant::now().checked_add(RESTART).unwrap_or_else(Instant::now);
         let launched = self.files().and_then(|()| Process::launch(&self.spec(config, python)));
         match launched {
@@ -413,7 +413,7 @@ impl Group {
         Ok(())
     }
 
-    fn spec(&self, config: &GroupsConfig, python: &Path) -> Spec {
+    fn spec(&self, config: &PoolsConfig, python: &Path) -> Spec {
         let want = &self.want;
         let mut args: Vec<OsString> = vec!["worker".into()];
         args.extend(config.common_args.iter().cloned());
@@ -453,7 +453,7 @@ impl Group {
             output: Output::File { path: self.folder.join("logs").join("workers.log"), keep: config.log_keep },
             parent_death: ParentDeath::Nothing,
             cgroup: None,
-            restart: Restart::Never,
+            restart: RestartRule::Never,
             failures_max: None,
             grace: GRACE,
         }
@@ -464,7 +464,7 @@ impl Group {
     }
 }
 
-impl GroupWant {
+impl PoolWant {
     /// Is it the same cluster, wanted in the same way but for numbers of workers?
     fn is_of(&self, other: &Self) -> bool {
         let Self { cluster, scheduler, cert, key, nthreads, memory_bytes, nanny, name, env, lock, host, .. } = self;

@@ -18,8 +18,8 @@ use crate::app::failure::Failure;
 use crate::app::local::state_dir::private_folder;
 use crate::clock::Clock;
 use crate::host::{ProbeError, candidates, probe};
-use crate::supervise::policy::Restart;
-use crate::supervise::{self, Cause, Output, ParentDeath, Report, Spec, Story};
+use crate::supervise::policy::RestartRule;
+use crate::supervise::{self, ExitCause, Output, ParentDeath, Report, Spec, Story};
 
 /// What goes into an environment that we make: one version of everything, so that every machine gets the same.
 const REQUIREMENTS: &str = include_str!("requirements.txt");
@@ -334,7 +334,7 @@ async fn follow(step: Step, temporary: &Path, tell: Option<&mpsc::UnboundedSende
         output: Output::Lines(lines),
         parent_death: ParentDeath::Kill,
         cgroup: None,
-        restart: Restart::Never,
+        restart: RestartRule::Never,
         failures_max: None,
         grace: GRACE,
     };
@@ -351,7 +351,7 @@ async fn follow(step: Step, temporary: &Path, tell: Option<&mpsc::UnboundedSende
                 Story::Started { pid } => group.0 = Some(pid),
                 Story::Died { cause, last_lines, .. } => {
                     group.0 = None;
-                    return if cause == Cause::Code(0) { show.done() } else { Err(blame_line(&last_lines, cause)) };
+                    return if cause == ExitCause::Code(0) { show.done() } else { Err(blame_line(&last_lines, cause)) };
                 }
                 Story::Stopped { .. } => {}
             },
@@ -371,7 +371,7 @@ impl Drop for Group {
     }
 }
 
-fn blame_line(last_lines: &[String], cause: Cause) -> String {
+fn blame_line(last_lines: &[String], cause: ExitCause) -> String {
     // Debian has it in a package of its own, and says so in a dozen lines.
     if last_lines.iter().any(|line| line.contains("ensurepip is not")) {
         return "this Python lacks ensurepip, without which it makes no environments (Debian, Ubuntu: apt install python3-venv)"
@@ -461,7 +461,7 @@ mod tests {
     #[test]
     fn what_a_step_said_last_is_named_and_a_lack_that_debian_has_by_design() {
         let said = |lines: &[&str]| {
-            blame_line(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>(), Cause::Code(1))
+            blame_line(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>(), ExitCause::Code(1))
         };
         assert_eq!(said(&["a", "ERROR: no room", "b"]), "ERROR: no room (exit code 1)");
         assert_eq!(said(&["a", "b", "", " "]), "b (exit code 1)");

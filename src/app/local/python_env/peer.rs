@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::make::{self as pymake, Recipe};
 use crate::host::Interpreter;
-use crate::peer::{EnvLock, FindEnv, disk_free, in_words};
+use crate::peer::{EnvLock, FindEnv, disk_free, in_one_line};
 
 /// Below this no environment is begun: dask with numpy and pandas is some 500 MB. Unit: bytes.
 const ROOM: u64 = 1 << 30;
@@ -35,7 +35,7 @@ async fn find(
                 if lacks.is_empty() {
                     return Ok(path.to_path_buf());
                 }
-                in_words(&lacks)
+                in_one_line(&lacks)
             }
             Err(why) => why.to_string(),
         },
@@ -72,5 +72,5 @@ async fn make(state: &Path, lock: &EnvLock, tell: mpsc::UnboundedSender<String>)
         return Ok(python);
     }
     recipe.discard();
-    Err(format!("what was made is not the same: {}", in_words(&lacks)))
+    Err(format!("what was made is not the same: {}", in_one_line(&lacks)))
 }

@@ -14,7 +14,7 @@ use crate::app::process::Signals;
 use crate::config::LogFormat;
 use crate::fleet::{
     self, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FindPython, FleetConfig, FleetHandle, LOCAL,
-    NewCluster, Span,
+    NewCluster, SpanConfig,
 };
 use crate::host::Interpreter;
 use crate::peer::HeadHandle;
@@ -34,7 +34,7 @@ pub(crate) fn fleet_config(
     loaded: &Loaded,
     python: Option<&Interpreter>,
     (http_at, dask_at): (SocketAddr, SocketAddr),
-    span: Option<Span>,
+    span: Option<SpanConfig>,
     outlive: bool,
 ) -> FleetConfig {
     FleetConfig {

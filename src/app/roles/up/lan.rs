@@ -48,9 +48,9 @@ impl Lan {
     }
 
     /// What lets clusters span machines. `outside`: the address that a person chose.
-    pub(crate) fn span(&self, outside: Option<IpAddr>, local: bool) -> Option<Span> {
+    pub(crate) fn span(&self, outside: Option<IpAddr>, local: bool) -> Option<SpanConfig> {
         let host = outside.or_else(|| addresses().first().copied())?;
-        Some(Span { head: self.head.clone(), host, local })
+        Some(SpanConfig { head: self.head.clone(), host, local })
     }
 
     /// The line to paste on another machine.

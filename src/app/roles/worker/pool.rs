@@ -30,15 +30,15 @@ pub(crate) async fn run(
     let logs = Logbook::open(&ours.log_dir, ours.log_keep)
         .map_err(|why| Failure::world(format!("cannot make the folder for logs {}: {why}", ours.log_dir.display())))?;
     let (args, python) = (args.clone(), python.to_path_buf());
-    let plan = GroupPlan {
+    let plan = PoolPlan {
         prefix: args.name.clone().unwrap_or_else(|| "worker".to_owned()),
         workers: group.nworkers,
         memory_bytes: group.memory_bytes,
         logs,
         follow: ours.follow.clone(),
-        cage: ours.cgroup.clone().map(|folder| Cage::new(folder, group.memory_bytes, ours.worker_cores)),
+        cgroups: ours.cgroup.clone().map(|folder| WorkerCgroups::new(folder, group.memory_bytes, ours.worker_cores)),
         spec: Box::new(move |name| spec_of(&args, group, &python, Some(name.to_owned()), (None, None))),
     };
-    run_group(plan, inbox, signals.next(), |report| drop(tell(report, FAILURES_MAX))).await;
+    run_worker_pool(plan, inbox, signals.next(), |report| drop(tell(report, FAILURES_MAX))).await;
     Ok(())
 }
