@@ -12,6 +12,7 @@
 //! | `pickle`, `graph` (pure) | pickles read without running them; a submitted graph to tasks |
 //! | `config` (pure) | every setting, checked once |
 //! | `clock` | the only reader of time and randomness |
+//! | `files` | whole replacement of files, locks, rotation of logs |
 //! | `pki`, `store` | certificates; what outlives the appliance, in one SQLite file |
 //! | `peer` | other machines: tokens, the link between head and peer, what runs on them |
 //! | `net` | listeners, TLS, connections, outgoing calls |
@@ -33,6 +34,7 @@ pub mod cluster;
 pub mod config;
 pub mod door;
 pub mod feed;
+pub mod files;
 pub mod fleet;
 pub mod gateway;
 pub mod graph;

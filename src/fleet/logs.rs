@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::clock::Clock;
+use crate::files::{self, aged};
 use crate::supervise::LineSink;
 
 /// A file larger than this is put aside. Unit: bytes.
@@ -24,16 +25,6 @@ const ROTATE_BYTES: u64 = 8 << 20;
 const INDEX: &str = "index.jsonl";
 /// Most that one read returns. Unit: bytes.
 pub const READ_MAX: u64 = 4 << 20;
-
-/// Where an older copy of a log is. `age` 0: the log itself.
-fn aged(path: &Path, age: u32) -> PathBuf {
-    if age == 0 {
-        return path.to_path_buf();
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{age}"));
-    name.into()
-}
 
 /// The file name of a worker's log: nothing that a name may hold leaves the folder.
 fn file_name(worker: &str) -> String {
@@ -68,26 +59,17 @@ impl LogFile {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        for age in (0..self.keep.max(1)).rev() {
-            let _may_not_exist = fs::rename(aged(&self.path, age), aged(&self.path, age.saturating_add(1)));
-        }
+        files::rotate(&self.path, self.keep.max(1))?;
         *self = Self::open(self.path.clone(), self.keep)?;
         Ok(())
     }
 }
 
-/// Puts a log aside that its process writes itself and goes on writing: it was opened for appending.
+/// Puts a long log aside that its process writes itself and goes on writing: it was opened for appending.
 ///
 /// Errors: no room for the copy; then the log grows on.
-pub fn rotate_in_place(path: &Path, keep: u32) -> io::Result<()> {
-    if !fs::metadata(path).is_ok_and(|meta| meta.len() > ROTATE_BYTES) {
-        return Ok(());
-    }
-    for age in (1..keep.max(1)).rev() {
-        let _may_not_exist = fs::rename(aged(path, age), aged(path, age.saturating_add(1)));
-    }
-    fs::copy(path, aged(path, 1))?;
-    OpenOptions::new().write(true).open(path)?.set_len(0)
+pub fn rotate_if_long(path: &Path, keep: u32) -> io::Result<()> {
+    if files::is_longer(path, ROTATE_BYTES) { files::rotate_open(path, keep.max(1)) } else { Ok(()) }
 }
 
 /// The logs of one group of workers.
@@ -128,7 +110,7 @@ impl Logbook {
         let entry = IndexEntry { worker: worker.to_owned(), pid, at_ms: (self.clock.wall() * 1e3) as i64, what };
         let written = serde_json::to_string(&entry).map_err(io::Error::from).and_then(|line| {
             let path = self.folder.join(INDEX);
-            rotate_in_place(&path, 1)?;
+            rotate_if_long(&path, 1)?;
             let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
             file.write_all(format!("{line}\n").as_bytes())
         });
@@ -437,7 +419,7 @@ mod tests {
         let path = folder.join("scheduler.log");
         let mut writer = OpenOptions::new().create(true).append(true).open(&path).expect("opens");
         writer.write_all(&vec![b'x'; 9 << 20]).expect("written");
-        rotate_in_place(&path, 2).expect("rotated");
+        rotate_if_long(&path, 2).expect("rotated");
         writer.write_all(b"on\n").expect("written");
         assert_eq!(fs::read_to_string(&path).expect("read"), "on\n");
         assert_eq!(copies(&path).len(), 2);

@@ -1,13 +1,14 @@
 //! The Python files that the binary carries, written where an interpreter can run them.
 
-use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use data_encoding::HEXLOWER;
 use sha2::Digest;
 use sha2::Sha256;
+
+use crate::files;
 
 const SOURCE: &str = include_str!("py/rask_pyhost.py");
 
@@ -16,16 +17,12 @@ const SOURCE: &str = include_str!("py/rask_pyhost.py");
 pub(super) fn write(run_dir: &Path) -> std::io::Result<PathBuf> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir)?;
     let digest = Sha256::digest(SOURCE.as_bytes());
-    let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let name = HEXLOWER.encode(digest.get(..16).unwrap_or(&digest));
     let path = run_dir.join(format!("rask_pyhost-{name}.py"));
     if std::fs::read(&path).is_ok_and(|there| there == SOURCE.as_bytes()) {
         return Ok(path);
     }
     // Another process may do the same at the same time: the file must be complete when it gets its name.
-    let part = run_dir.join(format!("rask_pyhost-{name}.{}.part", std::process::id()));
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-    file.write_all(SOURCE.as_bytes())?;
-    drop(file);
-    std::fs::rename(&part, &path)?;
+    files::write_atomic(&path, SOURCE.as_bytes(), files::PRIVATE)?;
     Ok(path)
 }

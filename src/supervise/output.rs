@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 
+use crate::files;
+
 /// Lines kept per child: a Python traceback with its cause.
 const LINES_KEPT: usize = 20;
 /// Longest line that is passed on whole. Unit: bytes.
@@ -106,19 +108,10 @@ pub fn open_log(path: &Path, keep: u32) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    if fs::metadata(path).is_ok_and(|meta| meta.len() > ROTATE_BYTES) {
-        for age in (1..keep).rev() {
-            let _may_not_exist = fs::rename(aged(path, age), aged(path, age.saturating_add(1)));
-        }
-        if keep > 0 { fs::rename(path, aged(path, 1))? } else { fs::remove_file(path)? }
+    if files::is_longer(path, ROTATE_BYTES) {
+        files::rotate(path, keep)?;
     }
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
-}
-
-fn aged(path: &Path, age: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{age}"));
-    name.into()
 }
 
 /// The last lines of a log file, of what was written after `start`. Unit of `start`: bytes.

@@ -73,7 +73,7 @@ impl ClusterTask {
 
     fn rotate_logs(&self) {
         for source in [logs::LogSource::Scheduler, logs::LogSource::Group] {
-            if let Err(why) = logs::rotate_in_place(&source.path(&self.folder.logs), self.shared.config.log_keep) {
+            if let Err(why) = logs::rotate_if_long(&source.path(&self.folder.logs), self.shared.config.log_keep) {
                 tracing::warn!(cluster = %self.view.name, %why, "a log could not be put aside");
             }
         }

@@ -1,9 +1,9 @@
 //! What a joined machine keeps: who its head is, its own certificate and key. Files in a private folder.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::call::{CallError, Caller, HeadUrl};
 use super::pinned::{OwnCertificate, TrustError, connector, pin_of_pem};
 use crate::base::Blame;
+use crate::files;
 use crate::peer::token::{JoinToken, Pin};
 use crate::peer::wire::{JoinAnswer, JoinAsk, RenewAsk};
 use crate::pki::{self, PkiError};
@@ -156,11 +157,7 @@ impl Membership {
         let path = folder.join(FILE);
         let write = || -> io::Result<()> {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-            let partial = path.with_extension("partial");
-            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial)?;
-            file.write_all(&serde_json::to_vec_pretty(self)?)?;
-            file.sync_all()?;
-            fs::rename(&partial, &path)
+            files::write_atomic(&path, &serde_json::to_vec_pretty(self)?, files::PRIVATE)
         };
         write().map_err(|why| JoinError::File { path: path.clone(), why })
     }
