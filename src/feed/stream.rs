@@ -221,7 +221,7 @@ mod tests {
         let found = block(&stream, &Pick { max: LIVE_MAX, ..Pick::default() }, FRESH);
         let file = include_str!("../../tests/golden/feed/block.json");
         let golden: serde_json::Value = serde_json::from_str(file).expect("JSON");
-        let hex: String = found.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = data_encoding::HEXLOWER.encode(&found);
         assert_eq!(golden["hex"], hex);
         assert_eq!(found.len(), HEADER + 3 * 23);
     }

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 /// What a page may load and who may frame it. Embedding is what JupyterLab does; the page acts only on its own origin.
@@ -59,7 +60,7 @@ fn ready() -> &'static Mutex<BTreeMap<String, Arc<File>>> {
 impl File {
     fn new(body: Bytes, compressible: bool) -> Self {
         let hash = Sha256::digest(&body);
-        let etag = hash.iter().take(12).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        let etag = HEXLOWER.encode(hash.get(..12).unwrap_or(&hash));
         let gzip = (compressible && body.len() >= GZIP_MIN).then(|| {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
             // Writing to memory can't fail.

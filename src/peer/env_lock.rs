@@ -6,12 +6,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::token::hex;
 use crate::base::Blame;
 
 /// Longest that an interpreter may take to list its packages, from a slow disk.
@@ -115,7 +115,7 @@ impl EnvLock {
         for (name, version) in &self.packages {
             digest.update(format!("{name}=={version}\n"));
         }
-        hex(digest.finalize().get(..8).unwrap_or_default())
+        HEXLOWER.encode(digest.finalize().get(..8).unwrap_or_default())
     }
 
     /// How `other` falls short of this one, in words; empty: workers cannot tell them apart.

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use sha2::{Digest, Sha256};
 
 use crate::base::Blame;
@@ -40,12 +41,12 @@ impl Pin {
 
     /// As it stands in a token.
     pub fn hex(&self) -> String {
-        hex(&self.0)
+        HEXLOWER.encode(&self.0)
     }
 
     /// Reads [`Pin::hex`]; `None`: it is something else.
     pub fn parse(text: &str) -> Option<Self> {
-        unhex(text).and_then(|bytes| bytes.try_into().ok()).map(Self)
+        unhex(text)?.try_into().ok().map(Self)
     }
 }
 
@@ -106,7 +107,7 @@ impl std::error::Error for TokenError {}
 impl JoinToken {
     /// A new one. `pin`: of our authority.
     pub fn make(pin: Pin) -> Self {
-        Self { pin, id: hex(&random_bytes::<ID_BYTES>()), secret: hex(&random_bytes::<SECRET_BYTES>()) }
+        Self { pin, id: HEXLOWER.encode(&random_bytes::<ID_BYTES>()), secret: HEXLOWER.encode(&random_bytes::<SECRET_BYTES>()) }
     }
 
     /// The text to paste.
@@ -133,23 +134,15 @@ impl JoinToken {
 
     /// All that the head keeps: without the secret nobody can make the text from it.
     pub fn hash(&self) -> String {
-        hex(&Sha256::digest(self.text()))
+        HEXLOWER.encode(&Sha256::digest(self.text()))
     }
 }
 
 /// Characters of a token.
 const WHOLE: usize = MARK.len() + 2 * PIN_BYTES + 2 + 2 * ID_BYTES + 1 + 2 * SECRET_BYTES;
 
-/// Two letters per byte.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
-    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-    Some(digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+    HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub(crate) fn unhex(text: &str) -> Vec<Bytes> {
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    data_encoding::HEXLOWER.encode(bytes)
 }
 
 fn golden(name: &str) -> Vec<Bytes> {

@@ -236,5 +236,5 @@ fn the_handshake_is_stocks() {
     assert_eq!(recorded.compression, None);
     let hex = "83ab636f6d7072657373696f6ec0a6707974686f6e93030b07af7069636b6c652d70726f746f636f6c05";
     let ours = Hello { python: [3, 11, 7], ..Hello::default() }.encode();
-    assert_eq!(ours.head.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), hex);
+    assert_eq!(data_encoding::HEXLOWER.encode(&ours.head), hex);
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::api::{Client, Remote};
@@ -125,7 +126,7 @@ struct Program {
 fn own_program() -> Result<Program, Failure> {
     let bytes =
         fs::read("/proc/self/exe").map_err(|why| Failure::world(format!("this program cannot be read: {why}")))?;
-    let hash = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = HEXLOWER.encode(&Sha256::digest(&bytes));
     let here = rustix::system::uname();
     let kind = format!("{} {}", here.sysname().to_string_lossy(), here.machine().to_string_lossy());
     Ok(Program { bytes, hash, kind })

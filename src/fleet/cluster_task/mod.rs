@@ -512,7 +512,7 @@ impl ClusterTask {
                 tracing::warn!(cluster = name, "{text}");
                 drop(ask::<serde_json::Value>(&self.link, Question::Warn { text }).await);
             }
-            PlanStep::ClusterEnd(why) => {
+            PlanStep::End(why) => {
                 tracing::warn!(cluster = name, "the cluster ends: {why}");
                 self.view.reason = Some(why.clone());
                 self.set_status(ClusterStatus::Stopping);

@@ -51,7 +51,7 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) fn add(&mut self, record: TokenRecord) {
-        if let Some(hash) = read_hash(&record.token.hash) {
+        if let Some(hash) = SecretHash::read(&record.token.hash) {
             self.tokens.insert(hash, record);
         }
     }
@@ -124,18 +124,6 @@ fn make_room<K: Eq + Hash, V>(table: &mut HashMap<K, V>, still_counts: impl Fn(&
     if table.len() >= ENTRIES_MAX {
         table.clear();
     }
-}
-
-fn read_hash(hex: &str) -> Option<SecretHash> {
-    let mut bytes = [0u8; 32];
-    if hex.len() != 64 {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        let at = index.checked_mul(2)?;
-        *byte = u8::from_str_radix(hex.get(at..at.checked_add(2)?)?, 16).ok()?;
-    }
-    Some(SecretHash(bytes))
 }
 
 type Job = Box<dyn FnOnce(&mut Desk) + Send>;

@@ -1,5 +1,6 @@
 //! Tokens: how they are made, and the hash that is all that is kept of one.
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use sha2::{Digest, Sha256};
 
 use crate::clock::{random_bytes, unix_ms};
@@ -18,6 +19,11 @@ impl SecretHash {
         Self(Sha256::digest(secret.as_bytes()).into())
     }
 
+    /// Reads [`SecretHash::hex`]. `None`: it is something else.
+    pub fn read(hex: &str) -> Option<Self> {
+        HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok()?.try_into().ok().map(Self)
+    }
+
     /// The bytes, for comparison in constant time.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -25,7 +31,7 @@ impl SecretHash {
 
     /// As it is kept.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(&self.0)
     }
 }
 
@@ -67,7 +73,7 @@ impl Minted {
         let secret = random_secret();
         let now = unix_ms();
         let token = NewToken {
-            id: hex(&random_bytes::<6>()),
+            id: HEXLOWER.encode(&random_bytes::<6>()),
             label: label.to_owned(),
             user: user.to_owned(),
             role: role.name().to_owned(),
@@ -81,9 +87,5 @@ impl Minted {
 
 /// 192 random bits as text that survives URLs, shells and YAML.
 pub fn random_secret() -> String {
-    format!("{PREFIX}{}", hex(&random_bytes::<24>()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{PREFIX}{}", HEXLOWER.encode(&random_bytes::<24>()))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -16,7 +17,7 @@ use super::owner::{PEERS_MAX, PeersOwner};
 use crate::base::Blame;
 use crate::clock::{random_bytes, unix_ms};
 use crate::peer::env_lock::EnvLock;
-use crate::peer::token::{JoinToken, Pin, hex};
+use crate::peer::token::{JoinToken, Pin};
 use crate::peer::wire::{
     JoinAnswer, JoinAsk, LOG_LINES_MAX, MachineFacts, PoolState, PoolWant, RenewAsk, ToHead, ToPeer,
 };
@@ -367,7 +368,7 @@ impl HeadHandle {
             Err(why) => return Err(self.wrong(from, format!("{why}")).await),
         };
         // The request first: a token is not spent on a request that cannot be met.
-        let id = format!("p{}", hex(&random_bytes::<6>()));
+        let id = format!("p{}", HEXLOWER.encode(&random_bytes::<6>()));
         let cert = self.sign(&ask.csr, &id)?;
         match self.office.store.use_join_token(&token.hash(), unix_ms()).await? {
             TokenUse::Taken(token) => tracing::info!(%from, token, id, "a machine joins"),
@@ -379,7 +380,7 @@ impl HeadHandle {
                 return Err(self.wrong(from, format!("the join token {id} was used already; make another with: rask token create --join (--uses N for several machines)")).await);
             }
         }
-        let secret = hex(&random_bytes::<20>());
+        let secret = HEXLOWER.encode(&random_bytes::<20>());
         let record = PeerRecord {
             id: id.clone(),
             name: clean_name(&ask.name),
@@ -498,7 +499,7 @@ impl HeadHandle {
 }
 
 fn hash(secret: &str) -> String {
-    hex(&Sha256::digest(secret))
+    HEXLOWER.encode(&Sha256::digest(secret))
 }
 
 /// Letters, digits and `._-`: it becomes part of workers' names, of paths and of tables.

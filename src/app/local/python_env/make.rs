@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process_group};
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -153,7 +154,7 @@ pub(crate) async fn make_by(recipe: &Recipe) -> Result<PathBuf, Failure> {
 
 fn folder(state: &Path) -> PathBuf {
     let digest = Sha256::digest(REQUIREMENTS);
-    let short: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let short = HEXLOWER.encode(digest.get(..6).unwrap_or(&digest));
     state.join("envs").join(format!("default-{short}"))
 }
 
