@@ -21,7 +21,7 @@ const MAY_NAME: &[(&str, &str)] = &[
     ("store", "base"),
     ("net", "base clock wire pki"),
     ("link", "base clock wire"),
-    ("door", "base clock link"),
+    ("door", "base clock link net"),
     ("supervise", "base clock files host"),
     ("pyhost", "base clock files wire supervise"),
     ("cluster", "base clock config files sched wire pickle graph net pyhost"),

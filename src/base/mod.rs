@@ -9,6 +9,8 @@ mod key;
 mod keysplit;
 mod limits;
 mod seeded;
+mod units;
+mod url;
 mod value;
 
 pub use blame::Blame;
@@ -18,4 +20,6 @@ pub use key::{Key, KeyError, KeyPart};
 pub use keysplit::{key_group, key_prefix};
 pub use limits::Limits;
 pub use seeded::{Rng, Seeded, SeededMap, SeededSet};
+pub use units::{parse_secs, parse_size, show_size};
+pub use url::url_part;
 pub use value::{Failure, Opaque, PickledPart, PyError, Text, Value};

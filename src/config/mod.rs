@@ -18,7 +18,9 @@ pub use sections::{
     ActiveMemoryManager, AmmClass, AmmPolicy, Comm, CommTls, Config, Limits, Locks, Log, LogFormat, Measure, Scheduler,
     Security, TlsPair, Up, Workers,
 };
-pub use units::{Auto, MaybeSecs, Secs, Size, parse_secs, parse_size, show_size};
+pub use units::{Auto, MaybeSecs, Secs, Size};
+
+pub use crate::base::{parse_secs, parse_size, show_size};
 
 use serde::Deserialize;
 use toml::{Table, Value};

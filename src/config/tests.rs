@@ -89,22 +89,3 @@ fn values_out_of_range_and_unknown_policies_stop_us() {
         assert!(matches!(error, ConfigError::Variable { name: ref named, .. } if named == name));
     }
 }
-
-#[test]
-fn sizes_and_durations_read_as_in_dask() {
-    for (text, bytes) in [("4 GiB", 4 << 30), ("64MiB", 64 << 20), ("5GB", 5_000_000_000), ("5000M", 5_000_000_000)] {
-        assert_eq!(parse_size(text), Some(bytes), "{text}");
-    }
-    for (text, bytes) in [("1kiB", 1024), ("12", 12), ("1e3 B", 1000), ("MB", 1_000_000), ("2.5k", 2500)] {
-        assert_eq!(parse_size(text), Some(bytes), "{text}");
-    }
-    for text in ["4 GB of ram", "-1", "lots", "nan"] {
-        assert_eq!(parse_size(text), None, "{text}");
-    }
-    for (text, secs) in [("5 minutes", 300.0), ("100 ms", 0.1), ("1h", 3600.0), ("2", 2.0), ("1us", 1e-6)] {
-        assert_eq!(parse_secs(text), Some(secs), "{text}");
-    }
-    for text in ["", "soon", "-3s"] {
-        assert_eq!(parse_secs(text), None, "{text}");
-    }
-}

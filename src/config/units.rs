@@ -1,8 +1,10 @@
-//! Sizes, durations and "auto", as people write them.
+//! Sizes, durations and "auto", as they stand in a configuration.
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
+
+use crate::base::{parse_secs, parse_size, show_size};
 
 /// A number of bytes: `4294967296`, `"4 GiB"`, `"500MB"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,76 +35,6 @@ impl<T: Copy> Auto<T> {
             Self::Set(value) => Some(value),
         }
     }
-}
-
-/// Reads a size. `None`: not one.
-///
-/// Source: `dask/utils.py`, `parse_bytes`: powers of ten without `i`, of two with it, case does not matter.
-pub fn parse_size(text: &str) -> Option<u64> {
-    let text = text.replace(' ', "");
-    let (number, unit) = split_number(&text);
-    let number = if number.is_empty() { 1.0 } else { number.parse::<f64>().ok()? };
-    let factor: f64 = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "k" | "kb" => 1e3,
-        "m" | "mb" => 1e6,
-        "g" | "gb" => 1e9,
-        "t" | "tb" => 1e12,
-        "p" | "pb" => 1e15,
-        "ki" | "kib" => 1024.0,
-        "mi" | "mib" => 1024f64.powi(2),
-        "gi" | "gib" => 1024f64.powi(3),
-        "ti" | "tib" => 1024f64.powi(4),
-        "pi" | "pib" => 1024f64.powi(5),
-        _ => return None,
-    };
-    let bytes = number * factor;
-    (bytes.is_finite() && (0.0..1.8e19).contains(&bytes)).then_some(bytes as u64)
-}
-
-/// Reads a duration in seconds. `None`: not one.
-///
-/// Source: `dask/utils.py`, `parse_timedelta`.
-pub fn parse_secs(text: &str) -> Option<f64> {
-    let text = text.replace(' ', "");
-    let (number, unit) = split_number(&text);
-    if number.is_empty() && unit.is_empty() {
-        return None;
-    }
-    let number = if number.is_empty() { 1.0 } else { number.parse::<f64>().ok()? };
-    let factor = match unit.to_ascii_lowercase().as_str() {
-        "" | "s" | "sec" | "secs" | "second" | "seconds" => 1.0,
-        "ms" | "millisecond" | "milliseconds" => 1e-3,
-        "us" | "microsecond" | "microseconds" => 1e-6,
-        "ns" | "nanosecond" | "nanoseconds" => 1e-9,
-        "m" | "min" | "minute" | "minutes" => 60.0,
-        "h" | "hr" | "hour" | "hours" => 3600.0,
-        "d" | "day" | "days" => 86400.0,
-        "w" | "week" | "weeks" => 604_800.0,
-        _ => return None,
-    };
-    let secs = number * factor;
-    (secs.is_finite() && secs >= 0.0).then_some(secs)
-}
-
-/// A leading number and what follows. `1e3kB` is one number, `5e` is five and `e`.
-fn split_number(text: &str) -> (&str, &str) {
-    let unit = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number_len =
-        if unit.is_empty() && text.starts_with(|c: char| c.is_ascii_alphabetic()) { 0 } else { unit.len() };
-    text.split_at(number_len)
-}
-
-/// Bytes for people: `3.7 GiB`.
-pub fn show_size(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("kiB", 1 << 10)];
-    UNITS.iter().find(|(_, unit)| bytes >= *unit).map_or_else(
-        || format!("{bytes} B"),
-        |(name, unit)| {
-            let number = format!("{:.1}", bytes as f64 / *unit as f64);
-            format!("{} {name}", number.strip_suffix(".0").unwrap_or(&number))
-        },
-    )
 }
 
 macro_rules! unit_serde {

@@ -7,10 +7,6 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
-mod look;
-
-pub use look::{Kind, look};
-
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +20,7 @@ use tokio::sync::Semaphore;
 
 use crate::base::Limits;
 use crate::link::{Link, LinkError};
+use crate::net::{NetError, Protocol, detect_protocol};
 
 /// After a failed accept (too many open files): pause instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -45,8 +42,8 @@ const PLAIN_CLUSTER: &str = "local";
 /// Serves one connection to its end. Nothing was read from it.
 pub type ServeHttp = Arc<dyn Fn(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
-/// May this peer talk so? The error is for the log.
-pub type Admit = Arc<dyn Fn(&TcpStream, &Kind) -> Result<(), String> + Send + Sync>;
+/// May this peer talk in this protocol?
+pub type Admit = Arc<dyn Fn(&TcpStream, &Protocol) -> Result<(), NetError> + Send + Sync>;
 
 /// The scheduler of a cluster, by the cluster's name. Asked for every connection: clusters come and go.
 pub type FindCluster = Arc<dyn Fn(&str) -> Option<Link> + Send + Sync>;
@@ -97,22 +94,24 @@ impl Door {
 
     async fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
         let deadline = Duration::from_millis(self.limits.handshake_ms);
-        let kind = match tokio::time::timeout(deadline, look(&stream)).await {
-            Ok(Ok(kind)) => kind,
+        let protocol = match tokio::time::timeout(deadline, detect_protocol(&stream)).await {
+            Ok(Ok(protocol)) => protocol,
             Ok(Err(why)) => return tracing::debug!(%peer, %why, "lost before its first bytes"),
             Err(_elapsed) => return tracing::debug!(%peer, "said too little in time; closed"),
         };
         let elsewhere = self.lan && !peer.ip().to_canonical().is_loopback();
-        if !elsewhere && let Err(why) = (self.admit)(&stream, &kind) {
+        if !elsewhere && let Err(why) = (self.admit)(&stream, &protocol) {
             return tracing::warn!(%peer, %why, "connection refused");
         }
-        match kind {
-            Kind::Dask | Kind::Http if elsewhere => refuse_plain(stream, peer, kind).await,
-            Kind::Dask => self.hand_on(PLAIN_CLUSTER, stream, peer).await,
-            Kind::Http => (self.http)(stream).await,
-            Kind::Tls(name) => self.welcome_tls(name.as_deref(), stream, peer).await,
-            Kind::Nothing => tracing::debug!(%peer, "closed without a word"),
-            Kind::Unknown => tracing::warn!(%peer, "neither Dask nor HTTP nor TLS; closed"),
+        match protocol {
+            Protocol::Dask | Protocol::WebSocket | Protocol::Http if elsewhere => {
+                refuse_plain(stream, peer, &protocol).await
+            }
+            Protocol::Dask | Protocol::WebSocket => self.hand_on(PLAIN_CLUSTER, stream, peer).await,
+            Protocol::Http => (self.http)(stream).await,
+            Protocol::Tls(name) => self.welcome_tls(name.as_deref(), stream, peer).await,
+            Protocol::Nothing => tracing::debug!(%peer, "closed without a word"),
+            Protocol::Unknown => tracing::warn!(%peer, "neither Dask nor HTTP nor TLS; closed"),
         }
     }
 
@@ -161,9 +160,9 @@ const USE_TLS: &str = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.2\r\nConn
     This port speaks TLS only to other machines: use https:// instead of http\n";
 
 /// Says what is wrong to those who can read it, and closes.
-async fn refuse_plain(mut stream: TcpStream, peer: SocketAddr, kind: Kind) {
+async fn refuse_plain(mut stream: TcpStream, peer: SocketAddr, protocol: &Protocol) {
     tracing::warn!(%peer, "another machine without TLS; refused");
-    if kind == Kind::Http {
+    if *protocol == Protocol::Http {
         // Whoever does not read it has lost nothing else.
         let _told = tokio::time::timeout(REFUSAL, async {
             stream.write_all(USE_TLS.as_bytes()).await?;

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 /// What a page may load and who may frame it. Embedding is what JupyterLab does; the page acts only on its own origin.

@@ -9,11 +9,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::{StatusCode, header};
 
 use super::address::{Address, Scheme};
 use super::conn::{Connection, Opened, PeerInfo, Stream, establish, ws_config};
 use super::error::NetError;
-use super::sniff::{self, Sniffed};
+use super::prefixed::starts_with_get;
+use super::protocol_detect::{Protocol, detect_protocol};
 use super::tls::Tls;
 use super::{owner, socket};
 use crate::base::Limits;
@@ -72,23 +75,23 @@ impl Acceptor {
         let local = stream.local_addr()?;
         let late = |_| NetError::Timeout { waited_ms: limit_ms };
         let limit = Duration::from_millis(limit_ms);
-        let Some(first) = timeout(limit, sniff::look(&stream)).await.map_err(late)?? else {
+        let protocol = timeout(limit, detect_protocol(&stream)).await.map_err(late)??;
+        let (scheme, opened) = match protocol {
             // Port scans and health checks connect and leave.
-            return Ok(None);
-        };
-        let (scheme, opened) = match first {
-            Sniffed::Tls => timeout(limit, self.open_tls(stream)).await.map_err(late)??,
-            Sniffed::WebSocket => {
+            Protocol::Nothing => return Ok(None),
+            Protocol::Tls(_) => timeout(limit, self.open_tls(stream)).await.map_err(late)??,
+            Protocol::WebSocket => {
                 self.check_plain(peer, local)?;
                 let stream = self.open_ws(Box::new(socket::Prompt(stream)));
                 (Scheme::Ws, timeout(limit, stream).await.map_err(late)??)
             }
-            Sniffed::Http => {
+            Protocol::Http => {
                 let Some(on_http) = &self.on_http else { return Err(NetError::WebSocket("plain HTTP".into())) };
                 on_http(stream).await;
                 return Ok(None);
             }
-            Sniffed::Dask => {
+            // The decoder of frames says what is wrong with the unknown.
+            Protocol::Dask | Protocol::Unknown => {
                 self.check_plain(peer, local)?;
                 (Scheme::Tcp, Opened::Tcp(stream))
             }
@@ -105,7 +108,7 @@ impl Acceptor {
         let tls = self.tls.as_ref().ok_or(NetError::NoTls)?;
         let stream =
             tls.acceptor.accept(socket::Prompt(stream)).await.map_err(|error| NetError::Tls(error.to_string()))?;
-        let (is_http, stream) = sniff::look_inside(stream).await?;
+        let (is_http, stream) = starts_with_get(stream).await?;
         if is_http {
             Ok((Scheme::Wss, self.open_ws(Box::new(stream)).await?))
         } else {
@@ -115,7 +118,7 @@ impl Acceptor {
 
     async fn open_ws(&self, stream: Box<dyn Stream>) -> Result<Opened, NetError> {
         let config = Some(ws_config(&self.limits));
-        tokio_tungstenite::accept_hdr_async_with_config(stream, sniff::NoBrowser, config)
+        tokio_tungstenite::accept_hdr_async_with_config(stream, NoBrowser, config)
             .await
             .map(|stream| Opened::Ws(Box::new(stream)))
             .map_err(|error| NetError::WebSocket(error.to_string()))
@@ -123,6 +126,21 @@ impl Acceptor {
 
     fn check_plain(&self, peer: SocketAddr, local: SocketAddr) -> Result<(), NetError> {
         self.plain.admit(peer, local)
+    }
+}
+
+/// Turns browsers away: any page that a user visits may open a WebSocket to this machine, and a Dask connection runs
+/// code. Browsers always send `Origin`, Dask never does.
+struct NoBrowser;
+
+impl Callback for NoBrowser {
+    fn on_request(self, request: &Request, response: Response) -> Result<Response, ErrorResponse> {
+        if request.headers().contains_key(header::ORIGIN) {
+            let mut refusal = ErrorResponse::new(Some("not for browsers".into()));
+            *refusal.status_mut() = StatusCode::FORBIDDEN;
+            return Err(refusal);
+        }
+        Ok(response)
     }
 }
 

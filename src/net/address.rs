@@ -46,6 +46,12 @@ impl Scheme {
     }
 }
 
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// Where somebody listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {

@@ -13,7 +13,8 @@ mod outbox;
 mod owner;
 mod pace;
 mod pool;
-mod sniff;
+mod prefixed;
+mod protocol_detect;
 mod socket;
 mod tls;
 mod writer;
@@ -26,6 +27,7 @@ pub use error::NetError;
 pub use outbox::Outbox;
 pub use pace::Pace;
 pub use pool::Pool;
+pub use protocol_detect::{Protocol, detect_protocol};
 pub use tls::{Tls, TlsPem};
 
 #[cfg(test)]

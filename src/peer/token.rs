@@ -107,7 +107,11 @@ impl std::error::Error for TokenError {}
 impl JoinToken {
     /// A new one. `pin`: of our authority.
     pub fn make(pin: Pin) -> Self {
-        Self { pin, id: HEXLOWER.encode(&random_bytes::<ID_BYTES>()), secret: HEXLOWER.encode(&random_bytes::<SECRET_BYTES>()) }
+        Self {
+            pin,
+            id: HEXLOWER.encode(&random_bytes::<ID_BYTES>()),
+            secret: HEXLOWER.encode(&random_bytes::<SECRET_BYTES>()),
+        }
     }
 
     /// The text to paste.

@@ -99,7 +99,7 @@ pub fn cluster(remote: &Remote, command: &ClusterCommand, as_json: bool) -> Resu
         ClusterCommand::Logs { name, worker, since, tail, follow } => {
             let mut query: Vec<String> = Vec::new();
             let mut add = |key: &str, value: Option<String>| {
-                query.extend(value.map(|value| format!("{key}={}", part(&value))));
+                query.extend(value.map(|value| format!("{key}={}", url_part(&value))));
             };
             add("worker", worker.clone());
             add("since", since.clone());
@@ -111,7 +111,7 @@ pub fn cluster(remote: &Remote, command: &ClusterCommand, as_json: bool) -> Resu
 }
 
 fn of(name: &str, rest: &str) -> String {
-    format!("/clusters/{}{rest}", part(name))
+    format!("/clusters/{}{rest}", url_part(name))
 }
 
 /// Whoever reads us may have enough: `rask cluster logs x | head`.

@@ -101,15 +101,15 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 pub fn peer(state: Option<&Path>, name: &str, what: PeerDo) -> Result<(), Failure> {
     match what {
         PeerDo::Drain => {
-            call(state, "POST", &format!("peers/{}/drain", part(name)))?;
+            call(state, "POST", &format!("peers/{}/drain", url_part(name)))?;
             println!("{name} gets no new work; its data moves to other workers. Undo: rask peer resume {name}");
         }
         PeerDo::Resume => {
-            call(state, "POST", &format!("peers/{}/resume", part(name)))?;
+            call(state, "POST", &format!("peers/{}/resume", url_part(name)))?;
             println!("{name} is used again");
         }
         PeerDo::Remove => {
-            call(state, "DELETE", &format!("peers/{}", part(name)))?;
+            call(state, "DELETE", &format!("peers/{}", url_part(name)))?;
             println!("{name} is no member any more; its certificate opens nothing");
         }
     }

@@ -109,7 +109,7 @@ fn revoke(client: &Client, id: &str) -> Result<(), Failure> {
     let of_joining = join_tokens(client).iter().any(|token| token.get("id").and_then(Value::as_str) == Some(id));
     // Machines that joined with it stay members.
     let place = if of_joining { "join-tokens" } else { "tokens" };
-    client.delete(&format!("/{place}/{}", part(id)))
+    client.delete(&format!("/{place}/{}", url_part(id)))
 }
 
 fn list(client: &Client, as_json: bool) -> Result<(), Failure> {

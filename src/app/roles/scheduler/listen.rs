@@ -81,13 +81,9 @@ fn dashboard_address(text: &str) -> Result<(Option<IpAddr>, u16), Failure> {
 }
 
 fn parse_scheme(name: &str) -> Result<Scheme, Failure> {
-    match name.trim_end_matches("://") {
-        "tcp" => Ok(Scheme::Tcp),
-        "tls" => Ok(Scheme::Tls),
-        "ws" => Ok(Scheme::Ws),
-        "wss" => Ok(Scheme::Wss),
-        other => Err(Failure::usage(format!("protocol {other} is not supported")).remedy("use tcp, tls, ws or wss")),
-    }
+    let name = name.trim_end_matches("://");
+    Scheme::from_name(name)
+        .ok_or_else(|| Failure::usage(format!("protocol {name} is not supported")).remedy("use tcp, tls, ws or wss"))
 }
 
 fn parse_port(flag: &str, text: &str) -> Result<u16, Failure> {

@@ -1,4 +1,4 @@
-//! What a connection is, by its first bytes.
+//! Tells protocols apart by their first bytes, without taking them from the socket.
 
 use std::io;
 use std::time::Duration;
@@ -16,38 +16,40 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Longest pause: a thousand half-open connections must not keep us busy.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
-/// What a connection is.
+/// What a connection begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Dask's frames, or a WebSocket upgrade of a Dask comm.
-    Dask,
+pub enum Protocol {
     /// A TLS handshake, and the server name that it asks for.
     Tls(Option<String>),
-    /// An HTTP request that is not Dask's.
+    /// A request to turn `/` into a WebSocket: Dask over WebSocket.
+    WebSocket,
+    /// Another HTTP request.
     Http,
-    /// Closed without a byte.
+    /// Dask's own frames.
+    Dask,
+    /// The peer closed it without a byte.
     Nothing,
     /// None of these.
     Unknown,
 }
 
-/// Peeks until it is clear what the connection is. Has no deadline of its own.
-pub async fn look(stream: &TcpStream) -> io::Result<Kind> {
+/// Peeks until it is clear what the connection is, and takes no byte from it. Has no deadline of its own.
+pub async fn detect_protocol(stream: &TcpStream) -> io::Result<Protocol> {
     let mut head = vec![0u8; HEAD_FIRST];
     let (mut before, mut pause) = (0, PAUSE);
     loop {
         let count = stream.peek(&mut head).await?;
         let seen = head.get(..count).unwrap_or_default();
-        if count != before
-            && let Some(kind) = judge(seen)
-        {
-            return Ok(kind);
-        }
         if count == 0 {
-            return Ok(Kind::Nothing);
+            return Ok(Protocol::Nothing);
+        }
+        if count != before
+            && let Some(protocol) = judge(seen)
+        {
+            return Ok(protocol);
         }
         if count == HEAD_MAX {
-            return Ok(Kind::Unknown);
+            return Ok(Protocol::Unknown);
         }
         if count == head.len() {
             head.resize(HEAD_MAX, 0);
@@ -56,7 +58,7 @@ pub async fn look(stream: &TcpStream) -> io::Result<Kind> {
         if count == before {
             // Nothing more will come from a peer that closed its side.
             if stream.ready(Interest::READABLE).await?.is_read_closed() {
-                return Ok(Kind::Unknown);
+                return Ok(Protocol::Unknown);
             }
             tokio::time::sleep(pause).await;
             pause = pause.saturating_mul(2).min(PAUSE_MAX);
@@ -68,54 +70,54 @@ pub async fn look(stream: &TcpStream) -> io::Result<Kind> {
 }
 
 /// What `seen` tells; `None`: more bytes are needed.
-fn judge(seen: &[u8]) -> Option<Kind> {
+fn judge(seen: &[u8]) -> Option<Protocol> {
     match seen {
-        [] => Some(Kind::Nothing),
-        [0x16, ..] => judge_tls(seen),
+        // A Dask handshake may be 0x16 bytes long: only the second byte makes it TLS.
+        [0x16, 0x03, ..] => judge_tls(seen),
         [first, ..]
             if first.is_ascii_uppercase() && seen.iter().take(8).all(|b| b.is_ascii_graphic() || *b == b' ') =>
         {
             judge_http(seen)
         }
-        // A Dask prelude is two little-endian u64, both far below 2^40 in a handshake: zeros in the upper bytes.
-        [_, _, _, _, _, 0, 0, 0, ..] => Some(Kind::Dask),
-        [_, rest @ ..] if rest.len() < 7 => None,
-        [..] => Some(Kind::Unknown),
+        // A Dask message begins with two little-endian u64, both far below 2^40 in a handshake: the upper bytes are 0.
+        [_, _, _, _, _, 0, 0, 0, ..] => Some(Protocol::Dask),
+        [_, rest @ ..] if rest.len() >= 7 => Some(Protocol::Unknown),
+        [..] => None,
     }
 }
 
 /// The server name in a client's hello, which may come in pieces.
-fn judge_tls(seen: &[u8]) -> Option<Kind> {
+fn judge_tls(seen: &[u8]) -> Option<Protocol> {
     let (mut acceptor, mut rest) = (Acceptor::default(), seen);
     while !rest.is_empty() {
         // Reading from memory fails only on what is no TLS.
         if acceptor.read_tls(&mut rest).is_err() {
-            return Some(Kind::Unknown);
+            return Some(Protocol::Unknown);
         }
         match acceptor.accept() {
-            Ok(Some(hello)) => return Some(Kind::Tls(hello.client_hello().server_name().map(str::to_owned))),
+            Ok(Some(hello)) => return Some(Protocol::Tls(hello.client_hello().server_name().map(str::to_owned))),
             Ok(None) => {}
-            Err(_) => return Some(Kind::Unknown),
+            Err(_) => return Some(Protocol::Unknown),
         }
     }
     None
 }
 
 /// An upgrade to a WebSocket at `/` is Dask's (`distributed/comm/ws.py`); our own pages use other paths.
-fn judge_http(seen: &[u8]) -> Option<Kind> {
+fn judge_http(seen: &[u8]) -> Option<Protocol> {
     let end = seen.windows(4).position(|four| four == b"\r\n\r\n");
     let text = String::from_utf8_lossy(seen.get(..end.unwrap_or(seen.len())).unwrap_or_default()).into_owned();
     let mut lines = text.split("\r\n");
     let at_root = lines.next().is_some_and(|request| request.starts_with("GET / "));
     // The request line alone decides for every other path.
     if !at_root && (text.contains("\r\n") || end.is_some()) {
-        return Some(Kind::Http);
+        return Some(Protocol::Http);
     }
     end?;
     let upgrade = lines.filter_map(|line| line.split_once(':')).any(|(name, value)| {
         name.trim().eq_ignore_ascii_case("upgrade") && value.trim().eq_ignore_ascii_case("websocket")
     });
-    Some(if upgrade { Kind::Dask } else { Kind::Http })
+    Some(if upgrade { Protocol::WebSocket } else { Protocol::Http })
 }
 
 #[cfg(test)]
@@ -125,15 +127,18 @@ mod tests {
     #[test]
     fn first_bytes_tell_what_a_connection_is() {
         let handshake = [0x3a, 0, 0, 0, 0, 0, 0, 0, 1, 0];
-        assert_eq!(judge(&handshake), Some(Kind::Dask));
+        assert_eq!(judge(&handshake), Some(Protocol::Dask));
         // 71 bytes in all: the prelude starts with the letter G.
-        assert_eq!(judge(&[b'G', 0, 0, 0, 0, 0, 0, 0]), Some(Kind::Dask));
-        assert_eq!(judge(b"GET /health HTTP/1.1\r\nHost: x"), Some(Kind::Http));
-        assert_eq!(judge(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), Some(Kind::Http));
-        assert_eq!(judge(b"GET / HTTP/1.1\r\nupgrade: WebSocket\r\n\r\n"), Some(Kind::Dask));
-        assert_eq!(judge(b"GET /live HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"), Some(Kind::Http));
-        assert_eq!(judge(b""), Some(Kind::Nothing));
-        assert_eq!(judge(&[0xff; 8]), Some(Kind::Unknown));
+        assert_eq!(judge(&[b'G', 0, 0, 0, 0, 0, 0, 0]), Some(Protocol::Dask));
+        assert_eq!(judge(b"GET /health HTTP/1.1\r\nHost: x"), Some(Protocol::Http));
+        assert_eq!(judge(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), Some(Protocol::Http));
+        assert_eq!(judge(b"GET / HTTP/1.1\r\nupgrade: WebSocket\r\n\r\n"), Some(Protocol::WebSocket));
+        assert_eq!(judge(b"GET /live HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"), Some(Protocol::Http));
+        assert_eq!(judge(b"GET /eventstream HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"), Some(Protocol::Http));
+        assert_eq!(judge(b"POST /x HTTP/1.1\r\n"), Some(Protocol::Http));
+        // A handshake of 22 bytes begins as a TLS record does.
+        assert_eq!(judge(&[0x16, 0, 0, 0, 0, 0, 0, 0]), Some(Protocol::Dask));
+        assert_eq!(judge(&[0xff; 8]), Some(Protocol::Unknown));
     }
 
     /// The hello of a client that asks for `name`.
@@ -158,14 +163,16 @@ mod tests {
         let (last, half) = bytes.split_last().expect("not empty");
         (1..half.len()).step_by(7).for_each(|cut| assert_eq!(judge(half.get(..cut).expect("shorter")), None, "{cut}"));
         let whole = [half, &[*last]].concat();
-        assert_eq!(judge(&whole), Some(Kind::Tls(Some("daskgateway-my.cluster".to_owned()))));
-        assert_eq!(judge(&hello("127.0.0.1")), Some(Kind::Tls(None)));
-        assert_eq!(judge(&[0x16, 3, 1, 0, 4, 0xff, 0xff, 0xff, 0xff]), Some(Kind::Unknown));
-        assert_eq!(judge(&[&[0x16, 3, 1][..], &[0; 50]].concat()), Some(Kind::Unknown));
+        assert_eq!(judge(&whole), Some(Protocol::Tls(Some("daskgateway-my.cluster".to_owned()))));
+        assert_eq!(judge(&hello("127.0.0.1")), Some(Protocol::Tls(None)));
+        assert_eq!(judge(&[0x16, 3, 1, 0, 4, 0xff, 0xff, 0xff, 0xff]), Some(Protocol::Unknown));
+        assert_eq!(judge(&[&[0x16, 3, 1][..], &[0; 50]].concat()), Some(Protocol::Unknown));
     }
 
     #[test]
     fn half_a_head_is_no_reason_to_decide() {
+        assert_eq!(judge(b""), None);
+        assert_eq!(judge(&[0x16]), None);
         assert_eq!(judge(&[0x3a, 0, 0]), None);
         assert_eq!(judge(b"GE"), None);
         assert_eq!(judge(b"GET / HTTP/1.1\r\nHost: x\r\n"), None);
