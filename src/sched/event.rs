@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::coord::CoordRequest;
 use crate::base::{CallId, ClientId, Failure, GraphPart, Key, RunId, Text, TicketId, Value, WorkerId};
 
+pub use crate::base::{Action, StartStop};
+
 /// News for [`super::Scheduler::step`]. Stale or unknown ids are normal and never trusted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
@@ -213,34 +215,6 @@ pub struct Finished {
     pub metadata: Value,
     /// What it spent its time on.
     pub startstops: Vec<StartStop>,
-}
-
-/// One span of a task's run. Times are wall clock, in the scheduler's sense of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StartStop {
-    /// What was done.
-    pub action: Action,
-    /// Unit: seconds since the epoch.
-    pub start: f64,
-    /// Unit: seconds since the epoch.
-    pub stop: f64,
-}
-
-/// What a worker did for a task. Source: `distributed/worker.py`, `startstops`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Action {
-    /// Ran the function.
-    Compute,
-    /// Fetched inputs.
-    Transfer,
-    /// Read spilled data.
-    DiskRead,
-    /// Spilled data.
-    DiskWrite,
-    /// Unpickled the function.
-    Deserialize,
-    /// Anything else.
-    Other,
 }
 
 /// `task-erred`.

@@ -7,7 +7,7 @@ mod stream;
 mod types;
 
 pub use stream::decode_stream;
-pub use types::{Action, StartStop, StreamItem, StreamOp, TaskErred, TaskFinished, UpdateGraph};
+pub use types::{StreamItem, StreamOp, TaskErred, TaskFinished, UpdateGraph};
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! Reads stream messages straight from their bytes: no tree of values for what a busy cluster says most.
 
 use super::fields::{Fields, Recent, borrowed_text, number, texts};
-use super::types::{Action, StartStop, StreamItem, StreamOp, TaskErred, TaskFinished, UpdateGraph};
-use crate::base::Limits;
+use super::types::{StreamItem, StreamOp, TaskErred, TaskFinished, UpdateGraph};
+use crate::base::{Action, Limits, StartStop};
 use crate::wire::error::WireError;
 use crate::wire::message::Message;
 use crate::wire::msgpack::{Cursor, Token};
@@ -193,22 +193,11 @@ fn start_stop(cursor: &mut Cursor<'_>) -> Result<Option<StartStop>, WireError> {
         let field = cursor.span()?;
         // Short text: one byte of marker.
         match name.get(1..).unwrap_or_default() {
-            b"action" => action = borrowed_text(field).map_or(Action::Other, action_named),
+            b"action" => action = borrowed_text(field).map_or(Action::Other, Action::named),
             b"start" => start = number(field),
             b"stop" => stop = number(field),
             _ => {}
         }
     }
     Ok(start.zip(stop).map(|(start, stop)| StartStop { action, start, stop }))
-}
-
-fn action_named(name: &str) -> Action {
-    match name {
-        "compute" => Action::Compute,
-        "transfer" => Action::Transfer,
-        "disk-read" => Action::DiskRead,
-        "disk-write" => Action::DiskWrite,
-        "deserialize" => Action::Deserialize,
-        _ => Action::Other,
-    }
 }

@@ -1,7 +1,7 @@
 //! Stream operations: recorded ones, odd ones, broken ones.
 
 use super::*;
-use crate::base::{Key, Limits, Opaque, Text, Value};
+use crate::base::{Action, Key, Limits, Opaque, Text, Value};
 use crate::wire::frame::Decoder;
 use crate::wire::{Batch, Message};
 

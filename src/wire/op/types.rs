@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::base::{Key, Text, Value};
+use crate::base::{Key, StartStop, Text, Value};
 use crate::wire::error::WireError;
 
 /// One item of a stream message.
@@ -102,34 +102,6 @@ pub struct TaskFinished {
     pub startstops: Vec<StartStop>,
     /// The thread that ran it, as the worker names it; 0 when it did not say.
     pub thread: i64,
-}
-
-/// One span of a task's run. Unit: seconds since the epoch.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StartStop {
-    /// What was done.
-    pub action: Action,
-    /// When it began.
-    pub start: f64,
-    /// When it ended.
-    pub stop: f64,
-}
-
-/// What a worker did for a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// `compute`.
-    Compute,
-    /// `transfer`.
-    Transfer,
-    /// `disk-read`.
-    DiskRead,
-    /// `disk-write`.
-    DiskWrite,
-    /// `deserialize`.
-    Deserialize,
-    /// Anything else.
-    Other,
 }
 
 /// `task-erred`.
