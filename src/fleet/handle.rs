@@ -14,8 +14,8 @@ use super::config::{ClusterFolder, FleetConfig, Pythons};
 use super::logs::LogSource;
 use super::record::Body;
 use super::remote_workers::RemoteWorkers;
+use super::shared::{ClusterCommand, ClusterEntry, FleetShared};
 use super::types::{Adapt, ClusterName, ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD, NewCluster};
-use crate::base::Now;
 use crate::clock::Clock;
 use crate::host::Interpreter;
 use crate::link::Link;
@@ -33,54 +33,6 @@ const SHOWN_MS: i64 = 86_400_000;
 const DAY: Duration = Duration::from_secs(86_400);
 /// Ended clusters that are shown at most.
 const SHOWN_MAX: u32 = 1000;
-
-/// What one cluster is told.
-#[derive(Debug)]
-pub(super) enum ClusterCommand {
-    Scale { workers: u32, heard: oneshot::Sender<Result<(), FleetError>> },
-    Adapt { wish: Adapt, heard: oneshot::Sender<Result<(), FleetError>> },
-    Stop { why: String, heard: oneshot::Sender<Result<(), FleetError>> },
-}
-
-/// What is known of one cluster.
-#[derive(Clone, Debug)]
-pub(super) struct ClusterEntry {
-    pub view: Arc<ClusterView>,
-    /// `None`: it ended under an appliance before this one.
-    pub inbox: Option<mpsc::Sender<ClusterCommand>>,
-    pub link: Link,
-    /// Its workers on this machine.
-    pub here: u32,
-}
-
-/// What all owners share.
-pub(super) struct FleetShared {
-    pub config: FleetConfig,
-    pub store: StoreHandle,
-    pub pythons: Pythons,
-    pub clock: Clock,
-    pub directory: watch::Sender<BTreeMap<String, ClusterEntry>>,
-    pub events: broadcast::Sender<FleetEvent>,
-    /// Nothing is started any more.
-    pub closing: AtomicBool,
-}
-
-impl FleetShared {
-    /// Unit: milliseconds since the epoch.
-    pub(super) fn now_ms(&self) -> i64 {
-        (self.clock.wall() * 1e3) as i64
-    }
-
-    /// Since the start of this process. Never goes back.
-    pub(super) fn now_secs(&self) -> f64 {
-        self.clock.now().secs_since(Now(0))
-    }
-
-    pub(super) fn tell(&self, event: FleetEvent) {
-        // Nobody may listen.
-        drop(self.events.send(event));
-    }
-}
 
 /// A handle on all clusters. Cheap to clone.
 #[derive(Clone)]

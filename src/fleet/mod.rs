@@ -16,6 +16,8 @@ mod plan;
 mod poll;
 mod record;
 mod remote_workers;
+mod shared;
+mod step;
 mod types;
 mod worker_exit;
 mod worker_pool;

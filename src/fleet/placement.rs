@@ -3,7 +3,7 @@
 //! What runs stays where it is: only missing workers are placed, and only surplus ones leave. Which of those that hold
 //! data leave is the scheduler's choice, which knows where moving costs least.
 
-use super::plan::{Connected, PlanStep, PoolWorker};
+use super::step::{Connected, PlanStep, PoolWorker};
 
 /// A machine, as far as one cluster is concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
 
-use super::plan::{Connected, PoolWorker, Seen};
+use super::plan::Seen;
+use super::step::{Connected, PoolWorker};
 use crate::link::{GroupState, GroupWorker, Link, Question, SchedulerState};
 
 /// Longest wait for an answer. One that comes later is asked for again.

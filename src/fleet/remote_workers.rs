@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use super::placement::{Host, Room};
-use super::plan::{Connected, PoolWorker};
+use super::step::{Connected, PoolWorker};
 use super::types::ClusterSettings;
 use crate::peer::{EnvLock, HeadHandle, PeerEvent, PeerView, Phase, Placed, PoolWant};
 use crate::pki::Pair;

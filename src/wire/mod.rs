@@ -3,6 +3,7 @@
 //! Owns no socket, no clock and no scheduler type. Whatever comes from a peer is bounded by [`crate::base::Limits`]
 //! before anything is allocated for it, and payloads stay closed: frames are forwarded, never opened.
 
+mod as_value;
 mod batch;
 mod encoder;
 mod error;

@@ -1,6 +1,7 @@
 //! The owner of one cluster: its life from the first process to the last.
 
 mod end;
+mod remote;
 mod start;
 
 use std::path::PathBuf;
@@ -12,17 +13,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::deaths::Deaths;
-use super::handle::{ClusterCommand, ClusterEntry, FleetShared};
-use super::placement::{self, Room};
-use super::plan::{Connected, Lifetimes, PlanStep, ScalingPlan, Seen};
+use super::plan::{Lifetimes, ScalingPlan, Seen};
 use super::poll::{Polled, ask, poll};
 use super::record::Body;
-use super::remote_workers::{PoolTerms, RemoteWorkers};
-use super::types::{ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD};
+use super::remote_workers::RemoteWorkers;
+use super::shared::{ClusterCommand, ClusterEntry, FleetShared};
+use super::step::{Connected, PlanStep};
+use super::types::{ClusterStatus, ClusterView, FleetError, FleetEvent};
 use super::{config::ClusterFolder, logs};
-use crate::host::Machine;
 use crate::link::{GroupState, Link, Question};
-use crate::peer::{EnvLock, PeerEvent, free_memory};
+use crate::peer::{EnvLock, PeerEvent};
 use crate::store::{ClusterRecord, StoreError};
 use crate::supervise::policy::{Next, Policy, ProcessEnd, RestartRule};
 use crate::supervise::{ExitCause, Process, last_lines};
@@ -260,40 +260,6 @@ impl ClusterTask {
         }
     }
 
-    async fn on_peer(&mut self, event: &PeerEvent) {
-        if let (PeerEvent::Lost { peer }, Some(remote)) = (event, &self.remote) {
-            let names = remote.of_peer(peer, &self.connected);
-            if !names.is_empty()
-                && let Some(names) = ask::<Vec<String>>(&self.link, Question::Lose { names }).await
-            {
-                tracing::warn!(cluster = %self.view.name, peer, "lost with their machine: {}", names.join(", "));
-            }
-        }
-        let remote = self.remote.as_ref().map(RemoteWorkers::deaths).unwrap_or_default();
-        for (host, count, recent) in remote {
-            self.tell_deaths(&host, count, &recent);
-        }
-        self.tell_silence().await;
-        self.poll_now = true;
-    }
-
-    /// Others do the work of machines that are silent, until they are heard again.
-    async fn tell_silence(&mut self) {
-        let news = self.remote.as_ref().map(|remote| remote.silence(&self.connected)).unwrap_or_default();
-        for (peer, silent, names) in news {
-            // One that does not answer is told at the next look.
-            if ask::<Vec<String>>(&self.link, Question::Silent { names, silent }).await.is_none() {
-                continue;
-            }
-            if silent {
-                tracing::warn!(cluster = %self.view.name, peer, "silent: its tasks go to others, its data is waited for");
-            }
-            if let Some(remote) = &mut self.remote {
-                remote.silence_told(peer, silent);
-            }
-        }
-    }
-
     /// `Some`: the cluster was told to end.
     fn on_command(&mut self, command: ClusterCommand) -> Option<ClusterEnd> {
         let heard = match command {
@@ -370,70 +336,6 @@ impl ClusterTask {
         self.tell_silence().await;
         self.follow_others(&seen).await;
         None
-    }
-
-    /// What other machines have and could take.
-    fn see_others(&mut self, seen: &mut Seen) {
-        self.connected.clone_from(&seen.connected);
-        seen.not_here = !self.body.settings.may_be_on(HEAD);
-        let Some(remote) = &self.remote else { return };
-        seen.remote = remote.hosts(&seen.connected, &self.body.settings);
-        seen.more_here = self.more_here();
-        if let Some(here) = self.body.grows_from {
-            let all = placement::all(here, &seen.remote);
-            if all != self.plan.target() {
-                self.plan.scale(all);
-            }
-            // This machine has its share; what others add is for them.
-            let staying = seen.group.iter().flatten().filter(|member| !member.stopping).count();
-            seen.more_here = here.saturating_sub(u32::try_from(staying).unwrap_or(u32::MAX));
-        }
-    }
-
-    /// How many more workers of this cluster fit on this machine, beside those of all clusters.
-    fn more_here(&self) -> u32 {
-        let machine = Machine::look();
-        let mut room = Room {
-            cores: f64::from(machine.cores),
-            memory_bytes: machine.memory_bytes,
-            memory_free_bytes: free_memory().unwrap_or(machine.memory_bytes),
-            ..Room::default()
-        };
-        for entry in self.shared.directory.borrow().values() {
-            let settings = &entry.view.settings;
-            room.cores_taken += f64::from(entry.here) * f64::from(settings.nthreads.max(1));
-            let memory = u64::from(entry.here).saturating_mul(settings.worker_memory_bytes);
-            room.memory_taken_bytes = room.memory_taken_bytes.saturating_add(memory);
-        }
-        let settings = &self.body.settings;
-        room.more(f64::from(settings.nthreads.max(1)), settings.worker_memory_bytes)
-    }
-
-    async fn follow_others(&mut self, seen: &Seen) {
-        let Some(remote) = &mut self.remote else { return };
-        remote.follow(&seen.remote).await;
-        let kept = remote.kept();
-        if kept != self.body.remote {
-            self.body.remote = kept;
-            self.keep().await;
-        }
-    }
-
-    async fn grow_at(&mut self, host: &str, workers: u32) {
-        let (Some(remote), Some(scheduler), Some(pair)) =
-            (&mut self.remote, &self.view.scheduler_address, &self.view.tls)
-        else {
-            return;
-        };
-        let terms = PoolTerms {
-            cluster: self.view.name.as_str(),
-            scheduler,
-            pair,
-            settings: &self.body.settings,
-            lock: self.lock.as_ref(),
-        };
-        remote.grow(host, workers, terms).await;
-        self.deaths.begin_unless_known(host);
     }
 
     fn note_workers(&mut self, seen: &Seen) {

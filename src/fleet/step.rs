@@ -1,0 +1,57 @@
+//! What a plan and a placement decide on, and the steps that they decide. Pure: data.
+
+/// A worker as its scheduler sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connected {
+    /// Its name.
+    pub name: String,
+    /// It leaves as soon as its data is elsewhere.
+    pub retiring: bool,
+}
+
+/// A worker as its group sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolWorker {
+    /// Its name.
+    pub name: String,
+    /// It was told to stop.
+    pub stopping: bool,
+    /// It was started again before: it may never come.
+    pub again: bool,
+}
+
+/// What to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlanStep {
+    /// The group must have this many that are not stopping.
+    Grow(u32),
+    /// The group stops these: the scheduler does not know them yet.
+    Stop(Vec<String>),
+    /// The scheduler retires workers until so many stay.
+    Retire {
+        /// So many stay.
+        keep: u32,
+    },
+    /// A group on another machine must have this many that are not stopping.
+    GrowAt {
+        /// Which machine.
+        host: String,
+        /// How many.
+        workers: u32,
+    },
+    /// A group on another machine stops these: they hold nothing, or nobody waits for it.
+    StopAt {
+        /// Which machine; empty: this one.
+        host: String,
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// The scheduler retires these.
+    RetireThese(Vec<String>),
+    /// A line for the log.
+    Note(String),
+    /// A line for the log and for clients.
+    Warn(String),
+    /// The cluster ends, for this reason.
+    End(String),
+}
