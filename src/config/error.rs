@@ -1,14 +1,13 @@
 //! Why a configuration was refused.
 
-use std::fmt;
-
 use super::File;
 use crate::base::Blame;
 
 /// A setting that cannot be used. Always the caller's to mend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// Something in the file.
+    #[error("{file}, line {line}: {key}: {why}")]
     File {
         /// Its name.
         file: String,
@@ -20,6 +19,7 @@ pub enum ConfigError {
         why: String,
     },
     /// A variable with an unknown key or a value of the wrong kind.
+    #[error("environment variable {name}: {why}")]
     Variable {
         /// Its name.
         name: String,
@@ -27,6 +27,7 @@ pub enum ConfigError {
         why: String,
     },
     /// Sources that are fine one by one and not together.
+    #[error("settings contradict each other: {why}")]
     Merged {
         /// What is wrong.
         why: String,
@@ -65,15 +66,3 @@ fn key_at(text: &str, before: &str) -> String {
         None => key.to_owned(),
     }
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File { file, line, key, why } => write!(f, "{file}, line {line}: {key}: {why}"),
-            Self::Variable { name, why } => write!(f, "environment variable {name}: {why}"),
-            Self::Merged { why } => write!(f, "settings contradict each other: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}

@@ -276,15 +276,19 @@ pub enum FleetEvent {
 }
 
 /// Why the fleet did not do what it was asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FleetError {
     /// A cluster of this name runs.
+    #[error("a cluster {0} exists already")]
     NameTaken(String),
     /// There is no such cluster, or it ended.
+    #[error("Cluster {0} not found")]
     Unknown(String),
     /// It is starting or ending.
+    #[error("cluster {0} is not running")]
     NotRunning(String),
     /// Bounds that contradict each other.
+    #[error("the minimum of {minimum} workers is above the maximum of {maximum}")]
     Bounds {
         /// At least.
         minimum: u32,
@@ -292,14 +296,19 @@ pub enum FleetError {
         maximum: u32,
     },
     /// The interpreter that was asked for cannot run workers.
+    #[error("{0}")]
     Python(String),
     /// There is no such machine, or none but this one can be used.
+    #[error("{0}")]
     Hosts(String),
     /// The store could not note it: it would be lost with the appliance.
-    Store(StoreError),
+    #[error("the cluster could not be recorded: {0}")]
+    Store(#[from] StoreError),
     /// Certificates or the cluster's folder could not be made.
+    #[error("the cluster's files could not be made: {0}")]
     Files(String),
     /// The owner of the cluster did not answer.
+    #[error("the cluster's owner did not answer in time")]
     Slow,
 }
 
@@ -317,25 +326,6 @@ impl FleetError {
         }
     }
 }
-
-impl fmt::Display for FleetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NameTaken(name) => write!(f, "a cluster {name} exists already"),
-            Self::Unknown(name) => write!(f, "Cluster {name} not found"),
-            Self::NotRunning(name) => write!(f, "cluster {name} is not running"),
-            Self::Bounds { minimum, maximum } => {
-                write!(f, "the minimum of {minimum} workers is above the maximum of {maximum}")
-            }
-            Self::Python(why) | Self::Hosts(why) => f.write_str(why),
-            Self::Store(why) => write!(f, "the cluster could not be recorded: {why}"),
-            Self::Files(why) => write!(f, "the cluster's files could not be made: {why}"),
-            Self::Slow => f.write_str("the cluster's owner did not answer in time"),
-        }
-    }
-}
-
-impl std::error::Error for FleetError {}
 
 #[cfg(test)]
 mod tests {

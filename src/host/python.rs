@@ -1,7 +1,6 @@
 //! Python interpreters: where they may be, and what a probe says about one.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -69,9 +68,10 @@ pub struct Interpreter {
 }
 
 /// Why an interpreter cannot run workers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
     /// It could not be started, or ended badly.
+    #[error("{path} cannot be used as Python: {why}")]
     NotPython {
         /// Which one.
         path: PathBuf,
@@ -79,6 +79,7 @@ pub enum ProbeError {
         why: String,
     },
     /// Older than 3.10.
+    #[error("{path} is Python {version}; {}.{} or newer is needed", OLDEST.0, OLDEST.1)]
     TooOld {
         /// Which one.
         path: PathBuf,
@@ -86,6 +87,7 @@ pub enum ProbeError {
         version: String,
     },
     /// Its `distributed` is older than 2025.4.
+    #[error("{path} has distributed {version}; {}.{}.0 or newer is needed", OLDEST_DISTRIBUTED.0, OLDEST_DISTRIBUTED.1)]
     OldDistributed {
         /// Which one.
         path: PathBuf,
@@ -95,6 +97,7 @@ pub enum ProbeError {
         minor: u32,
     },
     /// `dask` or `distributed` is not installed there.
+    #[error("{path} lacks dask and distributed")]
     NoDistributed {
         /// Which one.
         path: PathBuf,
@@ -109,24 +112,6 @@ impl ProbeError {
         Blame::Caller
     }
 }
-
-impl fmt::Display for ProbeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotPython { path, why } => write!(f, "{} cannot be used as Python: {why}", path.display()),
-            Self::TooOld { path, version } => {
-                write!(f, "{} is Python {version}; {}.{} or newer is needed", path.display(), OLDEST.0, OLDEST.1)
-            }
-            Self::OldDistributed { path, version, .. } => {
-                let (year, month) = OLDEST_DISTRIBUTED;
-                write!(f, "{} has distributed {version}; {year}.{month}.0 or newer is needed", path.display())
-            }
-            Self::NoDistributed { path, .. } => write!(f, "{} lacks dask and distributed", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for ProbeError {}
 
 /// The interpreter that a person means by a path: an interpreter, or the folder of an environment.
 pub fn interpreter_of(path: &Path) -> PathBuf {

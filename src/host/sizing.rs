@@ -1,7 +1,5 @@
 //! How many worker processes, with how many threads and how much memory each. Arithmetic only.
 
-use std::fmt;
-
 use super::Machine;
 use crate::base::Blame;
 
@@ -28,9 +26,10 @@ pub struct Group {
 }
 
 /// Why a group cannot be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SizeError {
     /// Zero processes, or fewer than none after counting down.
+    #[error("nworkers {nworkers} leaves no worker process on {cores} cores")]
     NoWorkers {
         /// As asked.
         nworkers: i64,
@@ -38,6 +37,7 @@ pub enum SizeError {
         cores: u32,
     },
     /// Zero threads.
+    #[error("a worker needs at least one thread")]
     NoThreads,
 }
 
@@ -47,19 +47,6 @@ impl SizeError {
         Blame::Caller
     }
 }
-
-impl fmt::Display for SizeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoWorkers { nworkers, cores } => {
-                write!(f, "nworkers {nworkers} leaves no worker process on {cores} cores")
-            }
-            Self::NoThreads => f.write_str("a worker needs at least one thread"),
-        }
-    }
-}
-
-impl std::error::Error for SizeError {}
 
 /// Fits a group to the machine.
 ///

@@ -13,10 +13,11 @@ use tokio_tungstenite::tungstenite::handshake::server::{Callback, ErrorResponse,
 use tokio_tungstenite::tungstenite::http::{StatusCode, header};
 
 use super::address::{Address, Scheme};
-use super::conn::{Connection, Opened, PeerInfo, Stream, establish, ws_config};
+use super::conn::{Connection, Opened, PeerInfo, establish, ws_config};
 use super::error::NetError;
 use super::prefixed::starts_with_get;
 use super::protocol_detect::{Protocol, detect_protocol};
+use super::socket::ByteStream;
 use super::tls::Tls;
 use super::{owner, socket};
 use crate::base::Limits;
@@ -86,7 +87,7 @@ impl Acceptor {
                 (Scheme::Ws, timeout(limit, stream).await.map_err(late)??)
             }
             Protocol::Http => {
-                let Some(on_http) = &self.on_http else { return Err(NetError::WebSocket("plain HTTP".into())) };
+                let Some(on_http) = &self.on_http else { return Err(NetError::PlainHttp) };
                 on_http(stream).await;
                 return Ok(None);
             }
@@ -106,8 +107,7 @@ impl Acceptor {
 
     async fn open_tls(&self, stream: TcpStream) -> Result<(Scheme, Opened), NetError> {
         let tls = self.tls.as_ref().ok_or(NetError::NoTls)?;
-        let stream =
-            tls.acceptor.accept(socket::Prompt(stream)).await.map_err(|error| NetError::Tls(error.to_string()))?;
+        let stream = tls.acceptor.accept(socket::Prompt(stream)).await.map_err(NetError::Tls)?;
         let (is_http, stream) = starts_with_get(stream).await?;
         if is_http {
             Ok((Scheme::Wss, self.open_ws(Box::new(stream)).await?))
@@ -116,12 +116,12 @@ impl Acceptor {
         }
     }
 
-    async fn open_ws(&self, stream: Box<dyn Stream>) -> Result<Opened, NetError> {
+    async fn open_ws(&self, stream: Box<dyn ByteStream>) -> Result<Opened, NetError> {
         let config = Some(ws_config(&self.limits));
         tokio_tungstenite::accept_hdr_async_with_config(stream, NoBrowser, config)
             .await
             .map(|stream| Opened::Ws(Box::new(stream)))
-            .map_err(|error| NetError::WebSocket(error.to_string()))
+            .map_err(NetError::from)
     }
 
     fn check_plain(&self, peer: SocketAddr, local: SocketAddr) -> Result<(), NetError> {

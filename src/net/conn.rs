@@ -16,16 +16,13 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use super::error::NetError;
 use super::memory;
 use super::outbox::{Outbox, Queue};
+use super::socket::ByteStream;
 use super::writer::{self, Sink};
 use crate::base::{Limits, Text};
 use crate::wire::Message;
 use crate::wire::frame::{Decoder, Target};
 use crate::wire::hello::Hello;
 use crate::wire::ws::Assembler;
-
-/// A byte stream in both directions.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection that is ready for messages.
 #[derive(Debug)]
@@ -57,7 +54,7 @@ pub struct Reader {
 
 enum Source {
     Bytes { io: Box<dyn AsyncRead + Send + Unpin>, decoder: Box<Decoder> },
-    Ws { io: SplitStream<WebSocketStream<Box<dyn Stream>>>, assembler: Assembler },
+    Ws { io: SplitStream<WebSocketStream<Box<dyn ByteStream>>>, assembler: Assembler },
 }
 
 impl fmt::Debug for Reader {
@@ -143,7 +140,7 @@ where
             Some(Ok(WsMessage::Close(_))) | None => {
                 return if assembler.is_idle() { Ok(None) } else { Err(NetError::Closed) };
             }
-            Some(Err(error)) => return Err(NetError::WebSocket(error.to_string())),
+            Some(Err(error)) => return Err(error.into()),
         };
         if let Some(message) = assembler.push(payload)? {
             return Ok(Some(message));
@@ -156,9 +153,9 @@ pub(super) enum Opened {
     /// TCP.
     Tcp(tokio::net::TcpStream),
     /// Anything else that is bytes: TLS.
-    Bytes(Box<dyn Stream>),
+    Bytes(Box<dyn ByteStream>),
     /// WebSocket.
-    Ws(Box<WebSocketStream<Box<dyn Stream>>>),
+    Ws(Box<WebSocketStream<Box<dyn ByteStream>>>),
 }
 
 /// Starts the writer and shakes hands. Both sides write first, so neither waits for the other.

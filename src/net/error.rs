@@ -1,67 +1,79 @@
 //! What can go wrong with a connection.
 
-use std::fmt;
 use std::io;
+
+use tokio_tungstenite::tungstenite::Error as WsError;
 
 use crate::base::Blame;
 use crate::wire::WireError;
 
 /// Why a connection could not be made or used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum NetError {
     /// The operating system said no.
-    Io(io::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
     /// The peer's bytes are not the protocol.
-    Wire(WireError),
+    #[error(transparent)]
+    Wire(#[from] WireError),
     /// The peer's WebSocket is broken.
-    WebSocket(String),
+    #[error("websocket: {0}")]
+    WebSocket(#[source] Box<WsError>),
+    /// The peer asks for a page where none are served.
+    #[error("plain HTTP, which is not served here")]
+    PlainHttp,
     /// The TLS handshake failed.
-    Tls(String),
+    #[error("tls: {0}{}", remedy(&.0.to_string()))]
+    Tls(#[source] io::Error),
     /// Certificates or keys could not be read.
+    #[error("certificates: {0}{}", remedy(.0))]
     BadPem(String),
     /// The peer closed the connection in the middle of something.
+    #[error("the connection was closed")]
     Closed,
     /// Nothing came in time. Unit: milliseconds.
+    #[error("nothing came for {waited_ms} ms")]
     Timeout { waited_ms: u64 },
     /// Not an address, or a scheme that rask does not speak.
+    #[error("{0:?} is no address")]
     BadAddress(String),
     /// The address needs TLS and none was configured.
+    #[error("the address needs TLS and none is configured")]
     NoTls,
     /// Only TLS is allowed for this peer.
+    #[error("this peer may only use TLS")]
     PlainForbidden,
     /// The peer runs as another user and plain TCP over loopback is for its own user only.
+    #[error("{}", other_user(*uid))]
     OtherUser { uid: Option<u32> },
+}
+
+impl From<WsError> for NetError {
+    fn from(error: WsError) -> Self {
+        Self::WebSocket(Box::new(error))
+    }
 }
 
 impl NetError {
     /// Who must act.
     pub const fn blame(&self) -> Blame {
         match self {
-            Self::Wire(_) | Self::WebSocket(_) | Self::Tls(_) | Self::PlainForbidden | Self::OtherUser { .. } => {
-                Blame::Peer
-            }
+            Self::Wire(_)
+            | Self::WebSocket(_)
+            | Self::PlainHttp
+            | Self::Tls(_)
+            | Self::PlainForbidden
+            | Self::OtherUser { .. } => Blame::Peer,
             Self::BadAddress(_) | Self::NoTls | Self::BadPem(_) => Blame::Caller,
             Self::Io(_) | Self::Closed | Self::Timeout { .. } => Blame::World,
         }
     }
 }
 
-impl fmt::Display for NetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => write!(f, "{error}"),
-            Self::Wire(error) => write!(f, "{error}"),
-            Self::WebSocket(text) => write!(f, "websocket: {text}"),
-            Self::Tls(text) => write!(f, "tls: {text}{}", remedy(text)),
-            Self::BadPem(text) => write!(f, "certificates: {text}{}", remedy(text)),
-            Self::Closed => f.write_str("the connection was closed"),
-            Self::Timeout { waited_ms } => write!(f, "nothing came for {waited_ms} ms"),
-            Self::BadAddress(text) => write!(f, "{text:?} is no address"),
-            Self::NoTls => f.write_str("the address needs TLS and none is configured"),
-            Self::PlainForbidden => f.write_str("this peer may only use TLS"),
-            Self::OtherUser { uid: Some(uid) } => write!(f, "the peer runs as user {uid}, which is not allowed"),
-            Self::OtherUser { uid: None } => f.write_str("the peer's user could not be told"),
-        }
+fn other_user(uid: Option<u32>) -> String {
+    match uid {
+        Some(uid) => format!("the peer runs as user {uid}, which is not allowed"),
+        None => "the peer's user could not be told".to_owned(),
     }
 }
 
@@ -73,18 +85,5 @@ fn remedy(text: &str) -> &'static str {
          `openssl x509 -req ... -extfile v3.ext`, and restart whoever uses it"
     } else {
         ""
-    }
-}
-
-impl std::error::Error for NetError {}
-
-impl From<io::Error> for NetError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-impl From<WireError> for NetError {
-    fn from(error: WireError) -> Self {
-        Self::Wire(error)
     }
 }

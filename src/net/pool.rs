@@ -13,10 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::address::Address;
-use super::conn::{Connection, Opened, PeerInfo, Stream, establish, ws_config};
+use super::conn::{Connection, Opened, PeerInfo, establish, ws_config};
 use super::error::NetError;
 use super::outbox::Outbox;
-use super::socket;
+use super::socket::{self, ByteStream};
 use super::tls::Tls;
 use crate::base::{Limits, Text};
 use crate::wire::Message;
@@ -263,22 +263,22 @@ impl Shared {
         establish(opened, peer, &self.limits).await
     }
 
-    async fn wrap(&self, address: &Address, stream: TcpStream) -> Result<Box<dyn Stream>, NetError> {
+    async fn wrap(&self, address: &Address, stream: TcpStream) -> Result<Box<dyn ByteStream>, NetError> {
         let tls = self.tls.as_ref().ok_or(NetError::NoTls)?;
         let name =
             ServerName::try_from(address.host.to_string()).map_err(|_| NetError::BadAddress(address.to_string()))?;
         match tls.connector.connect(name, stream).await {
             Ok(stream) => Ok(Box::new(stream)),
-            Err(error) => Err(NetError::Tls(error.to_string())),
+            Err(error) => Err(NetError::Tls(error)),
         }
     }
 
-    async fn upgrade(&self, address: &Address, stream: Box<dyn Stream>) -> Result<Opened, NetError> {
+    async fn upgrade(&self, address: &Address, stream: Box<dyn ByteStream>) -> Result<Opened, NetError> {
         let url = format!("{address}/");
         tokio_tungstenite::client_async_with_config(url, stream, Some(ws_config(&self.limits)))
             .await
             .map(|(stream, _)| Opened::Ws(Box::new(stream)))
-            .map_err(|error| NetError::WebSocket(error.to_string()))
+            .map_err(NetError::from)
     }
 
     /// Closes what has been idle for too long, until the pool is gone.

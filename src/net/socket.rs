@@ -17,6 +17,10 @@ const TIMEOUT_SECS: u64 = 30;
 /// Probes before giving up.
 const PROBES: u64 = 10;
 
+/// A byte stream in both directions.
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
+
 /// Sets what every connection has. A system that lacks an option does without it.
 pub(super) fn prepare(stream: &TcpStream) {
     let interval = 1.max((TIMEOUT_SECS - 2.max(TIMEOUT_SECS / 4)) / PROBES);

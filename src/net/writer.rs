@@ -10,8 +10,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as WsMessage;
 
-use super::conn::Stream;
 use super::outbox::{End, Queue, Work};
+use super::socket::ByteStream;
 use crate::wire::Message;
 use crate::wire::frame::Gather;
 use crate::wire::ws;
@@ -26,7 +26,7 @@ pub(super) enum Sink {
     /// Framed bytes.
     Bytes(Box<dyn AsyncWrite + Send + Unpin>),
     /// WebSocket messages.
-    Ws(SplitSink<WebSocketStream<Box<dyn Stream>>, WsMessage>),
+    Ws(SplitSink<WebSocketStream<Box<dyn ByteStream>>, WsMessage>),
 }
 
 /// Writes until the queue ends or the connection breaks; then the connection is closed.

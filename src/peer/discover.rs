@@ -24,6 +24,11 @@ pub struct FoundHead {
     pub version: String,
 }
 
+/// Why heads can be neither announced nor found on this LAN.
+#[derive(Debug, thiserror::Error)]
+#[error("multicast DNS does not work: {0}")]
+pub struct DiscoverError(#[from] mdns_sd::Error);
+
 /// An announcement. It is withdrawn when this is dropped.
 pub struct Announced(ServiceDaemon);
 
@@ -35,21 +40,20 @@ impl Drop for Announced {
 }
 
 /// Announces a head. The error is for the log: a LAN without multicast is no reason not to serve it.
-pub fn announce(addresses: &[IpAddr], port: u16, pin: Pin) -> Result<Announced, String> {
-    let daemon = ServiceDaemon::new().map_err(|why| why.to_string())?;
+pub fn announce(addresses: &[IpAddr], port: u16, pin: Pin) -> Result<Announced, DiscoverError> {
+    let daemon = ServiceDaemon::new()?;
     let name = hostname();
     let fingerprint = pin.hex();
     let facts = [("fp", fingerprint.as_str()), ("version", env!("CARGO_PKG_VERSION"))];
-    let service = ServiceInfo::new(SERVICE, &name, &format!("{name}.local."), addresses, port, &facts[..])
-        .map_err(|why| why.to_string())?;
-    daemon.register(service).map_err(|why| why.to_string())?;
+    let service = ServiceInfo::new(SERVICE, &name, &format!("{name}.local."), addresses, port, &facts[..])?;
+    daemon.register(service)?;
     Ok(Announced(daemon))
 }
 
-/// Listens for heads for so long. Blocks.
-pub fn find(patience: Duration) -> Result<Vec<FoundHead>, String> {
-    let daemon = ServiceDaemon::new().map_err(|why| why.to_string())?;
-    let heard = daemon.browse(SERVICE).map_err(|why| why.to_string())?;
+/// Listens for heads for as long as `patience`. Blocks.
+pub fn find(patience: Duration) -> Result<Vec<FoundHead>, DiscoverError> {
+    let daemon = ServiceDaemon::new()?;
+    let heard = daemon.browse(SERVICE)?;
     let since = Instant::now();
     let mut found = Vec::new();
     while let Some(left) = patience.checked_sub(since.elapsed()) {

@@ -1,7 +1,6 @@
 //! What a Python environment consists of, so that another machine can have the same: versions, and a hash of them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -65,7 +64,8 @@ pub struct EnvLock {
 }
 
 /// Why an interpreter did not tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the Python does not list its packages: {0}")]
 pub struct LockError(pub String);
 
 impl LockError {
@@ -74,14 +74,6 @@ impl LockError {
         Blame::World
     }
 }
-
-impl fmt::Display for LockError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the Python does not list its packages: {}", self.0)
-    }
-}
-
-impl std::error::Error for LockError {}
 
 impl EnvLock {
     /// Asks an interpreter.

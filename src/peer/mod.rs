@@ -16,9 +16,9 @@ mod node;
 mod token;
 mod wire;
 
-pub use discover::{Announced, FoundHead, announce, find as find_heads};
+pub use discover::{Announced, DiscoverError, FoundHead, announce, find as find_heads};
 pub use env_lock::{EnvLock, LockError, in_one_line};
-pub use head::{CERTIFICATE_SECS, HeadError, HeadHandle, HeadSettings, LinkEnd, PeerEvent, PeerView, Placed};
+pub use head::{BadToken, CERTIFICATE_SECS, HeadError, HeadHandle, HeadSettings, LinkEnd, PeerEvent, PeerView, Placed};
 pub use node::{
     CallError, Caller, Caps, FindEnv, FixedFacts, HeadUrl, JoinError, LinkEnds, LinkOver, Membership, OwnCertificate,
     PoolOrder, PoolsConfig, PoolsHandle, TrustError, connector, disk_free, free_memory, hostname, keep_linked, pin_of,

@@ -68,11 +68,13 @@ impl fmt::Debug for JoinToken {
 }
 
 /// Why a text is no join token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// It does not start as one.
+    #[error("this is no join token: one starts with {}", MARK)]
     Other,
     /// Something is missing at its end, or in the middle.
+    #[error("the join token is not whole: it has {length} characters, and {whole} make one")]
     Cut {
         /// Characters that are there.
         length: usize,
@@ -80,6 +82,7 @@ pub enum TokenError {
         whole: usize,
     },
     /// The right length, but letters that cannot be there.
+    #[error("the join token is garbled: its parts must be hexadecimal")]
     Garbled,
 }
 
@@ -89,20 +92,6 @@ impl TokenError {
         Blame::Caller
     }
 }
-
-impl fmt::Display for TokenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Other => write!(f, "this is no join token: one starts with {MARK}"),
-            Self::Cut { length, whole } => {
-                write!(f, "the join token is not whole: it has {length} characters, and {whole} make one")
-            }
-            Self::Garbled => f.write_str("the join token is garbled: its parts must be hexadecimal"),
-        }
-    }
-}
-
-impl std::error::Error for TokenError {}
 
 impl JoinToken {
     /// A new one. `pin`: of our authority.

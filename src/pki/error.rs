@@ -1,17 +1,18 @@
 //! What can be wrong with a certificate or a key.
 
-use std::fmt;
-
 use crate::base::Blame;
 
 /// Why a certificate could not be read or made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PkiError {
     /// The text holds no certificate.
+    #[error("no readable certificate: {0}")]
     NoCertificate(String),
     /// The key cannot be read, or is not the certificate's.
+    #[error("no usable private key: {0}")]
     Key(String),
     /// A name that no certificate can bear.
+    #[error("{name:?} cannot be the name of a certificate: {why}")]
     Name {
         /// As it was given.
         name: String,
@@ -19,6 +20,7 @@ pub enum PkiError {
         why: String,
     },
     /// It could not be signed.
+    #[error("a certificate could not be signed: {0}")]
     Signing(String),
 }
 
@@ -32,16 +34,3 @@ impl PkiError {
         }
     }
 }
-
-impl fmt::Display for PkiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoCertificate(why) => write!(f, "no readable certificate: {why}"),
-            Self::Key(why) => write!(f, "no usable private key: {why}"),
-            Self::Name { name, why } => write!(f, "{name:?} cannot be the name of a certificate: {why}"),
-            Self::Signing(why) => write!(f, "a certificate could not be signed: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for PkiError {}

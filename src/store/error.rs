@@ -1,6 +1,5 @@
 //! What can be wrong with the store, and the way out of it.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
@@ -8,9 +7,10 @@ use rusqlite::ErrorCode;
 use crate::base::Blame;
 
 /// Why the store did not do what was asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The file is no database, or a damaged one.
+    #[error("the database {path} is damaged: {why}")]
     Corrupt {
         /// Which.
         path: PathBuf,
@@ -18,11 +18,13 @@ pub enum StoreError {
         why: String,
     },
     /// No room left on the disk.
+    #[error("no space left to write the database {path}")]
     Full {
         /// Which.
         path: PathBuf,
     },
     /// A newer rask wrote it.
+    #[error("the database {path} was written by a newer rask (schema {found}; this one knows {known})")]
     Newer {
         /// Which.
         path: PathBuf,
@@ -32,6 +34,7 @@ pub enum StoreError {
         known: u32,
     },
     /// It cannot be opened, read or written: permissions, a broken disk.
+    #[error("the database {path} cannot be used: {why}")]
     Io {
         /// Which.
         path: PathBuf,
@@ -39,8 +42,10 @@ pub enum StoreError {
         why: String,
     },
     /// Too much is waiting, or the thread is gone.
+    #[error("the database did not answer in time")]
     Busy,
     /// A query was wrong.
+    #[error("a query failed: {0}")]
     Query(String),
 }
 
@@ -98,22 +103,3 @@ impl StoreError {
         }
     }
 }
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Corrupt { path, why } => write!(f, "the database {} is damaged: {why}", path.display()),
-            Self::Full { path } => write!(f, "no space left to write the database {}", path.display()),
-            Self::Newer { path, found, known } => write!(
-                f,
-                "the database {} was written by a newer rask (schema {found}; this one knows {known})",
-                path.display()
-            ),
-            Self::Io { path, why } => write!(f, "the database {} cannot be used: {why}", path.display()),
-            Self::Busy => f.write_str("the database did not answer in time"),
-            Self::Query(why) => write!(f, "a query failed: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for StoreError {}

@@ -256,7 +256,7 @@ fn explain(why: JoinError) -> Failure {
     let text = why.to_string();
     let failure = Failure::world(text);
     match why {
-        JoinError::Call(CallError::Unreachable(_)) => {
+        JoinError::Call(CallError::Unreachable { .. }) | JoinError::LeavingAlone => {
             failure.remedy("check the address, that rask up --lan runs there, and that no firewall is between")
         }
         JoinError::Call(CallError::Trust(TrustError::OtherAuthority { .. })) => failure
@@ -269,7 +269,7 @@ fn explain(why: JoinError) -> Failure {
         }
         // The head's own words say what to do.
         JoinError::Call(CallError::Refused { .. }) => failure,
-        JoinError::Call(CallError::Trust(_) | CallError::Odd(_)) | JoinError::Contradiction(_) | JoinError::Pki(_) => {
+        JoinError::Call(CallError::Trust(_) | CallError::Malformed(_)) | JoinError::Contradiction(_) | JoinError::Pki(_) => {
             failure.remedy("use the same version of rask on both machines, and join again with a new token")
         }
         JoinError::File { .. } => failure.remedy("make room or choose another --state-dir"),

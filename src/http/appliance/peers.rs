@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::http::ends::ConnectionEnds;
 use crate::peer::{
-    HeadError, HeadHandle, JoinAnswer, JoinAsk, LinkEnd, MESSAGE_MAX, PeerView, RenewAsk, ToHead, ToPeer,
+    BadToken, HeadError, HeadHandle, JoinAnswer, JoinAsk, LinkEnd, MESSAGE_MAX, PeerView, RenewAsk, ToHead, ToPeer,
 };
 
 /// Longest request of a machine that joins: a token and a request to sign. Unit: bytes.
@@ -65,7 +65,7 @@ impl From<HeadError> for Refused {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let (status, remedy) = match &self.0 {
-            HeadError::BadToken(_) => (StatusCode::FORBIDDEN, "make a new one on the head: rask token create --join"),
+            HeadError::BadToken(_) => (StatusCode::FORBIDDEN, "make a new token on the head: rask token create --join"),
             HeadError::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "wait, then try with the right token"),
             HeadError::BadRequest(_) => (StatusCode::UNPROCESSABLE_ENTITY, "use the same version of rask on both"),
             HeadError::Unknown(_) => (StatusCode::NOT_FOUND, "see: rask peers"),
@@ -117,7 +117,7 @@ async fn link(
     let removed = "this machine is not a member any more; join again with a new token: rask join URL --token ...";
     let linked = match &ends.member {
         Some(id) => head.linked(id, ends.from(), ends.local.ip()).await,
-        None => Err(HeadError::BadToken("a link needs a member's certificate".to_owned())),
+        None => Err(HeadError::BadToken(BadToken::NoCertificate)),
     };
     match linked {
         Ok(end) => upgrade.max_message_size(MESSAGE_MAX).on_upgrade(move |socket| serve_link(socket, end)),

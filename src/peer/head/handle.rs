@@ -7,22 +7,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::command::{HeadCommand, HeadContext, HeadSettings, OpenLink};
+use super::error::{BadToken, HeadError};
 use super::lifecycle::{LifecycleEvent, LinkId};
-use super::owner::{PEERS_MAX, PeersOwner};
-use crate::base::Blame;
+use super::owner::PeersOwner;
+use super::view::{PeerEvent, PeerView};
 use crate::clock::{random_bytes, unix_ms};
 use crate::peer::env_lock::EnvLock;
 use crate::peer::token::{JoinToken, Pin};
-use crate::peer::wire::{
-    JoinAnswer, JoinAsk, LOG_LINES_MAX, MachineFacts, PoolState, PoolWant, RenewAsk, ToHead, ToPeer,
-};
+use crate::peer::wire::{JoinAnswer, JoinAsk, LOG_LINES_MAX, PoolWant, RenewAsk, ToHead, ToPeer};
 use crate::pki::Authority;
-use crate::store::{JoinTokenRecord, PeerRecord, StoreError, StoreHandle, TokenUse};
+use crate::store::{JoinTokenRecord, PeerRecord, StoreHandle, TokenUse};
 
 /// A peer's certificate lives this long, and is renewed at two thirds of it. Unit: seconds.
 pub const CERTIFICATE_SECS: u64 = 24 * 3600;
@@ -41,125 +40,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest name.
 const NAME_MAX: usize = 63;
 
-/// What listeners (the fleet, the dashboard) should know at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PeerEvent {
-    /// What may be placed where has changed: look at [`HeadHandle::peers`].
-    Changed,
-    /// Its workers are lost: the schedulers should not wait for them.
-    Lost {
-        /// Its name.
-        peer: String,
-    },
-    /// Its workers should be retired with their data. It is empty when it says so.
-    Retire {
-        /// Its name.
-        peer: String,
-    },
-}
-
-/// A joined machine, for lists and for placement.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PeerView {
-    /// What people call it.
-    pub name: String,
-    /// What its certificate calls it.
-    pub id: String,
-    /// `joining up late gone draining drained`
-    pub state: &'static str,
-    /// May workers be placed on it?
-    pub usable: bool,
-    /// Are its workers counted on?
-    pub keeps_workers: bool,
-    /// For so long that others do its work, and not yet so long that its data is given up.
-    pub silent: bool,
-    /// From where it is connected.
-    pub address: Option<IpAddr>,
-    /// Our address as it reaches us.
-    pub head_address: Option<IpAddr>,
-    /// Since the last beat. None: it never came. Unit: milliseconds.
-    pub silent_ms: Option<u64>,
-    /// Its clock minus ours, at the last beat. Unit: milliseconds.
-    pub clock_skew_ms: i64,
-    /// Unit: milliseconds since the epoch.
-    pub joined_ms: i64,
-    /// What it said of itself.
-    pub facts: MachineFacts,
-    /// Its groups of workers.
-    pub groups: Vec<PoolState>,
-    /// What clusters want there.
-    pub placed: Vec<Placed>,
-}
-
-/// A cluster's share of a machine.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Placed {
-    /// Which cluster.
-    pub cluster: String,
-    /// Workers, at least.
-    pub workers: u32,
-    /// Threads of each.
-    pub nthreads: u32,
-    /// Memory of each, 0 for no limit. Unit: bytes.
-    pub memory_bytes: u64,
-}
-
-/// Why a machine may not join, or a request about one cannot be met.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeadError {
-    /// What was sent is no join token, or none of ours.
-    BadToken(String),
-    /// Too many wrong tries from there. Unit: seconds.
-    TooMany {
-        /// Until the next may be made.
-        retry_secs: u64,
-    },
-    /// Its request to sign makes no sense.
-    BadRequest(String),
-    /// There is no such machine.
-    Unknown(String),
-    /// So many machines are enough.
-    Full,
-    /// The store does not answer.
-    Store(String),
-    /// The owner is ending, or does not answer.
-    Busy,
-}
-
-impl HeadError {
-    /// Who must act.
-    pub const fn blame(&self) -> Blame {
-        match self {
-            Self::BadToken(_) | Self::TooMany { .. } | Self::BadRequest(_) | Self::Unknown(_) => Blame::Caller,
-            Self::Full | Self::Store(_) | Self::Busy => Blame::World,
-        }
-    }
-}
-
-impl fmt::Display for HeadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadToken(why) => f.write_str(why),
-            Self::TooMany { retry_secs } => {
-                write!(f, "too many wrong tries from this address; the next may be made in {retry_secs} s")
-            }
-            Self::BadRequest(why) => write!(f, "the request for a certificate makes no sense: {why}"),
-            Self::Unknown(name) => write!(f, "no machine called {name} has joined"),
-            Self::Full => write!(f, "{PEERS_MAX} machines have joined already"),
-            Self::Store(why) => write!(f, "the store does not keep it: {why}"),
-            Self::Busy => f.write_str("the head is stopping or overloaded"),
-        }
-    }
-}
-
-impl std::error::Error for HeadError {}
-
-impl From<StoreError> for HeadError {
-    fn from(why: StoreError) -> Self {
-        Self::Store(why.to_string())
-    }
-}
-
 /// A handle on the members. Cheap to clone.
 #[derive(Clone)]
 pub struct HeadHandle {
@@ -167,95 +47,13 @@ pub struct HeadHandle {
     view: watch::Receiver<Arc<Vec<PeerView>>>,
     events: broadcast::Sender<PeerEvent>,
     links: Arc<AtomicU64>,
-    office: Arc<Office>,
+    context: Arc<HeadContext>,
 }
 
 impl fmt::Debug for HeadHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("HeadHandle")
     }
-}
-
-/// What signing and keeping take; nothing here changes.
-pub(super) struct Office {
-    pub authority: Arc<Authority>,
-    pub pin: Pin,
-    pub store: StoreHandle,
-    pub settings: HeadSettings,
-}
-
-/// What a head is told at its start.
-#[derive(Clone, Debug)]
-pub struct HeadSettings {
-    /// `https://head:8787`, as other machines reach us.
-    pub url: String,
-    /// Life of members' certificates; [`CERTIFICATE_SECS`] unless set. Unit: seconds.
-    pub certificate_secs: u64,
-}
-
-pub(super) enum HeadCommand {
-    /// May this address try?
-    Admit {
-        from: IpAddr,
-        reply: oneshot::Sender<Result<(), u64>>,
-    },
-    /// It was wrong.
-    Failed {
-        from: IpAddr,
-    },
-    /// A new machine; the answer is the name it got.
-    Join {
-        record: PeerRecord,
-        reply: oneshot::Sender<Result<PeerRecord, HeadError>>,
-    },
-    /// The hash of a member's secret.
-    SecretHash {
-        id: String,
-        reply: oneshot::Sender<Option<(String, String)>>,
-    },
-    Linked {
-        id: String,
-        link: OpenLink,
-        reply: oneshot::Sender<Option<String>>,
-    },
-    Said {
-        id: String,
-        link: LinkId,
-        message: ToHead,
-    },
-    Unlinked {
-        id: String,
-        link: LinkId,
-    },
-    Change {
-        name: String,
-        event: LifecycleEvent,
-        reply: oneshot::Sender<Result<(), HeadError>>,
-    },
-    Remove {
-        name: String,
-        reply: oneshot::Sender<Result<(), HeadError>>,
-    },
-    Want {
-        peer: String,
-        cluster: String,
-        want: Option<PoolWant>,
-    },
-    Lock(EnvLock),
-    Release,
-    Logs {
-        peer: String,
-        cluster: String,
-        tail: usize,
-        reply: oneshot::Sender<Vec<String>>,
-    },
-}
-
-pub(super) struct OpenLink {
-    pub link: LinkId,
-    pub address: IpAddr,
-    pub head_address: IpAddr,
-    pub to: mpsc::Sender<ToPeer>,
 }
 
 /// The head's end of an open link. Dropping it says that the link is gone.
@@ -297,10 +95,10 @@ impl HeadHandle {
         let (inbox, commands) = mpsc::channel(QUEUE);
         let (shown, view) = watch::channel(Arc::default());
         let events = broadcast::Sender::new(EVENTS);
-        let office = Arc::new(Office { authority, pin, store, settings });
-        let owner = PeersOwner::new(known, shown, events.clone(), Arc::clone(&office));
+        let context = Arc::new(HeadContext { authority, pin, store, settings });
+        let owner = PeersOwner::new(known, shown, events.clone(), Arc::clone(&context));
         tokio::spawn(owner.run(commands));
-        Ok(Self { inbox, view, events, links: Arc::default(), office })
+        Ok(Self { inbox, view, events, links: Arc::default(), context })
     }
 
     /// All machines, as of now.
@@ -325,17 +123,17 @@ impl HeadHandle {
 
     /// Where other machines reach us.
     pub fn url(&self) -> &str {
-        &self.office.settings.url
+        &self.context.settings.url
     }
 
     /// The key that join tokens name.
     pub fn pin(&self) -> Pin {
-        self.office.pin
+        self.context.pin
     }
 
     /// Makes an invitation. Returns its text, which is not kept, and its record.
     pub async fn invite(&self, ttl_secs: u64, uses: u32) -> Result<(String, JoinTokenRecord), HeadError> {
-        let token = JoinToken::make(self.office.pin);
+        let token = JoinToken::make(self.context.pin);
         let now = unix_ms();
         let life_ms = i64::try_from(ttl_secs.min(TOKEN_TTL_MAX_SECS).saturating_mul(1000)).unwrap_or(i64::MAX);
         let record = JoinTokenRecord {
@@ -346,18 +144,18 @@ impl HeadHandle {
             uses_left: uses.clamp(1, TOKEN_USES_MAX),
             used_ms: None,
         };
-        self.office.store.create_join_token(record.clone()).await?;
+        self.context.store.create_join_token(record.clone()).await?;
         Ok((token.text(), record))
     }
 
     /// All invitations.
     pub async fn invitations(&self) -> Result<Vec<JoinTokenRecord>, HeadError> {
-        Ok(self.office.store.join_tokens().await?)
+        Ok(self.context.store.join_tokens().await?)
     }
 
     /// Withdraws an invitation. `false`: there is none of that id.
     pub async fn withdraw(&self, id: &str) -> Result<bool, HeadError> {
-        Ok(self.office.store.revoke_join_token(id).await?)
+        Ok(self.context.store.revoke_join_token(id).await?)
     }
 
     /// A machine asks to join.
@@ -365,20 +163,16 @@ impl HeadHandle {
         self.admit(from).await?;
         let token = match JoinToken::parse(&ask.token) {
             Ok(token) => token,
-            Err(why) => return Err(self.wrong(from, format!("{why}")).await),
+            Err(error) => return Err(self.wrong(from, error.into()).await),
         };
         // The request first: a token is not spent on a request that cannot be met.
         let id = format!("p{}", HEXLOWER.encode(&random_bytes::<6>()));
         let cert = self.sign(&ask.csr, &id)?;
-        match self.office.store.use_join_token(&token.hash(), unix_ms()).await? {
+        match self.context.store.use_join_token(&token.hash(), unix_ms()).await? {
             TokenUse::Taken(token) => tracing::info!(%from, token, id, "a machine joins"),
-            TokenUse::Unknown => return Err(self.wrong(from, "this join token is not known here: it was revoked, or made by another head; make one with: rask token create --join".to_owned()).await),
-            TokenUse::Expired(id) => {
-                return Err(self.wrong(from, format!("the join token {id} has expired; make another with: rask token create --join")).await);
-            }
-            TokenUse::UsedUp(id) => {
-                return Err(self.wrong(from, format!("the join token {id} was used already; make another with: rask token create --join (--uses N for several machines)")).await);
-            }
+            TokenUse::Unknown => return Err(self.wrong(from, BadToken::Unknown).await),
+            TokenUse::Expired(id) => return Err(self.wrong(from, BadToken::Expired(id)).await),
+            TokenUse::UsedUp(id) => return Err(self.wrong(from, BadToken::UsedUp(id)).await),
         }
         let secret = HEXLOWER.encode(&random_bytes::<20>());
         let record = PeerRecord {
@@ -389,8 +183,8 @@ impl HeadHandle {
             drained: false,
         };
         let record = self.ask(|reply| HeadCommand::Join { record, reply }).await??;
-        self.office.store.upsert_peer(record.clone()).await?;
-        let ca = self.office.authority.pair().cert_pem.clone();
+        self.context.store.upsert_peer(record.clone()).await?;
+        let ca = self.context.authority.pair().cert_pem.clone();
         Ok(JoinAnswer { id, name: record.name, cert, ca, secret: Some(secret), now_ms: unix_ms() })
     }
 
@@ -401,18 +195,16 @@ impl HeadHandle {
         let known = self.ask(|reply| HeadCommand::SecretHash { id, reply }).await?;
         let right = known.filter(|(_, kept)| bool::from(kept.as_bytes().ct_eq(hash(&ask.secret).as_bytes())));
         let Some((name, _)) = right else {
-            return Err(self
-                .wrong(from, "this machine is not a member any more; join again with a new token".to_owned())
-                .await);
+            return Err(self.wrong(from, BadToken::Removed).await);
         };
         let cert = self.sign(&ask.csr, &ask.id)?;
-        let ca = self.office.authority.pair().cert_pem.clone();
+        let ca = self.context.authority.pair().cert_pem.clone();
         Ok(JoinAnswer { id: ask.id.clone(), name, cert, ca, secret: None, now_ms: unix_ms() })
     }
 
     fn sign(&self, csr: &str, id: &str) -> Result<String, HeadError> {
-        let life = self.office.settings.certificate_secs;
-        self.office.authority.issue_member(csr, id, life).map_err(|why| HeadError::BadRequest(why.to_string()))
+        let life = self.context.settings.certificate_secs;
+        self.context.authority.issue_member(csr, id, life).map_err(HeadError::BadRequest)
     }
 
     async fn admit(&self, from: IpAddr) -> Result<(), HeadError> {
@@ -420,10 +212,10 @@ impl HeadHandle {
         admitted.map_err(|retry_secs| HeadError::TooMany { retry_secs })
     }
 
-    async fn wrong(&self, from: IpAddr, why: String) -> HeadError {
+    async fn wrong(&self, from: IpAddr, reason: BadToken) -> HeadError {
         let _ending = self.inbox.send(HeadCommand::Failed { from }).await;
-        tracing::warn!(%from, why, "a machine may not join");
-        HeadError::BadToken(why)
+        tracing::warn!(%from, %reason, "a machine may not join");
+        reason.into()
     }
 
     /// A machine proved by its certificate to be `id`, and opened its link.

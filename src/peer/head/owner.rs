@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::handle::{HeadCommand, HeadError, Office, OpenLink, PeerEvent, PeerView, Placed};
+use super::command::{HeadCommand, HeadContext, OpenLink};
+use super::error::{HeadError, PEERS_MAX};
 use super::lifecycle::{Lifecycle, LifecycleEffect, LifecycleEvent, LinkId};
 use super::rate_limit::WrongTries;
+use super::view::{PeerEvent, PeerView, Placed};
 use crate::base::Now;
 use crate::clock::{Clock, unix_ms};
 use crate::peer::env_lock::EnvLock;
 use crate::peer::wire::{MachineFacts, PoolState, PoolWant, ToHead, ToPeer};
 use crate::store::PeerRecord;
 
-/// Most members: far above a LAN's machines, far below what would hurt.
-pub(super) const PEERS_MAX: usize = 2_000;
 /// Between looks at deadlines.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -95,7 +95,7 @@ pub(super) struct PeersOwner {
     news: Vec<PeerEvent>,
     shown: watch::Sender<Arc<Vec<PeerView>>>,
     events: broadcast::Sender<PeerEvent>,
-    office: Arc<Office>,
+    context: Arc<HeadContext>,
 }
 
 impl PeersOwner {
@@ -103,7 +103,7 @@ impl PeersOwner {
         known: Vec<PeerRecord>,
         shown: watch::Sender<Arc<Vec<PeerView>>>,
         events: broadcast::Sender<PeerEvent>,
-        office: Arc<Office>,
+        context: Arc<HeadContext>,
     ) -> Self {
         let mut owner = Self {
             clock: Clock::start(),
@@ -116,7 +116,7 @@ impl PeersOwner {
             news: Vec::new(),
             shown,
             events,
-            office,
+            context,
         };
         for record in known {
             let lifecycle = Lifecycle::remembered(owner.clock.now(), record.drained);
@@ -244,7 +244,7 @@ impl PeersOwner {
                 }
             }
             ToHead::Sign { csr } => {
-                let signed = self.office.authority.issue_member(&csr, id, self.office.settings.certificate_secs);
+                let signed = self.context.authority.issue_member(&csr, id, self.context.settings.certificate_secs);
                 match signed {
                     Ok(cert) => peer.send(ToPeer::Certificate { cert }),
                     Err(why) => {
@@ -276,7 +276,7 @@ impl PeersOwner {
         };
         if let (Some(drained), Some(peer)) = (kept, self.peers.get_mut(&id)) {
             peer.record.drained = drained;
-            self.office.keep(peer.record.clone());
+            self.context.keep(peer.record.clone());
         }
         Ok(())
     }
@@ -359,7 +359,7 @@ impl PeersOwner {
         peer.send(ToPeer::Goodbye { why: why.to_owned() });
         self.happened(PeerEvent::Lost { peer: peer.record.name });
         self.happened(PeerEvent::Changed);
-        self.office.drop_record(id.to_owned());
+        self.context.drop_record(id.to_owned());
     }
 
     fn happened(&mut self, event: PeerEvent) {
@@ -367,21 +367,21 @@ impl PeersOwner {
     }
 }
 
-impl Office {
+impl HeadContext {
     /// Membership is in memory; what the store cannot keep now is lost at the next start only, and said.
     fn keep(self: &Arc<Self>, record: PeerRecord) {
-        let office = Arc::clone(self);
+        let context = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err(why) = office.store.upsert_peer(record).await {
+            if let Err(why) = context.store.upsert_peer(record).await {
                 tracing::error!(%why, "a change of a joined machine could not be kept");
             }
         });
     }
 
     fn drop_record(self: &Arc<Self>, id: String) {
-        let office = Arc::clone(self);
+        let context = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err(why) = office.store.remove_peer(&id).await {
+            if let Err(why) = context.store.remove_peer(&id).await {
                 tracing::error!(%why, id, "a removed machine could not be taken off the list of members");
             }
         });

@@ -77,59 +77,56 @@ impl fmt::Display for HeadUrl {
 }
 
 /// Why a call failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// Nobody answers there.
-    Unreachable(String),
+    #[error("the head cannot be reached at {url}: {error}")]
+    Unreachable {
+        /// Where it was looked for.
+        url: HeadUrl,
+        /// What the system says.
+        #[source]
+        error: io::Error,
+    },
     /// Somebody does, and is not believed.
-    Trust(TrustError),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The head says no.
+    #[error("the head refused ({status}): {reason}")]
     Refused {
         /// HTTP's code.
         status: u16,
-        /// What and why.
-        why: String,
+        /// The head's words.
+        reason: String,
     },
-    /// The answer makes no sense.
-    Odd(String),
+    /// The answer is not what the head of this version says.
+    #[error("the head's answer is malformed: {0}")]
+    Malformed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl CallError {
     /// Who must act.
     pub const fn blame(&self) -> Blame {
         match self {
-            Self::Unreachable(_) => Blame::World,
+            Self::Unreachable { .. } => Blame::World,
             Self::Trust(why) => why.blame(),
             Self::Refused { .. } => Blame::Caller,
-            Self::Odd(_) => Blame::Peer,
+            Self::Malformed(_) => Blame::Peer,
         }
     }
 
     /// Will the same call succeed later, without anybody doing anything here?
     pub const fn may_pass(&self) -> bool {
         match self {
-            Self::Unreachable(_) => true,
+            Self::Unreachable { .. } => true,
             // 429 and 503 and their like.
             Self::Refused { status, .. } => *status == 429 || *status >= 500,
             // The head may be in the middle of its start or of its renewal.
-            Self::Odd(_) => true,
+            Self::Malformed(_) => true,
             Self::Trust(_) => false,
         }
     }
 }
-
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(why) => write!(f, "the head cannot be reached: {why}"),
-            Self::Trust(why) => write!(f, "{why}"),
-            Self::Refused { status, why } => write!(f, "the head refused ({status}): {why}"),
-            Self::Odd(why) => write!(f, "the head's answer makes no sense: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for CallError {}
 
 /// How to reach and know a head.
 #[derive(Clone)]
@@ -144,62 +141,68 @@ pub struct Caller {
 
 impl Caller {
     async fn open(&self) -> Result<TlsStream<TcpStream>, CallError> {
-        let unreachable = |why: &dyn fmt::Display| CallError::Unreachable(format!("{}: {why}", self.url));
+        let unreachable = |error| self.unreachable(error);
         let opened = timeout(CONNECT, async {
-            let stream =
-                TcpStream::connect((self.url.host.as_str(), self.url.port)).await.map_err(|why| unreachable(&why))?;
+            let stream = TcpStream::connect((self.url.host.as_str(), self.url.port)).await.map_err(unreachable)?;
             // Small messages that somebody waits for; a failure costs milliseconds only.
             let _slower = stream.set_nodelay(true);
-            let name = ServerName::try_from(self.url.host.clone()).map_err(|why| unreachable(&why))?;
-            self.connector.connect(name, stream).await.map_err(|why| self.judge(&why))
+            let name =
+                ServerName::try_from(self.url.host.clone()).map_err(|error| unreachable(io::Error::other(error)))?;
+            self.connector.connect(name, stream).await.map_err(|error| self.judge(error))
         });
-        opened.await.map_err(|_| unreachable(&format!("no answer within {} s", CONNECT.as_secs())))?
+        opened.await.map_err(|_elapsed| self.late(CONNECT))?
     }
 
-    fn judge(&self, why: &io::Error) -> CallError {
-        match explain(why, self.pin) {
-            Some(why) => CallError::Trust(why),
-            None => CallError::Unreachable(format!("{}: the handshake broke: {why}", self.url)),
-        }
+    fn unreachable(&self, error: io::Error) -> CallError {
+        CallError::Unreachable { url: self.url.clone(), error }
+    }
+
+    fn late(&self, patience: Duration) -> CallError {
+        let text = format!("no answer within {} s", patience.as_secs());
+        self.unreachable(io::Error::new(io::ErrorKind::TimedOut, text))
+    }
+
+    fn judge(&self, error: io::Error) -> CallError {
+        explain(&error, self.pin).map_or_else(|| self.unreachable(error), CallError::Trust)
     }
 
     /// Posts JSON and reads JSON.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, CallError> {
-        let odd = |why: &dyn fmt::Display| CallError::Odd(why.to_string());
-        let body = serde_json::to_vec(body).map_err(|why| odd(&why))?;
+        let body = serde_json::to_vec(body).map_err(malformed)?;
         let stream = self.open().await?;
         let request = Request::post(path)
             .header(header::HOST, format!("{}:{}", self.url.host, self.url.port))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
-            .map_err(|why| odd(&why))?;
+            .map_err(malformed)?;
         let answered = timeout(ANSWER, async {
-            let (mut sender, connection) =
-                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|why| self.broken(&why))?;
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(|error| self.broken(error))?;
             let connection = tokio::spawn(connection);
-            let answer = sender.send_request(request).await.map_err(|why| self.broken(&why))?;
+            let answer = sender.send_request(request).await.map_err(|error| self.broken(error))?;
             let status = answer.status();
-            let body = Limited::new(answer.into_body(), BODY_MAX).collect().await.map_err(|why| odd(&why))?.to_bytes();
+            let body = Limited::new(answer.into_body(), BODY_MAX).collect().await.map_err(malformed)?.to_bytes();
             connection.abort();
             Ok::<_, CallError>((status, body))
         });
-        let (status, body) = answered.await.map_err(|_| CallError::Unreachable("no answer in time".to_owned()))??;
+        let (status, body) = answered.await.map_err(|_elapsed| self.late(ANSWER))??;
         if status != StatusCode::OK && status != StatusCode::CREATED {
-            return Err(CallError::Refused { status: status.as_u16(), why: reason(&body) });
+            return Err(CallError::Refused { status: status.as_u16(), reason: reason(&body) });
         }
-        serde_json::from_slice(&body).map_err(|why| odd(&why))
+        serde_json::from_slice(&body).map_err(malformed)
     }
 
     /// A refused certificate is often seen only with the first bytes after the handshake (TLS 1.3).
-    fn broken(&self, why: &hyper::Error) -> CallError {
-        let mut source = std::error::Error::source(why);
+    fn broken(&self, error: hyper::Error) -> CallError {
+        let mut source = std::error::Error::source(&error);
         while let Some(inner) = source {
-            if let Some(why) = inner.downcast_ref::<io::Error>() {
-                return self.judge(why);
+            if let Some(why) = inner.downcast_ref::<io::Error>().and_then(|io| explain(io, self.pin)) {
+                return CallError::Trust(why);
             }
             source = inner.source();
         }
-        CallError::Unreachable(why.to_string())
+        self.unreachable(io::Error::other(error))
     }
 
     /// Opens the link.
@@ -207,22 +210,24 @@ impl Caller {
         use tokio_tungstenite::tungstenite::Error;
         let stream = self.open().await?;
         let host = if self.url.host.contains(':') { format!("[{}]", self.url.host) } else { self.url.host.clone() };
-        let request = format!("wss://{host}:{}{path}", self.url.port)
-            .into_client_request()
-            .map_err(|why| CallError::Odd(why.to_string()))?;
+        let request = format!("wss://{host}:{}{path}", self.url.port).into_client_request().map_err(malformed)?;
         let limits = WebSocketConfig::default().max_message_size(Some(MESSAGE_MAX)).max_frame_size(Some(MESSAGE_MAX));
         let upgraded = timeout(ANSWER, tokio_tungstenite::client_async_with_config(request, stream, Some(limits)));
         match upgraded.await {
             Ok(Ok((socket, _))) => Ok(socket),
             Ok(Err(Error::Http(answer))) => Err(CallError::Refused {
                 status: answer.status().as_u16(),
-                why: reason(answer.body().as_deref().unwrap_or_default()),
+                reason: reason(answer.body().as_deref().unwrap_or_default()),
             }),
-            Ok(Err(Error::Io(why))) => Err(self.judge(&why)),
-            Ok(Err(why)) => Err(CallError::Odd(why.to_string())),
-            Err(_) => Err(CallError::Unreachable("no answer in time".to_owned())),
+            Ok(Err(Error::Io(error))) => Err(self.judge(error)),
+            Ok(Err(error)) => Err(malformed(error)),
+            Err(_elapsed) => Err(self.late(ANSWER)),
         }
     }
+}
+
+fn malformed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CallError {
+    CallError::Malformed(error.into())
 }
 
 /// Our errors are JSON: `{"error": ..., "remedy": ...}`.

@@ -8,7 +8,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::call::CallError;
 use super::machine::FixedFacts;
 use super::membership::{JoinError, Membership, clock_warning};
 use crate::clock::{random_u64, unix_ms};
@@ -103,9 +102,7 @@ pub async fn keep_linked(joined: &mut Membership, mut ends: LinkEnds<'_>) -> Lin
             }
         }
         if *ends.leave.borrow() {
-            return LinkOver::Failed(JoinError::Call(CallError::Unreachable(
-                "leaving needs the head, to move data first".to_owned(),
-            )));
+            return LinkOver::Failed(JoinError::LeavingAlone);
         }
         if since.elapsed() > SILENCE {
             (pause, told) = (PAUSE_MIN, false);
@@ -120,7 +117,7 @@ fn may_pass(why: &JoinError) -> bool {
         JoinError::Call(why) => why.may_pass(),
         // A disk that is full now may have room later; the certificate in memory is good meanwhile.
         JoinError::File { .. } => true,
-        JoinError::Pki(_) | JoinError::Contradiction(_) => false,
+        JoinError::Pki(_) | JoinError::Contradiction(_) | JoinError::LeavingAlone => false,
     }
 }
 

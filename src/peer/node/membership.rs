@@ -51,20 +51,28 @@ impl fmt::Debug for Membership {
 }
 
 /// Why this machine could not join, or does not know that it did.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// The head could not be asked, or said no.
-    Call(CallError),
+    #[error(transparent)]
+    Call(#[from] CallError),
     /// No key could be made, or the certificate that came makes no sense.
-    Pki(PkiError),
+    #[error(transparent)]
+    Pki(#[from] PkiError),
     /// The head's answer contradicts the token.
+    #[error("the head's answer contradicts the token: {0}")]
     Contradiction(String),
+    /// A machine leaves through its head, which moves its data first.
+    #[error("leaving needs the head, to move data first, and the head cannot be reached")]
+    LeavingAlone,
     /// The membership could not be kept or read.
+    #[error("the membership cannot be kept in {path}: {error}")]
     File {
         /// Where.
         path: PathBuf,
-        /// Why.
-        why: io::Error,
+        /// The system's words.
+        #[source]
+        error: io::Error,
     },
 }
 
@@ -75,36 +83,8 @@ impl JoinError {
             Self::Call(why) => why.blame(),
             Self::Pki(why) => why.blame(),
             Self::Contradiction(_) => Blame::Peer,
-            Self::File { .. } => Blame::World,
+            Self::LeavingAlone | Self::File { .. } => Blame::World,
         }
-    }
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Call(why) => write!(f, "{why}"),
-            Self::Pki(why) => write!(f, "{why}"),
-            Self::Contradiction(why) => write!(f, "the head's answer contradicts the token: {why}"),
-            Self::File { path, why } if why.kind() == io::ErrorKind::StorageFull => {
-                write!(f, "the membership cannot be kept: the disk of {} is full", path.display())
-            }
-            Self::File { path, why } => write!(f, "the membership cannot be kept in {}: {why}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for JoinError {}
-
-impl From<CallError> for JoinError {
-    fn from(why: CallError) -> Self {
-        Self::Call(why)
-    }
-}
-
-impl From<PkiError> for JoinError {
-    fn from(why: PkiError) -> Self {
-        Self::Pki(why)
     }
 }
 
@@ -143,7 +123,7 @@ impl Membership {
     /// The membership that was kept. `None`: this machine has not joined.
     pub fn load(folder: &Path) -> Result<Option<Self>, JoinError> {
         let path = folder.join(FILE);
-        let failed = |why| JoinError::File { path: path.clone(), why };
+        let failed = |error| JoinError::File { path: path.clone(), error };
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -159,7 +139,7 @@ impl Membership {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
             files::write_atomic(&path, &serde_json::to_vec_pretty(self)?, files::PRIVATE)
         };
-        write().map_err(|why| JoinError::File { path: path.clone(), why })
+        write().map_err(|error| JoinError::File { path: path.clone(), error })
     }
 
     /// Forgets the membership.

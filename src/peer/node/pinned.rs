@@ -34,9 +34,14 @@ pub struct OwnCertificate<'a> {
 }
 
 /// Why the head is not believed, or does not believe us.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrustError {
     /// Its chain has no certificate with the pinned key.
+    #[error(
+        "whoever answers is not the head that made the token: its authority's key is {}, the token's is {}; nothing was sent",
+        shown.map_or_else(|| "none that can be read".to_owned(), |pin| pin.fingerprint()),
+        pinned.fingerprint()
+    )]
     OtherAuthority {
         /// The last certificate's that it showed.
         shown: Option<Pin>,
@@ -44,17 +49,25 @@ pub enum TrustError {
         pinned: Pin,
     },
     /// Its certificate is not valid at this machine's time.
+    #[error(
+        "the head's certificate {} at this machine's clock",
+        if *expired { "has expired" } else { "is not valid yet" }
+    )]
     Clock {
         /// Not valid any more; else not yet.
         expired: bool,
     },
     /// It does not take our certificate: it expired, or we were removed.
+    #[error("the head does not take this machine's certificate: {0}")]
     Refused(String),
     /// Its certificate is broken, or not one for servers.
+    #[error("the head's certificate cannot be used: {0}")]
     Certificate(String),
     /// Our own files hold no certificate or key.
+    #[error("this machine's certificate or key cannot be read: {0}")]
     OwnCertificate(String),
     /// No TLS is spoken there.
+    #[error("no TLS is spoken there: {0}")]
     NotTls(String),
 }
 
@@ -68,31 +81,6 @@ impl TrustError {
         }
     }
 }
-
-impl fmt::Display for TrustError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OtherAuthority { shown, pinned } => {
-                let shown = shown.map_or_else(|| "none that can be read".to_owned(), |pin| pin.fingerprint());
-                write!(
-                    f,
-                    "whoever answers is not the head that made the token: its authority's key is {shown}, the token's is {}; nothing was sent",
-                    pinned.fingerprint()
-                )
-            }
-            Self::Clock { expired: true } => f.write_str("the head's certificate has expired at this machine's clock"),
-            Self::Clock { expired: false } => {
-                f.write_str("the head's certificate is not valid yet at this machine's clock")
-            }
-            Self::Refused(why) => write!(f, "the head does not take this machine's certificate: {why}"),
-            Self::Certificate(why) => write!(f, "the head's certificate cannot be used: {why}"),
-            Self::OwnCertificate(why) => write!(f, "this machine's certificate or key cannot be read: {why}"),
-            Self::NotTls(why) => write!(f, "no TLS is spoken there: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for TrustError {}
 
 /// Opens connections to the head whose authority has the pinned key.
 pub fn connector(pin: Pin, own: Option<OwnCertificate<'_>>) -> Result<TlsConnector, TrustError> {

@@ -43,7 +43,7 @@ impl Lan {
     /// Tells the LAN where we are. A LAN without multicast is no reason not to serve it.
     pub(crate) fn announce(&self, port: u16) -> Option<Announced> {
         announce(&addresses(), port, self.head.pin())
-            .inspect_err(|why| tracing::warn!(why, "not announced by mDNS; rask join needs the address then"))
+            .inspect_err(|error| tracing::warn!(%error, "not announced by mDNS; rask join needs the address then"))
             .ok()
     }
 
