@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::units::{Auto, MaybeSecs, Secs, Size};
+use super::units::{Auto, ByteSize, MaybeSecs, Secs};
 
 /// `[gateway]`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ pub struct GatewayCluster {
     /// Cores of one cluster's workers.
     pub cluster_max_cores: u32,
     /// Memory of one cluster's workers.
-    pub cluster_max_memory: Size,
+    pub cluster_max_memory: ByteSize,
 }
 
 impl Default for GatewayCluster {
@@ -88,7 +88,7 @@ impl Default for GatewayCluster {
             adaptive_period: Secs(3.0),
             cluster_max_workers: Auto::Auto,
             cluster_max_cores: 0,
-            cluster_max_memory: Size(0),
+            cluster_max_memory: ByteSize(0),
         }
     }
 }
@@ -104,12 +104,12 @@ pub struct GatewayUser {
     /// Cores of their workers.
     pub max_cores: u32,
     /// Memory of their workers.
-    pub max_memory: Size,
+    pub max_memory: ByteSize,
 }
 
 impl Default for GatewayUser {
     fn default() -> Self {
-        Self { max_clusters: 0, max_workers: 0, max_cores: 0, max_memory: Size(0) }
+        Self { max_clusters: 0, max_workers: 0, max_cores: 0, max_memory: ByteSize(0) }
     }
 }
 

@@ -18,7 +18,7 @@ pub use sections::{
     ActiveMemoryManager, AmmClass, AmmPolicy, Comm, CommTls, Config, Limits, Locks, Log, LogFormat, Measure, Scheduler,
     Security, TlsPair, Up, Workers,
 };
-pub use units::{Auto, MaybeSecs, Secs, Size};
+pub use units::{Auto, ByteSize, MaybeSecs, Secs};
 
 pub use crate::base::{parse_secs, parse_size, show_size};
 

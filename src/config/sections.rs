@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::gateway::Gateway;
-use super::units::{Auto, MaybeSecs, Secs, Size, positive_or_inf};
+use super::units::{Auto, ByteSize, MaybeSecs, Secs, positive_or_inf};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -86,7 +86,7 @@ pub struct Workers {
     /// Threads in each.
     pub nthreads: Auto<u32>,
     /// Memory of each; 0 for no limit.
-    pub memory_limit: Auto<Size>,
+    pub memory_limit: Auto<ByteSize>,
 }
 
 impl Default for Workers {
@@ -112,13 +112,13 @@ pub struct Scheduler {
     /// Workers that may die with a task before it is given up.
     pub allowed_failures: u32,
     /// First guess between workers. Unit: bytes per second.
-    pub bandwidth: Size,
+    pub bandwidth: ByteSize,
     /// Operations that are refused.
     pub blocked_handlers: Vec<String>,
     /// Announced instead of the listener's address; empty: not.
     pub contact_address: String,
     /// Size of a result that does not know its own.
-    pub default_data_size: Size,
+    pub default_data_size: ByteSize,
     /// Kept after a worker or client is gone.
     pub events_cleanup_delay: Secs,
     /// End after this long without work.
@@ -174,10 +174,10 @@ impl Default for Scheduler {
         let quick = ["rechunk-split", "split-shuffle", "split-taskshuffle", "split-stage"];
         Self {
             allowed_failures: 3,
-            bandwidth: Size(100_000_000),
+            bandwidth: ByteSize(100_000_000),
             blocked_handlers: Vec::new(),
             contact_address: String::new(),
-            default_data_size: Size(1024),
+            default_data_size: ByteSize(1024),
             events_cleanup_delay: Secs(3600.0),
             idle_timeout: MaybeSecs(None),
             no_workers_timeout: MaybeSecs(None),
@@ -320,11 +320,11 @@ pub struct TlsPair {
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Longest single frame.
-    pub frame: Size,
+    pub frame: ByteSize,
     /// Longest message.
-    pub message: Size,
+    pub message: ByteSize,
     /// Longest first frame.
-    pub head: Size,
+    pub head: ByteSize,
     /// Most frames in a message.
     pub frames: u64,
     /// Deepest nesting.
@@ -334,7 +334,7 @@ pub struct Limits {
     /// Most connections at once.
     pub connections: u32,
     /// Most that waits for a peer that does not read.
-    pub outbox: Size,
+    pub outbox: ByteSize,
     /// Messages read ahead from one connection.
     pub inbox_messages: u32,
     /// Tasks that enter the core in one step.
@@ -342,25 +342,25 @@ pub struct Limits {
     /// Longest a pyhost may work on one request.
     pub pyhost: Secs,
     /// Longest HTTP request body.
-    pub request: Size,
+    pub request: ByteSize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let base = crate::base::Limits::default();
         Self {
-            frame: Size(base.frame_bytes),
-            message: Size(base.message_bytes),
-            head: Size(base.head_bytes),
+            frame: ByteSize(base.frame_bytes),
+            message: ByteSize(base.message_bytes),
+            head: ByteSize(base.head_bytes),
             frames: base.frames,
             depth: base.depth,
             handshake: Secs(base.handshake_ms as f64 / 1e3),
             connections: base.connections,
-            outbox: Size(base.outbox_bytes),
+            outbox: ByteSize(base.outbox_bytes),
             inbox_messages: base.inbox_messages,
             graph_part_tasks: base.graph_part_tasks,
             pyhost: Secs(base.pyhost_ms as f64 / 1e3),
-            request: Size(base.request_bytes),
+            request: ByteSize(base.request_bytes),
         }
     }
 }

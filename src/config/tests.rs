@@ -50,7 +50,7 @@ fn own_variables_win_over_the_file_and_take_text_that_looks_like_a_number() {
     let vars: Vec<_> = vars.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
     let config = Config::load(Some(File { name: "f", text: "[up]\nport = 1" }), &vars).expect("valid");
     assert_eq!((config.up.port, config.up.python.as_str()), (9, "3"));
-    assert_eq!(config.workers.memory_limit, Auto::Set(Size(4 << 30)));
+    assert_eq!(config.workers.memory_limit, Auto::Set(ByteSize(4 << 30)));
 }
 
 #[test]

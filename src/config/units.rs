@@ -8,7 +8,7 @@ use crate::base::{parse_secs, parse_size, show_size};
 
 /// A number of bytes: `4294967296`, `"4 GiB"`, `"500MB"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(pub u64);
+pub struct ByteSize(pub u64);
 
 /// A duration in seconds: `0.5`, `"500 ms"`, `"5 minutes"`, `"1h"`.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -78,11 +78,11 @@ fn number_at_least_zero(number: f64) -> Option<f64> {
 }
 
 unit_serde!(
-    Size,
+    ByteSize,
     "a size like \"4 GiB\" or a number of bytes",
-    |n: f64| number_at_least_zero(n).map(|n| Size(n as u64)),
-    |text: &str| parse_size(text).map(Size),
-    |size: Size| show_size(size.0)
+    |n: f64| number_at_least_zero(n).map(|n| ByteSize(n as u64)),
+    |text: &str| parse_size(text).map(ByteSize),
+    |size: ByteSize| show_size(size.0)
 );
 unit_serde!(
     Secs,

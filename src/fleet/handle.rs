@@ -14,13 +14,13 @@ use super::config::{ClusterFolder, FleetConfig, Pythons};
 use super::logs::LogSource;
 use super::record::Body;
 use super::remote_workers::RemoteWorkers;
-use super::shared::{ClusterCommand, ClusterEntry, FleetShared};
+use super::shared::{ClusterEntry, ClusterOrder, FleetShared};
 use super::types::{Adapt, ClusterName, ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD, NewCluster};
 use crate::clock::Clock;
 use crate::host::Interpreter;
 use crate::link::Link;
 use crate::pki::cluster_pair;
-use crate::store::{ClusterRecord, HISTORY_DAYS, StoreError, StoreHandle, Which};
+use crate::store::{ClusterFilter, ClusterRecord, HISTORY_DAYS, StoreError, StoreHandle};
 
 /// Longest an owner may take to say that it heard. It talks to its processes meanwhile, a few seconds at most.
 const HEARD: Duration = Duration::from_secs(15);
@@ -56,7 +56,7 @@ impl FleetHandle {
         });
         let fleet = Self { shared };
         let since_ms = fleet.shared.now_ms().saturating_sub(SHOWN_MS);
-        for record in fleet.shared.store.finished_clusters(since_ms, Which::latest(SHOWN_MAX)).await? {
+        for record in fleet.shared.store.finished_clusters(since_ms, ClusterFilter::latest(SHOWN_MAX)).await? {
             fleet.show_ended(record);
         }
         for record in fleet.shared.store.load_clusters().await? {
@@ -126,7 +126,7 @@ impl FleetHandle {
     }
 
     /// Enters a cluster under its name. `None`: one of that name has not ended.
-    fn enter(&self, view: ClusterView) -> Option<mpsc::Receiver<ClusterCommand>> {
+    fn enter(&self, view: ClusterView) -> Option<mpsc::Receiver<ClusterOrder>> {
         let (sender, inbox) = mpsc::channel(QUEUE);
         let (name, link) = (view.name.to_string(), self.link_to(&view.name));
         let old_ms = self.shared.now_ms().saturating_sub(SHOWN_MS);
@@ -214,7 +214,7 @@ impl FleetHandle {
     ///
     /// Errors: there is no such cluster, or it is ending.
     pub async fn scale(&self, name: &str, workers: u32) -> Result<(), FleetError> {
-        self.command(name, |heard| ClusterCommand::Scale { workers, heard }).await
+        self.command(name, |heard| ClusterOrder::Scale { workers, heard }).await
     }
 
     /// Lets a cluster follow its load, or stop doing so.
@@ -226,7 +226,7 @@ impl FleetHandle {
         {
             return Err(FleetError::Bounds { minimum, maximum });
         }
-        self.command(name, |heard| ClusterCommand::Adapt { wish, heard }).await
+        self.command(name, |heard| ClusterOrder::Adapt { wish, heard }).await
     }
 
     /// Ends a cluster. Returns when it is on its way; one that ended is no error.
@@ -234,7 +234,7 @@ impl FleetHandle {
     /// Errors: there is no such cluster.
     pub async fn stop(&self, name: &str, why: &str) -> Result<(), FleetError> {
         let why = why.to_owned();
-        match self.command(name, |heard| ClusterCommand::Stop { why, heard }).await {
+        match self.command(name, |heard| ClusterOrder::Stop { why, heard }).await {
             Err(FleetError::NotRunning(_)) => Ok(()),
             other => other,
         }
@@ -243,7 +243,7 @@ impl FleetHandle {
     async fn command(
         &self,
         name: &str,
-        command: impl FnOnce(oneshot::Sender<Result<(), FleetError>>) -> ClusterCommand,
+        command: impl FnOnce(oneshot::Sender<Result<(), FleetError>>) -> ClusterOrder,
     ) -> Result<(), FleetError> {
         let inbox = self.shared.directory.borrow().get(name).map(|entry| entry.inbox.clone());
         let inbox = inbox.ok_or_else(|| FleetError::Unknown(name.to_owned()))?;

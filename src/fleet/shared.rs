@@ -15,7 +15,7 @@ use crate::store::StoreHandle;
 
 /// What one cluster is told.
 #[derive(Debug)]
-pub(super) enum ClusterCommand {
+pub(super) enum ClusterOrder {
     Scale { workers: u32, heard: oneshot::Sender<Result<(), FleetError>> },
     Adapt { wish: Adapt, heard: oneshot::Sender<Result<(), FleetError>> },
     Stop { why: String, heard: oneshot::Sender<Result<(), FleetError>> },
@@ -26,7 +26,7 @@ pub(super) enum ClusterCommand {
 pub(super) struct ClusterEntry {
     pub view: Arc<ClusterView>,
     /// `None`: it ended under an appliance before this one.
-    pub inbox: Option<mpsc::Sender<ClusterCommand>>,
+    pub inbox: Option<mpsc::Sender<ClusterOrder>>,
     pub link: Link,
     /// Its workers on this machine.
     pub here: u32,

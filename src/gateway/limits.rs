@@ -65,7 +65,7 @@ impl Limits {
     /// would take the machine down.
     pub fn new(cluster: &GatewayCluster, user: &GatewayUser, cores: u32) -> Self {
         let some = |number: u32| (number > 0).then_some(number);
-        let bytes = |size: crate::config::Size| (size.0 > 0).then_some(size.0);
+        let bytes = |size: crate::config::ByteSize| (size.0 > 0).then_some(size.0);
         let workers = match cluster.cluster_max_workers {
             Auto::Auto => Some(cores.saturating_mul(16).max(64)),
             Auto::Set(number) => some(number),

@@ -12,7 +12,7 @@ const MULTICAST: u32 = 0x1000;
 
 /// What the kernel grants to this process. None: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Granted {
+pub struct GrantedLimits {
     /// Open files, now.
     pub open_files: Option<u64>,
     /// Open files, at most, by asking.
@@ -21,7 +21,7 @@ pub struct Granted {
     pub processes: Option<u64>,
 }
 
-impl Granted {
+impl GrantedLimits {
     /// Asks the kernel.
     pub fn look() -> Self {
         let files = getrlimit(Resource::Nofile);
@@ -31,7 +31,7 @@ impl Granted {
 
 /// Memory of the machine now. Unit: bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
+pub struct MemoryState {
     /// All of it.
     pub total_bytes: u64,
     /// What new programs can have without swapping.
@@ -40,7 +40,7 @@ pub struct Memory {
     pub swap_bytes: u64,
 }
 
-impl Memory {
+impl MemoryState {
     /// Reads `/proc/meminfo`; what is not there is 0.
     pub fn look() -> Self {
         Self::parse(&fs::read_to_string("/proc/meminfo").unwrap_or_default())
@@ -85,8 +85,8 @@ mod tests {
 
     #[test]
     fn memory_is_read_in_bytes() {
-        let memory = Memory::parse("MemTotal:  8 kB\nMemFree: 1 kB\nMemAvailable:  4 kB\nSwapTotal: 0 kB\n");
-        assert_eq!(memory, Memory { total_bytes: 8192, available_bytes: 4096, swap_bytes: 0 });
+        let memory = MemoryState::parse("MemTotal:  8 kB\nMemFree: 1 kB\nMemAvailable:  4 kB\nSwapTotal: 0 kB\n");
+        assert_eq!(memory, MemoryState { total_bytes: 8192, available_bytes: 4096, swap_bytes: 0 });
     }
 
     #[test]

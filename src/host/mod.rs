@@ -10,10 +10,10 @@ mod usage;
 
 pub use cgroup::ControlGroup;
 pub use disk::{Disk, existing};
-pub use limits::{Granted, Memory, multicast_interfaces};
-pub use ports::{Holder, holder_of};
+pub use limits::{GrantedLimits, MemoryState, multicast_interfaces};
+pub use ports::{PortHolder, holder_of};
 pub use python::{Interpreter, ProbeError, candidates, interpreter_of, looks_complete, packages, probe};
-pub use sizing::{Asked, Group, SizeError, size_group};
+pub use sizing::{AskedSize, PoolSize, SizeError, size_group};
 pub use usage::Usage;
 
 use std::fs;

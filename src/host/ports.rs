@@ -10,7 +10,7 @@ const NAME_MAX: usize = 60;
 
 /// Who has a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub struct PortHolder {
     /// The user whose socket it is.
     pub uid: u32,
     /// Its process and command line. None: another user's, which we may not look into.
@@ -18,16 +18,16 @@ pub struct Holder {
 }
 
 /// Who listens on `port`, on any address. `None`: nobody in this network namespace.
-pub fn holder_of(port: u16) -> Option<Holder> {
+pub fn holder_of(port: u16) -> Option<PortHolder> {
     holder_in(Path::new("/"), port)
 }
 
-fn holder_in(root: &Path, port: u16) -> Option<Holder> {
+fn holder_in(root: &Path, port: u16) -> Option<PortHolder> {
     let table = |name: &str| fs::read_to_string(root.join("proc/net").join(name)).unwrap_or_default();
     let (uid, inode) = ["tcp", "tcp6"]
         .into_iter()
         .find_map(|name| table(name).lines().skip(1).find_map(|line| listener(line, port)))?;
-    Some(Holder { uid, process: process_of(root, &inode) })
+    Some(PortHolder { uid, process: process_of(root, &inode) })
 }
 
 /// User and inode of a line that is a listener on `port`.

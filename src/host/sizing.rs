@@ -5,7 +5,7 @@ use crate::base::Blame;
 
 /// What was asked for; `None` is "auto".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct AskedSize {
     /// Processes; negative counts down from the cores plus one, as Dask's `--nworkers` does.
     pub nworkers: Option<i64>,
     /// Threads in each.
@@ -16,7 +16,7 @@ pub struct Asked {
 
 /// A group of worker processes that are all alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Group {
+pub struct PoolSize {
     /// How many.
     pub nworkers: u32,
     /// Threads in each.
@@ -52,7 +52,7 @@ impl SizeError {
 ///
 /// Source: `distributed/deploy/utils.py`, `nprocesses_nthreads`; `distributed/deploy/local.py`, where threads follow
 /// from a given number of processes and the other way round; `distributed/worker_memory.py`, `parse_memory_limit`.
-pub fn size_group(machine: Machine, asked: Asked) -> Result<Group, SizeError> {
+pub fn size_group(machine: Machine, asked: AskedSize) -> Result<PoolSize, SizeError> {
     let cores = machine.cores.max(1);
     if asked.nthreads == Some(0) {
         return Err(SizeError::NoThreads);
@@ -67,7 +67,7 @@ pub fn size_group(machine: Machine, asked: Asked) -> Result<Group, SizeError> {
         None => machine.memory_bytes.checked_div(u64::from(nworkers)).unwrap_or(machine.memory_bytes),
         Some(bytes) => bytes.min(machine.memory_bytes),
     };
-    Ok(Group { nworkers, nthreads, memory_bytes })
+    Ok(PoolSize { nworkers, nthreads, memory_bytes })
 }
 
 fn counted(count: i64, cores: u32) -> Result<u32, SizeError> {
@@ -91,7 +91,7 @@ mod tests {
 
     fn auto(cores: u32) -> (u32, u32) {
         let machine = Machine { cores, memory_bytes: 16 << 30 };
-        let group = size_group(machine, Asked::default()).expect("auto always fits");
+        let group = size_group(machine, AskedSize::default()).expect("auto always fits");
         (group.nworkers, group.nthreads)
     }
 
@@ -110,12 +110,12 @@ mod tests {
     fn what_is_said_is_kept_and_the_rest_follows() {
         let machine = Machine { cores: 16, memory_bytes: 16 << 30 };
         let group = |asked| size_group(machine, asked);
-        let two = Group { nworkers: 2, nthreads: 8, memory_bytes: 8 << 30 };
-        assert_eq!(group(Asked { nworkers: Some(2), ..Asked::default() }), Ok(two));
-        assert_eq!(group(Asked { nthreads: Some(8), ..Asked::default() }), Ok(two));
-        let down = group(Asked { nworkers: Some(-1), memory_bytes: Some(1 << 40), ..Asked::default() });
-        assert_eq!(down, Ok(Group { nworkers: 16, nthreads: 1, memory_bytes: 16 << 30 }));
-        let none = group(Asked { nworkers: Some(-17), ..Asked::default() });
+        let two = PoolSize { nworkers: 2, nthreads: 8, memory_bytes: 8 << 30 };
+        assert_eq!(group(AskedSize { nworkers: Some(2), ..AskedSize::default() }), Ok(two));
+        assert_eq!(group(AskedSize { nthreads: Some(8), ..AskedSize::default() }), Ok(two));
+        let down = group(AskedSize { nworkers: Some(-1), memory_bytes: Some(1 << 40), ..AskedSize::default() });
+        assert_eq!(down, Ok(PoolSize { nworkers: 16, nthreads: 1, memory_bytes: 16 << 30 }));
+        let none = group(AskedSize { nworkers: Some(-17), ..AskedSize::default() });
         assert_eq!(none, Err(SizeError::NoWorkers { nworkers: -17, cores: 16 }));
     }
 }

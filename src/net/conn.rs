@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BufMut;
 use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as WsMessage;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -20,15 +20,15 @@ use super::socket::ByteStream;
 use super::writer::{self, Sink};
 use crate::base::{Limits, Text};
 use crate::wire::Message;
-use crate::wire::frame::{Decoder, Target};
-use crate::wire::hello::Hello;
+use crate::wire::frame::{Decoder, ReadTarget};
+use crate::wire::hello::Handshake;
 use crate::wire::ws::Assembler;
 
 /// A connection that is ready for messages.
 #[derive(Debug)]
 pub struct Connection {
     /// Where messages come from.
-    pub reader: Reader,
+    pub reader: MessageReader,
     /// Where messages go.
     pub outbox: Outbox,
     /// Who is at the other end.
@@ -47,7 +47,7 @@ pub struct PeerInfo {
 }
 
 /// The reading half. Not cloneable: one task reads.
-pub struct Reader {
+pub struct MessageReader {
     source: Source,
     queue: Arc<Queue>,
 }
@@ -57,13 +57,13 @@ enum Source {
     Ws { io: SplitStream<WebSocketStream<Box<dyn ByteStream>>>, assembler: Assembler },
 }
 
-impl fmt::Debug for Reader {
+impl fmt::Debug for MessageReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader").finish_non_exhaustive()
+        f.debug_struct("MessageReader").finish_non_exhaustive()
     }
 }
 
-impl Reader {
+impl MessageReader {
     /// The next message; none when the peer closed cleanly, or this side closed. Cancel-safe: a dropped call loses
     /// nothing. Errors: broken connection, closed in mid-message, bytes that are not the protocol.
     pub async fn recv(&mut self) -> Result<Option<Message>, NetError> {
@@ -109,8 +109,8 @@ where
 {
     loop {
         let (read, room) = match decoder.target() {
-            Target::Shared { buffer, room } => (stream.read_buf(&mut buffer.limit(room)).await, room),
-            Target::Own { buffer } => (stream.read(buffer).await, buffer.len()),
+            ReadTarget::Shared { buffer, room } => (stream.read_buf(&mut buffer.limit(room)).await, room),
+            ReadTarget::Own { buffer } => (stream.read(buffer).await, buffer.len()),
         };
         let read = match read {
             // OpenSSL peers leave without TLS's good-bye; between messages nothing can have been cut off.
@@ -178,12 +178,12 @@ pub(super) async fn establish(stream: Opened, peer: PeerInfo, limits: &Limits) -
         }
     };
     tokio::spawn(writer::run(queue.clone(), sink));
-    let mut reader = Reader { source, queue };
-    outbox.send(Hello::default().encode());
+    let mut reader = MessageReader { source, queue };
+    outbox.send(Handshake::default().encode());
     let wait = Duration::from_millis(limits.handshake_ms);
     let hello = tokio::time::timeout(wait, reader.recv()).await;
     match hello.map_err(|_| NetError::Timeout { waited_ms: limits.handshake_ms }).and_then(|message| message) {
-        Ok(Some(message)) => Hello::decode(&message, limits)?,
+        Ok(Some(message)) => Handshake::decode(&message, limits)?,
         Ok(None) => return Err(NetError::Closed),
         Err(error) => {
             outbox.abort();

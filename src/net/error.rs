@@ -23,10 +23,10 @@ pub enum NetError {
     #[error("plain HTTP, which is not served here")]
     PlainHttp,
     /// The TLS handshake failed.
-    #[error("tls: {0}{}", remedy(&.0.to_string()))]
+    #[error("tls: {}", with_remedy(.0))]
     Tls(#[source] io::Error),
     /// Certificates or keys could not be read.
-    #[error("certificates: {0}{}", remedy(.0))]
+    #[error("certificates: {}", with_remedy(.0))]
     BadPem(String),
     /// The peer closed the connection in the middle of something.
     #[error("the connection was closed")]
@@ -77,13 +77,15 @@ fn other_user(uid: Option<u32>) -> String {
     }
 }
 
-/// What to do about certificates without extensions: OpenSSL, and so Dask, takes them, webpki does not.
-fn remedy(text: &str) -> &'static str {
+/// With what to do about certificates without extensions: OpenSSL, and so Dask, takes them, webpki does not.
+fn with_remedy(error: &dyn std::fmt::Display) -> String {
+    let mut text = error.to_string();
     if text.contains("UnsupportedCertVersion") {
-        "; it is an X.509 v1 certificate, which `openssl x509 -req` makes when it is given no extensions. Make it v3: \
-         write `basicConstraints = critical, CA:FALSE` into a file v3.ext, sign again with \
-         `openssl x509 -req ... -extfile v3.ext`, and restart whoever uses it"
-    } else {
-        ""
+        text.push_str(
+            "; it is an X.509 v1 certificate, which `openssl x509 -req` makes when it is given no extensions. Make it v3: \
+             write `basicConstraints = critical, CA:FALSE` into a file v3.ext, sign again with \
+             `openssl x509 -req ... -extfile v3.ext`, and restart whoever uses it",
+        );
     }
+    text
 }

@@ -5,10 +5,10 @@
 
 use memmap2::MmapMut;
 
-use crate::wire::frame::Memory;
+use crate::wire::frame::FrameMemory;
 
 /// So many bytes, of which the kernel provides those that are touched. None: the address space is full or limited.
-pub(super) fn map(len: usize) -> Option<Box<dyn Memory>> {
+pub(super) fn map(len: usize) -> Option<Box<dyn FrameMemory>> {
     let map = MmapMut::map_anon(len).ok()?;
     #[cfg(target_os = "linux")]
     // Kernels without huge pages, or told not to use them, go on with small ones.

@@ -3,6 +3,17 @@
 //! Knows messages and addresses, knows no tasks. Everything here must be called on a tokio runtime; it works on the
 //! single-threaded one.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 mod accept;
 mod address;
 mod chain;
@@ -22,10 +33,10 @@ mod writer;
 pub use accept::{Acceptor, CommHandler, HttpHandler, Listener, PlainRule};
 pub use address::{Address, Scheme};
 pub use chain::{ByChain, issued_by};
-pub use conn::{Connection, PeerInfo, Reader};
+pub use conn::{Connection, MessageReader, PeerInfo};
 pub use error::NetError;
 pub use outbox::Outbox;
-pub use pace::Pace;
+pub use pace::WritePace;
 pub use pool::Pool;
 pub use protocol_detect::{Protocol, detect_protocol};
 pub use tls::{Tls, TlsPem};

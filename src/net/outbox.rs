@@ -7,15 +7,15 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::pace::Pace;
+use super::pace::WritePace;
 use crate::base::{Limits, Text};
-use crate::wire::{Batch, Encoder, Message};
+use crate::wire::{Encoder, Message, MessageBatch};
 
 /// Queues messages for one connection. Clones share it; dropping the last one closes the connection after what was
 /// queued. A peer that does not read is cut off at [`Limits::outbox_bytes`].
 ///
 /// A connection can become a *stream*: [`Outbox::push`] appends operations to a batch, [`Outbox::kick`] says that
-/// the present turn is over and the batch may go. [`Pace`] says how long a busy stream gathers.
+/// the present turn is over and the batch may go. [`WritePace`] says how long a busy stream gathers.
 #[derive(Clone, Debug)]
 pub struct Outbox {
     handle: Arc<Handle>,
@@ -69,12 +69,12 @@ struct State {
     messages: VecDeque<Message>,
     /// Messages that are queued or being written.
     queued_bytes: u64,
-    batch: Batch,
+    batch: MessageBatch,
     /// The batch may go as soon as the pace allows.
     kicked: bool,
     /// The writer will look again by itself when the pace allows.
     armed: bool,
-    pace: Pace,
+    pace: WritePace,
 }
 
 impl Outbox {
@@ -84,10 +84,10 @@ impl Outbox {
             state: Mutex::new(State {
                 messages: VecDeque::new(),
                 queued_bytes: 0,
-                batch: Batch::new(),
+                batch: MessageBatch::new(),
                 kicked: false,
                 armed: false,
-                pace: Pace::at_once(),
+                pace: WritePace::at_once(),
             }),
             wake: Notify::new(),
             end: watch::Sender::new(End::Open),
@@ -112,8 +112,8 @@ impl Outbox {
         queue.wake_or_cut(fits);
     }
 
-    /// How long batches gather from now on; [`Pace::at_once`] until this is called.
-    pub fn set_pace(&self, pace: Pace) {
+    /// How long batches gather from now on; [`WritePace::at_once`] until this is called.
+    pub fn set_pace(&self, pace: WritePace) {
         self.handle.queue.lock().pace = pace;
     }
 
@@ -225,7 +225,7 @@ impl Queue {
         if to == End::Gone {
             let mut state = self.lock();
             state.messages = VecDeque::new();
-            state.batch = Batch::new();
+            state.batch = MessageBatch::new();
             state.queued_bytes = 0;
         }
         self.wake.notify_one();

@@ -7,7 +7,7 @@
 /// The first batch after a pause goes at once; then a batch waits until `window` after the last write. Under load the
 /// window grows, because a message costs the receiving Python far more than one more item in it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pace {
+pub struct WritePace {
     window_us: u64,
     window_max_us: u64,
     last_write_us: Option<u64>,
@@ -21,7 +21,7 @@ const RATE_CALM: f64 = 0.25;
 /// Weight of the newest batch in the smoothed rate.
 const RATE_WEIGHT: f64 = 0.25;
 
-impl Pace {
+impl WritePace {
     /// For clients: 2 ms, growing to 20 ms under load. Every message costs a Python client about 250 us.
     pub const fn client() -> Self {
         Self::new(2_000, 20_000)
@@ -37,7 +37,7 @@ impl Pace {
         Self { window_us, window_max_us, last_write_us: None, rate: 0.0 }
     }
 
-    /// When a batch may be written. Unit: microseconds, of the clock that [`Pace::wrote`] is told.
+    /// When a batch may be written. Unit: microseconds, of the clock that [`WritePace::wrote`] is told.
     pub fn due_us(&self) -> u64 {
         self.last_write_us.map_or(0, |last| last.saturating_add(self.window()))
     }
@@ -65,7 +65,7 @@ mod tests {
     /// Goal: a message after a pause never waits, one in a burst waits out the window.
     #[test]
     fn only_busy_streams_wait() {
-        let mut pace = Pace::client();
+        let mut pace = WritePace::client();
         assert_eq!(pace.due_us(), 0);
         pace.wrote(1_000_000, 1);
         assert_eq!(pace.due_us(), 1_002_000);
@@ -76,7 +76,7 @@ mod tests {
     /// Goal: many items a second stretch the window up to its bound, and it shrinks again afterwards.
     #[test]
     fn the_window_grows_under_load_and_shrinks_after_it() {
-        let mut pace = Pace::client();
+        let mut pace = WritePace::client();
         let mut now = 0;
         for _ in 0..50 {
             now = pace.due_us().max(now + 1);
@@ -93,7 +93,7 @@ mod tests {
     /// Goal: workers never wait.
     #[test]
     fn at_once_is_at_once() {
-        let mut pace = Pace::at_once();
+        let mut pace = WritePace::at_once();
         pace.wrote(5, 100_000);
         pace.wrote(6, 100_000);
         assert_eq!(pace.due_us(), 6);

@@ -181,7 +181,7 @@ fn pushed_operations_travel_together_and_in_order() {
     run(async {
         let at = format!("tcp://{}", serve(Limits::default(), PlainRule::Anyone).await);
         let mut connection = pool().connect(&at, SOON).await.expect("connects");
-        connection.outbox.set_pace(Pace::client());
+        connection.outbox.set_pace(WritePace::client());
         let mut sent = 0;
         let mut got = Vec::new();
         for turn in [3, 2, 1] {

@@ -9,7 +9,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::error::PkiError;
 use super::facts::facts;
-use super::{Facts, Pair};
+use super::{CertificateFacts, Pair};
 use crate::clock::{random_u64, unix_ms};
 
 /// Clocks of two machines differ, and a certificate that is "not yet valid" is refused.
@@ -48,7 +48,7 @@ impl Authority {
     /// Errors: no certificate, no key, or a key of another certificate.
     pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Self, PkiError> {
         let key = KeyPair::from_pem(key_pem).map_err(|why| PkiError::Key(why.to_string()))?;
-        let Facts { public_key, .. } = facts(cert_pem)?;
+        let CertificateFacts { public_key, .. } = facts(cert_pem)?;
         if public_key != key.public_key_raw() {
             return Err(PkiError::Key("it is the key of another certificate".to_owned()));
         }

@@ -8,7 +8,7 @@ use super::error::PkiError;
 
 /// What the first certificate of a PEM text says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct CertificateFacts {
     /// `CN=...`
     pub subject: String,
     /// Who signed it.
@@ -25,7 +25,7 @@ pub struct Facts {
     pub public_key: Vec<u8>,
 }
 
-impl Facts {
+impl CertificateFacts {
     /// Is less than a third of its life left? Renewing then leaves a month for whatever goes wrong meanwhile.
     pub fn is_due(&self, now_secs: i64) -> bool {
         let life = self.not_after.saturating_sub(self.not_before);
@@ -39,7 +39,7 @@ impl Facts {
 }
 
 /// Reads the first certificate of `pem`. Errors: there is none, or it makes no sense.
-pub fn facts(pem: &str) -> Result<Facts, PkiError> {
+pub fn facts(pem: &str) -> Result<CertificateFacts, PkiError> {
     let block = first_block(pem)?;
     let certificate = block.parse_x509().map_err(|why| PkiError::NoCertificate(why.to_string()))?;
     let mut names = Vec::new();
@@ -49,7 +49,7 @@ pub fn facts(pem: &str) -> Result<Facts, PkiError> {
         }
     }
     let validity = certificate.validity();
-    Ok(Facts {
+    Ok(CertificateFacts {
         subject: certificate.subject().to_string(),
         issuer: certificate.issuer().to_string(),
         names,

@@ -12,7 +12,7 @@ use std::fmt;
 
 pub use authority::{Authority, cluster_pair, member_of, member_request};
 pub use error::PkiError;
-pub use facts::{Facts, facts, fingerprint};
+pub use facts::{CertificateFacts, facts, fingerprint};
 
 use serde::{Deserialize, Serialize};
 

@@ -26,7 +26,7 @@ pub struct ClusterRecord {
 
 /// What of the past is asked for, the latest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Which {
+pub struct ClusterFilter {
     /// Only this user's.
     pub user: Option<String>,
     /// Only of clusters with this name.
@@ -35,7 +35,7 @@ pub struct Which {
     pub limit: u32,
 }
 
-impl Which {
+impl ClusterFilter {
     /// Everybody's.
     pub fn latest(limit: u32) -> Self {
         Self { limit, ..Self::default() }
@@ -88,7 +88,11 @@ impl StoreHandle {
     }
 
     /// Those that ended at `since_ms` or later, the latest first.
-    pub async fn finished_clusters(&self, since_ms: i64, which: Which) -> Result<Vec<ClusterRecord>, StoreError> {
+    pub async fn finished_clusters(
+        &self,
+        since_ms: i64,
+        which: ClusterFilter,
+    ) -> Result<Vec<ClusterRecord>, StoreError> {
         self.call(move |db| {
             let sql = format!(
                 "SELECT {COLUMNS} FROM clusters

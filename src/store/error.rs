@@ -12,21 +12,16 @@ pub enum StoreError {
     /// The file is no database, or a damaged one.
     #[error("the database {path} is damaged: {why}")]
     Corrupt {
-        /// Which.
         path: PathBuf,
         /// SQLite's words.
         why: String,
     },
     /// No room left on the disk.
     #[error("no space left to write the database {path}")]
-    Full {
-        /// Which.
-        path: PathBuf,
-    },
+    Full { path: PathBuf },
     /// A newer rask wrote it.
     #[error("the database {path} was written by a newer rask (schema {found}; this one knows {known})")]
     Newer {
-        /// Which.
         path: PathBuf,
         /// Its schema.
         found: u32,
@@ -36,7 +31,6 @@ pub enum StoreError {
     /// It cannot be opened, read or written: permissions, a broken disk.
     #[error("the database {path} cannot be used: {why}")]
     Io {
-        /// Which.
         path: PathBuf,
         /// SQLite's or the system's words.
         why: String,

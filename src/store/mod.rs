@@ -14,9 +14,9 @@ mod tests;
 mod thread;
 mod tokens;
 
-pub use clusters::{ClusterRecord, Which};
+pub use clusters::{ClusterFilter, ClusterRecord};
 pub use error::StoreError;
-pub use history::{Computation, HISTORY_DAYS};
+pub use history::{ComputationRecord, HISTORY_DAYS};
 pub use look::look;
 pub use peers::{JoinTokenRecord, PeerRecord, TokenUse};
 pub use thread::StoreHandle;

@@ -65,8 +65,8 @@ fn clusters_survive_closing_and_are_finished_once() {
         };
         store.upsert_cluster(ended.clone()).await.expect("noted");
         assert_eq!(store.load_clusters().await, Ok(vec![cluster("b", 2)]));
-        assert_eq!(store.finished_clusters(0, Which::latest(10)).await, Ok(vec![ended]));
-        assert_eq!(store.finished_clusters(51, Which::latest(10)).await, Ok(Vec::new()));
+        assert_eq!(store.finished_clusters(0, ClusterFilter::latest(10)).await, Ok(vec![ended]));
+        assert_eq!(store.finished_clusters(51, ClusterFilter::latest(10)).await, Ok(Vec::new()));
         // The name may come again.
         store.upsert_cluster(cluster("a", 70)).await.expect("kept");
         assert_eq!(store.load_clusters().await, Ok(vec![cluster("b", 2), cluster("a", 70)]));
@@ -109,7 +109,7 @@ fn history_is_forgotten_after_thirty_days() {
         let store = open(&folder.file());
         for (name, stop_ms) in [("old", 5), ("new", now - 10)] {
             store.upsert_cluster(ClusterRecord { stop_ms: Some(stop_ms), ..cluster(name, 1) }).await.expect("kept");
-            let one = Computation {
+            let one = ComputationRecord {
                 cluster: name.to_owned(),
                 cluster_start_ms: 1,
                 id: "c".to_owned(),
@@ -120,10 +120,10 @@ fn history_is_forgotten_after_thirty_days() {
             store.note_computations(vec![one.clone(), one]).await.expect("noted");
         }
         store.sweep(now).await.expect("swept");
-        let left = store.finished_clusters(0, Which::latest(9)).await.expect("read");
+        let left = store.finished_clusters(0, ClusterFilter::latest(9)).await.expect("read");
         assert_eq!(left.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["new"]);
-        assert_eq!(store.computations(Which::latest(9)).await.expect("read").len(), 1);
-        let of = |user: &str, cluster: &str| Which {
+        assert_eq!(store.computations(ClusterFilter::latest(9)).await.expect("read").len(), 1);
+        let of = |user: &str, cluster: &str| ClusterFilter {
             user: Some(user.to_owned()),
             cluster: Some(cluster.to_owned()),
             limit: 9,

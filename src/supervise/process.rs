@@ -59,7 +59,7 @@ pub fn boot_id() -> String {
 
 /// A process that does not end with us. Dropping this leaves it alone.
 #[derive(Debug)]
-pub struct Process {
+pub struct DetachedProcess {
     id: ProcessId,
     handle: Handle,
     spec: Option<(Spec, u64)>,
@@ -73,7 +73,7 @@ enum Handle {
     Found(AsyncFd<OwnedFd>),
 }
 
-impl Process {
+impl DetachedProcess {
     /// Starts a process of its own group. Its restart policy is not looked at.
     ///
     /// Errors: the program cannot be started, or its log cannot be opened.
@@ -183,13 +183,13 @@ mod tests {
     #[test]
     fn a_found_process_is_watched_and_stopped_like_an_own_one() {
         on_runtime(async {
-            let mut own = Process::launch(&sleeper()).expect("started");
+            let mut own = DetachedProcess::launch(&sleeper()).expect("started");
             assert!(own.id().is_alive());
-            let mut found = Process::adopt(own.id()).expect("may be watched").expect("runs");
+            let mut found = DetachedProcess::adopt(own.id()).expect("may be watched").expect("runs");
             let (stopped, ended) = tokio::join!(found.stop(Duration::from_secs(5)), own.ended());
             assert_eq!((stopped, ended), (None, Some(ExitCause::Signal(15))));
             assert!(!own.id().is_alive());
-            assert!(Process::adopt(own.id()).expect("no error").is_none());
+            assert!(DetachedProcess::adopt(own.id()).expect("no error").is_none());
         });
     }
 
@@ -199,7 +199,7 @@ mod tests {
         assert!(this.is_alive() && this.started_ticks > 0);
         let before = ProcessId { started_ticks: this.started_ticks - 1, ..this };
         assert!(!before.is_alive());
-        on_runtime(async { assert!(Process::adopt(before).expect("no error").is_none()) });
+        on_runtime(async { assert!(DetachedProcess::adopt(before).expect("no error").is_none()) });
         assert!(!boot_id().is_empty());
     }
 }

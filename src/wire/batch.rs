@@ -8,12 +8,12 @@ const ARRAY_32: [u8; 5] = [0xdd, 0, 0, 0, 0];
 
 /// An array of operations under way.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct MessageBatch {
     encoder: Encoder,
     items: u32,
 }
 
-impl Batch {
+impl MessageBatch {
     /// A batch without items.
     pub fn new() -> Self {
         Self::default()

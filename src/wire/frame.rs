@@ -28,15 +28,15 @@ const OUTSIDE_MIN_BYTES: usize = 1 << 20;
 const SHARD_BYTES: usize = 64 << 20;
 
 /// Memory of a fixed length, zeroed.
-pub trait Memory: AsRef<[u8]> + AsMut<[u8]> + Send {}
-impl<T: AsRef<[u8]> + AsMut<[u8]> + Send> Memory for T {}
+pub trait FrameMemory: AsRef<[u8]> + AsMut<[u8]> + Send {}
+impl<T: AsRef<[u8]> + AsMut<[u8]> + Send> FrameMemory for T {}
 
 /// Gives memory of so many bytes, if there is any: a way around the heap for what is big and short-lived.
-pub type Allocate = fn(usize) -> Option<Box<dyn Memory>>;
+pub type Allocate = fn(usize) -> Option<Box<dyn FrameMemory>>;
 
 /// Where the next bytes belong. Read at most `room` bytes, append them, then call [`Decoder::took`].
 #[derive(Debug)]
-pub enum Target<'a> {
+pub enum ReadTarget<'a> {
     /// The buffer shared by small things; it has spare capacity.
     Shared { buffer: &'a mut BytesMut, room: usize },
     /// What is missing of one big frame, or the first part of that. Read into it from its start, do not append.
@@ -70,7 +70,7 @@ pub struct Decoder {
 
 /// A big frame that is arriving.
 struct Big {
-    memory: Box<dyn Memory>,
+    memory: Box<dyn FrameMemory>,
     filled: usize,
 }
 
@@ -103,7 +103,7 @@ impl Big {
     }
 }
 
-fn from_heap(len: usize) -> Option<Box<dyn Memory>> {
+fn from_heap(len: usize) -> Option<Box<dyn FrameMemory>> {
     Some(Box::new(vec![0; len]))
 }
 
@@ -158,10 +158,10 @@ impl Decoder {
     }
 
     /// Where to put the next bytes.
-    pub fn target(&mut self) -> Target<'_> {
+    pub fn target(&mut self) -> ReadTarget<'_> {
         let next_len = self.lengths.get(self.done.len()).copied().unwrap_or(0) as usize;
         if self.big.is_some() {
-            return Target::Own { buffer: self.big_target(next_len) };
+            return ReadTarget::Own { buffer: self.big_target(next_len) };
         }
         let frame_missing =
             if matches!(self.state, State::Frames) { next_len.saturating_sub(self.shared.len()) } else { 0 };
@@ -171,7 +171,7 @@ impl Decoder {
             self.shared.reserve(room);
         }
         let room = room.min(self.shared.capacity() - self.shared.len());
-        Target::Shared { buffer: &mut self.shared, room }
+        ReadTarget::Shared { buffer: &mut self.shared, room }
     }
 
     /// What is missing of the big frame, as far as there is memory for it.
@@ -200,11 +200,11 @@ impl Decoder {
         // A message that was complete already is given out first, and the bytes are kept for the next one.
         while !bytes.is_empty() {
             let taken = match self.target() {
-                Target::Shared { buffer, .. } => {
+                ReadTarget::Shared { buffer, .. } => {
                     buffer.extend_from_slice(bytes);
                     bytes.len()
                 }
-                Target::Own { buffer } => {
+                ReadTarget::Own { buffer } => {
                     let taken = buffer.len().min(bytes.len());
                     if let (Some(to), Some(from)) = (buffer.get_mut(..taken), bytes.get(..taken)) {
                         to.copy_from_slice(from);

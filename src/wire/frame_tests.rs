@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::{Rng, Value};
-use crate::wire::hello::Hello;
+use crate::wire::hello::Handshake;
 use crate::wire::op::decode_stream;
 
 macro_rules! golden {
@@ -124,7 +124,7 @@ fn broken_bytes_are_errors_and_nothing_else() {
     let read = |message: &Message| {
         let _ = message.to_value(&limits);
         let _ = decode_stream(message, &limits);
-        let _ = Hello::decode(message, &limits);
+        let _ = Handshake::decode(message, &limits);
     };
     for (_, bytes) in goldens() {
         let whole = decode(bytes);
@@ -178,7 +178,7 @@ fn announced_bytes_are_not_allocated() {
     bytes.extend_from_slice(&[0xc0, 1, 2, 3]);
     let mut decoder = Decoder::new(&Limits::default());
     assert_eq!(decoder.feed(&bytes), Ok(None));
-    let Target::Own { buffer } = decoder.target() else { panic!("a big frame has its own buffer") };
+    let ReadTarget::Own { buffer } = decoder.target() else { panic!("a big frame has its own buffer") };
     assert!(buffer.len() <= BIG_FIRST_BYTES);
 }
 
@@ -231,10 +231,10 @@ fn deep_nesting_is_refused() {
 #[test]
 fn the_handshake_is_stocks() {
     let (_, recorded) = goldens()[2];
-    let recorded = Hello::decode(&decode(recorded), &Limits::default()).expect("a recorded handshake");
+    let recorded = Handshake::decode(&decode(recorded), &Limits::default()).expect("a recorded handshake");
     assert_eq!(recorded.pickle_protocol, 5);
     assert_eq!(recorded.compression, None);
     let hex = "83ab636f6d7072657373696f6ec0a6707974686f6e93030b07af7069636b6c652d70726f746f636f6c05";
-    let ours = Hello { python: [3, 11, 7], ..Hello::default() }.encode();
+    let ours = Handshake { python: [3, 11, 7], ..Handshake::default() }.encode();
     assert_eq!(data_encoding::HEXLOWER.encode(&ours.head), hex);
 }

@@ -8,7 +8,7 @@ use crate::base::{Limits, Text, Value};
 
 /// What a side says about itself when a connection opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello {
+pub struct Handshake {
     /// Name of a codec; rask always says none, and then no side compresses.
     pub compression: Option<Text>,
     /// Python version: major, minor, micro.
@@ -17,13 +17,13 @@ pub struct Hello {
     pub pickle_protocol: u32,
 }
 
-impl Default for Hello {
+impl Default for Handshake {
     fn default() -> Self {
         Self { compression: None, python: [3, 11, 0], pickle_protocol: 5 }
     }
 }
 
-impl Hello {
+impl Handshake {
     /// The message that says this.
     pub fn encode(&self) -> Message {
         let python = self.python.iter().map(|&part| Value::Int(i64::from(part))).collect();

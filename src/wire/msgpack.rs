@@ -6,7 +6,7 @@ use super::error::WireError;
 
 /// What stands at one place of a msgpack text. Lengths are as announced, nothing was reserved for them.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Token<'a> {
+pub enum Marker<'a> {
     /// `None`.
     Nil,
     /// `True` or `False`.
@@ -57,40 +57,40 @@ impl<'a> Cursor<'a> {
 
     /// The next token. Errors: cut short, or a marker that Dask never sends.
     #[inline]
-    pub fn token(&mut self) -> Result<Token<'a>, WireError> {
+    pub fn token(&mut self) -> Result<Marker<'a>, WireError> {
         let at_byte = self.at;
         let marker = self.byte()?;
         Ok(match marker {
-            0x00..=0x7f => Token::Int(i64::from(marker)),
-            0x80..=0x8f => Token::Map(usize::from(marker & 0x0f)),
-            0x90..=0x9f => Token::Array(usize::from(marker & 0x0f)),
-            0xa0..=0xbf => Token::Str(self.take(usize::from(marker & 0x1f))?),
-            0xc0 => Token::Nil,
-            0xc2 | 0xc3 => Token::Bool(marker == 0xc3),
-            0xc4 => Token::Bin(self.take_counted::<1>()?),
-            0xc5 => Token::Bin(self.take_counted::<2>()?),
-            0xc6 => Token::Bin(self.take_counted::<4>()?),
-            0xca => Token::Float(f64::from(f32::from_be_bytes(self.array()?))),
-            0xcb => Token::Float(f64::from_be_bytes(self.array()?)),
-            0xcc => Token::Int(i64::from(u8::from_be_bytes(self.array()?))),
-            0xcd => Token::Int(i64::from(u16::from_be_bytes(self.array()?))),
-            0xce => Token::Int(i64::from(u32::from_be_bytes(self.array()?))),
+            0x00..=0x7f => Marker::Int(i64::from(marker)),
+            0x80..=0x8f => Marker::Map(usize::from(marker & 0x0f)),
+            0x90..=0x9f => Marker::Array(usize::from(marker & 0x0f)),
+            0xa0..=0xbf => Marker::Str(self.take(usize::from(marker & 0x1f))?),
+            0xc0 => Marker::Nil,
+            0xc2 | 0xc3 => Marker::Bool(marker == 0xc3),
+            0xc4 => Marker::Bin(self.take_counted::<1>()?),
+            0xc5 => Marker::Bin(self.take_counted::<2>()?),
+            0xc6 => Marker::Bin(self.take_counted::<4>()?),
+            0xca => Marker::Float(f64::from(f32::from_be_bytes(self.array()?))),
+            0xcb => Marker::Float(f64::from_be_bytes(self.array()?)),
+            0xcc => Marker::Int(i64::from(u8::from_be_bytes(self.array()?))),
+            0xcd => Marker::Int(i64::from(u16::from_be_bytes(self.array()?))),
+            0xce => Marker::Int(i64::from(u32::from_be_bytes(self.array()?))),
             0xcf => {
                 let number = u64::from_be_bytes(self.array()?);
-                i64::try_from(number).map_or(Token::UInt(number), Token::Int)
+                i64::try_from(number).map_or(Marker::UInt(number), Marker::Int)
             }
-            0xd0 => Token::Int(i64::from(i8::from_be_bytes(self.array()?))),
-            0xd1 => Token::Int(i64::from(i16::from_be_bytes(self.array()?))),
-            0xd2 => Token::Int(i64::from(i32::from_be_bytes(self.array()?))),
-            0xd3 => Token::Int(i64::from_be_bytes(self.array()?)),
-            0xd9 => Token::Str(self.take_counted::<1>()?),
-            0xda => Token::Str(self.take_counted::<2>()?),
-            0xdb => Token::Str(self.take_counted::<4>()?),
-            0xdc => Token::Array(self.count::<2>()?),
-            0xdd => Token::Array(self.count::<4>()?),
-            0xde => Token::Map(self.count::<2>()?),
-            0xdf => Token::Map(self.count::<4>()?),
-            0xe0..=0xff => Token::Int(i64::from(marker as i8)),
+            0xd0 => Marker::Int(i64::from(i8::from_be_bytes(self.array()?))),
+            0xd1 => Marker::Int(i64::from(i16::from_be_bytes(self.array()?))),
+            0xd2 => Marker::Int(i64::from(i32::from_be_bytes(self.array()?))),
+            0xd3 => Marker::Int(i64::from_be_bytes(self.array()?)),
+            0xd9 => Marker::Str(self.take_counted::<1>()?),
+            0xda => Marker::Str(self.take_counted::<2>()?),
+            0xdb => Marker::Str(self.take_counted::<4>()?),
+            0xdc => Marker::Array(self.count::<2>()?),
+            0xdd => Marker::Array(self.count::<4>()?),
+            0xde => Marker::Map(self.count::<2>()?),
+            0xdf => Marker::Map(self.count::<4>()?),
+            0xe0..=0xff => Marker::Int(i64::from(marker as i8)),
             0xc1 | 0xc7..=0xc9 | 0xd4..=0xd8 => return Err(WireError::BadMarker { marker, at_byte }),
         })
     }
@@ -108,15 +108,15 @@ impl<'a> Cursor<'a> {
         while missing > 0 {
             missing -= 1;
             match self.token()? {
-                Token::Array(len) => missing = missing.saturating_add(len as u64),
-                Token::Map(len) => missing = missing.saturating_add(2 * len as u64),
-                Token::Nil
-                | Token::Bool(_)
-                | Token::Int(_)
-                | Token::UInt(_)
-                | Token::Float(_)
-                | Token::Str(_)
-                | Token::Bin(_) => {}
+                Marker::Array(len) => missing = missing.saturating_add(len as u64),
+                Marker::Map(len) => missing = missing.saturating_add(2 * len as u64),
+                Marker::Nil
+                | Marker::Bool(_)
+                | Marker::Int(_)
+                | Marker::UInt(_)
+                | Marker::Float(_)
+                | Marker::Str(_)
+                | Marker::Bin(_) => {}
             }
         }
         self.raw.get(from..self.at).ok_or(WireError::Cut { at_byte: self.at })

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::error::WireError;
 use super::frame::BIG_FRAME_BYTES;
-use super::msgpack::{Cursor, Token};
+use super::msgpack::{Cursor, Marker};
 use crate::base::{Limits, Opaque, Value};
 
 /// Deepest nesting whatever [`Limits`] says: reading and dropping a value recurses, and a thread's stack is finite.
@@ -38,14 +38,14 @@ impl<'a> Resolver<'a> {
 
     fn value_at(&self, cursor: &mut Cursor<'a>, depth: u32) -> Result<Value, WireError> {
         Ok(match cursor.token()? {
-            Token::Nil => Value::Nil,
-            Token::Bool(b) => Value::Bool(b),
-            Token::Int(i) => Value::Int(i),
-            Token::UInt(u) => Value::UInt(u),
-            Token::Float(f) => Value::Float(f),
-            Token::Str(bytes) => Value::str(cursor.text(bytes)?),
-            Token::Bin(bytes) => Value::Bin(self.own(bytes)),
-            Token::Array(len) => {
+            Marker::Nil => Value::Nil,
+            Marker::Bool(b) => Value::Bool(b),
+            Marker::Int(i) => Value::Int(i),
+            Marker::UInt(u) => Value::UInt(u),
+            Marker::Float(f) => Value::Float(f),
+            Marker::Str(bytes) => Value::str(cursor.text(bytes)?),
+            Marker::Bin(bytes) => Value::Bin(self.own(bytes)),
+            Marker::Array(len) => {
                 self.check_depth(depth)?;
                 let mut items = Vec::with_capacity(bounded(len, cursor));
                 for _ in 0..len {
@@ -53,7 +53,7 @@ impl<'a> Resolver<'a> {
                 }
                 Value::Array(items)
             }
-            Token::Map(len) => {
+            Marker::Map(len) => {
                 self.check_depth(depth)?;
                 if len == 1
                     && let Some(payload) = self.payload(cursor)?
@@ -78,11 +78,11 @@ impl<'a> Resolver<'a> {
         let mut ahead = *cursor;
         let name = ahead.token()?;
         let pickled = match name {
-            Token::Str(b"__Serialized__") => false,
-            Token::Str(b"__Pickled__") => true,
+            Marker::Str(b"__Serialized__") => false,
+            Marker::Str(b"__Pickled__") => true,
             _ => return Ok(None),
         };
-        let Token::Int(frame) = ahead.token()? else { return Ok(None) };
+        let Marker::Int(frame) = ahead.token()? else { return Ok(None) };
         *cursor = ahead;
         let opaque = Arc::new(self.opaque(frame)?);
         Ok(Some(if pickled { Value::Pickled(opaque) } else { Value::Serialized(opaque) }))
@@ -116,14 +116,14 @@ pub fn bounded(len: usize, cursor: &Cursor<'_>) -> usize {
 /// `num-sub-frames` of a sub-header. Missing: none.
 fn sub_frames(head: &[u8]) -> Result<usize, WireError> {
     let mut cursor = Cursor::new(head);
-    let Token::Map(len) = cursor.token()? else {
+    let Marker::Map(len) = cursor.token()? else {
         return Err(WireError::Unexpected { what: "a map as sub-header" });
     };
     for _ in 0..len {
         let name = cursor.span()?;
         if name.get(1..) == Some(b"num-sub-frames") {
             return match cursor.token()? {
-                Token::Int(count) => {
+                Marker::Int(count) => {
                     usize::try_from(count).map_err(|_| WireError::Unexpected { what: "a count of sub-frames" })
                 }
                 _ => Err(WireError::Unexpected { what: "a count of sub-frames" }),

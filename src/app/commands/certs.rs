@@ -36,7 +36,7 @@ pub fn certs(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn found(state: &Path) -> Result<Vec<(String, PathBuf, Facts)>, Failure> {
+fn found(state: &Path) -> Result<Vec<(String, PathBuf, CertificateFacts)>, Failure> {
     let mut places = vec![
         ("authority".to_owned(), folder(state).join("ca.crt")),
         ("server (HTTPS)".to_owned(), folder(state).join("server.crt")),
@@ -60,7 +60,7 @@ fn found(state: &Path) -> Result<Vec<(String, PathBuf, Facts)>, Failure> {
     Ok(all)
 }
 
-fn shown(what: &str, path: &Path, known: &Facts) -> Value {
+fn shown(what: &str, path: &Path, known: &CertificateFacts) -> Value {
     json!({
         "what": what,
         "file": path,

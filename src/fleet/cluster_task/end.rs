@@ -11,8 +11,8 @@ use crate::fleet::logs;
 use crate::fleet::poll::ask;
 use crate::fleet::types::ClusterStatus;
 use crate::link::{ComputationState, Question};
-use crate::store::Computation;
-use crate::supervise::{ExitCause, Process, last_lines};
+use crate::store::ComputationRecord;
+use crate::supervise::{DetachedProcess, ExitCause, last_lines};
 
 /// A scheduler answers between two steps. One that hangs must not use up the time in which all has to end.
 const COMPUTATIONS: Duration = Duration::from_millis(500);
@@ -31,7 +31,7 @@ impl ClusterTask {
     }
 
     pub(super) fn scheduler_words(&self) -> Vec<String> {
-        let own = self.scheduler.as_ref().map(Process::last_words).unwrap_or_default();
+        let own = self.scheduler.as_ref().map(DetachedProcess::last_words).unwrap_or_default();
         if own.is_empty() { last_lines(&self.folder.logs.join("scheduler.log"), 0) } else { own }
     }
 
@@ -59,9 +59,9 @@ impl ClusterTask {
         }
     }
 
-    fn record_of(&self, one: &ComputationState) -> Computation {
+    fn record_of(&self, one: &ComputationState) -> ComputationRecord {
         let body = json!({"tasks": one.tasks, "done": one.done, "erred": one.erred, "groups": one.groups});
-        Computation {
+        ComputationRecord {
             cluster: self.view.name.to_string(),
             cluster_start_ms: self.view.start_ms,
             id: one.id.to_string(),

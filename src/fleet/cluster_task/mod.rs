@@ -17,7 +17,7 @@ use super::plan::{Lifetimes, ScalingPlan, Seen};
 use super::poll::{Polled, ask, poll};
 use super::record::Body;
 use super::remote_workers::RemoteWorkers;
-use super::shared::{ClusterCommand, ClusterEntry, FleetShared};
+use super::shared::{ClusterEntry, ClusterOrder, FleetShared};
 use super::step::{Connected, PlanStep};
 use super::types::{ClusterStatus, ClusterView, FleetError, FleetEvent};
 use super::{config::ClusterFolder, logs};
@@ -25,7 +25,7 @@ use crate::link::{GroupState, Link, Question};
 use crate::peer::{EnvLock, PeerEvent};
 use crate::store::{ClusterRecord, StoreError};
 use crate::supervise::policy::{Next, Policy, ProcessEnd, RestartRule};
-use crate::supervise::{ExitCause, Process, last_lines};
+use crate::supervise::{DetachedProcess, ExitCause, last_lines};
 
 /// Between two looks at a scheduler that starts. It listens within 0.1 s.
 const START_POLL: Duration = Duration::from_millis(10);
@@ -72,11 +72,11 @@ pub(super) struct ClusterTask {
     view: ClusterView,
     body: Body,
     folder: ClusterFolder,
-    inbox: mpsc::Receiver<ClusterCommand>,
+    inbox: mpsc::Receiver<ClusterOrder>,
     link: Link,
     group_link: Link,
-    scheduler: Option<Process>,
-    group: Option<Process>,
+    scheduler: Option<DetachedProcess>,
+    group: Option<DetachedProcess>,
     group_policy: Policy,
     /// Not before this is the group started again.
     group_after: Option<Instant>,
@@ -106,7 +106,7 @@ impl ClusterTask {
         shared: Arc<FleetShared>,
         view: ClusterView,
         body: Body,
-        inbox: mpsc::Receiver<ClusterCommand>,
+        inbox: mpsc::Receiver<ClusterOrder>,
     ) -> Self {
         let folder = shared.config.folder(view.name.as_str());
         let lifetimes = Lifetimes {
@@ -147,7 +147,7 @@ impl ClusterTask {
         shared: Arc<FleetShared>,
         view: ClusterView,
         body: Body,
-        inbox: mpsc::Receiver<ClusterCommand>,
+        inbox: mpsc::Receiver<ClusterOrder>,
         from: Origin,
     ) {
         Self::new(shared, view, body, inbox).go(from);
@@ -206,7 +206,7 @@ impl ClusterTask {
         let end = Instant::now() + pause;
         while let Ok(command) = tokio::time::timeout_at(end, self.inbox.recv()).await {
             match command {
-                Some(ClusterCommand::Stop { heard, .. }) => {
+                Some(ClusterOrder::Stop { heard, .. }) => {
                     drop(heard.send(Ok(())));
                     return true;
                 }
@@ -261,14 +261,14 @@ impl ClusterTask {
     }
 
     /// `Some`: the cluster was told to end.
-    fn on_command(&mut self, command: ClusterCommand) -> Option<ClusterEnd> {
+    fn on_command(&mut self, command: ClusterOrder) -> Option<ClusterEnd> {
         let heard = match command {
-            ClusterCommand::Scale { workers, heard } => {
+            ClusterOrder::Scale { workers, heard } => {
                 self.body.grows_from = None;
                 self.plan.scale(workers.min(self.most()));
                 heard
             }
-            ClusterCommand::Adapt { mut wish, heard } => {
+            ClusterOrder::Adapt { mut wish, heard } => {
                 self.body.grows_from = None;
                 if let Some(most) = self.body.settings.max_workers {
                     wish.minimum = wish.minimum.map(|minimum| minimum.min(most));
@@ -277,7 +277,7 @@ impl ClusterTask {
                 self.plan.adapt(wish);
                 heard
             }
-            ClusterCommand::Stop { why, heard } => {
+            ClusterOrder::Stop { why, heard } => {
                 self.view.reason = Some(why.clone());
                 self.set_status(ClusterStatus::Stopping);
                 acknowledge(heard);
@@ -429,7 +429,7 @@ impl ClusterTask {
         if self.group_after.is_some_and(|after| Instant::now() < after) {
             return;
         }
-        match Process::launch(&self.launch().group(&address, workers)) {
+        match DetachedProcess::launch(&self.launch().group(&address, workers)) {
             Ok(process) => {
                 self.body.group = Some(process.id());
                 self.group = Some(process);
@@ -530,7 +530,7 @@ async fn happened(remote: &mut Option<RemoteWorkers>) -> PeerEvent {
 }
 
 /// The end of a process, if there is one.
-async fn ended(process: &mut Option<Process>) -> Option<ExitCause> {
+async fn ended(process: &mut Option<DetachedProcess>) -> Option<ExitCause> {
     match process {
         Some(process) => process.ended().await,
         None => std::future::pending().await,

@@ -29,7 +29,7 @@ impl ClusterTask {
     }
 
     /// Others do the work of machines that are silent, until they are heard again.
-    async fn tell_silence(&mut self) {
+    pub(super) async fn tell_silence(&mut self) {
         let news = self.remote.as_ref().map(|remote| remote.silence(&self.connected)).unwrap_or_default();
         for (peer, silent, names) in news {
             // One that does not answer is told at the next look.

@@ -11,7 +11,7 @@ use crate::fleet::poll::ask;
 use crate::fleet::remote_workers::RemoteWorkers;
 use crate::fleet::types::{ClusterStatus, FleetEvent};
 use crate::link::{Question, SchedulerState};
-use crate::supervise::{Process, boot_id, last_lines};
+use crate::supervise::{DetachedProcess, boot_id, last_lines};
 
 impl ClusterTask {
     pub(super) async fn begin(&mut self, from: Origin) -> Result<(), ClusterEnd> {
@@ -68,7 +68,7 @@ impl ClusterTask {
             .make(&pair)
             .map_err(|why| ClusterEnd::failed(format!("cannot make files in {}: {why}", self.folder.path.display())))?;
         self.view.tls = Some(pair);
-        let process = Process::launch(&self.launch().scheduler())
+        let process = DetachedProcess::launch(&self.launch().scheduler())
             .map_err(|why| ClusterEnd::failed(format!("the scheduler could not be started: {why}")))?;
         self.body.boot_id = boot_id();
         self.body.scheduler = Some(process.id());
@@ -116,7 +116,8 @@ impl ClusterTask {
                 })?
             }
         };
-        let process = Process::adopt(id).map_err(|why| ClusterEnd::failed(format!("it cannot be watched: {why}")))?;
+        let process =
+            DetachedProcess::adopt(id).map_err(|why| ClusterEnd::failed(format!("it cannot be watched: {why}")))?;
         self.scheduler = Some(process.ok_or_else(|| gone("it ended while rask up was not running", lines()))?);
         (self.body.boot_id, self.body.scheduler) = (boot_id(), Some(id));
         self.view.tls = self.folder.pair().ok().map(Arc::new);
@@ -135,9 +136,9 @@ impl ClusterTask {
             && hello.stranger().is_none()
         {
             let id = crate::supervise::ProcessId { pid: hello.pid, started_ticks: hello.started_ticks };
-            self.group = Process::adopt(id).ok().flatten();
+            self.group = DetachedProcess::adopt(id).ok().flatten();
         }
-        self.body.group = self.group.as_ref().map(Process::id);
+        self.body.group = self.group.as_ref().map(DetachedProcess::id);
     }
 
     /// Waits until the scheduler accepts connections. What is asked meanwhile is noted; a stop is obeyed.

@@ -20,7 +20,7 @@ use crate::gateway::extract::{Json, Name};
 use crate::gateway::routes::{adapt_wish, scale_count, wants_to_wait};
 use crate::gateway::state::{Gateway, Granted};
 use crate::link::{LinkError, Question};
-use crate::store::{HISTORY_DAYS, Which};
+use crate::store::{ClusterFilter, HISTORY_DAYS};
 
 /// Longest answer to `?wait`.
 const WAIT: Duration = Duration::from_secs(20);
@@ -207,7 +207,7 @@ pub(super) async fn history(
         Some(text) => text.parse().map_err(|_| ApiError::invalid(format!("limit: {text:?} is not a number")))?,
     };
     let owner = (!user.admin).then_some(user.name);
-    let which = Which { user: owner, cluster: query.get("cluster").cloned(), limit };
+    let which = ClusterFilter { user: owner, cluster: query.get("cluster").cloned(), limit };
     let since = unix_ms().saturating_sub(HISTORY_DAYS.saturating_mul(DAY_MS));
     let ended = gateway.store.finished_clusters(since, which.clone()).await?;
     let computed = gateway.store.computations(which).await?;

@@ -20,7 +20,7 @@ use super::link::PoolOrder;
 use crate::link::{self, Link, Question};
 use crate::peer::env_lock::EnvLock;
 use crate::peer::wire::{LOG_LINES_MAX, Phase, PoolState, PoolWant, ToHead};
-use crate::supervise::{OWN, Output, ParentDeath, Process, ProcessId, Spec, last_lines, policy::RestartRule};
+use crate::supervise::{DetachedProcess, OWN, Output, ParentDeath, ProcessId, Spec, last_lines, policy::RestartRule};
 
 /// Finds or makes the environment of a lock; says what it does meanwhile. The error is for people.
 pub type FindEnv =
@@ -107,7 +107,7 @@ struct ManagedPool {
     /// None: the head does not want it any more.
     folder: PathBuf,
     link: Link,
-    process: Option<Process>,
+    process: Option<DetachedProcess>,
     told: link::GroupState,
     phase: Phase,
     note: String,
@@ -382,7 +382,7 @@ impl ManagedPool {
 
     fn launch(&mut self, config: &PoolsConfig, python: &Path) {
         self.after = Instant::now().checked_add(RESTART).unwrap_or_else(Instant::now);
-        let launched = self.files().and_then(|()| Process::launch(&self.spec(config, python)));
+        let launched = self.files().and_then(|()| DetachedProcess::launch(&self.spec(config, python)));
         match launched {
             Ok(process) => {
                 tracing::info!(cluster = self.want.cluster, pid = process.id().pid, "a group of workers starts");
@@ -492,7 +492,7 @@ async fn end_at(folder: &Path) {
         if timeout(GRACE, link.gone()).await.is_err() {
             tracing::warn!(pid = id.pid, "a group of workers does not end in time");
         }
-        if let Ok(Some(mut process)) = Process::adopt(id) {
+        if let Ok(Some(mut process)) = DetachedProcess::adopt(id) {
             process.stop(GRACE).await;
         }
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::base::{Key, Text, Value};
 use crate::wire::error::WireError;
-use crate::wire::msgpack::{Cursor, Token};
+use crate::wire::msgpack::{Cursor, Marker};
 use crate::wire::resolve::{Resolver, bounded};
 
 /// Name and bytes of each field of a map. Kept between items so that its memory is reused.
@@ -20,7 +20,7 @@ impl<'a> Fields<'a> {
         for _ in 0..len {
             let mut name = Cursor::new(cursor.span()?);
             let field = cursor.span()?;
-            if let Token::Str(name) = name.token()? {
+            if let Marker::Str(name) = name.token()? {
                 self.list.push((name, field));
             }
         }
@@ -51,7 +51,7 @@ impl<'a> Fields<'a> {
     /// A field that must be a list, tuple or set of keys.
     pub fn keys(&self, name: &'static str) -> Result<Vec<Key>, WireError> {
         let mut cursor = items(self.need(name)?, name)?;
-        let Token::Array(len) = cursor.token()? else { return Err(WireError::Unexpected { what: name }) };
+        let Marker::Array(len) = cursor.token()? else { return Err(WireError::Unexpected { what: name }) };
         let mut keys = Vec::with_capacity(bounded(len, &cursor));
         for _ in 0..len {
             keys.push(key(cursor.span()?, name)?);
@@ -72,9 +72,9 @@ impl<'a> Fields<'a> {
     /// A field that may be an integer, or a number near one; anything else counts as missing.
     pub fn maybe_i64(&self, name: &str) -> Option<i64> {
         match Cursor::new(self.get(name)?).token().ok()? {
-            Token::Int(i) => Some(i),
-            Token::Bool(b) => Some(i64::from(b)),
-            Token::Float(f) if f.is_finite() => Some(f as i64),
+            Marker::Int(i) => Some(i),
+            Marker::Bool(b) => Some(i64::from(b)),
+            Marker::Float(f) if f.is_finite() => Some(f as i64),
             _ => None,
         }
     }
@@ -92,7 +92,7 @@ impl<'a> Fields<'a> {
     /// A field that may be bytes, or text standing for bytes; anything else counts as missing.
     pub fn maybe_bin(&self, name: &str) -> Option<&'a [u8]> {
         match Cursor::new(self.get(name)?).token().ok()? {
-            Token::Bin(bytes) | Token::Str(bytes) => Some(bytes),
+            Marker::Bin(bytes) | Marker::Str(bytes) => Some(bytes),
             _ => None,
         }
     }
@@ -110,7 +110,7 @@ impl<'a> Fields<'a> {
         read: impl Fn(&'a [u8]) -> Option<T>,
     ) -> Result<Vec<(Key, T)>, WireError> {
         let mut cursor = Cursor::new(self.need(name)?);
-        let Token::Map(len) = cursor.token()? else { return Err(WireError::Unexpected { what: name }) };
+        let Marker::Map(len) = cursor.token()? else { return Err(WireError::Unexpected { what: name }) };
         let mut pairs = Vec::with_capacity(bounded(len, &cursor));
         for _ in 0..len {
             let key = key(cursor.span()?, name)?;
@@ -129,7 +129,7 @@ fn key(raw: &[u8], what: &'static str) -> Result<Key, WireError> {
 /// A cursor at the array of a list, tuple or set.
 fn items<'a>(raw: &'a [u8], what: &'static str) -> Result<Cursor<'a>, WireError> {
     let mut cursor = Cursor::new(raw);
-    if let Token::Map(len) = cursor.token()? {
+    if let Marker::Map(len) = cursor.token()? {
         let mut set = Fields::default();
         set.fill(&mut cursor, len)?;
         set.need("__Set__").map_err(|_| WireError::Unexpected { what })?;
@@ -141,7 +141,7 @@ fn items<'a>(raw: &'a [u8], what: &'static str) -> Result<Cursor<'a>, WireError>
 /// The text that `raw` is.
 pub fn borrowed_text(raw: &[u8]) -> Option<&str> {
     match Cursor::new(raw).token().ok()? {
-        Token::Str(bytes) => std::str::from_utf8(bytes).ok(),
+        Marker::Str(bytes) => std::str::from_utf8(bytes).ok(),
         _ => None,
     }
 }
@@ -149,7 +149,7 @@ pub fn borrowed_text(raw: &[u8]) -> Option<&str> {
 /// The texts that a list holds; what is no text is left out.
 pub fn texts(raw: &[u8]) -> Option<Vec<Text>> {
     let mut cursor = items(raw, "texts").ok()?;
-    let Token::Array(len) = cursor.token().ok()? else { return None };
+    let Marker::Array(len) = cursor.token().ok()? else { return None };
     let mut list = Vec::with_capacity(bounded(len, &cursor));
     for _ in 0..len {
         list.extend(borrowed_text(cursor.span().ok()?).map(Text::from));
@@ -160,10 +160,10 @@ pub fn texts(raw: &[u8]) -> Option<Vec<Text>> {
 /// The number that `raw` is.
 pub fn number(raw: &[u8]) -> Option<f64> {
     match Cursor::new(raw).token().ok()? {
-        Token::Int(i) => Some(i as f64),
-        Token::UInt(u) => Some(u as f64),
-        Token::Float(f) => Some(f),
-        Token::Bool(b) => Some(f64::from(u8::from(b))),
+        Marker::Int(i) => Some(i as f64),
+        Marker::UInt(u) => Some(u as f64),
+        Marker::Float(f) => Some(f),
+        Marker::Bool(b) => Some(f64::from(u8::from(b))),
         _ => None,
     }
 }

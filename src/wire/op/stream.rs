@@ -5,7 +5,7 @@ use super::types::{StreamItem, StreamOp, TaskErred, TaskFinished, UpdateGraph};
 use crate::base::{Action, Limits, StartStop};
 use crate::wire::error::WireError;
 use crate::wire::message::Message;
-use crate::wire::msgpack::{Cursor, Token};
+use crate::wire::msgpack::{Cursor, Marker};
 use crate::wire::resolve::{Resolver, bounded};
 
 /// The items of a stream message: an array of maps, or a single map. What is no map (a bare `"OK"`) is skipped.
@@ -20,7 +20,7 @@ pub fn decode_stream(message: &Message, limits: &Limits) -> Result<Vec<StreamIte
     };
     let mut single = cursor;
     let items = match single.token()? {
-        Token::Array(len) => {
+        Marker::Array(len) => {
             cursor = single;
             len
         }
@@ -43,7 +43,7 @@ struct ItemReader<'a> {
 impl<'a> ItemReader<'a> {
     fn item(&mut self, cursor: &mut Cursor<'a>) -> Result<Option<StreamItem>, WireError> {
         let mut ahead = *cursor;
-        let Token::Map(len) = ahead.token()? else {
+        let Marker::Map(len) = ahead.token()? else {
             cursor.span()?;
             return Ok(None);
         };
@@ -174,7 +174,7 @@ impl<'a> ItemReader<'a> {
 /// The spans of a run; one that makes no sense hides the rest, since they are only statistics.
 fn start_stops(raw: &[u8]) -> Option<Vec<StartStop>> {
     let mut cursor = Cursor::new(raw);
-    let Token::Array(len) = cursor.token().ok()? else { return None };
+    let Marker::Array(len) = cursor.token().ok()? else { return None };
     let mut spans = Vec::with_capacity(bounded(len, &cursor));
     for _ in 0..len {
         match start_stop(&mut cursor) {
@@ -186,7 +186,7 @@ fn start_stops(raw: &[u8]) -> Option<Vec<StartStop>> {
 }
 
 fn start_stop(cursor: &mut Cursor<'_>) -> Result<Option<StartStop>, WireError> {
-    let Token::Map(len) = cursor.token()? else { return Err(WireError::Unexpected { what: "startstops" }) };
+    let Marker::Map(len) = cursor.token()? else { return Err(WireError::Unexpected { what: "startstops" }) };
     let (mut action, mut start, mut stop) = (Action::Other, None, None);
     for _ in 0..len {
         let name = cursor.span()?;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::{Action, Key, Limits, Opaque, Text, Value};
 use crate::wire::frame::Decoder;
-use crate::wire::{Batch, Message};
+use crate::wire::{Message, MessageBatch};
 
 fn recorded(bytes: &[u8]) -> Vec<StreamItem> {
     let limits = Limits::default();
@@ -122,7 +122,7 @@ fn odd_numbers_are_tolerated() {
 fn batches_count_their_items() {
     let payload =
         Opaque { head: b"\x81\xaenum-sub-frames\x01".as_slice().into(), frames: vec![b"data".as_slice().into()] };
-    let mut batch = Batch::new();
+    let mut batch = MessageBatch::new();
     for round in 1..4i64 {
         for at in 0..round * 10 {
             batch.push(|out| {
@@ -149,7 +149,7 @@ fn batches_count_their_items() {
 /// Goal: reading a finished task costs well under a microsecond in a release build; here only that a long batch works.
 #[test]
 fn long_batches_share_what_repeats() {
-    let mut batch = Batch::new();
+    let mut batch = MessageBatch::new();
     for n in 0..1000 {
         batch.push(|out| {
             out.put_map(4);

@@ -80,7 +80,7 @@ mod tests {
 
     use super::super::finding::Severity;
     use super::*;
-    use crate::pki::Facts;
+    use crate::pki::CertificateFacts;
 
     const NOW: i64 = 1_800_000_000;
 
@@ -91,7 +91,7 @@ mod tests {
             is_authority,
             by_authority: !is_authority,
             has_key: true,
-            facts: Ok(Facts {
+            facts: Ok(CertificateFacts {
                 subject: "CN=a".to_owned(),
                 issuer: issuer.to_owned(),
                 names: Vec::new(),

@@ -22,8 +22,8 @@ use crate::app::local::state_dir::Running;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::host::{
-    ControlGroup, Disk, Granted, Holder, Interpreter, Machine, Memory, ProbeError, candidates, existing, holder_of,
-    multicast_interfaces, packages, probe,
+    ControlGroup, Disk, GrantedLimits, Interpreter, Machine, MemoryState, PortHolder, ProbeError, candidates, existing,
+    holder_of, multicast_interfaces, packages, probe,
 };
 use crate::pki;
 use crate::store::{self, StoreError};
@@ -70,7 +70,7 @@ pub(super) struct Certificate {
     pub(super) by_authority: bool,
     /// Its key is where it should be: beside it, and the server's in the appliance's memory alone.
     pub(super) has_key: bool,
-    pub(super) facts: Result<pki::Facts, String>,
+    pub(super) facts: Result<pki::CertificateFacts, String>,
 }
 
 /// The appliance of the state folder.
@@ -135,7 +135,7 @@ pub(super) enum PortState {
     Free,
     /// The running appliance has it.
     Ours,
-    Taken(Option<Holder>),
+    Taken(Option<PortHolder>),
     Refused(String),
 }
 
@@ -152,8 +152,8 @@ pub(super) struct Network {
 
 pub(super) struct TheMachine {
     pub(super) machine: Machine,
-    pub(super) memory: Memory,
-    pub(super) granted: Granted,
+    pub(super) memory: MemoryState,
+    pub(super) granted: GrantedLimits,
     pub(super) group: ControlGroup,
     pub(super) uid: u32,
     /// Unit: seconds since the epoch, as `newest`.
@@ -200,8 +200,8 @@ impl Facts {
             appliance: appliance(state, running).await,
             machine: TheMachine {
                 machine: Machine::look(),
-                memory: Memory::look(),
-                granted: Granted::look(),
+                memory: MemoryState::look(),
+                granted: GrantedLimits::look(),
                 group: ControlGroup::look(),
                 uid,
                 now: Clock::start().wall(),

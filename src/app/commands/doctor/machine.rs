@@ -4,7 +4,7 @@ use super::facts::TheMachine;
 use super::finding::Finding;
 use crate::app::text::counted;
 use crate::config::show_size;
-use crate::host::{Granted, Memory};
+use crate::host::{GrantedLimits, MemoryState};
 
 /// A worker keeps two connections and a few files; a scheduler one connection per worker and client. Below this a
 /// cluster of a large workstation runs out.
@@ -46,7 +46,7 @@ fn cores(machine: &TheMachine) -> Finding {
     Finding::ok("cores", what)
 }
 
-fn memory(memory: Memory, usable: u64) -> Finding {
+fn memory(memory: MemoryState, usable: u64) -> Finding {
     let show = show_size;
     let what = format!("{} to use, {} available now", show(usable), show(memory.available_bytes));
     if memory.total_bytes == 0 {
@@ -62,7 +62,7 @@ fn memory(memory: Memory, usable: u64) -> Finding {
     Finding::ok("memory", what)
 }
 
-fn limits(granted: Granted, cores: u32) -> Vec<Finding> {
+fn limits(granted: GrantedLimits, cores: u32) -> Vec<Finding> {
     let mut found = Vec::new();
     match granted.open_files {
         Some(now) if now < FILES_MIN => found.push(
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_low_limit_on_files_has_a_remedy_that_fits() {
-        let granted = |now, most| Granted { open_files: Some(now), open_files_max: Some(most), processes: None };
+        let granted = |now, most| GrantedLimits { open_files: Some(now), open_files_max: Some(most), processes: None };
         let first = |granted| limits(granted, 4).into_iter().next().expect("always one");
         assert_eq!(first(granted(8192, 8192)).severity, Severity::Ok);
         assert!(first(granted(1024, 1 << 20)).remedy.starts_with("ulimit"));
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn too_few_processes_for_many_cores_are_a_warning() {
-        let granted = Granted { open_files: None, open_files_max: None, processes: Some(1000) };
+        let granted = GrantedLimits { open_files: None, open_files_max: None, processes: Some(1000) };
         assert_eq!(limits(granted, 4).len(), 1);
         assert_eq!(limits(granted, 64).len(), 2);
     }
@@ -137,9 +137,9 @@ mod tests {
 
     #[test]
     fn little_memory_is_a_warning_and_none_told_too() {
-        let memory_of = |available| Memory { total_bytes: 8 << 30, available_bytes: available, swap_bytes: 0 };
+        let memory_of = |available| MemoryState { total_bytes: 8 << 30, available_bytes: available, swap_bytes: 0 };
         assert_eq!(memory(memory_of(4 << 30), 8 << 30).severity, Severity::Ok);
         assert_eq!(memory(memory_of(100 << 20), 8 << 30).severity, Severity::Warning);
-        assert_eq!(memory(Memory::default(), u64::MAX).severity, Severity::Warning);
+        assert_eq!(memory(MemoryState::default(), u64::MAX).severity, Severity::Warning);
     }
 }

@@ -65,7 +65,7 @@ fn multicast(interfaces: &[String]) -> Finding {
 mod tests {
     use super::super::finding::Severity;
     use super::*;
-    use crate::host::Holder;
+    use crate::host::PortHolder;
 
     fn with_proxy(no_proxy: &str) -> Network {
         Network {
@@ -93,7 +93,7 @@ mod tests {
             number: 8787,
             key: "up.port",
             flag: "--port",
-            state: PortState::Taken(Some(Holder { uid: 1000, process })),
+            state: PortState::Taken(Some(PortHolder { uid: 1000, process })),
         };
         let by_name = port(&taken(Some((7, "/usr/bin/rask up".to_owned()))));
         assert!(by_name.what.contains("process 7 (/usr/bin/rask up)"), "{}", by_name.what);

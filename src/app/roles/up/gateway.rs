@@ -27,7 +27,7 @@ pub(crate) struct Parts<'a> {
     pub store: StoreHandle,
     pub running: &'a Running,
     /// The workers of the local cluster: others are like them, unless options say otherwise.
-    pub group: Group,
+    pub group: PoolSize,
     /// Other machines reach us too.
     pub lan: bool,
 }
@@ -72,7 +72,7 @@ fn names(parts: &Parts<'_>) -> Vec<String> {
 }
 
 /// Settings of a cluster where no option says otherwise.
-fn usual(config: &Config, group: Group) -> ClusterSettings {
+fn usual(config: &Config, group: PoolSize) -> ClusterSettings {
     let cluster = &config.gateway.cluster;
     ClusterSettings {
         nthreads: group.nthreads,

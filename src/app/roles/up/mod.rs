@@ -227,7 +227,7 @@ fn running(config: &UpConfig, ports: &Ports, has_cluster: bool, python: Option<&
     }
 }
 
-fn describe(group: Group, python: Option<&Interpreter>) -> String {
+fn describe(group: PoolSize, python: Option<&Interpreter>) -> String {
     let (workers, threads) = (group.nworkers, group.nthreads);
     let memory = match group.memory_bytes {
         0 => "no memory limit".to_owned(),

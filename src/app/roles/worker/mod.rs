@@ -31,7 +31,7 @@ pub fn worker(args: &WorkerArgs) -> Result<(), Failure> {
     block_on(run(args, group, &state))
 }
 
-async fn run(args: &WorkerArgs, group: Group, state: &Path) -> Result<(), Failure> {
+async fn run(args: &WorkerArgs, group: PoolSize, state: &Path) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let python = match &args.python {
         Some(path) if args.python_checked => PathBuf::from(path),
@@ -54,7 +54,7 @@ async fn run(args: &WorkerArgs, group: Group, state: &Path) -> Result<(), Failur
     }
 }
 
-fn size(args: &WorkerArgs, machine: Machine) -> Result<Group, Failure> {
+fn size(args: &WorkerArgs, machine: Machine) -> Result<PoolSize, Failure> {
     let nworkers = match args.nworkers.as_deref() {
         None => Some(1),
         Some("auto") => None,
@@ -66,8 +66,8 @@ fn size(args: &WorkerArgs, machine: Machine) -> Result<Group, Failure> {
     let nthreads = if nworkers.is_none() { None } else { args.nthreads.filter(|threads| *threads > 0) };
     let mut group = match (&args.group, nworkers) {
         // A cluster may begin without workers.
-        (Some(_), Some(0)) => Group { nworkers: 0, nthreads: nthreads.unwrap_or(1), memory_bytes: 0 },
-        (Some(_) | None, _) => size_group(machine, Asked { nworkers, nthreads, memory_bytes: None })
+        (Some(_), Some(0)) => PoolSize { nworkers: 0, nthreads: nthreads.unwrap_or(1), memory_bytes: 0 },
+        (Some(_) | None, _) => size_group(machine, AskedSize { nworkers, nthreads, memory_bytes: None })
             .map_err(|why| Failure::blame(why.blame(), why.to_string()))?,
     };
     group.memory_bytes = memory(&args.memory_limit, machine, group.nthreads)?;
@@ -90,7 +90,7 @@ fn memory(text: &str, machine: Machine, nthreads: u32) -> Result<u64, Failure> {
     Ok(bytes.min(machine.memory_bytes))
 }
 
-fn specs(args: &WorkerArgs, group: Group, python: &Path) -> Result<Vec<Spec>, Failure> {
+fn specs(args: &WorkerArgs, group: PoolSize, python: &Path) -> Result<Vec<Spec>, Failure> {
     let worker_ports = ports("--worker-port", args.worker_port.as_deref(), group.nworkers)?;
     let nanny_ports = ports("--nanny-port", args.nanny_port.as_deref(), group.nworkers)?;
     let alone = group.nworkers == 1;

@@ -19,7 +19,7 @@ const QUEUE: usize = 16;
 pub(crate) async fn run(
     args: &WorkerArgs,
     ours: &GroupArgs,
-    group: Group,
+    group: PoolSize,
     python: &Path,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
