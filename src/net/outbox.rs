@@ -286,3 +286,124 @@ impl Queue {
         state.queued_bytes = state.queued_bytes.saturating_sub(bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::base::Value;
+
+    fn text(text: &str) -> Message {
+        Message::from_value(&Value::str(text))
+    }
+
+    fn outbox(outbox_bytes: u64) -> (Outbox, Arc<Queue>) {
+        Outbox::new("tcp://peer".into(), &Limits { outbox_bytes, ..Limits::default() })
+    }
+
+    /// What the writer would write now; `None`: it waits.
+    fn written(queue: &Queue) -> Option<Vec<Message>> {
+        match queue.work().now_or_never()? {
+            Work::Write(messages) => Some(messages),
+            Work::Close => Some(Vec::new()),
+        }
+    }
+
+    #[test]
+    fn messages_are_written_in_the_order_they_were_sent() {
+        let (outbox, queue) = outbox(1 << 20);
+        ["a", "b", "c"].iter().for_each(|name| outbox.send(text(name)));
+        assert_eq!(written(&queue), Some(vec![text("a"), text("b"), text("c")]));
+        assert_eq!(written(&queue), None, "nothing is left");
+    }
+
+    #[test]
+    fn pushed_operations_wait_for_a_kick_and_travel_as_one_array() {
+        let (outbox, queue) = outbox(1 << 20);
+        outbox.push(|out| out.put_i64(1));
+        outbox.push(|out| out.put_i64(2));
+        assert_eq!(written(&queue), None, "the turn is not over");
+        outbox.kick();
+        let messages = written(&queue).expect("the batch goes");
+        let values: Vec<Value> =
+            messages.iter().map(|message| message.to_value(&Limits::default()).expect("a value")).collect();
+        assert_eq!(values, [Value::Array(vec![Value::Int(1), Value::Int(2)])]);
+    }
+
+    #[test]
+    fn what_was_pushed_goes_before_what_is_sent_after_it() {
+        let (outbox, queue) = outbox(1 << 20);
+        outbox.push(|out| out.put_i64(1));
+        outbox.send(text("later"));
+        let messages = written(&queue).expect("both go");
+        assert_eq!((messages.len(), messages.last()), (2, Some(&text("later"))));
+    }
+
+    #[test]
+    fn a_closed_outbox_writes_what_it_has_and_takes_nothing_more() {
+        let (outbox, queue) = outbox(1 << 20);
+        outbox.push(|out| out.put_i64(1));
+        outbox.close();
+        outbox.send(text("too late"));
+        outbox.push(|_| panic!("not called on a closed outbox"));
+        assert!(outbox.is_closed());
+        assert_eq!(written(&queue).map(|messages| messages.len()), Some(1), "without a kick, since it is the end");
+        assert_eq!(written(&queue), Some(Vec::new()), "then the connection closes");
+    }
+
+    #[test]
+    fn the_last_clone_that_is_dropped_closes_the_connection() {
+        let (outbox, queue) = outbox(1 << 20);
+        let other = outbox.clone();
+        drop(outbox);
+        assert_eq!(written(&queue), None);
+        other.send(text("last words"));
+        drop(other);
+        assert_eq!(written(&queue), Some(vec![text("last words")]));
+        assert_eq!(written(&queue), Some(Vec::new()));
+    }
+
+    #[test]
+    fn an_aborted_connection_writes_nothing_more() {
+        let (outbox, queue) = outbox(1 << 20);
+        outbox.send(text("never written"));
+        outbox.abort();
+        assert_eq!(written(&queue), Some(Vec::new()));
+        assert_eq!(outbox.queued_bytes(), 0);
+        assert_eq!(queue.end_now(), End::Gone);
+        outbox.close();
+        assert_eq!(queue.end_now(), End::Gone, "an end is never taken back");
+    }
+
+    /// Goal: the limit bounds what piles up, not how large one result may be.
+    #[test]
+    fn one_message_may_be_larger_than_the_limit_and_a_pile_may_not() {
+        let big = || Message { head: text("x").head, frames: vec![vec![0u8; 2000].into()] };
+        let (outbox, queue) = outbox(1000);
+        outbox.send(big());
+        assert!(!outbox.is_closed());
+        outbox.send(text("one too many"));
+        assert!(outbox.is_closed());
+        assert_eq!(written(&queue), Some(Vec::new()), "cut off: nothing is written any more");
+    }
+
+    #[test]
+    fn a_batch_counts_against_the_limit_before_it_is_kicked() {
+        let (outbox, _queue) = outbox(1000);
+        outbox.send(text("first"));
+        (0..2000).for_each(|number| outbox.push(|out| out.put_i64(number)));
+        assert!(outbox.is_closed());
+    }
+
+    #[test]
+    fn bytes_count_as_queued_until_they_are_written() {
+        let (outbox, queue) = outbox(1 << 20);
+        outbox.send(text("abc"));
+        let size = outbox.queued_bytes();
+        assert!(size > 3 && written(&queue).is_some());
+        assert_eq!(outbox.queued_bytes(), size, "the writer has them, the peer has not");
+        queue.written(size);
+        assert_eq!(outbox.queued_bytes(), 0);
+    }
+}

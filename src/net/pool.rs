@@ -20,7 +20,7 @@ use super::socket::{self, ByteStream};
 use super::tls::Tls;
 use crate::base::{Limits, Text};
 use crate::wire::Message;
-use crate::wire::msgpack::{Cursor, Token};
+use crate::wire::msgpack::{Cursor, Marker};
 
 /// Most connections in all. Source: `distributed/core.py`, `ConnectionPool.__init__`, `limit`.
 const TOTAL_MAX: usize = 512;
@@ -345,7 +345,7 @@ async fn dial(address: &Address) -> Result<TcpStream, NetError> {
 /// Is the answer a map whose `status` is `OK`?
 fn says_ok(answer: &Message) -> bool {
     let mut cursor = Cursor::new(&answer.head);
-    let Ok(Token::Map(len)) = cursor.token() else { return false };
+    let Ok(Marker::Map(len)) = cursor.token() else { return false };
     for _ in 0..len {
         let Ok(name) = cursor.span() else { return false };
         let Ok(field) = cursor.span() else { return false };

@@ -26,7 +26,7 @@ use crate::wire::Message;
 use crate::wire::WireError;
 use crate::wire::frame::Decoder;
 use crate::wire::frame::Gather;
-use crate::wire::frame::Target;
+use crate::wire::frame::ReadTarget;
 
 use super::PyhostConfig;
 use super::PyhostError;
@@ -112,8 +112,8 @@ impl Process {
         self.stdin.flush().await?;
         loop {
             let (read, room) = match self.decoder.target() {
-                Target::Shared { buffer, room } => (self.stdout.read_buf(&mut buffer.limit(room)).await?, room),
-                Target::Own { buffer } => (self.stdout.read(buffer).await?, buffer.len()),
+                ReadTarget::Shared { buffer, room } => (self.stdout.read_buf(&mut buffer.limit(room)).await?, room),
+                ReadTarget::Own { buffer } => (self.stdout.read(buffer).await?, buffer.len()),
             };
             if read == 0 {
                 return Err(Broken::Gone);

@@ -185,7 +185,7 @@ fn announced_bytes_are_not_allocated() {
 /// Goal: a frame longer than what its announcement is believed comes out whole, wherever its memory comes from.
 #[test]
 fn a_frame_outgrows_its_first_memory() {
-    let outside: Allocate = |len| (len < 1 << 30).then(|| -> Box<dyn Memory> { Box::new(vec![0; len]) });
+    let outside: Allocate = |len| (len < 1 << 30).then(|| -> Box<dyn FrameMemory> { Box::new(vec![0; len]) });
     let nowhere: Allocate = |_| None;
     let frame: Vec<u8> = (0..BIG_FIRST_BYTES + 1000).map(|at| (at / 1000) as u8).collect();
     let message = Message { head: Bytes::from_static(b"\x01"), frames: vec![frame.into(), Bytes::from_static(b"end")] };

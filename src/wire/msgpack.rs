@@ -219,7 +219,7 @@ pub fn put_bin(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Begins an array. Panics above 2^32 values, more than any message holds.
+/// Begins an array.
 pub fn put_array(out: &mut Vec<u8>, len: usize) {
     match len_u32(len) {
         len @ 0..=15 => out.push(0x90 | len as u8),
@@ -228,7 +228,7 @@ pub fn put_array(out: &mut Vec<u8>, len: usize) {
     }
 }
 
-/// Begins a map. Panics above 2^32 pairs, more than any message holds.
+/// Begins a map.
 pub fn put_map(out: &mut Vec<u8>, len: usize) {
     match len_u32(len) {
         len @ 0..=15 => out.push(0x80 | len as u8),
@@ -238,10 +238,114 @@ pub fn put_map(out: &mut Vec<u8>, len: usize) {
 }
 
 fn len_u32(len: usize) -> u32 {
-    u32::try_from(len).expect("a message of ours never counts 2^32 things")
+    // No message of ours counts 2^32 things: its keys alone would not fit in memory.
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 fn put_marked<const N: usize>(out: &mut Vec<u8>, marker: u8, bytes: [u8; N]) {
     out.push(marker);
     out.extend_from_slice(&bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<Marker<'_>, WireError> {
+        let mut cursor = Cursor::new(bytes);
+        let marker = cursor.token()?;
+        cursor.finish()?;
+        Ok(marker)
+    }
+
+    #[test]
+    fn integers_are_written_in_their_shortest_spelling_and_read_back() {
+        for (number, length) in [
+            (0, 1),
+            (127, 1),
+            (128, 2),
+            (255, 2),
+            (256, 3),
+            (65_535, 3),
+            (65_536, 5),
+            (4_294_967_295, 5),
+            (4_294_967_296, 9),
+            (i64::MAX, 9),
+            (-1, 1),
+            (-32, 1),
+            (-33, 2),
+            (-128, 2),
+            (-129, 3),
+            (-32_768, 3),
+            (-32_769, 5),
+            (-2_147_483_648, 5),
+            (-2_147_483_649, 9),
+            (i64::MIN, 9),
+        ] {
+            let mut out = Vec::new();
+            put_i64(&mut out, number);
+            assert_eq!((out.len(), read(&out)), (length, Ok(Marker::Int(number))), "{number}");
+        }
+        let mut out = Vec::new();
+        put_u64(&mut out, u64::MAX);
+        assert_eq!(read(&out), Ok(Marker::UInt(u64::MAX)));
+    }
+
+    #[test]
+    fn texts_and_bytes_are_read_back_at_every_width_of_their_length() {
+        for length in [0, 31, 32, 255, 256, 65_535, 65_536] {
+            let (mut out, text) = (Vec::new(), "x".repeat(length));
+            put_str(&mut out, &text);
+            assert_eq!(read(&out), Ok(Marker::Str(text.as_bytes())), "{length}");
+            out.clear();
+            put_bin(&mut out, text.as_bytes());
+            assert_eq!(read(&out), Ok(Marker::Bin(text.as_bytes())), "{length}");
+        }
+    }
+
+    #[test]
+    fn counts_are_read_back_at_every_width() {
+        for count in [0, 15, 16, 65_535, 65_536] {
+            let mut out = Vec::new();
+            put_array(&mut out, count);
+            assert_eq!(read(&out), Ok(Marker::Array(count)), "{count}");
+            out.clear();
+            put_map(&mut out, count);
+            assert_eq!(read(&out), Ok(Marker::Map(count)), "{count}");
+        }
+    }
+
+    #[test]
+    fn a_whole_float_stays_a_float() {
+        let mut out = Vec::new();
+        put_f64(&mut out, 2.0);
+        assert_eq!(read(&out), Ok(Marker::Float(2.0)));
+        assert_eq!(read(&[0xca, 0x40, 0, 0, 0]), Ok(Marker::Float(2.0)), "from four bytes too");
+    }
+
+    #[test]
+    fn what_dask_never_sends_is_refused_with_its_place() {
+        for marker in [0xc1, 0xc7, 0xc9, 0xd4, 0xd8] {
+            assert_eq!(read(&[marker]), Err(WireError::BadMarker { marker, at_byte: 0 }));
+        }
+    }
+
+    #[test]
+    fn bytes_that_end_too_early_are_cut_and_those_left_over_are_told() {
+        for bytes in [&[][..], &[0xcd, 1], &[0xa3, b'a', b'b'], &[0xc6, 0xff, 0xff, 0xff, 0xff, 0]] {
+            assert!(matches!(read(bytes), Err(WireError::Cut { .. })), "{bytes:?}");
+        }
+        assert_eq!(read(&[0xc0, 0xc0, 0xc0]), Err(WireError::Trailing { bytes: 2 }));
+    }
+
+    #[test]
+    fn one_value_is_passed_over_however_deep_it_nests() {
+        // [[1], {"a": [2]}], and something behind it.
+        let bytes = [0x92, 0x91, 1, 0x81, 0xa1, b'a', 0x91, 2, 0xc3];
+        let mut cursor = Cursor::new(&bytes);
+        assert_eq!(cursor.span(), Ok(&bytes[..8]));
+        assert_eq!(cursor.token(), Ok(Marker::Bool(true)));
+        let deep = vec![0x91; 100_000];
+        assert!(matches!(Cursor::new(&deep).span(), Err(WireError::Cut { .. })), "without recursion");
+    }
 }

@@ -88,3 +88,71 @@ impl Assembler {
         Ok(Some(Message { head, frames }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(frames: &[&'static [u8]]) -> Message {
+        Message {
+            head: Bytes::from_static(b"\xc0"),
+            frames: frames.iter().map(|frame| Bytes::from_static(frame)).collect(),
+        }
+    }
+
+    /// Puts payloads together; the messages that came of it, or the first error.
+    fn assembled(limits: &Limits, payloads: impl IntoIterator<Item = Bytes>) -> Result<Vec<Message>, WireError> {
+        let mut assembler = Assembler::new(limits);
+        let mut messages = Vec::new();
+        for payload in payloads {
+            messages.extend(assembler.push(payload)?);
+        }
+        assert!(assembler.is_idle(), "whole messages only");
+        Ok(messages)
+    }
+
+    fn count(frames: u64) -> Bytes {
+        Bytes::copy_from_slice(&frames.to_le_bytes())
+    }
+
+    #[test]
+    fn messages_in_a_row_come_back_as_they_were_sent() {
+        let sent = [message(&[b"abc", b""]), message(&[]), message(&[b"x"])];
+        let payloads: Vec<Bytes> = sent.iter().flat_map(encode).collect();
+        assert_eq!(assembled(&Limits::default(), payloads), Ok(sent.to_vec()));
+    }
+
+    #[test]
+    fn a_message_is_complete_with_its_last_frame_and_not_before() {
+        let mut assembler = Assembler::new(&Limits::default());
+        let payloads: Vec<Bytes> = encode(&message(&[b"abc"])).collect();
+        let (last, first) = payloads.split_last().expect("three payloads");
+        for payload in first {
+            assert_eq!(assembler.push(payload.clone()), Ok(None));
+            assert!(!assembler.is_idle());
+        }
+        assert_eq!(assembler.push(last.clone()), Ok(Some(message(&[b"abc"]))));
+    }
+
+    #[test]
+    fn a_message_begins_with_the_number_of_its_frames() {
+        for payload in [&b""[..], b"1234567", b"123456789"] {
+            let error = assembled(&Limits::default(), [Bytes::copy_from_slice(payload)]);
+            assert_eq!(error, Err(WireError::Unexpected { what: "a frame count" }));
+        }
+    }
+
+    #[test]
+    fn each_limit_is_refused_where_it_is_passed() {
+        let limits = Limits { frames: 3, head_bytes: 10, frame_bytes: 20, message_bytes: 30, ..Limits::default() };
+        let bytes = |len: usize| Bytes::from(vec![0; len]);
+        let refused = |payloads: Vec<Bytes>| match assembled(&limits, payloads) {
+            Err(WireError::TooLong { what, announced, limit }) => (what, announced, limit),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(vec![count(4)]), ("frames in a message", 4, 3));
+        assert_eq!(refused(vec![count(1), bytes(11)]), ("bytes in a frame", 11, 10));
+        assert_eq!(refused(vec![count(2), bytes(10), bytes(21)]), ("bytes in a frame", 21, 20));
+        assert_eq!(refused(vec![count(3), bytes(10), bytes(20), bytes(1)]), ("bytes in a message", 31, 30));
+    }
+}
