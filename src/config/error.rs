@@ -9,7 +9,6 @@ pub enum ConfigError {
     /// Something in the file.
     #[error("{file}, line {line}: {key}: {why}")]
     File {
-        /// Its name.
         file: String,
         /// Counted from 1.
         line: usize,
@@ -21,7 +20,6 @@ pub enum ConfigError {
     /// A variable with an unknown key or a value of the wrong kind.
     #[error("environment variable {name}: {why}")]
     Variable {
-        /// Its name.
         name: String,
         /// What is wrong with it.
         why: String,

@@ -69,7 +69,7 @@ pub struct GatewayCluster {
     pub idle_timeout: MaybeSecs,
     /// From its creation.
     pub max_lifetime: MaybeSecs,
-    /// Between looks of adaptive clusters.
+    /// Pause between two checks of adaptive clusters.
     pub adaptive_period: Secs,
     /// Workers of one cluster.
     pub cluster_max_workers: Auto<u32>,
@@ -117,7 +117,6 @@ impl Default for GatewayUser {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatewayOption {
-    /// Its name.
     pub field: String,
     /// For people; the name if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,7 +146,6 @@ pub enum OptionType {
     Int,
     /// Numbers.
     Float,
-    /// Text.
     String,
     /// Yes or no.
     Bool,
@@ -161,7 +159,6 @@ pub enum OptionType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "must be a list of names, or a table of names with the settings that each stands for")]
 pub enum Choices {
-    /// Names.
     Names(Vec<String>),
     /// Names, and values of other fields.
     Settings(BTreeMap<String, toml::Table>),

@@ -311,7 +311,6 @@ pub struct CommTls {
 pub struct TlsPair {
     /// The certificate (chain).
     pub cert: String,
-    /// Its key.
     pub key: String,
 }
 

@@ -1,6 +1,6 @@
 //! The front door: accepts for the appliance, looks at a connection's first bytes, hands it on.
 //!
-//! Nothing is read from a connection here, only peeked at; nothing is relayed; nobody is held longer than the look.
+//! Nothing is read from a connection here, only peeked at; nothing is relayed; nobody is held for longer than that takes.
 
 #![cfg_attr(
     not(test),
@@ -90,8 +90,8 @@ impl Door {
                         drop(permit);
                     });
                 }
-                Err(why) => {
-                    tracing::warn!(%why, "cannot accept a connection");
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -102,12 +102,12 @@ impl Door {
         let deadline = Duration::from_millis(self.limits.handshake_ms);
         let protocol = match tokio::time::timeout(deadline, detect_protocol(&stream)).await {
             Ok(Ok(protocol)) => protocol,
-            Ok(Err(why)) => return tracing::debug!(%peer, %why, "lost before its first bytes"),
+            Ok(Err(error)) => return tracing::debug!(%peer, %error, "lost before its first bytes"),
             Err(_elapsed) => return tracing::debug!(%peer, "said too little in time; closed"),
         };
         let elsewhere = self.lan && !peer.ip().to_canonical().is_loopback();
-        if !elsewhere && let Err(why) = (self.admit)(&stream, &protocol) {
-            return tracing::warn!(%peer, %why, "connection refused");
+        if !elsewhere && let Err(error) = (self.admit)(&stream, &protocol) {
+            return tracing::warn!(%peer, %error, "connection refused");
         }
         match protocol {
             Protocol::Dask | Protocol::WebSocket | Protocol::Http if elsewhere => {
@@ -138,8 +138,8 @@ impl Door {
             Ok(stream) => self.hand_patiently(link, &stream).await.map_err(|why| why.to_string()),
             Err(why) => Err(why.to_string()),
         };
-        if let Err(why) = handed {
-            tracing::warn!(%peer, cluster, %why, "the scheduler could not take a connection; closed");
+        if let Err(error) = handed {
+            tracing::warn!(%peer, cluster, %error, "the scheduler could not take a connection; closed");
         }
     }
 

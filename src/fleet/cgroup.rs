@@ -42,8 +42,8 @@ pub fn delegated() -> Option<PathBuf> {
     let own = if own.file_name().is_some_and(|name| name == HOME) { own.parent()?.to_path_buf() } else { own };
     match divide(&own, std::process::id()) {
         Ok(divided) => divided.then_some(own),
-        Err(why) => {
-            tracing::debug!(group = %own.display(), %why, "no cgroups for workers");
+        Err(error) => {
+            tracing::debug!(group = %own.display(), %error, "no cgroups for workers");
             None
         }
     }
@@ -98,7 +98,7 @@ impl WorkerCgroups {
         let group = self.group_of(worker);
         match self.make(&group) {
             Ok(()) => spec.cgroup = Some(group),
-            Err(why) => tracing::warn!(worker, group = %group.display(), %why, "no cgroup for this worker"),
+            Err(error) => tracing::warn!(worker, group = %group.display(), %error, "no cgroup for this worker"),
         }
     }
 

@@ -42,7 +42,7 @@ pub struct FleetConfig {
     pub plain_address: Option<String>,
     /// Finds interpreters.
     pub find_python: FindPython,
-    /// Between two looks at the load.
+    /// Pause between two checks of the load.
     pub adaptive_period: Duration,
     /// Whether clusters outlive this process. `Nothing`: they do.
     pub parent_death: ParentDeath,
@@ -95,12 +95,10 @@ impl ClusterFolder {
         self.path.join("http.sock")
     }
 
-    /// Its certificate.
     pub fn cert(&self) -> PathBuf {
         self.path.join("tls.crt")
     }
 
-    /// Its key.
     pub fn key(&self) -> PathBuf {
         self.path.join("tls.key")
     }

@@ -69,8 +69,8 @@ impl FleetHandle {
     /// Shortens the history, now and every day: services run for months.
     async fn sweep_daily(self) {
         loop {
-            if let Err(why) = self.shared.store.sweep(self.shared.now_ms()).await {
-                tracing::warn!(%why, "the history could not be shortened");
+            if let Err(error) = self.shared.store.sweep(self.shared.now_ms()).await {
+                tracing::warn!(%error, "the history could not be shortened");
             }
             self.sweep();
             sleep(DAY).await;
@@ -210,7 +210,7 @@ impl FleetHandle {
         }
     }
 
-    /// Wants so many workers, from now on; [`ClusterSettings::max_workers`](super::ClusterSettings) at most.
+    /// Wants this number of workers from now on; [`ClusterSettings::max_workers`](super::ClusterSettings) at most.
     ///
     /// Errors: there is no such cluster, or it is ending.
     pub async fn scale(&self, name: &str, workers: u32) -> Result<(), FleetError> {
@@ -286,12 +286,12 @@ impl FleetHandle {
         self.shared.directory.borrow().get(name).map(|entry| entry.view.clone())
     }
 
-    /// The cluster as soon as it is no longer starting, or as it is when the patience ends.
+    /// The cluster as soon as it is no longer starting, or its state when the patience ends.
     pub async fn wait_not_pending(&self, name: &str, patience: Duration) -> Option<Arc<ClusterView>> {
         self.wait_until(name, patience, |view| view.status != ClusterStatus::Pending).await
     }
 
-    /// The cluster as soon as it is so, or as it is when the patience ends. `None`: there is none.
+    /// The cluster as soon as it is so, or its state when the patience ends. `None`: there is none.
     pub async fn wait_until(
         &self,
         name: &str,
@@ -309,7 +309,7 @@ impl FleetHandle {
     pub fn link(&self, name: &str) -> Option<Link> {
         let directory = self.shared.directory.borrow();
         let entry = directory.get(name)?;
-        // A starting one counts: its first client may be ahead of our next look.
+        // A starting one counts: its first client may be ahead of our next poll.
         (!entry.view.status.is_final()).then(|| entry.link.clone())
     }
 

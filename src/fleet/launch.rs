@@ -43,7 +43,7 @@ impl Launch<'_> {
         self.spec("scheduler", args, SCHEDULER_GRACE)
     }
 
-    /// Its group, with so many workers to begin with, for the scheduler at `address`.
+    /// Its group, with this number of workers to begin with, for the scheduler at `address`.
     pub(super) fn group(&self, address: &str, workers: u32) -> Spec {
         let settings = &self.body.settings;
         let mut args = self.begin("worker");

@@ -97,9 +97,9 @@ impl Logbook {
         let clock = self.clock;
         Ok(LineSink(Arc::new(move |line| {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(why) = file.line(&shown_time(clock.wall()), line) {
+            if let Err(error) = file.line(&shown_time(clock.wall()), line) {
                 // A full disk must not stop the worker; its line is lost, ours says so.
-                tracing::warn!(path = %file.path.display(), %why, "a line of a worker could not be kept");
+                tracing::warn!(path = %file.path.display(), %error, "a line of a worker could not be kept");
             }
             also(line);
         })))
@@ -114,8 +114,8 @@ impl Logbook {
             let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
             file.write_all(format!("{line}\n").as_bytes())
         });
-        if let Err(why) = written {
-            tracing::warn!(folder = %self.folder.display(), %why, "the index of logs could not be written");
+        if let Err(error) = written {
+            tracing::warn!(folder = %self.folder.display(), %error, "the index of logs could not be written");
         }
     }
 }
@@ -127,15 +127,9 @@ pub enum Note {
     /// A life began.
     Start,
     /// It ended, so.
-    End {
-        /// In words.
-        cause: String,
-    },
+    End { cause: String },
     /// Inside of a life: the nanny's worker died and is started again.
-    Restart {
-        /// In words.
-        cause: String,
-    },
+    Restart { cause: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,7 +151,6 @@ fn shown_time(wall_secs: f64) -> String {
 /// One life of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WorkerLife {
-    /// Its process.
     pub pid: u32,
     /// Unit: milliseconds since the epoch.
     pub start_ms: i64,
@@ -240,7 +233,7 @@ impl LogSource {
 pub struct LogSelection {
     /// Only lines of this time or later. Unit: milliseconds since the epoch.
     pub since_ms: Option<i64>,
-    /// Only so many lines, the last.
+    /// Only the last lines, this number of them.
     pub tail: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! How many workers a cluster should have, which of them go, and when the cluster itself ends. Pure: looks in, steps out.
+//! How many workers a cluster should have, which of them go, and when the cluster itself ends. Pure: what was polled goes in, steps come out.
 //!
 //! Source: `distributed/deploy/adaptive_core.py`; `dask_gateway/scheduler_preload.py`, which checks idleness.
 
@@ -8,7 +8,7 @@ use super::placement::{self, Host};
 use super::step::{Connected, PlanStep, PoolWorker};
 use super::types::{Adapt, AdaptBounds};
 
-/// So many checks in a row must want fewer workers before there are fewer.
+/// Number of checks in a row that must want fewer workers before there are fewer.
 /// Source: `distributed.adaptive.wait-count`.
 const CHECKS: usize = 3;
 /// Idle clusters are warned of in the log this long before their end, or a quarter of the time-out. Unit: seconds.
@@ -16,7 +16,7 @@ const IDLE_NOTICE_SECS: f64 = 60.0;
 /// Clients are told of the end of a lifetime this long before, or a tenth of it. Unit: seconds.
 const LIFETIME_NOTICE_SECS: f64 = 600.0;
 
-/// What is known at one look.
+/// What is known after one poll.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Seen {
     /// Unit: seconds, from any beginning; never goes back.
@@ -89,12 +89,11 @@ impl ScalingPlan {
         Self { target, adapt, lifetimes, ..Self::default() }
     }
 
-    /// Workers wanted.
     pub const fn target(&self) -> u32 {
         self.target
     }
 
-    /// Of those wanted, how many fit on no machine that may have them, as of the last look.
+    /// Of those wanted, how many fit on no machine that may have them, as of the last poll.
     pub const fn without_room(&self) -> u32 {
         self.without_room
     }
@@ -104,7 +103,7 @@ impl ScalingPlan {
         self.adapt
     }
 
-    /// So many workers, from now on.
+    /// Wants this number of workers from now on.
     pub fn scale(&mut self, target: u32) {
         (self.target, self.adapt) = (target, None);
     }
@@ -121,7 +120,7 @@ impl ScalingPlan {
         self.adapt = Some(bounds);
     }
 
-    /// One look. `check`: the time of an adaptive check has come.
+    /// Decides after one poll. `check`: the time of an adaptive check has come.
     pub fn decide(&mut self, seen: &Seen, check: bool) -> Vec<PlanStep> {
         let mut steps = Vec::new();
         if let Some(reason) = self.lifetime(seen, &mut steps).or_else(|| self.idle(seen, &mut steps)) {
@@ -328,7 +327,7 @@ mod tests {
         let seen = |now_secs: f64, transitions| Seen { now_secs, transitions, ..Seen::default() };
         assert_eq!(plan.decide(&Seen { clients: 1, ..seen(0.0, 0) }, false), []);
         assert_eq!(plan.decide(&seen(70.0, 0), false), []);
-        // A task came and went between two looks.
+        // A task came and went between two polls.
         assert_eq!(plan.decide(&seen(80.0, 5), false), []);
         assert_eq!(plan.decide(&seen(150.0, 5), false), []);
         assert!(matches!(plan.decide(&seen(155.0, 5), false).as_slice(), [PlanStep::Note(_)]));

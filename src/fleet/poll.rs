@@ -32,12 +32,12 @@ pub(super) async fn poll(scheduler: Link, group: Option<Link>, pause: Duration) 
     Polled { scheduler, group }
 }
 
-/// One question. `None`: no answer, or one that makes no sense.
+/// One question. `None`: no answer, or one that is malformed.
 pub(super) async fn ask<T: DeserializeOwned>(link: &Link, what: Question) -> Option<T> {
     match timeout(PATIENCE, link.ask_for(what)).await {
         Ok(Ok(answer)) => Some(answer),
-        Ok(Err(why)) => {
-            tracing::debug!(%why, "no answer over a link");
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "no answer over a link");
             None
         }
         Err(_elapsed) => None,

@@ -16,7 +16,6 @@ pub(super) struct Body {
     pub options: serde_json::Map<String, serde_json::Value>,
     /// What they mean.
     pub settings: ClusterSettings,
-    /// Workers wanted.
     pub target: u32,
     /// It follows its load between these.
     pub adapt: Option<AdaptBounds>,
@@ -24,7 +23,6 @@ pub(super) struct Body {
     pub plain_address: Option<String>,
     /// The boot of the machine that it was started in.
     pub boot_id: String,
-    /// Its scheduler.
     pub scheduler: Option<ProcessId>,
     /// Its group of workers.
     pub group: Option<ProcessId>,

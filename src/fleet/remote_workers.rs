@@ -16,7 +16,6 @@ use crate::pki::Pair;
 /// What lets clusters span machines.
 #[derive(Clone)]
 pub struct SpanConfig {
-    /// The machines.
     pub head: HeadHandle,
     /// Our address, as they reach it: schedulers and workers of spanning clusters listen there, with TLS.
     pub host: IpAddr,
@@ -86,7 +85,7 @@ impl RemoteWorkers {
     pub(super) async fn next(&mut self) -> PeerEvent {
         match self.events.recv().await {
             Ok(event) => event,
-            // Missed some: look at everything.
+            // Some were missed: everything may have changed.
             Err(broadcast::error::RecvError::Lagged(_)) => PeerEvent::Changed,
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
@@ -187,7 +186,7 @@ impl RemoteWorkers {
         self.told_silent.insert(peer, silent);
     }
 
-    /// At least so many workers on a machine.
+    /// Wants at least this number of workers on a machine.
     pub(super) async fn grow(&mut self, peer: &str, workers: u32, terms: PoolTerms<'_>) {
         let Some(view) = self.head.peer(peer) else { return };
         if let Some(lock) = terms.lock {

@@ -3,7 +3,6 @@
 /// A worker as its scheduler sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connected {
-    /// Its name.
     pub name: String,
     /// It leaves as soon as its data is elsewhere.
     pub retiring: bool,
@@ -12,7 +11,6 @@ pub struct Connected {
 /// A worker as its group sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolWorker {
-    /// Its name.
     pub name: String,
     /// It was told to stop.
     pub stopping: bool,
@@ -27,23 +25,17 @@ pub enum PlanStep {
     Grow(u32),
     /// The group stops these: the scheduler does not know them yet.
     Stop(Vec<String>),
-    /// The scheduler retires workers until so many stay.
+    /// The scheduler retires workers until this number stays.
     Retire {
-        /// So many stay.
+        /// The number that stays.
         keep: u32,
     },
     /// A group on another machine must have this many that are not stopping.
-    GrowAt {
-        /// Which machine.
-        host: String,
-        /// How many.
-        workers: u32,
-    },
+    GrowAt { host: String, workers: u32 },
     /// A group on another machine stops these: they hold nothing, or nobody waits for it.
     StopAt {
         /// Which machine; empty: this one.
         host: String,
-        /// Their names.
         names: Vec<String>,
     },
     /// The scheduler retires these.

@@ -62,7 +62,6 @@ impl fmt::Display for ClusterName {
 /// A cluster to be made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewCluster {
-    /// Its name.
     pub name: ClusterName,
     /// Whose it is.
     pub user: String,
@@ -163,7 +162,6 @@ impl ClusterStatus {
 /// Between how many workers a cluster follows its load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdaptBounds {
-    /// At least.
     pub minimum: u32,
     /// At most. `None`: as many as the load wants.
     pub maximum: Option<u32>,
@@ -190,7 +188,6 @@ impl ClusterSettings {
 /// A cluster at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterView {
-    /// Its name.
     pub name: ClusterName,
     /// Whose it is.
     pub user: String,
@@ -234,43 +231,27 @@ pub struct ClusterView {
 pub enum FleetEvent {
     /// It was made, or found by a new appliance.
     Created {
-        /// Which.
         cluster: String,
-        /// Whose.
         user: String,
         /// It ran before this appliance did.
         adopted: bool,
     },
     /// Its status changed.
     Status {
-        /// Which.
         cluster: String,
-        /// Whose.
         user: String,
-        /// To what.
         status: ClusterStatus,
         /// Why, at its end.
         reason: Option<String>,
     },
     /// More or fewer workers are wanted.
-    Target {
-        /// Which.
-        cluster: String,
-        /// How many.
-        target: u32,
-    },
+    Target { cluster: String, target: u32 },
     /// The number of connected workers changed.
-    Workers {
-        /// Which.
-        cluster: String,
-        /// How many.
-        workers: u32,
-    },
+    Workers { cluster: String, workers: u32 },
     /// A worker died; another is started.
     WorkerDied {
         /// Which cluster's.
         cluster: String,
-        /// How.
         cause: String,
     },
 }
@@ -289,12 +270,7 @@ pub enum FleetError {
     NotRunning(String),
     /// Bounds that contradict each other.
     #[error("the minimum of {minimum} workers is above the maximum of {maximum}")]
-    Bounds {
-        /// At least.
-        minimum: u32,
-        /// At most.
-        maximum: u32,
-    },
+    Bounds { minimum: u32, maximum: u32 },
     /// The interpreter that was asked for cannot run workers.
     #[error("{0}")]
     Python(String),

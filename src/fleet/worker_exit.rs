@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) enum NannyReport {
     /// It will end it, because it uses too much memory.
     Memory(String),
-    /// It ended so. `None`: in good order.
+    /// It ended so. `None`: cleanly.
     Ended(Option<String>),
 }
 

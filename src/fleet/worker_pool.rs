@@ -120,8 +120,8 @@ pub async fn run(
                 tracing::info!(signal, "stopping");
                 break;
             }
-            why = &mut gone => {
-                tracing::info!(%why, "the scheduler is gone: stopping its workers");
+            error = &mut gone => {
+                tracing::info!(%error, "the scheduler is gone: stopping its workers");
                 break;
             }
         }
@@ -175,7 +175,7 @@ impl WorkerPool {
         }
     }
 
-    /// Starts workers until so many are there that are not stopping.
+    /// Starts workers until this number is there, not counting those that are stopping.
     fn grow(&mut self, workers: u32) {
         let present = self.slots.values().filter(|slot| !slot.state.stopping).count();
         for _ in present..workers as usize {
@@ -193,7 +193,7 @@ impl WorkerPool {
         let mut spec = (self.plan.spec)(name);
         match self.sink(name) {
             Ok(sink) => spec.output = Output::LineSink(sink),
-            Err(why) => tracing::warn!(name, %why, "the worker's log cannot be opened; its output is in this log"),
+            Err(error) => tracing::warn!(name, %error, "the worker's log cannot be opened; its output is in this log"),
         }
         if let Some(cgroups) = &self.plan.cgroups {
             cgroups.confine(name, &mut spec);

@@ -73,23 +73,16 @@ pub enum ProbeError {
     /// It could not be started, or ended badly.
     #[error("{path} cannot be used as Python: {why}")]
     NotPython {
-        /// Which one.
         path: PathBuf,
         /// Last line that it said.
         why: String,
     },
     /// Older than 3.10.
     #[error("{path} is Python {version}; {}.{} or newer is needed", OLDEST.0, OLDEST.1)]
-    TooOld {
-        /// Which one.
-        path: PathBuf,
-        /// Its version.
-        version: String,
-    },
+    TooOld { path: PathBuf, version: String },
     /// Its `distributed` is older than 2025.4.
     #[error("{path} has distributed {version}; {}.{}.0 or newer is needed", OLDEST_DISTRIBUTED.0, OLDEST_DISTRIBUTED.1)]
     OldDistributed {
-        /// Which one.
         path: PathBuf,
         /// Version of `distributed`.
         version: String,
@@ -99,7 +92,6 @@ pub enum ProbeError {
     /// `dask` or `distributed` is not installed there.
     #[error("{path} lacks dask and distributed")]
     NoDistributed {
-        /// Which one.
         path: PathBuf,
         /// It is Python 3 and this.
         minor: u32,

@@ -17,7 +17,6 @@ pub struct AskedSize {
 /// A group of worker processes that are all alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolSize {
-    /// How many.
     pub nworkers: u32,
     /// Threads in each.
     pub nthreads: u32,
@@ -31,7 +30,6 @@ pub enum SizeError {
     /// Zero processes, or fewer than none after counting down.
     #[error("nworkers {nworkers} leaves no worker process on {cores} cores")]
     NoWorkers {
-        /// As asked.
         nworkers: i64,
         /// What it was counted down from.
         cores: u32,

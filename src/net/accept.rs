@@ -59,7 +59,7 @@ impl fmt::Debug for Acceptor {
 }
 
 impl Acceptor {
-    /// Serves one accepted socket to its end. A peer that makes no sense is closed with a line in the log.
+    /// Serves one accepted socket to its end. A peer that speaks no protocol of ours is closed with a line in the log.
     pub async fn serve_stream(self: Arc<Self>, stream: TcpStream) {
         let Ok(peer) = stream.peer_addr() else { return };
         socket::prepare(&stream);

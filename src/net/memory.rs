@@ -7,7 +7,7 @@ use memmap2::MmapMut;
 
 use crate::wire::frame::FrameMemory;
 
-/// So many bytes, of which the kernel provides those that are touched. None: the address space is full or limited.
+/// A number of bytes, of which the kernel provides those that are touched. None: the address space is full or limited.
 pub(super) fn map(len: usize) -> Option<Box<dyn FrameMemory>> {
     let map = MmapMut::map_anon(len).ok()?;
     #[cfg(target_os = "linux")]

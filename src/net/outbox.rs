@@ -168,13 +168,13 @@ impl Outbox {
     /// What waits to be written. Unit: bytes.
     pub fn queued_bytes(&self) -> u64 {
         let state = self.handle.queue.lock();
-        state.queued_bytes + state.batch.len_bytes() as u64
+        state.queued_bytes.saturating_add(state.batch.len_bytes() as u64)
     }
 }
 
 impl State {
     fn enqueue(&mut self, message: Message) {
-        self.queued_bytes += message.size_bytes() as u64;
+        self.queued_bytes = self.queued_bytes.saturating_add(message.size_bytes() as u64);
         self.messages.push_back(message);
     }
 
@@ -190,8 +190,8 @@ impl State {
 
     /// One message may be larger than the limit (a gather of everything), a pile of them may not.
     fn fits(&self, limit_bytes: u64) -> bool {
-        let pieces = self.messages.len() + usize::from(!self.batch.is_empty());
-        pieces <= 1 || self.queued_bytes + self.batch.len_bytes() as u64 <= limit_bytes
+        let pieces = self.messages.len().saturating_add(usize::from(!self.batch.is_empty()));
+        pieces <= 1 || self.queued_bytes.saturating_add(self.batch.len_bytes() as u64) <= limit_bytes
     }
 }
 
@@ -273,7 +273,7 @@ impl Queue {
             match due_us {
                 None => self.wake.notified().await,
                 Some(due_us) => {
-                    let due = self.started + Duration::from_micros(due_us);
+                    let due = self.started.checked_add(Duration::from_micros(due_us)).unwrap_or_else(Instant::now);
                     let _ = timeout_at(due, self.wake.notified()).await;
                 }
             }

@@ -42,7 +42,7 @@ impl WritePace {
         self.last_write_us.map_or(0, |last| last.saturating_add(self.window()))
     }
 
-    /// A batch of so many items was written.
+    /// A batch of this number of items was written.
     pub fn wrote(&mut self, now_us: u64, items: usize) {
         if let Some(last) = self.last_write_us {
             let millis = (now_us.saturating_sub(last) as f64 / 1000.0).max(0.1);

@@ -28,6 +28,8 @@ const TOTAL_MAX: usize = 512;
 const PER_PEER_MAX: usize = 64;
 /// A connection that nobody used for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
+/// Between two searches for such connections.
+const JANITOR: Duration = Duration::from_secs(30);
 
 /// Connections to other servers. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -116,7 +118,7 @@ impl Pool {
     pub fn forget(&self, address: &str) {
         let mut state = self.shared.lock();
         if let Some(peer) = state.peers.get_mut(address) {
-            peer.forgotten += 1;
+            peer.forgotten = peer.forgotten.saturating_add(1);
             peer.cut();
         }
     }
@@ -130,7 +132,7 @@ impl Pool {
     /// Drops everything; calls under way end with an error. The pool stays usable.
     pub fn close(&self) {
         for peer in self.shared.lock().peers.values_mut() {
-            peer.forgotten += 1;
+            peer.forgotten = peer.forgotten.saturating_add(1);
             peer.cut();
         }
     }
@@ -289,7 +291,7 @@ impl Shared {
         let shared = Arc::downgrade(self);
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(IDLE / 2).await;
+                tokio::time::sleep(JANITOR).await;
                 let Some(shared) = Weak::upgrade(&shared) else { return };
                 let mut state = shared.lock();
                 for peer in state.peers.values_mut() {
@@ -315,7 +317,7 @@ impl Busy {
     fn enter(shared: &Arc<Shared>, address: &str, outbox: &Outbox) -> Self {
         let address: Text = address.into();
         let mut state = shared.lock();
-        state.next_id += 1;
+        state.next_id = state.next_id.wrapping_add(1);
         let id = state.next_id;
         state.peers.entry(address.clone()).or_insert_with(Peer::new).busy.insert(id, outbox.clone());
         Self { shared: shared.clone(), address, id }

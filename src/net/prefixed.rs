@@ -33,7 +33,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
         if !rest.is_empty() {
             let len = rest.len().min(buf.remaining());
             buf.put_slice(rest.get(..len).unwrap_or_default());
-            this.taken += len;
+            this.taken = this.taken.saturating_add(len);
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut this.stream).poll_read(cx, buf)

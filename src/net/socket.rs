@@ -15,7 +15,11 @@ use tokio::net::TcpStream;
 /// Unit: seconds.
 const TIMEOUT_SECS: u64 = 30;
 /// Probes before giving up.
-const PROBES: u64 = 10;
+const PROBES: u32 = 10;
+/// Between two probes. Unit: seconds.
+const PROBE_SECS: u64 = (TIMEOUT_SECS - TIMEOUT_SECS / 4) / PROBES as u64;
+/// Silence before the first probe. Unit: seconds.
+const IDLE_SECS: u64 = TIMEOUT_SECS - PROBE_SECS * PROBES as u64;
 
 /// A byte stream in both directions.
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -23,13 +27,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// Sets what every connection has. A system that lacks an option does without it.
 pub(super) fn prepare(stream: &TcpStream) {
-    let interval = 1.max((TIMEOUT_SECS - 2.max(TIMEOUT_SECS / 4)) / PROBES);
-    let idle = 2.max(TIMEOUT_SECS - interval * PROBES);
     let _ = stream.set_nodelay(true);
     let _ = sockopt::set_socket_keepalive(stream, true);
-    let _ = sockopt::set_tcp_keepidle(stream, Duration::from_secs(idle));
-    let _ = sockopt::set_tcp_keepintvl(stream, Duration::from_secs(interval));
-    let _ = sockopt::set_tcp_keepcnt(stream, PROBES as u32);
+    let _ = sockopt::set_tcp_keepidle(stream, Duration::from_secs(IDLE_SECS));
+    let _ = sockopt::set_tcp_keepintvl(stream, Duration::from_secs(PROBE_SECS));
+    let _ = sockopt::set_tcp_keepcnt(stream, PROBES);
     let _ = sockopt::set_tcp_user_timeout(stream, (TIMEOUT_SECS * 1000) as u32);
 }
 

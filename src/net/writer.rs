@@ -66,10 +66,10 @@ where
     }
     while !gather.is_empty() {
         let mut slices = [io::IoSlice::new(&[]); SLICES_MAX];
-        let mut filled = 0;
+        let mut filled = 0usize;
         for (slice, part) in slices.iter_mut().zip(gather.parts()) {
             *slice = io::IoSlice::new(part);
-            filled += 1;
+            filled = filled.saturating_add(1);
         }
         let slices = slices.get(..filled).unwrap_or_default();
         match unless_gone(queue, io.write_vectored(slices)).await? {

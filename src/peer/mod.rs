@@ -32,7 +32,7 @@ pub use node::{
 };
 pub use token::{JoinToken, Pin, TokenError};
 pub use wire::{
-    BEAT_US, JoinAnswer, JoinAsk, LOG_LINES_MAX, MESSAGE_MAX, MachineFacts, Phase, PoolState, PoolWant, RenewAsk,
+    HEARTBEAT_US, JoinAnswer, JoinAsk, LOG_LINES_MAX, MESSAGE_MAX, MachineFacts, Phase, PoolState, PoolWant, RenewAsk,
     ToHead, ToPeer,
 };
 

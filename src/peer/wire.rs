@@ -12,8 +12,8 @@ use crate::link::GroupWorker;
 /// Longest message. A lock of a large environment is some 50 KiB, a tail of a log less. Unit: bytes.
 pub const MESSAGE_MAX: usize = 4 << 20;
 
-/// Between two beats of a healthy machine. Unit: microseconds.
-pub const BEAT_US: u64 = 2_000_000;
+/// Between two heartbeats of a healthy machine. Unit: microseconds.
+pub const HEARTBEAT_US: u64 = 2_000_000;
 
 /// Most lines of a log in one answer.
 pub const LOG_LINES_MAX: usize = 10_000;
@@ -90,9 +90,7 @@ pub enum ToPeer {
     Logs {
         /// Repeated in the answer.
         call: u64,
-        /// Whose.
         cluster: String,
-        /// Lines.
         tail: usize,
     },
     /// The machine is no member any more: forget the head, or try no longer.
@@ -107,12 +105,8 @@ pub enum ToPeer {
 #[serde(tag = "say", rename_all = "kebab-case")]
 pub enum ToHead {
     /// Every two seconds, and when something changed.
-    Beat {
-        /// The machine.
-        facts: MachineFacts,
-        /// Its groups.
-        groups: Vec<PoolState>,
-    },
+    #[serde(rename = "beat")]
+    Heartbeat { facts: MachineFacts, groups: Vec<PoolState> },
     /// A new certificate is due.
     Sign {
         /// PEM.
@@ -120,7 +114,6 @@ pub enum ToHead {
     },
     /// The answer to `Logs`.
     Lines {
-        /// As asked.
         call: u64,
         /// The last ones.
         lines: Vec<String>,
@@ -168,7 +161,7 @@ pub struct PoolWant {
     pub cert: String,
     /// Its key (PEM).
     pub key: String,
-    /// Workers, at least. Looked at when the revision is new: those that end in good order are not replaced.
+    /// Workers, at least. Compared with what runs when the revision is new: those that end cleanly are not replaced.
     pub count: u32,
     /// Higher when workers should be started.
     #[serde(default)]
@@ -199,7 +192,7 @@ impl std::fmt::Debug for PoolWant {
     }
 }
 
-/// A group as it is.
+/// The present state of a pool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PoolState {
     /// Of which cluster.
@@ -214,7 +207,6 @@ pub struct PoolState {
     /// The last revision of what is wanted that was carried out.
     #[serde(default)]
     pub revision: Option<u64>,
-    /// Its workers.
     #[serde(default)]
     pub workers: Vec<GroupWorker>,
     /// Ends of workers without being asked, so far.
@@ -237,4 +229,22 @@ pub enum Phase {
     Stopping,
     /// It cannot be; the note says why.
     Failed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: machines with an older rask stay joined: what travels has the names that they know.
+    #[test]
+    fn messages_travel_under_the_names_of_earlier_versions() {
+        let heartbeat = ToHead::Heartbeat { facts: MachineFacts::default(), groups: Vec::new() };
+        let text = serde_json::to_string(&heartbeat).expect("JSON");
+        assert!(text.starts_with(r#"{"say":"beat","facts":{"#) && text.ends_with(r#""groups":[]}"#), "{text}");
+        assert_eq!(serde_json::from_str::<ToHead>(&text).expect("read back"), heartbeat);
+        let want = serde_json::to_string(&ToPeer::Want { groups: Vec::new() }).expect("JSON");
+        assert_eq!(want, r#"{"say":"want","groups":[]}"#);
+        let phase = serde_json::to_string(&Phase::Preparing).expect("JSON");
+        assert_eq!(phase, r#""preparing""#);
+    }
 }

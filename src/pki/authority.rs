@@ -80,12 +80,12 @@ impl Authority {
     /// A certificate for a machine that joined, from its request (PEM); its key stays where it is. It proves nothing but
     /// "I am `id`", and to servers only: names and purposes that the request asks for are passed over.
     ///
-    /// `life_secs`: from now. Errors: the request makes no sense or is not signed with its own key.
-    pub fn issue_member(&self, csr_pem: &str, id: &str, life_secs: u64) -> Result<String, PkiError> {
+    /// `life_secs`: from now. Errors: the request is malformed or is not signed with its own key.
+    pub fn issue_peer(&self, csr_pem: &str, id: &str, life_secs: u64) -> Result<String, PkiError> {
         let mut request =
             CertificateSigningRequestParams::from_pem(csr_pem).map_err(|why| PkiError::Signing(why.to_string()))?;
         let life = Duration::seconds(i64::try_from(life_secs).unwrap_or(i64::MAX >> 1));
-        request.params = blank(&member_subject(id), life);
+        request.params = blank(&peer_subject(id), life);
         request.params.is_ca = IsCa::ExplicitNoCa;
         request.params.use_authority_key_identifier_extension = true;
         request.params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -94,25 +94,26 @@ impl Authority {
     }
 }
 
-/// No host can have such a name, so no server's certificate can pass for a member's.
-const MEMBER: &str = "rask member ";
+/// Begins the name in the certificate of a peer. No host can have such a name, so no server's certificate can pass for
+/// a peer's.
+const PEER_PREFIX: &str = "rask member ";
 
-fn member_subject(id: &str) -> String {
-    format!("{MEMBER}{id}")
+fn peer_subject(id: &str) -> String {
+    format!("{PEER_PREFIX}{id}")
 }
 
-/// The id of the member that a certificate (DER) was issued to; who signed it was checked before. `None`: it is no
-/// member's.
-pub fn member_of(certificate: &[u8]) -> Option<String> {
+/// The id of the peer that a certificate (DER) was issued to; who signed it was checked before. `None`: it is no
+/// peer's.
+pub fn peer_of(certificate: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
-    name.strip_prefix(MEMBER).map(str::to_owned)
+    name.strip_prefix(PEER_PREFIX).map(str::to_owned)
 }
 
 /// A new key and the request to certify it, both PEM.
 ///
 /// Errors: the operating system gave no key.
-pub fn member_request() -> Result<(String, String), PkiError> {
+pub fn peer_request() -> Result<(String, String), PkiError> {
     let key = new_key()?;
     let request = CertificateParams::default().serialize_request(&key).map_err(signing)?;
     Ok((key.serialize_pem(), request.pem().map_err(signing)?))

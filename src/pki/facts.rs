@@ -38,7 +38,7 @@ impl CertificateFacts {
     }
 }
 
-/// Reads the first certificate of `pem`. Errors: there is none, or it makes no sense.
+/// Reads the first certificate of `pem`. Errors: there is none, or it is malformed.
 pub fn facts(pem: &str) -> Result<CertificateFacts, PkiError> {
     let block = first_block(pem)?;
     let certificate = block.parse_x509().map_err(|why| PkiError::NoCertificate(why.to_string()))?;

@@ -10,7 +10,7 @@ mod tests;
 
 use std::fmt;
 
-pub use authority::{Authority, cluster_pair, member_of, member_request};
+pub use authority::{Authority, cluster_pair, peer_of, peer_request};
 pub use error::PkiError;
 pub use facts::{CertificateFacts, facts, fingerprint};
 

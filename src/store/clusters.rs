@@ -5,10 +5,9 @@ use rusqlite::{Row, params};
 use super::error::StoreError;
 use super::thread::StoreHandle;
 
-/// A cluster as it is kept. A name may come again later; the start tells them apart.
+/// The record of a cluster. A name may come again later; the start tells them apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterRecord {
-    /// Its name.
     pub name: String,
     /// Unit: milliseconds since the epoch.
     pub start_ms: i64,
@@ -31,7 +30,7 @@ pub struct ClusterFilter {
     pub user: Option<String>,
     /// Only of clusters with this name.
     pub cluster: Option<String>,
-    /// At most so many.
+    /// At most this number.
     pub limit: u32,
 }
 

@@ -1,4 +1,4 @@
-//! A look at the file from outside, while its owner may be at work: nothing is made, locked for long, or brought up to date.
+//! Reads the file from outside, while its owner may be at work: nothing is made, locked for long, or brought up to date.
 
 use std::path::Path;
 

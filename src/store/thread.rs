@@ -16,7 +16,7 @@ use super::schema;
 const QUEUE: usize = 256;
 /// Longest wait for an answer: a query takes well under a millisecond on a healthy disk.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Another process (a look with `sqlite3`, say) may hold the file for a moment.
+/// Another process (`sqlite3`, say) may hold the file for a moment.
 const LOCKED_MAX: Duration = Duration::from_secs(5);
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -51,7 +51,6 @@ impl StoreHandle {
         Self { jobs, path: path.into() }
     }
 
-    /// The file.
     pub fn path(&self) -> &Path {
         &self.path
     }

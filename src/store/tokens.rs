@@ -24,7 +24,7 @@ pub struct NewToken {
     pub expires_ms: Option<i64>,
 }
 
-/// A token as it is kept.
+/// The record of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRecord {
     /// All that was given.

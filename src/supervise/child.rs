@@ -29,9 +29,7 @@ const DRAIN: Duration = Duration::from_millis(200);
 pub struct Spec {
     /// For logs.
     pub name: String,
-    /// The program.
     pub program: PathBuf,
-    /// Its arguments.
     pub args: Vec<OsString>,
     /// Variables to set, or to remove.
     pub env: Vec<(OsString, Option<OsString>)>,
@@ -104,7 +102,6 @@ impl fmt::Display for ExitCause {
 pub struct Report {
     /// [`Spec::name`].
     pub name: String,
-    /// What.
     pub story: Story,
 }
 
@@ -118,7 +115,6 @@ pub enum Story {
     },
     /// It ended without being told to.
     Died {
-        /// How.
         cause: ExitCause,
         /// The last it printed.
         last_lines: Vec<String>,
@@ -126,10 +122,7 @@ pub enum Story {
         next: Next,
     },
     /// It ended after being told to.
-    Stopped {
-        /// How.
-        cause: ExitCause,
-    },
+    Stopped { cause: ExitCause },
 }
 
 /// A handle on a watched child. Dropping it stops the child as [`Child::stop`] does, without waiting.

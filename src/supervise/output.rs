@@ -33,7 +33,6 @@ pub enum Output {
     LineSink(LineSink),
     /// To a file that the child writes itself, so that it does not need us. `keep` older ones are kept.
     File {
-        /// The file.
         path: PathBuf,
         /// How many older ones.
         keep: u32,

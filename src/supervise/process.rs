@@ -20,7 +20,6 @@ const KILLED: Duration = Duration::from_secs(5);
 /// Which process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
-    /// Its id.
     pub pid: u32,
     /// Its start. Unit: clock ticks since the machine was started.
     pub started_ticks: u64,
@@ -74,7 +73,7 @@ enum Handle {
 }
 
 impl DetachedProcess {
-    /// Starts a process of its own group. Its restart policy is not looked at.
+    /// Starts a process of its own group. Its restart policy plays no part.
     ///
     /// Errors: the program cannot be started, or its log cannot be opened.
     pub fn launch(spec: &Spec) -> io::Result<Self> {
@@ -104,7 +103,6 @@ impl DetachedProcess {
         Ok(Some(Self { id, handle: Handle::Found(handle), spec: None }))
     }
 
-    /// Which one.
     pub const fn id(&self) -> ProcessId {
         self.id
     }

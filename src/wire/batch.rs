@@ -25,7 +25,7 @@ impl MessageBatch {
             self.encoder.warm_up();
             self.encoder.put_raw(&ARRAY_32);
         }
-        self.items += 1;
+        self.items = self.items.saturating_add(1);
         write(&mut self.encoder);
     }
 

@@ -67,7 +67,7 @@ impl Encoder {
         msgpack::put_map(&mut self.head, len);
     }
 
-    /// Writes msgpack as it is.
+    /// Writes msgpack unchanged.
     pub fn put_raw(&mut self, msgpack: &[u8]) {
         self.head.extend_from_slice(msgpack);
     }
@@ -127,15 +127,15 @@ impl Encoder {
         self.put_map(1);
         self.put_str(kind);
         // Wire frame 0 is the head.
-        self.put_u64(self.frames.len() as u64 + 1);
+        self.put_u64((self.frames.len() as u64).saturating_add(1));
         self.frames.push(opaque.head.clone());
         self.frames.extend(opaque.frames.iter().cloned());
-        self.frames_bytes += opaque.size_bytes();
+        self.frames_bytes = self.frames_bytes.saturating_add(opaque.size_bytes());
     }
 
     /// Unit: bytes, frames included.
     pub fn len_bytes(&self) -> usize {
-        self.head.len() + self.frames_bytes
+        self.head.len().saturating_add(self.frames_bytes)
     }
 
     /// Nothing was written yet.

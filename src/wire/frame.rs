@@ -31,7 +31,7 @@ const SHARD_BYTES: usize = 64 << 20;
 pub trait FrameMemory: AsRef<[u8]> + AsMut<[u8]> + Send {}
 impl<T: AsRef<[u8]> + AsMut<[u8]> + Send> FrameMemory for T {}
 
-/// Gives memory of so many bytes, if there is any: a way around the heap for what is big and short-lived.
+/// Gives memory of this number of bytes, if there is any: a way around the heap for what is big and short-lived.
 pub type Allocate = fn(usize) -> Option<Box<dyn FrameMemory>>;
 
 /// Where the next bytes belong. Read at most `room` bytes, append them, then call [`Decoder::took`].
@@ -47,7 +47,7 @@ pub enum ReadTarget<'a> {
 enum State {
     /// Before `total` and `n`.
     Prelude,
-    /// So many lengths are still to come.
+    /// Number of lengths that are still to come.
     Lengths { missing: u64 },
     /// Lengths are known, frames arrive.
     Frames,
@@ -167,10 +167,11 @@ impl Decoder {
             if matches!(self.state, State::Frames) { next_len.saturating_sub(self.shared.len()) } else { 0 };
         let room = self.step.max(frame_missing);
         // A little left over is read into before more is asked for.
-        if self.shared.capacity() - self.shared.len() < room.min(STEP_MIN / 4).max(frame_missing).max(16) {
+        let spare = |shared: &BytesMut| shared.capacity().saturating_sub(shared.len());
+        if spare(&self.shared) < room.min(STEP_MIN / 4).max(frame_missing).max(16) {
             self.shared.reserve(room);
         }
-        let room = room.min(self.shared.capacity() - self.shared.len());
+        let room = room.min(spare(&self.shared));
         ReadTarget::Shared { buffer: &mut self.shared, room }
     }
 
@@ -187,9 +188,9 @@ impl Decoder {
     /// Tells how many bytes a read brought and how many it could have, so that busy connections read in larger gulps.
     pub fn took(&mut self, read: usize, room: usize) {
         if let Some(big) = &mut self.big {
-            big.filled += read.min(big.spare().len());
+            big.filled = big.filled.saturating_add(read.min(big.spare().len()));
         } else if read == room {
-            self.step = (self.step * 2).min(STEP_MAX);
+            self.step = self.step.saturating_mul(2).min(STEP_MAX);
         } else if read < self.step / 4 {
             self.step = (self.step / 2).max(STEP_MIN);
         }
@@ -248,7 +249,7 @@ impl Decoder {
                         let len = self.shared.get_u64_le();
                         self.announce(len)?;
                     }
-                    self.state = State::Lengths { missing: missing - arrived };
+                    self.state = State::Lengths { missing: missing.saturating_sub(arrived) };
                 }
                 State::Frames => {
                     while let Some(&len) = self.lengths.get(self.done.len()) {
@@ -325,18 +326,18 @@ fn first_read(mut lengths: impl Iterator<Item = u64>) -> u64 {
         match lengths.next() {
             None => return total,
             Some(len) if len > BIG_FRAME_BYTES as u64 => break len,
-            Some(len) if total + len > TOTAL_SMALL_BYTES => return total,
-            Some(len) => total += len,
+            Some(len) if len.saturating_add(total) > TOTAL_SMALL_BYTES => return total,
+            Some(len) => total = len.saturating_add(total),
         }
     };
     let mut run = first;
     let mut last = first;
     while last == SHARD_BYTES as u64 {
         last = lengths.next().unwrap_or_default();
-        run += last;
+        run = last.saturating_add(run);
     }
     // The buffer keeps what was read along with it: that must be little.
-    if total > 2048.max(run / 20) { total } else { total + run }
+    if total > 2048.max(run / 20) { total } else { run.saturating_add(total) }
 }
 
 /// Bytes on their way out, in pieces that need not touch.
@@ -356,14 +357,16 @@ impl Gather {
     /// Appends one message with its framing.
     pub fn push(&mut self, message: &Message) {
         let lengths = || std::iter::once(&message.head).chain(&message.frames).map(|frame| frame.len() as u64);
-        let prelude = 8 + 8 * (1 + message.frames.len() as u64);
-        let total = prelude + first_read(lengths());
+        let frames = (message.frames.len() as u64).saturating_add(1);
+        // The number of frames, and the length of each.
+        let prelude = frames.saturating_add(1).saturating_mul(8);
+        let total = first_read(lengths()).saturating_add(prelude);
         self.tail.extend_from_slice(&total.to_le_bytes());
-        self.tail.extend_from_slice(&(1 + message.frames.len() as u64).to_le_bytes());
+        self.tail.extend_from_slice(&frames.to_le_bytes());
         for len in lengths() {
             self.tail.extend_from_slice(&len.to_le_bytes());
         }
-        self.len_bytes += 8 + prelude as usize;
+        self.len_bytes = self.len_bytes.saturating_add(8).saturating_add(prelude as usize);
         self.push_bytes(&message.head);
         for frame in &message.frames {
             self.push_bytes(frame);
@@ -372,7 +375,7 @@ impl Gather {
 
     /// Appends bytes as they are.
     pub fn push_bytes(&mut self, bytes: &Bytes) {
-        self.len_bytes += bytes.len();
+        self.len_bytes = self.len_bytes.saturating_add(bytes.len());
         if bytes.len() <= COPY_MAX_BYTES {
             self.tail.extend_from_slice(bytes);
         } else {
@@ -406,7 +409,7 @@ impl Gather {
         self.parts.iter()
     }
 
-    /// So many bytes were written.
+    /// This number of bytes was written.
     pub fn advance(&mut self, mut written: usize) {
         self.len_bytes = self.len_bytes.saturating_sub(written);
         while let Some(first) = self.parts.front_mut() {
@@ -414,7 +417,7 @@ impl Gather {
                 first.advance(written);
                 return;
             }
-            written -= first.len();
+            written = written.saturating_sub(first.len());
             self.parts.pop_front();
         }
     }

@@ -14,6 +14,6 @@ pub struct Message {
 impl Message {
     /// Unit: bytes, all frames together, without framing.
     pub fn size_bytes(&self) -> usize {
-        self.head.len() + self.frames.iter().map(Bytes::len).sum::<usize>()
+        self.frames.iter().map(Bytes::len).sum::<usize>().saturating_add(self.head.len())
     }
 }

@@ -21,9 +21,9 @@ pub enum Marker<'a> {
     Str(&'a [u8]),
     /// Bytes.
     Bin(&'a [u8]),
-    /// An array of so many values follows.
+    /// An array of this number of values follows.
     Array(usize),
-    /// A map of so many pairs follows.
+    /// A map of this number of pairs follows.
     Map(usize),
 }
 
@@ -106,10 +106,10 @@ impl<'a> Cursor<'a> {
         let from = self.at;
         let mut missing: u64 = 1;
         while missing > 0 {
-            missing -= 1;
+            missing = missing.saturating_sub(1);
             match self.token()? {
                 Marker::Array(len) => missing = missing.saturating_add(len as u64),
-                Marker::Map(len) => missing = missing.saturating_add(2 * len as u64),
+                Marker::Map(len) => missing = missing.saturating_add((len as u64).saturating_mul(2)),
                 Marker::Nil
                 | Marker::Bool(_)
                 | Marker::Int(_)
@@ -125,7 +125,7 @@ impl<'a> Cursor<'a> {
     #[inline]
     fn byte(&mut self) -> Result<u8, WireError> {
         let byte = *self.raw.get(self.at).ok_or(WireError::Cut { at_byte: self.at })?;
-        self.at += 1;
+        self.at = self.at.saturating_add(1);
         Ok(byte)
     }
 

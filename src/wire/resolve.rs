@@ -49,7 +49,7 @@ impl<'a> Resolver<'a> {
                 self.check_depth(depth)?;
                 let mut items = Vec::with_capacity(bounded(len, cursor));
                 for _ in 0..len {
-                    items.push(self.value_at(cursor, depth + 1)?);
+                    items.push(self.value_at(cursor, depth.saturating_add(1))?);
                 }
                 Value::Array(items)
             }
@@ -62,7 +62,8 @@ impl<'a> Resolver<'a> {
                 }
                 let mut fields = Vec::with_capacity(bounded(len, cursor));
                 for _ in 0..len {
-                    fields.push((self.value_at(cursor, depth + 1)?, self.value_at(cursor, depth + 1)?));
+                    let depth = depth.saturating_add(1);
+                    fields.push((self.value_at(cursor, depth)?, self.value_at(cursor, depth)?));
                 }
                 Value::Map(fields)
             }
@@ -89,12 +90,12 @@ impl<'a> Resolver<'a> {
     }
 
     fn opaque(&self, frame: i64) -> Result<Opaque, WireError> {
-        let missing = WireError::NoFrame { frame: frame.max(0) as u64, frames: self.frames.len() + 1 };
+        let missing = WireError::NoFrame { frame: frame.max(0) as u64, frames: self.frames.len().saturating_add(1) };
         let at = usize::try_from(frame).ok().and_then(|frame| frame.checked_sub(1)).ok_or(missing)?;
         let head = self.frames.get(at).ok_or(missing)?;
         let count = sub_frames(head)?;
         let end = at.checked_add(1).and_then(|from| from.checked_add(count)).ok_or(missing)?;
-        let frames = self.frames.get(at + 1..end).ok_or(missing)?;
+        let frames = self.frames.get(at.saturating_add(1)..end).ok_or(missing)?;
         Ok(owned_opaque(head, frames))
     }
 

@@ -11,7 +11,7 @@ use crate::base::Limits;
 
 /// The payloads of the binary WebSocket messages that carry `message`, in order.
 pub fn encode(message: &Message) -> impl Iterator<Item = Bytes> {
-    let count = (message.frames.len() as u64 + 1).to_le_bytes();
+    let count = (message.frames.len() as u64).saturating_add(1).to_le_bytes();
     std::iter::once(Bytes::copy_from_slice(&count))
         .chain(std::iter::once(message.head.clone()))
         .chain(message.frames.iter().cloned())

@@ -20,7 +20,7 @@ const COMPUTATIONS: Duration = Duration::from_millis(500);
 impl ClusterTask {
     pub(super) fn on_scheduler_end(&mut self, cause: Option<ExitCause>) -> ClusterEnd {
         let last_lines = self.scheduler_words();
-        // One that ends in good order takes its socket with it.
+        // One that ends cleanly takes its socket with it.
         let in_order = cause.map_or(!self.folder.control().exists(), |cause| cause == ExitCause::Code(0));
         self.scheduler = None;
         if in_order {
@@ -35,7 +35,7 @@ impl ClusterTask {
         if own.is_empty() { last_lines(&self.folder.logs.join("scheduler.log"), 0) } else { own }
     }
 
-    /// What need not be done at every look.
+    /// What need not be done at every poll.
     pub(super) async fn do_chores(&mut self) {
         let now_secs = self.shared.now_secs();
         if now_secs < self.next_chores_secs {
@@ -55,7 +55,7 @@ impl ClusterTask {
         let fresh = all.iter().filter(|one| one.id >= self.noted).map(|one| self.record_of(one)).collect();
         match self.shared.store.note_computations(fresh).await {
             Ok(()) => self.noted = next,
-            Err(why) => tracing::warn!(cluster = %self.view.name, %why, "what was computed is not in the history"),
+            Err(error) => tracing::warn!(cluster = %self.view.name, %error, "what was computed is not in the history"),
         }
     }
 
@@ -73,8 +73,8 @@ impl ClusterTask {
 
     fn rotate_logs(&self) {
         for source in [logs::LogSource::Scheduler, logs::LogSource::Group] {
-            if let Err(why) = logs::rotate_if_long(&source.path(&self.folder.logs), self.shared.config.log_keep) {
-                tracing::warn!(cluster = %self.view.name, %why, "a log could not be put aside");
+            if let Err(error) = logs::rotate_if_long(&source.path(&self.folder.logs), self.shared.config.log_keep) {
+                tracing::warn!(cluster = %self.view.name, %error, "a log could not be put aside");
             }
         }
     }

@@ -27,15 +27,15 @@ use crate::store::{ClusterRecord, StoreError};
 use crate::supervise::policy::{Next, Policy, ProcessEnd, RestartRule};
 use crate::supervise::{DetachedProcess, ExitCause, last_lines};
 
-/// Between two looks at a scheduler that starts. It listens within 0.1 s.
+/// Pause between two polls of a scheduler that starts. It listens within 0.1 s.
 const START_POLL: Duration = Duration::from_millis(10);
-/// Between two looks while workers come or go.
+/// Pause between two polls while workers come or go.
 const QUICK_POLL: Duration = Duration::from_millis(250);
 /// Longest wait for a process that may be an older rask, or none.
 const HELLO: Duration = Duration::from_secs(5);
 /// Ends in a row, each soon after its start, before the cluster of `rask up` is given up.
 const FAILURES_MAX: u32 = 8;
-/// Between two looks at the size of logs and at what was computed. Unit: seconds.
+/// Pause between two checks of the size of logs and of what was computed. Unit: seconds.
 const CHORES_SECS: f64 = 30.0;
 
 /// Where a cluster comes from.
@@ -52,7 +52,7 @@ pub(super) enum Origin {
 pub(super) enum ClusterEnd {
     /// Somebody wanted it, or its time was over.
     Meant(String),
-    /// Its scheduler ended in good order, but not on our word.
+    /// Its scheduler ended cleanly, but not on our word.
     Itself(String),
     /// It failed.
     Failed { why: String, last_lines: Vec<String> },
@@ -97,7 +97,7 @@ pub(super) struct ClusterTask {
     remote: Option<RemoteWorkers>,
     /// What its Python consists of, for them.
     lock: Option<EnvLock>,
-    /// Workers at the scheduler, as of the last look.
+    /// Workers at the scheduler, as of the last poll.
     connected: Vec<Connected>,
 }
 
@@ -438,8 +438,8 @@ impl ClusterTask {
                 self.deaths.begin("");
                 self.keep().await;
             }
-            Err(why) => {
-                tracing::error!(cluster = %self.view.name, %why, "its group of workers could not be started");
+            Err(error) => {
+                tracing::error!(cluster = %self.view.name, %error, "its group of workers could not be started");
                 self.group_after = Some(Instant::now() + QUICK_POLL * 10);
             }
         }
@@ -453,7 +453,7 @@ impl ClusterTask {
             self.group_after = Some(Instant::now() + Duration::from_millis(pause_ms));
         }
         (self.group, self.body.group, self.told) = (None, None, GroupState::default());
-        // Its workers are missed from now on, not from the next leisurely look.
+        // Its workers are missed from now on, not from the next slow poll.
         self.settled = false;
         let cause = format!("the group of workers ended{cause}");
         self.shared.tell(FleetEvent::WorkerDied { cluster: self.view.name.to_string(), cause });
@@ -510,8 +510,8 @@ impl ClusterTask {
 
     /// Writes the record; a cluster that runs is not ended because that fails.
     async fn keep(&self) {
-        if let Err(why) = self.save().await {
-            tracing::error!(cluster = %self.view.name, %why, "its record could not be written: {}", why.remedy());
+        if let Err(error) = self.save().await {
+            tracing::error!(cluster = %self.view.name, %error, "its record could not be written: {}", error.remedy());
         }
     }
 }

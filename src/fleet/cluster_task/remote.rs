@@ -32,7 +32,7 @@ impl ClusterTask {
     pub(super) async fn tell_silence(&mut self) {
         let news = self.remote.as_ref().map(|remote| remote.silence(&self.connected)).unwrap_or_default();
         for (peer, silent, names) in news {
-            // One that does not answer is told at the next look.
+            // One that does not answer is told at the next poll.
             if ask::<Vec<String>>(&self.link, Question::Silent { names, silent }).await.is_none() {
                 continue;
             }

@@ -20,8 +20,8 @@ impl ClusterTask {
             (Ok(found), _) => self.python = found.path,
             (Err(why), Origin::New) => return Err(ClusterEnd::failed(why)),
             // It runs; only new workers would fail.
-            (Err(why), Origin::Found) => {
-                tracing::warn!(cluster = %self.view.name, %why, "its Python is not usable now")
+            (Err(error), Origin::Found) => {
+                tracing::warn!(cluster = %self.view.name, %error, "its Python is not usable now")
             }
         }
         match from {
@@ -47,7 +47,9 @@ impl ClusterTask {
         let Some(span) = self.shared.config.span.clone().filter(|_| self.body.spans) else { return };
         match self.shared.pythons.lock(&self.python).await {
             Ok(lock) => self.lock = Some(lock),
-            Err(why) => tracing::warn!(cluster = %self.view.name, %why, "other machines use whatever Python they have"),
+            Err(error) => {
+                tracing::warn!(cluster = %self.view.name, %error, "other machines use whatever Python they have")
+            }
         }
         let mut remote = RemoteWorkers::new(span.head, self.view.name.as_str());
         if let Some(pair) = &self.view.tls {
@@ -111,7 +113,7 @@ impl ClusterTask {
                 let recorded = self.body.scheduler.filter(|id| id.is_alive());
                 recorded.ok_or_else(|| match self.folder.control().exists() {
                     true => gone("it ended while rask up was not running", lines()),
-                    // One that ends in good order takes its socket with it.
+                    // One that ends cleanly takes its socket with it.
                     false => ClusterEnd::Itself("it was stopped while rask up was not running".to_owned()),
                 })?
             }

@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest name.
 const NAME_MAX: usize = 63;
 
-/// A handle on the members. Cheap to clone.
+/// A handle on the joined machines. Cheap to clone.
 #[derive(Clone)]
 pub struct HeadHandle {
     inbox: mpsc::Sender<HeadCommand>,
@@ -66,7 +66,6 @@ pub struct LinkEnd {
 }
 
 impl LinkEnd {
-    /// Something came.
     pub async fn said(&self, message: ToHead) {
         // Without an owner the appliance is ending, and the link with it.
         let _ending = self.inbox.send(HeadCommand::Said { id: self.id.clone(), link: self.link, message }).await;
@@ -204,7 +203,7 @@ impl HeadHandle {
 
     fn sign(&self, csr: &str, id: &str) -> Result<String, HeadError> {
         let life = self.context.settings.certificate_secs;
-        self.context.authority.issue_member(csr, id, life).map_err(HeadError::BadRequest)
+        self.context.authority.issue_peer(csr, id, life).map_err(HeadError::BadRequest)
     }
 
     async fn admit(&self, from: IpAddr) -> Result<(), HeadError> {

@@ -7,12 +7,12 @@
 
 use crate::base::Now;
 
-/// Silence that makes a machine late: two beats and a bit. Nothing new is placed there, and what runs there starts
+/// Silence that makes a machine late: two heartbeats and a bit. Nothing new is placed there, and what runs there starts
 /// elsewhere too. Unit: microseconds.
 pub const LATE_US: u64 = 4_500_000;
 
-/// Silence that makes it gone. A cut of 5 s ends, for TCP, with a retransmission that comes 6 s after it began; with
-/// the beat before it that is 8 s. Shorter, and such a cut would cost all that the machine holds. Unit: microseconds.
+/// Silence that makes it gone. A partition of 5 s ends, for TCP, with a retransmission that comes 6 s after it began; with
+/// the heartbeat before it that is 8 s. If this were shorter, such a partition would cost all that the machine holds. Unit: microseconds.
 pub const GONE_US: u64 = 10_000_000;
 
 /// Longest from the certificate to the first link. Unit: microseconds.
@@ -34,33 +34,33 @@ pub enum LifecycleState {
         /// When we stop waiting.
         until: Now,
     },
-    /// Beats come.
+    /// Heartbeats come.
     Up {
         /// Over this connection.
         link: LinkId,
         /// The last one.
-        beat: Now,
+        heartbeat: Now,
     },
     /// Silent, or its link broke, a moment ago. Its workers may well be at work.
     Late {
         /// The connection that is silent; None: it broke.
         link: Option<LinkId>,
         /// Last heard of.
-        beat: Now,
+        heartbeat: Now,
         /// For long enough that others do its work. Not yet, if its link broke: its workers may never notice.
         silent: bool,
     },
     /// Silent for long. Its workers were given up.
     Gone {
         /// Last heard of.
-        beat: Now,
+        heartbeat: Now,
     },
     /// It gets nothing new, and its data moves elsewhere.
     Draining {
         /// The connection, while there is one.
         link: Option<LinkId>,
         /// Last heard of.
-        beat: Now,
+        heartbeat: Now,
         /// When it is let go anyway.
         until: Now,
         /// It wants to leave: then it is removed at the end.
@@ -71,7 +71,7 @@ pub enum LifecycleState {
         /// The connection, while there is one.
         link: Option<LinkId>,
         /// Last heard of.
-        beat: Now,
+        heartbeat: Now,
     },
 }
 
@@ -80,8 +80,8 @@ pub enum LifecycleState {
 pub enum LifecycleEvent {
     /// A link of it was opened: it proved to be who it is.
     Linked(LinkId),
-    /// It beats.
-    Beat(LinkId),
+    /// A heartbeat came over that link.
+    Heartbeat(LinkId),
     /// That link is broken.
     Unlinked(LinkId),
     /// Somebody wants it empty.
@@ -128,9 +128,9 @@ impl Lifecycle {
     /// One that was a peer before this process began: it may be at work, and gets the time to come back.
     pub const fn remembered(now: Now, drained: bool) -> Self {
         let state = if drained {
-            LifecycleState::Drained { link: None, beat: now }
+            LifecycleState::Drained { link: None, heartbeat: now }
         } else {
-            LifecycleState::Late { link: None, beat: now, silent: false }
+            LifecycleState::Late { link: None, heartbeat: now, silent: false }
         };
         Self { state, patient: true }
     }
@@ -163,14 +163,14 @@ impl Lifecycle {
     }
 
     /// Last heard of; None: never.
-    pub const fn last_beat(&self) -> Option<Now> {
+    pub const fn last_heartbeat(&self) -> Option<Now> {
         match self.state {
             LifecycleState::Joining { .. } => None,
-            LifecycleState::Up { beat, .. }
-            | LifecycleState::Late { beat, .. }
-            | LifecycleState::Gone { beat }
-            | LifecycleState::Draining { beat, .. }
-            | LifecycleState::Drained { beat, .. } => Some(beat),
+            LifecycleState::Up { heartbeat, .. }
+            | LifecycleState::Late { heartbeat, .. }
+            | LifecycleState::Gone { heartbeat }
+            | LifecycleState::Draining { heartbeat, .. }
+            | LifecycleState::Drained { heartbeat, .. } => Some(heartbeat),
         }
     }
 
@@ -190,9 +190,9 @@ impl Lifecycle {
     pub const fn deadline(&self) -> Option<Now> {
         match self.state {
             LifecycleState::Joining { until, .. } | LifecycleState::Draining { until, .. } => Some(until),
-            LifecycleState::Up { beat, .. } => Some(beat.plus_us(LATE_US)),
-            LifecycleState::Late { beat, silent: false, .. } if !self.patient => Some(beat.plus_us(LATE_US)),
-            LifecycleState::Late { beat, .. } => Some(beat.plus_us(GONE_US)),
+            LifecycleState::Up { heartbeat, .. } => Some(heartbeat.plus_us(LATE_US)),
+            LifecycleState::Late { heartbeat, silent: false, .. } if !self.patient => Some(heartbeat.plus_us(LATE_US)),
+            LifecycleState::Late { heartbeat, .. } => Some(heartbeat.plus_us(GONE_US)),
             LifecycleState::Gone { .. } | LifecycleState::Drained { .. } => None,
         }
     }
@@ -201,7 +201,7 @@ impl Lifecycle {
     pub fn step(&mut self, event: LifecycleEvent, now: Now) -> Vec<LifecycleEffect> {
         match event {
             LifecycleEvent::Linked(link) => self.on_linked(link, now),
-            LifecycleEvent::Beat(link) => self.on_beat(link, now),
+            LifecycleEvent::Heartbeat(link) => self.on_beat(link, now),
             LifecycleEvent::Unlinked(link) => self.on_unlinked(link),
             LifecycleEvent::Drain => self.on_drain(now, false),
             LifecycleEvent::Leave => self.on_drain(now, true),
@@ -211,7 +211,7 @@ impl Lifecycle {
         }
     }
 
-    /// The newest link counts: a machine that lost one opens another before we notice. It is up with its first beat,
+    /// The newest link counts: a machine that lost one opens another before we notice. It is up with its first heartbeat,
     /// which follows at once: only that tells what there is to use.
     fn on_linked(&mut self, link: LinkId, now: Now) -> Vec<LifecycleEffect> {
         self.patient = false;
@@ -220,11 +220,12 @@ impl Lifecycle {
         match &mut self.state {
             LifecycleState::Joining { link: known, .. } => *known = Some(link),
             LifecycleState::Up { .. } | LifecycleState::Late { .. } | LifecycleState::Gone { .. } => {
-                self.state = LifecycleState::Late { link: Some(link), beat: now, silent: false };
+                self.state = LifecycleState::Late { link: Some(link), heartbeat: now, silent: false };
                 effects.push(LifecycleEffect::Place);
             }
-            LifecycleState::Draining { link: known, beat, .. } | LifecycleState::Drained { link: known, beat } => {
-                (*known, *beat) = (Some(link), now);
+            LifecycleState::Draining { link: known, heartbeat, .. }
+            | LifecycleState::Drained { link: known, heartbeat } => {
+                (*known, *heartbeat) = (Some(link), now);
                 effects.push(LifecycleEffect::Place);
             }
         }
@@ -236,14 +237,14 @@ impl Lifecycle {
             return Vec::new();
         }
         match &mut self.state {
-            LifecycleState::Up { beat, .. }
-            | LifecycleState::Draining { beat, .. }
-            | LifecycleState::Drained { beat, .. } => {
-                *beat = now;
+            LifecycleState::Up { heartbeat, .. }
+            | LifecycleState::Draining { heartbeat, .. }
+            | LifecycleState::Drained { heartbeat, .. } => {
+                *heartbeat = now;
                 Vec::new()
             }
             LifecycleState::Joining { .. } | LifecycleState::Late { .. } => {
-                self.state = LifecycleState::Up { link: from, beat: now };
+                self.state = LifecycleState::Up { link: from, heartbeat: now };
                 vec![LifecycleEffect::Place]
             }
             LifecycleState::Gone { .. } => Vec::new(),
@@ -255,8 +256,8 @@ impl Lifecycle {
             return Vec::new();
         }
         match &mut self.state {
-            LifecycleState::Up { beat, .. } => {
-                self.state = LifecycleState::Late { link: None, beat: *beat, silent: false };
+            LifecycleState::Up { heartbeat, .. } => {
+                self.state = LifecycleState::Late { link: None, heartbeat: *heartbeat, silent: false };
                 vec![LifecycleEffect::Place]
             }
             LifecycleState::Late { link, .. } => {
@@ -276,12 +277,13 @@ impl Lifecycle {
     fn on_drain(&mut self, now: Now, leave: bool) -> Vec<LifecycleEffect> {
         let until = now.plus_us(DRAIN_US);
         match &mut self.state {
-            LifecycleState::Up { link, beat } => {
-                self.state = LifecycleState::Draining { link: Some(*link), beat: *beat, until, leaving: leave };
+            LifecycleState::Up { link, heartbeat } => {
+                self.state =
+                    LifecycleState::Draining { link: Some(*link), heartbeat: *heartbeat, until, leaving: leave };
                 vec![LifecycleEffect::Retire, LifecycleEffect::Place]
             }
-            LifecycleState::Late { link, beat, .. } => {
-                self.state = LifecycleState::Draining { link: *link, beat: *beat, until, leaving: leave };
+            LifecycleState::Late { link, heartbeat, .. } => {
+                self.state = LifecycleState::Draining { link: *link, heartbeat: *heartbeat, until, leaving: leave };
                 vec![LifecycleEffect::Retire, LifecycleEffect::Place]
             }
             LifecycleState::Draining { leaving, .. } => {
@@ -291,12 +293,12 @@ impl Lifecycle {
             LifecycleState::Drained { .. } | LifecycleState::Gone { .. } | LifecycleState::Joining { .. } if leave => {
                 vec![LifecycleEffect::Forget]
             }
-            LifecycleState::Gone { beat } => {
-                self.state = LifecycleState::Drained { link: None, beat: *beat };
+            LifecycleState::Gone { heartbeat } => {
+                self.state = LifecycleState::Drained { link: None, heartbeat: *heartbeat };
                 vec![LifecycleEffect::Place]
             }
             LifecycleState::Joining { link, .. } => {
-                self.state = LifecycleState::Drained { link: *link, beat: now };
+                self.state = LifecycleState::Drained { link: *link, heartbeat: now };
                 vec![LifecycleEffect::Place]
             }
             LifecycleState::Drained { .. } => Vec::new(),
@@ -305,10 +307,11 @@ impl Lifecycle {
 
     fn on_resume(&mut self, now: Now) -> Vec<LifecycleEffect> {
         match self.state {
-            LifecycleState::Draining { link, beat, leaving: false, .. } | LifecycleState::Drained { link, beat } => {
+            LifecycleState::Draining { link, heartbeat, leaving: false, .. }
+            | LifecycleState::Drained { link, heartbeat } => {
                 self.state = match link {
-                    Some(link) => LifecycleState::Up { link, beat: now },
-                    None => LifecycleState::Late { link: None, beat, silent: false },
+                    Some(link) => LifecycleState::Up { link, heartbeat: now },
+                    None => LifecycleState::Late { link: None, heartbeat, silent: false },
                 };
                 vec![LifecycleEffect::Place]
             }
@@ -323,8 +326,8 @@ impl Lifecycle {
     fn on_empty(&mut self) -> Vec<LifecycleEffect> {
         match self.state {
             LifecycleState::Draining { leaving: true, .. } => vec![LifecycleEffect::Forget],
-            LifecycleState::Draining { link, beat, .. } => {
-                self.state = LifecycleState::Drained { link, beat };
+            LifecycleState::Draining { link, heartbeat, .. } => {
+                self.state = LifecycleState::Drained { link, heartbeat };
                 Vec::new()
             }
             LifecycleState::Joining { .. }
@@ -341,32 +344,32 @@ impl Lifecycle {
         }
         match self.state {
             LifecycleState::Joining { link, .. } => {
-                self.state = LifecycleState::Gone { beat: now };
+                self.state = LifecycleState::Gone { heartbeat: now };
                 link.map(LifecycleEffect::CloseLink).into_iter().collect()
             }
-            LifecycleState::Up { link, beat } => {
-                self.state = LifecycleState::Late { link: Some(link), beat, silent: true };
+            LifecycleState::Up { link, heartbeat } => {
+                self.state = LifecycleState::Late { link: Some(link), heartbeat, silent: true };
                 // It may be silent for longer than one look at it.
                 let mut effects = vec![LifecycleEffect::Place];
                 effects.extend(self.on_tick(now));
                 effects
             }
-            LifecycleState::Late { link, beat, silent: false } if !self.patient => {
-                self.state = LifecycleState::Late { link, beat, silent: true };
+            LifecycleState::Late { link, heartbeat, silent: false } if !self.patient => {
+                self.state = LifecycleState::Late { link, heartbeat, silent: true };
                 let mut effects = vec![LifecycleEffect::Place];
                 effects.extend(self.on_tick(now));
                 effects
             }
-            LifecycleState::Late { link, beat, .. } => {
-                self.state = LifecycleState::Gone { beat };
+            LifecycleState::Late { link, heartbeat, .. } => {
+                self.state = LifecycleState::Gone { heartbeat };
                 let close = link.map(LifecycleEffect::CloseLink);
                 close.into_iter().chain([LifecycleEffect::GiveUpWorkers, LifecycleEffect::Place]).collect()
             }
             LifecycleState::Draining { leaving: true, .. } => {
                 vec![LifecycleEffect::GiveUpWorkers, LifecycleEffect::Forget]
             }
-            LifecycleState::Draining { link, beat, .. } => {
-                self.state = LifecycleState::Drained { link, beat };
+            LifecycleState::Draining { link, heartbeat, .. } => {
+                self.state = LifecycleState::Drained { link, heartbeat };
                 vec![LifecycleEffect::GiveUpWorkers, LifecycleEffect::Place]
             }
             LifecycleState::Gone { .. } | LifecycleState::Drained { .. } => Vec::new(),
@@ -388,11 +391,11 @@ mod tests {
         let mut peer = Lifecycle::joining(at(0));
         assert!(peer.step(LifecycleEvent::Linked(1), at(0)).is_empty());
         assert_eq!(peer.word(), "joining", "nobody knows yet what it can take");
-        assert_eq!(peer.step(LifecycleEvent::Beat(1), at(0)), [LifecycleEffect::Place]);
+        assert_eq!(peer.step(LifecycleEvent::Heartbeat(1), at(0)), [LifecycleEffect::Place]);
         peer
     }
 
-    /// Goal: a cut of 5 s costs nothing. Method: the last beat 2 s before it, the next one 8.3 s later.
+    /// Goal: a partition of 5 s costs nothing. Method: the last heartbeat 2 s before it, the next one 8.3 s later.
     #[test]
     fn a_short_cut_makes_a_machine_late_and_nothing_else() {
         let mut peer = up();
@@ -401,7 +404,7 @@ mod tests {
         assert_eq!((peer.word(), peer.is_usable(), peer.keeps_workers()), ("late", false, true));
         assert!(peer.is_silent());
         assert!(peer.step(LifecycleEvent::Tick, Now(9_900_000)).is_empty());
-        assert_eq!(peer.step(LifecycleEvent::Beat(1), Now(8_300_000)), [LifecycleEffect::Place]);
+        assert_eq!(peer.step(LifecycleEvent::Heartbeat(1), Now(8_300_000)), [LifecycleEffect::Place]);
         assert!(peer.is_usable());
     }
 
@@ -419,10 +422,10 @@ mod tests {
             ]
         );
         assert!(peer.step(LifecycleEvent::Tick, at(20)).is_empty());
-        assert!(peer.step(LifecycleEvent::Beat(1), at(21)).is_empty(), "an old connection is no news");
+        assert!(peer.step(LifecycleEvent::Heartbeat(1), at(21)).is_empty(), "an old connection is no news");
         assert_eq!(peer.step(LifecycleEvent::Linked(2), at(22)), [LifecycleEffect::Place]);
         assert_eq!((peer.word(), peer.is_silent()), ("late", false));
-        assert_eq!(peer.step(LifecycleEvent::Beat(2), at(22)), [LifecycleEffect::Place]);
+        assert_eq!(peer.step(LifecycleEvent::Heartbeat(2), at(22)), [LifecycleEffect::Place]);
         assert_eq!(peer.word(), "up");
     }
 
@@ -435,7 +438,7 @@ mod tests {
         );
         assert!(peer.step(LifecycleEvent::Unlinked(1), at(1)).is_empty());
         assert_eq!(peer.step(LifecycleEvent::Unlinked(2), at(2)), [LifecycleEffect::Place]);
-        assert_eq!(peer.state, LifecycleState::Late { link: None, beat: at(1), silent: false });
+        assert_eq!(peer.state, LifecycleState::Late { link: None, heartbeat: at(1), silent: false });
     }
 
     /// Goal: the process that keeps the link is replaced, which takes a moment, and its workers are not bothered.
@@ -449,7 +452,7 @@ mod tests {
         assert!(peer.is_silent());
         peer.step(LifecycleEvent::Linked(2), at(6));
         assert!(!peer.is_silent() && peer.keeps_workers());
-        peer.step(LifecycleEvent::Beat(2), at(6));
+        peer.step(LifecycleEvent::Heartbeat(2), at(6));
         assert!(peer.is_usable());
     }
 
@@ -493,7 +496,7 @@ mod tests {
         let events = [
             LifecycleEvent::Linked(1),
             LifecycleEvent::Linked(2),
-            LifecycleEvent::Beat(1),
+            LifecycleEvent::Heartbeat(1),
             LifecycleEvent::Unlinked(1),
             LifecycleEvent::Drain,
             LifecycleEvent::Leave,

@@ -1,4 +1,4 @@
-//! The owner of the head's members: one task, one state machine per machine, everything that is told to them.
+//! The owner of the joined machines at the head: one task, one state machine per machine, everything that is told to them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use crate::peer::env_lock::EnvLock;
 use crate::peer::wire::{MachineFacts, PoolState, PoolWant, ToHead, ToPeer};
 use crate::store::PeerRecord;
 
-/// Between looks at deadlines.
+/// Pause between two checks of deadlines.
 const TICK: Duration = Duration::from_millis(250);
 
 struct JoinedPeer {
@@ -68,7 +68,7 @@ impl JoinedPeer {
             silent: self.lifecycle.is_silent(),
             address: self.address,
             head_address: self.head_address,
-            silent_ms: self.lifecycle.last_beat().map(|beat| now.0.saturating_sub(beat.0) / 1000),
+            silent_ms: self.lifecycle.last_heartbeat().map(|heartbeat| now.0.saturating_sub(heartbeat.0) / 1000),
             clock_skew_ms: self.skew_ms,
             joined_ms: self.record.joined_ms,
             facts: self.facts.clone(),
@@ -134,8 +134,8 @@ impl PeersOwner {
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => {
-                        // Beats come all the time, and most say nothing new: the next tick shows them.
-                        show = !matches!(command, HeadCommand::Said { message: ToHead::Beat { .. }, .. });
+                        // Heartbeats come all the time, and most say nothing new: the next tick shows them.
+                        show = !matches!(command, HeadCommand::Said { message: ToHead::Heartbeat { .. }, .. });
                         self.on_command(command);
                     }
                     None => return,
@@ -228,14 +228,14 @@ impl PeersOwner {
     fn on_said(&mut self, id: &str, link: LinkId, message: ToHead) {
         let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.lifecycle.link() == Some(link)) else { return };
         match message {
-            ToHead::Beat { facts, groups } => {
+            ToHead::Heartbeat { facts, groups } => {
                 peer.skew_ms = facts.now_ms.saturating_sub(unix_ms());
-                // What it can take is known with its first beat: whoever waits for room should not wait longer.
+                // What it can take is known with its first heartbeat: whoever waits for room should not wait longer.
                 let room = |facts: &MachineFacts| (facts.cores, facts.memory_bytes);
                 let news = peer.groups != groups || room(&peer.facts) != room(&facts);
                 (peer.facts, peer.groups) = (facts, groups);
                 let empty = peer.groups.iter().all(|group| group.workers.is_empty());
-                self.step(id, LifecycleEvent::Beat(link));
+                self.step(id, LifecycleEvent::Heartbeat(link));
                 if empty {
                     self.step(id, LifecycleEvent::Empty);
                 }
@@ -244,11 +244,11 @@ impl PeersOwner {
                 }
             }
             ToHead::Sign { csr } => {
-                let signed = self.context.authority.issue_member(&csr, id, self.context.settings.certificate_secs);
+                let signed = self.context.authority.issue_peer(&csr, id, self.context.settings.certificate_secs);
                 match signed {
                     Ok(cert) => peer.send(ToPeer::Certificate { cert }),
-                    Err(why) => {
-                        tracing::warn!(peer = peer.record.name, %why, "its request for a certificate is refused")
+                    Err(error) => {
+                        tracing::warn!(peer = peer.record.name, %error, "its request for a certificate is refused")
                     }
                 }
             }
@@ -268,7 +268,7 @@ impl PeersOwner {
             LifecycleEvent::Drain => Some(true),
             LifecycleEvent::Resume => Some(false),
             LifecycleEvent::Linked(_)
-            | LifecycleEvent::Beat(_)
+            | LifecycleEvent::Heartbeat(_)
             | LifecycleEvent::Unlinked(_)
             | LifecycleEvent::Leave
             | LifecycleEvent::Empty
@@ -372,8 +372,8 @@ impl HeadContext {
     fn keep(self: &Arc<Self>, record: PeerRecord) {
         let context = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err(why) = context.store.upsert_peer(record).await {
-                tracing::error!(%why, "a change of a joined machine could not be kept");
+            if let Err(error) = context.store.upsert_peer(record).await {
+                tracing::error!(%error, "a change of a joined machine could not be kept");
             }
         });
     }
@@ -381,8 +381,8 @@ impl HeadContext {
     fn drop_record(self: &Arc<Self>, id: String) {
         let context = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err(why) = context.store.remove_peer(&id).await {
-                tracing::error!(%why, id, "a removed machine could not be taken off the list of members");
+            if let Err(error) = context.store.remove_peer(&id).await {
+                tracing::error!(%error, id, "a removed machine could not be taken off the list of joined machines");
             }
         });
     }

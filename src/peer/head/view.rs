@@ -12,15 +12,9 @@ pub enum PeerEvent {
     /// What may be placed where has changed: look at [`super::HeadHandle::peers`].
     Changed,
     /// Its workers are lost: the schedulers should not wait for them.
-    Lost {
-        /// Its name.
-        peer: String,
-    },
+    Lost { peer: String },
     /// Its workers should be retired with their data. It is empty when it says so.
-    Retire {
-        /// Its name.
-        peer: String,
-    },
+    Retire { peer: String },
 }
 
 /// A joined machine, for lists and for placement.
@@ -42,9 +36,9 @@ pub struct PeerView {
     pub address: Option<IpAddr>,
     /// Our address as it reaches us.
     pub head_address: Option<IpAddr>,
-    /// Since the last beat. None: it never came. Unit: milliseconds.
+    /// Since the last heartbeat. `None`: none ever came. Unit: milliseconds.
     pub silent_ms: Option<u64>,
-    /// Its clock minus ours, at the last beat. Unit: milliseconds.
+    /// Its clock minus ours, at the last heartbeat. Unit: milliseconds.
     pub clock_skew_ms: i64,
     /// Unit: milliseconds since the epoch.
     pub joined_ms: i64,
@@ -59,7 +53,6 @@ pub struct PeerView {
 /// A cluster's share of a machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Placed {
-    /// Which cluster.
     pub cluster: String,
     /// Workers, at least.
     pub workers: u32,

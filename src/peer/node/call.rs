@@ -39,7 +39,6 @@ const PORT: u16 = 8787;
 pub struct HeadUrl {
     /// Name or address.
     pub host: String,
-    /// Port.
     pub port: u16,
 }
 
@@ -131,9 +130,7 @@ impl CallError {
 /// How to reach and know a head.
 #[derive(Clone)]
 pub struct Caller {
-    /// Where.
     pub url: HeadUrl,
-    /// Its authority.
     pub pin: Pin,
     /// Ours, with or without a certificate.
     pub connector: TlsConnector,

@@ -1,4 +1,4 @@
-//! The peer's end of the link: beats, obeys, comes back. Lives until told to end.
+//! The peer's end of the link: sends heartbeats, does what the head says, and links again when the link breaks.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use super::machine::FixedFacts;
 use super::membership::{JoinError, Membership, clock_warning};
 use crate::clock::{random_u64, unix_ms};
 use crate::peer::env_lock::EnvLock;
-use crate::peer::wire::BEAT_US;
+use crate::peer::wire::HEARTBEAT_US;
 use crate::peer::wire::{PoolState, PoolWant, ToHead, ToPeer};
 use crate::pki;
 
 const LINK: &str = "/api/rask/v1/peers/link";
 
-/// Silence of the head, which answers every beat's ping, that makes us open a new link. As long as it waits for us.
+/// Silence of the head, which answers the ping of every heartbeat, that makes us open a new link. The head waits for us as long.
 const SILENCE: Duration = Duration::from_secs(10);
 /// First pause before another try.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -41,9 +41,7 @@ pub enum PoolOrder {
     Logs {
         /// Repeated in the answer.
         call: u64,
-        /// Whose.
         cluster: String,
-        /// Lines.
         tail: usize,
         /// To the head.
         answer: mpsc::Sender<ToHead>,
@@ -54,7 +52,6 @@ pub enum PoolOrder {
 pub struct LinkEnds<'a> {
     /// Where the membership is kept.
     pub folder: &'a Path,
-    /// This machine.
     pub fixed: FixedFacts,
     /// To the owner of the groups.
     pub orders: mpsc::Sender<PoolOrder>,
@@ -91,13 +88,13 @@ pub async fn keep_linked(joined: &mut Membership, mut ends: LinkEnds<'_>) -> Lin
                 tracing::warn!(why, "the link to the head broke; workers go on, trying again");
                 told = true;
             }
-            Err(why) => {
-                if !may_pass(&why) {
-                    return LinkOver::Failed(why);
+            Err(error) => {
+                if !may_pass(&error) {
+                    return LinkOver::Failed(error);
                 }
                 // Once per outage, not once per try.
                 if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(%why, "no link to the head; trying again until there is one");
+                    tracing::warn!(%error, "no link to the head; trying again until there is one");
                 }
             }
         }
@@ -129,8 +126,8 @@ fn jitter(pause: Duration) -> Duration {
 
 /// What a link waits for.
 enum News {
-    /// A beat is due.
-    Beat,
+    /// A heartbeat is due.
+    Heartbeat,
     /// The groups changed; or their owner ended.
     Groups(bool),
     /// An answer is ready.
@@ -158,20 +155,20 @@ async fn once(joined: &mut Membership, ends: &mut LinkEnds<'_>) -> Result<LinkEn
     let socket = joined.caller()?.link(LINK).await?;
     tracing::info!(head = joined.url, name = joined.name, "linked");
     let (mut sink, mut stream) = socket.split();
-    let mut beat = interval(Duration::from_micros(BEAT_US));
-    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut heartbeat = interval(Duration::from_micros(HEARTBEAT_US));
+    heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (answer, mut answers) = mpsc::channel::<ToHead>(ANSWERS);
     let mut link = OpenLink { joined, answer, signing: None, heard: Instant::now() };
     let mut asked_to_leave = false;
     loop {
         let news = tokio::select! {
-            _ = beat.tick() => News::Beat,
+            _ = heartbeat.tick() => News::Heartbeat,
             changed = ends.states.changed() => News::Groups(changed.is_ok()),
             Some(say) = answers.recv() => News::Say(say),
             wish = ends.leave.wait_for(|leave| *leave), if !asked_to_leave => News::Leave(wish.is_ok()),
             message = stream.next() => News::Came(message),
         };
-        let beating = matches!(news, News::Beat);
+        let is_heartbeat = matches!(news, News::Heartbeat);
         asked_to_leave |= matches!(news, News::Leave(_));
         let say = match link.on(news, ends).await? {
             LinkStep::Nothing => continue,
@@ -181,7 +178,7 @@ async fn once(joined: &mut Membership, ends: &mut LinkEnds<'_>) -> Result<LinkEn
         let text = serde_json::to_string(&say).map_err(|why| JoinError::Contradiction(why.to_string()))?;
         let written = timeout(WRITE, async {
             // The head's answer to it is how we know that the head lives.
-            if beating {
+            if is_heartbeat {
                 sink.send(Message::Ping(Vec::new().into())).await?;
             }
             sink.send(Message::Text(text.into())).await
@@ -207,10 +204,10 @@ impl OpenLink<'_> {
     async fn on(&mut self, news: News, ends: &mut LinkEnds<'_>) -> Result<LinkStep, JoinError> {
         let lost = |why: String| Ok(LinkStep::End(LinkEnded::Lost(why)));
         match news {
-            News::Beat if self.heard.elapsed() > SILENCE => {
+            News::Heartbeat if self.heard.elapsed() > SILENCE => {
                 lost(format!("the head is silent for {} s", SILENCE.as_secs()))
             }
-            News::Beat => {
+            News::Heartbeat => {
                 self.renew_in_time()?;
                 Ok(LinkStep::Say(now(ends)))
             }
@@ -230,8 +227,8 @@ impl OpenLink<'_> {
 
     fn renew_in_time(&mut self) -> Result<(), JoinError> {
         if self.signing.is_none() && unix_ms() / 1000 >= self.joined.due()?.0 {
-            let (key, csr) = pki::member_request()?;
-            // A full queue: at the next beat.
+            let (key, csr) = pki::peer_request()?;
+            // A full queue: at the next heartbeat.
             if self.answer.try_send(ToHead::Sign { csr }).is_ok() {
                 self.signing = Some(key);
             }
@@ -248,14 +245,14 @@ impl OpenLink<'_> {
             }
             Ok(message) => obey(message, ends, &self.answer).await,
             // A newer head may say more than we know.
-            Err(why) => tracing::debug!(%why, "passed over a message of the head"),
+            Err(error) => tracing::debug!(%error, "passed over a message of the head"),
         }
         Ok(LinkStep::Nothing)
     }
 }
 
 fn now(ends: &mut LinkEnds<'_>) -> ToHead {
-    ToHead::Beat { facts: ends.fixed.now(ends.folder), groups: ends.states.borrow_and_update().clone() }
+    ToHead::Heartbeat { facts: ends.fixed.now(ends.folder), groups: ends.states.borrow_and_update().clone() }
 }
 
 fn take_certificate(joined: &mut Membership, key: Option<String>, cert: String, folder: &Path) {
@@ -263,8 +260,8 @@ fn take_certificate(joined: &mut Membership, key: Option<String>, cert: String, 
     (joined.cert, joined.key) = (cert, key);
     tracing::info!("certificate renewed");
     // Used from memory even if it cannot be kept.
-    if let Err(why) = joined.save(folder) {
-        tracing::error!(%why, "the renewed certificate is used, and lost when this process ends");
+    if let Err(error) = joined.save(folder) {
+        tracing::error!(%error, "the renewed certificate is used, and lost when this process ends");
     }
 }
 
@@ -279,7 +276,7 @@ async fn obey(message: ToPeer, ends: &LinkEnds<'_>, answer: &mpsc::Sender<ToHead
         ToPeer::Want { groups } => PoolOrder::Want(groups),
         ToPeer::Lock { text } => match serde_json::from_str(&text) {
             Ok(lock) => PoolOrder::Lock(lock),
-            Err(why) => return tracing::warn!(%why, "the head's description of its environment makes no sense"),
+            Err(error) => return tracing::warn!(%error, "the head's description of its environment is malformed"),
         },
         ToPeer::Logs { call, cluster, tail } => PoolOrder::Logs { call, cluster, tail, answer: answer.clone() },
         ToPeer::Certificate { .. } | ToPeer::Goodbye { .. } => return,

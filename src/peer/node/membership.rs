@@ -56,7 +56,7 @@ pub enum JoinError {
     /// The head could not be asked, or said no.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// No key could be made, or the certificate that came makes no sense.
+    /// No key could be made, or the certificate that came is malformed.
     #[error(transparent)]
     Pki(#[from] PkiError),
     /// The head's answer contradicts the token.
@@ -68,7 +68,6 @@ pub enum JoinError {
     /// The membership could not be kept or read.
     #[error("the membership cannot be kept in {path}: {error}")]
     File {
-        /// Where.
         path: PathBuf,
         /// The system's words.
         #[source]
@@ -100,7 +99,7 @@ impl Membership {
     /// Returns what is to be kept, and words about what is odd.
     pub async fn join(url: &HeadUrl, token: &JoinToken, name: &str) -> Result<(Self, Option<String>), JoinError> {
         let caller = Caller { url: url.clone(), pin: token.pin, connector: connector(token.pin, None)? };
-        let (key, csr) = pki::member_request()?;
+        let (key, csr) = pki::peer_request()?;
         let ask =
             JoinAsk { token: token.text(), name: name.to_owned(), csr, version: env!("CARGO_PKG_VERSION").to_owned() };
         let answer: JoinAnswer = caller.post(JOIN, &ask).await?;
@@ -149,7 +148,7 @@ impl Membership {
 
     /// How to reach the head with our certificate.
     pub fn caller(&self) -> Result<Caller, JoinError> {
-        let broken = |what: &str| JoinError::Contradiction(format!("the kept {what} makes no sense"));
+        let broken = |what: &str| JoinError::Contradiction(format!("the kept {what} is malformed"));
         let pin = Pin::parse(&self.pin).ok_or_else(|| broken("pin"))?;
         let url = HeadUrl::parse(&self.url).ok_or_else(|| broken("address"))?;
         let own = OwnCertificate { cert: &self.cert, key: &self.key };
@@ -166,7 +165,7 @@ impl Membership {
     /// A new certificate without the old one, which has expired meanwhile.
     pub async fn renew(&mut self) -> Result<(), JoinError> {
         let bare = Caller { connector: connector(self.caller()?.pin, None)?, ..self.caller()? };
-        let (key, csr) = pki::member_request()?;
+        let (key, csr) = pki::peer_request()?;
         let ask = RenewAsk { id: self.id.clone(), secret: self.secret.clone(), csr };
         let answer: JoinAnswer = bare.post(RENEW, &ask).await?;
         (self.cert, self.key, self.name) = (answer.cert, key, answer.name);

@@ -26,7 +26,7 @@ use crate::supervise::{DetachedProcess, OWN, Output, ParentDeath, ProcessId, Spe
 pub type FindEnv =
     Arc<dyn Fn(EnvLock, mpsc::UnboundedSender<String>) -> BoxFuture<'static, Result<PathBuf, String>> + Send + Sync>;
 
-/// Between looks at the groups.
+/// Pause between two checks of the pools.
 const LOOK: Duration = Duration::from_millis(500);
 /// Longest wait for a group's answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -115,7 +115,7 @@ struct ManagedPool {
     after: Instant,
     /// Workers that were told to stop.
     stopped: BTreeSet<String>,
-    /// The last revision that was looked at.
+    /// The last revision that was carried out.
     seen: Option<u64>,
 }
 

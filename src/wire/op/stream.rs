@@ -10,7 +10,7 @@ use crate::wire::resolve::{Resolver, bounded};
 
 /// The items of a stream message: an array of maps, or a single map. What is no map (a bare `"OK"`) is skipped.
 ///
-/// Errors: bytes that are no msgpack. An item that is msgpack but makes no sense is [`StreamOp::Malformed`].
+/// Errors: bytes that are no msgpack. An item that is msgpack but is malformed is [`StreamOp::Malformed`].
 pub fn decode_stream(message: &Message, limits: &Limits) -> Result<Vec<StreamItem>, WireError> {
     let mut cursor = Cursor::new(&message.head);
     let mut reader = ItemReader {
@@ -171,7 +171,7 @@ impl<'a> ItemReader<'a> {
     }
 }
 
-/// The spans of a run; one that makes no sense hides the rest, since they are only statistics.
+/// The spans of a run; one that is malformed hides the rest, since they are only statistics.
 fn start_stops(raw: &[u8]) -> Option<Vec<StartStop>> {
     let mut cursor = Cursor::new(raw);
     let Marker::Array(len) = cursor.token().ok()? else { return None };

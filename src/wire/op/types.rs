@@ -79,7 +79,7 @@ pub enum StreamOp {
     // ---- neither
     /// No operation that we know.
     Unknown { op: Text },
-    /// A known operation whose fields make no sense; the rest of the batch is fine.
+    /// A known operation whose fields are malformed; the rest of the batch is fine.
     Malformed { op: Text, error: WireError },
 }
 
