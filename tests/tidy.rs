@@ -44,7 +44,9 @@ const PURE: &[&str] = &[
     "config",
     "supervise/policy.rs",
     "peer/head/lifecycle.rs",
+    "fleet/placement.rs",
     "fleet/plan.rs",
+    "fleet/step.rs",
     "feed/delta.rs",
     "cluster/codec",
 ];

@@ -42,7 +42,7 @@ fn target(key: &str) -> Option<String> {
     }
     let inner = key.strip_prefix("distributed.scheduler.")?;
     let first = inner.split('.').next()?;
-    let known = super::sections::Scheduler::knows(first) && !IGNORED.contains(&first);
+    let known = super::sections::SchedulerSection::knows(first) && !IGNORED.contains(&first);
     known.then(|| format!("scheduler.{inner}"))
 }
 

@@ -1,6 +1,6 @@
 //! Why a configuration was refused.
 
-use super::File;
+use super::ConfigFile;
 use crate::base::Blame;
 
 /// A setting that cannot be used. Always the caller's to mend.
@@ -38,7 +38,7 @@ impl ConfigError {
         Blame::Caller
     }
 
-    pub(super) fn in_file(file: File<'_>, why: &toml::de::Error) -> Self {
+    pub(super) fn in_file(file: ConfigFile<'_>, why: &toml::de::Error) -> Self {
         let start = why.span().map_or(0, |span| span.start).min(file.text.len());
         let before = file.text.get(..start).unwrap_or_default();
         Self::File {

@@ -8,7 +8,7 @@ use super::units::{Auto, ByteSize, MaybeSecs, Secs};
 /// `[gateway]`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Gateway {
+pub struct GatewaySection {
     /// Who may use it.
     pub auth: GatewayAuth,
     /// Each cluster.

@@ -13,10 +13,12 @@ mod tests;
 mod units;
 
 pub use error::ConfigError;
-pub use gateway::{AuthType, Choices, Gateway, GatewayAuth, GatewayCluster, GatewayOption, GatewayUser, OptionType};
+pub use gateway::{
+    AuthType, Choices, GatewayAuth, GatewayCluster, GatewayOption, GatewaySection, GatewayUser, OptionType,
+};
 pub use sections::{
-    ActiveMemoryManager, AmmClass, AmmPolicy, Comm, CommTls, Config, Limits, Locks, Log, LogFormat, Measure, Scheduler,
-    Security, TlsPair, Up, Workers,
+    ActiveMemoryManager, AmmClass, AmmPolicy, CommSection, CommTls, Config, LimitsSection, Locks, LogFormat,
+    LogSection, Measure, SchedulerSection, SecuritySection, TlsPair, UpSection, WorkersSection,
 };
 pub use units::{Auto, ByteSize, MaybeSecs, Secs};
 
@@ -30,7 +32,7 @@ pub const SAMPLE: &str = include_str!("../../config/rask.toml");
 
 /// A configuration file: its name for messages, and its text.
 #[derive(Clone, Copy, Debug)]
-pub struct File<'a> {
+pub struct ConfigFile<'a> {
     /// As a person would look for it.
     pub name: &'a str,
     /// TOML.
@@ -41,7 +43,7 @@ impl Config {
     /// Merges a file (if there is one) and variables, and checks everything.
     ///
     /// Errors: name the file, line and key, or the variable.
-    pub fn load(file: Option<File<'_>>, vars: &[(String, String)]) -> Result<Self, ConfigError> {
+    pub fn load(file: Option<ConfigFile<'_>>, vars: &[(String, String)]) -> Result<Self, ConfigError> {
         let mut merged = Table::new();
         if let Some(file) = file {
             toml::from_str::<Self>(file.text).map_err(|why| ConfigError::in_file(file, &why))?;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::gateway::Gateway;
+use super::gateway::GatewaySection;
 use super::units::{Auto, ByteSize, MaybeSecs, Secs, positive_or_inf};
 
 /// Everything that can be set.
@@ -11,36 +11,36 @@ use super::units::{Auto, ByteSize, MaybeSecs, Secs, positive_or_inf};
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The appliance.
-    pub up: Up,
+    pub up: UpSection,
     /// Its worker processes.
-    pub workers: Workers,
+    pub workers: WorkersSection,
     /// Who may talk to it.
-    pub security: Security,
+    pub security: SecuritySection,
     /// dask-gateway's API: who may use it, and what clusters it makes.
-    pub gateway: Gateway,
+    pub gateway: GatewaySection,
     /// Dask's `distributed.scheduler.*`.
-    pub scheduler: Scheduler,
+    pub scheduler: SchedulerSection,
     /// Dask's `distributed.comm.*`.
-    pub comm: Comm,
+    pub comm: CommSection,
     /// Bounds on what others may send.
-    pub limits: Limits,
+    pub limits: LimitsSection,
     /// Other machines.
-    pub peers: Peers,
+    pub peers: PeersSection,
     /// What is written about it all.
-    pub log: Log,
+    pub log: LogSection,
 }
 
 /// `[peers]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Peers {
+pub struct PeersSection {
     /// Life of their certificates; renewed at two thirds of it.
     pub certificate_life: Secs,
     /// The cluster `local` uses their cores too.
     pub span: bool,
 }
 
-impl Default for Peers {
+impl Default for PeersSection {
     fn default() -> Self {
         Self { certificate_life: Secs(86_400.0), span: false }
     }
@@ -49,7 +49,7 @@ impl Default for Peers {
 /// `[up]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Up {
+pub struct UpSection {
     /// Where both ports are opened.
     pub host: String,
     /// HTTP.
@@ -64,7 +64,7 @@ pub struct Up {
     pub python: String,
 }
 
-impl Default for Up {
+impl Default for UpSection {
     fn default() -> Self {
         Self {
             host: "127.0.0.1".to_owned(),
@@ -80,7 +80,7 @@ impl Default for Up {
 /// `[workers]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Workers {
+pub struct WorkersSection {
     /// Processes; a negative number counts down from the cores, as Dask's does.
     pub nworkers: Auto<i64>,
     /// Threads in each.
@@ -89,7 +89,7 @@ pub struct Workers {
     pub memory_limit: Auto<ByteSize>,
 }
 
-impl Default for Workers {
+impl Default for WorkersSection {
     fn default() -> Self {
         Self { nworkers: Auto::Auto, nthreads: Auto::Auto, memory_limit: Auto::Auto }
     }
@@ -98,7 +98,7 @@ impl Default for Workers {
 /// `[security]`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Security {
+pub struct SecuritySection {
     /// User ids that may connect besides this user and root.
     pub allow_users: Vec<u32>,
     /// Host names under which browsers and clients may reach us besides our own.
@@ -108,7 +108,7 @@ pub struct Security {
 /// `[scheduler]`: keys as in Dask.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Scheduler {
+pub struct SchedulerSection {
     /// Workers that may die with a task before it is given up.
     pub allowed_failures: u32,
     /// First guess between workers. Unit: bytes per second.
@@ -162,14 +162,14 @@ pub struct Scheduler {
     pub log_length: usize,
 }
 
-impl Scheduler {
+impl SchedulerSection {
     /// Is `key` one of ours? Others of Dask's are passed over in the environment.
     pub(super) fn knows(key: &str) -> bool {
         toml::Table::try_from(Self::default()).is_ok_and(|table| table.contains_key(key))
     }
 }
 
-impl Default for Scheduler {
+impl Default for SchedulerSection {
     fn default() -> Self {
         let quick = ["rechunk-split", "split-shuffle", "split-taskshuffle", "split-stage"];
         Self {
@@ -276,7 +276,7 @@ pub enum AmmClass {
 /// `[comm]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Comm {
+pub struct CommSection {
     /// Scheme of addresses that name none.
     pub default_scheme: String,
     /// Refuse plain connections.
@@ -285,7 +285,7 @@ pub struct Comm {
     pub tls: CommTls,
 }
 
-impl Default for Comm {
+impl Default for CommSection {
     fn default() -> Self {
         Self { default_scheme: "tcp".to_owned(), require_encryption: false, tls: CommTls::default() }
     }
@@ -317,7 +317,7 @@ pub struct TlsPair {
 /// `[limits]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Limits {
+pub struct LimitsSection {
     /// Longest single frame.
     pub frame: ByteSize,
     /// Longest message.
@@ -344,7 +344,7 @@ pub struct Limits {
     pub request: ByteSize,
 }
 
-impl Default for Limits {
+impl Default for LimitsSection {
     fn default() -> Self {
         let base = crate::base::Limits::default();
         Self {
@@ -364,8 +364,8 @@ impl Default for Limits {
     }
 }
 
-impl From<&Limits> for crate::base::Limits {
-    fn from(limits: &Limits) -> Self {
+impl From<&LimitsSection> for crate::base::Limits {
+    fn from(limits: &LimitsSection) -> Self {
         Self {
             frame_bytes: limits.frame.0,
             message_bytes: limits.message.0,
@@ -386,7 +386,7 @@ impl From<&Limits> for crate::base::Limits {
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Log {
+pub struct LogSection {
     /// How lines look.
     pub format: LogFormat,
     /// A filter as in `RASK_LOG`.
@@ -397,7 +397,7 @@ pub struct Log {
     pub keep: u32,
 }
 
-impl Default for Log {
+impl Default for LogSection {
     fn default() -> Self {
         Self { format: LogFormat::Text, level: "info".to_owned(), dir: String::new(), keep: 3 }
     }

@@ -1,7 +1,7 @@
 use super::*;
 
 fn load(text: &str) -> Result<Config, ConfigError> {
-    Config::load(Some(File { name: "rask.toml", text }), &[])
+    Config::load(Some(ConfigFile { name: "rask.toml", text }), &[])
 }
 
 fn with_var(name: &str, text: &str) -> Result<Config, ConfigError> {
@@ -48,7 +48,7 @@ fn a_wrong_type_is_refused_with_file_line_and_key() {
 fn own_variables_win_over_the_file_and_take_text_that_looks_like_a_number() {
     let vars = [("RASK_UP__PORT", "9"), ("RASK_UP__PYTHON", "3"), ("RASK_WORKERS__MEMORY_LIMIT", "4 GiB")];
     let vars: Vec<_> = vars.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-    let config = Config::load(Some(File { name: "f", text: "[up]\nport = 1" }), &vars).expect("valid");
+    let config = Config::load(Some(ConfigFile { name: "f", text: "[up]\nport = 1" }), &vars).expect("valid");
     assert_eq!((config.up.port, config.up.python.as_str()), (9, "3"));
     assert_eq!(config.workers.memory_limit, Auto::Set(ByteSize(4 << 30)));
 }

@@ -303,7 +303,7 @@ mod tests {
         Defaults { worker_cores: 2, worker_memory_gib: 4.0, idle_timeout_secs: 300.0, max_lifetime_secs: 86400.0 };
 
     fn declared(text: &str) -> Result<Options, String> {
-        let file = crate::config::File { name: "rask.toml", text };
+        let file = crate::config::ConfigFile { name: "rask.toml", text };
         let config = crate::config::Config::load(Some(file), &[]).map_err(|why| why.to_string())?;
         Options::declared(&config.gateway.options, DEFAULTS)
     }

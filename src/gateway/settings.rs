@@ -245,7 +245,8 @@ mod tests {
     fn a_select_stands_for_settings_and_unknown_fields_become_variables() {
         let text = "[[gateway.options]]\nfield = \"size\"\ntype = \"select\"\n\
                     options = { small = { worker_cores = 1 }, large = { worker_cores = 4, worker_memory = 8 } }\n";
-        let config = crate::config::Config::load(Some(crate::config::File { name: "f", text }), &[]).expect("valid");
+        let config =
+            crate::config::Config::load(Some(crate::config::ConfigFile { name: "f", text }), &[]).expect("valid");
         let defaults =
             Defaults { worker_cores: 2, worker_memory_gib: 4.0, idle_timeout_secs: 0.0, max_lifetime_secs: 0.0 };
         let options = Options::declared(&config.gateway.options, defaults).expect("valid");

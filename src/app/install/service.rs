@@ -466,7 +466,7 @@ mod tests {
     #[test]
     fn the_settings_of_the_service_are_all_switched_off_and_valid() {
         let text = commented(SAMPLE);
-        let file = crate::config::File { name: "rask.toml", text: &text };
+        let file = crate::config::ConfigFile { name: "rask.toml", text: &text };
         assert_eq!(crate::config::Config::load(Some(file), &[]), Ok(crate::config::Config::default()));
         assert!(text.contains("#port = 8787"), "{text}");
     }

@@ -13,7 +13,7 @@ use crate::app::failure::Failure;
 use crate::config::{Log, LogFormat};
 
 /// Starts logging. `$RASK_LOG` wins over the configuration's level.
-pub fn init(log: &Log) -> Result<(), Failure> {
+pub fn init(log: &LogSection) -> Result<(), Failure> {
     let (source, text) = match std::env::var("RASK_LOG") {
         Ok(text) if !text.is_empty() => ("$RASK_LOG", text),
         Ok(_) | Err(_) => ("log.level", log.level.clone()),

@@ -32,7 +32,7 @@ pub fn load(asked: Option<&Path>) -> Result<Loaded, Failure> {
         None => String::new(),
     };
     let name = file.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
-    let source = file.is_some().then_some(config::File { name: &name, text: &text });
+    let source = file.is_some().then_some(config::ConfigFile { name: &name, text: &text });
     let vars: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name.starts_with("RASK_") || name.starts_with("DASK_"))
@@ -57,7 +57,7 @@ pub(crate) fn home(variable: &str, below: &str) -> Option<PathBuf> {
 }
 
 /// The core's settings.
-pub(crate) fn sched_config(scheduler: &config::Scheduler) -> SchedConfig {
+pub(crate) fn sched_config(scheduler: &config::SchedulerSection) -> SchedConfig {
     let amm = &scheduler.active_memory_manager;
     SchedConfig {
         allowed_failures: scheduler.allowed_failures,
@@ -99,7 +99,7 @@ pub(crate) fn sched_config(scheduler: &config::Scheduler) -> SchedConfig {
 const STORY_LENGTH_MIN: usize = 10_000;
 
 /// What is kept for people to read later.
-pub(crate) fn keep(scheduler: &config::Scheduler) -> Keep {
+pub(crate) fn keep(scheduler: &config::SchedulerSection) -> Keep {
     Keep {
         topic_events: scheduler.low_level_log_length,
         log_lines: scheduler.log_length,
@@ -109,8 +109,8 @@ pub(crate) fn keep(scheduler: &config::Scheduler) -> Keep {
 }
 
 /// Settings that only the scheduler's Python reads, by Dask's names. What is not set is left to Python's own files.
-pub(crate) fn python_env(scheduler: &config::Scheduler) -> Vec<(String, String)> {
-    if scheduler.allowed_imports == config::Scheduler::default().allowed_imports {
+pub(crate) fn python_env(scheduler: &config::SchedulerSection) -> Vec<(String, String)> {
+    if scheduler.allowed_imports == config::SchedulerSection::default().allowed_imports {
         return Vec::new();
     }
     // A list of texts in Rust's spelling is one in Python's too.
@@ -130,12 +130,12 @@ mod tests {
     /// The two sets of defaults are written down apart; the core's tests rely on its own.
     #[test]
     fn the_defaults_of_the_configuration_and_of_the_core_agree() {
-        let mut ours = sched_config(&config::Scheduler::default());
+        let mut ours = sched_config(&config::SchedulerSection::default());
         let mut cores = SchedConfig::default();
         ours.default_task_durations.sort_by(|a, b| a.0.cmp(&b.0));
         cores.default_task_durations.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!(ours, cores);
         assert_eq!(limits(&Config::default()), Limits::default());
-        assert_eq!(keep(&config::Scheduler::default()), Keep::default());
+        assert_eq!(keep(&config::SchedulerSection::default()), Keep::default());
     }
 }
