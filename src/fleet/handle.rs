@@ -28,7 +28,9 @@ const HEARD: Duration = Duration::from_secs(15);
 const QUEUE: usize = 16;
 /// News that a slow listener may miss at most.
 const NEWS: usize = 1024;
-/// Ended clusters are shown for a day. Unit: milliseconds. Source: dask-gateway, `cleanup_expired`.
+/// Ended clusters are shown for a day. Unit: milliseconds.
+///
+/// Source: `dask_gateway_server/backends/db_base.py`, `cleanup_expired`.
 const SHOWN_MS: i64 = 86_400_000;
 const DAY: Duration = Duration::from_secs(86_400);
 /// Ended clusters that are shown at most.

@@ -9,7 +9,7 @@ use super::step::{Connected, PlanStep, PoolWorker};
 use super::types::{Adapt, AdaptBounds};
 
 /// Number of checks in a row that must want fewer workers before there are fewer.
-/// Source: `distributed.adaptive.wait-count`.
+/// Source: `distributed/distributed.yaml`, `adaptive.wait-count`.
 const CHECKS: usize = 3;
 /// Idle clusters are warned of in the log this long before their end, or a quarter of the time-out. Unit: seconds.
 const IDLE_NOTICE_SECS: f64 = 60.0;

@@ -86,7 +86,7 @@ pub fn existing(path: &Path) -> &Path {
 
 /// Mount point and type, from the table in `/proc/self/mountinfo`. The last of equals is on top.
 ///
-/// Source: proc(5).
+/// Source: man 5 proc.
 fn mount_of(table: &str, real: &Path) -> Option<(PathBuf, String)> {
     let rows = table.lines().filter_map(|line| {
         let (front, back) = line.split_once(" - ")?;

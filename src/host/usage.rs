@@ -32,7 +32,7 @@ pub struct Usage {
 /// Ticks per second of process times; 100 on every Linux that rask runs on.
 const TICKS: f64 = 100.0;
 
-/// Source: `proc(5)`, `/proc/diskstats` counts sectors of this size whatever the disk's are. Unit: bytes.
+/// Source: man 5 proc, `/proc/diskstats` counts sectors of this size whatever the disk's are. Unit: bytes.
 const SECTOR: u64 = 512;
 
 impl Usage {

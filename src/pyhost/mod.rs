@@ -3,6 +3,7 @@
 //! Knows pipes and processes, no tasks. Users' code runs only in those processes, never in this one. One process keeps
 //! what users leave behind (plugins, names, background work); others materialise graphs and are interchangeable.
 
+mod config;
 mod error;
 mod files;
 mod process;
@@ -11,10 +12,8 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -26,27 +25,11 @@ use crate::base::Key;
 use crate::base::Opaque;
 use crate::base::Value;
 
+pub use config::PyhostConfig;
 pub use error::PyhostError;
 
-use slot::Command;
 use slot::Slot;
-
-/// How to run the Python side.
-#[derive(Clone, Debug)]
-pub struct PyhostConfig {
-    /// The interpreter; the workers' one, because graphs name the user's own modules.
-    pub python: PathBuf,
-    /// Working folder of the processes.
-    pub cwd: PathBuf,
-    /// Added to the environment that this process has.
-    pub env: Vec<(String, String)>,
-    /// Where the Python files are written (made with mode 0700).
-    pub run_dir: PathBuf,
-    /// Most processes at once; at least 1. With 1, graphs and functions share it and wait for each other.
-    pub max_processes: usize,
-    /// Longest one request may take, start of the process included; the process that exceeds it is killed.
-    pub deadline: Duration,
-}
+use slot::SlotCommand;
 
 /// A graph for Python to read.
 #[derive(Clone, Debug)]
@@ -76,7 +59,7 @@ pub struct Pyhost {
 /// The way to one slot.
 #[derive(Debug)]
 struct Place {
-    inbox: mpsc::Sender<Command>,
+    inbox: mpsc::Sender<SlotCommand>,
     /// Requests that wait for it or are being worked on.
     load: AtomicUsize,
 }
@@ -145,7 +128,7 @@ impl Pyhost {
     async fn share_file(&self, file: &Value) {
         for slot in self.slots.iter() {
             // A slot that is gone needs no file.
-            let _ = slot.inbox.send(Command::File { body: file.clone() }).await;
+            let _ = slot.inbox.send(SlotCommand::File { body: file.clone() }).await;
         }
     }
 
@@ -158,7 +141,7 @@ impl Pyhost {
 
 async fn ask(slot: &Place, op: &str, body: Value) -> Result<Value, Failure> {
     let (reply, answer) = oneshot::channel();
-    let command = Command::Ask { op: op.into(), body, reply };
+    let command = SlotCommand::Ask { op: op.into(), body, reply };
     slot.load.fetch_add(1, Ordering::Relaxed);
     let _counted = Counted(&slot.load);
     slot.inbox.send(command).await.map_err(|_| PyhostError::Closed)?;

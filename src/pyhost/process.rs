@@ -28,8 +28,8 @@ use crate::wire::frame::Decoder;
 use crate::wire::frame::Gather;
 use crate::wire::frame::ReadTarget;
 
-use super::PyhostConfig;
 use super::PyhostError;
+use super::config::PyhostConfig;
 use super::files;
 
 /// Lines of standard error that are kept to explain a death.

@@ -14,15 +14,15 @@ use crate::base::Failure;
 use crate::base::Text;
 use crate::base::Value;
 
-use super::PyhostConfig;
 use super::PyhostError;
+use super::config::PyhostConfig;
 use super::process::Broken;
 use super::process::Process;
 use super::reply;
 
 /// What a slot can be told.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum SlotCommand {
     /// A request and where its answer goes.
     Ask { op: Text, body: Value, reply: oneshot::Sender<Result<Value, Failure>> },
     /// A file that users uploaded: every process must have it.
@@ -83,7 +83,7 @@ impl Slot {
     }
 
     /// Serves until told to stop, or until no handle is left.
-    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<SlotCommand>) {
         let mut stop = self.stop.clone();
         loop {
             let command = tokio::select! {
@@ -93,14 +93,14 @@ impl Slot {
             };
             let Some(command) = command else { break };
             match command {
-                Command::Ask { op, body, mut reply } => {
+                SlotCommand::Ask { op, body, mut reply } => {
                     // Whoever asked may have given up while it was queued.
                     if !reply.is_closed() {
                         let answer = self.ask(&op, body, &mut reply).await;
                         let _ = reply.send(answer);
                     }
                 }
-                Command::File { body } => self.add_file(body).await,
+                SlotCommand::File { body } => self.add_file(body).await,
             }
         }
         // The inbox is dropped last: `shutdown` takes that as the sign that the process is gone.
