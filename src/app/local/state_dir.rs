@@ -1,11 +1,10 @@
 //! The state folder: who runs there, and the lock that keeps it to one.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::settings::home;
@@ -22,17 +21,7 @@ pub fn state_dir(asked: Option<&Path>) -> Result<PathBuf, Failure> {
 
 /// Writes a file that only we can read: whole, or not at all.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
-    let partial = path.with_extension("partial");
-    let write = || {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&partial, path)
-    };
-    write().map_err(|why| {
-        let _may_not_exist = fs::remove_file(&partial);
-        unwritten(path, &why)
-    })
+    files::write_atomic(path, text.as_bytes(), files::PRIVATE).map_err(|error| unwritten(path, &error))
 }
 
 /// A file of ours could not be written: what to do follows from why.
@@ -116,8 +105,7 @@ impl LogPlace {
 impl Running {
     /// The appliance of a state folder. `None`: none runs there, or not yet.
     pub fn find(state: &Path) -> Option<Self> {
-        let lock = File::open(lock_path(state)).ok()?;
-        if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
+        if !FileLock::is_held(&lock_path(state)) {
             return None;
         }
         Self::left_behind(state)
@@ -145,7 +133,8 @@ impl Running {
 #[derive(Debug)]
 pub(crate) struct Seat {
     state: PathBuf,
-    _lock: File,
+    /// Removed after the file that tells others.
+    _lock: FileLock,
 }
 
 impl Seat {
@@ -153,35 +142,23 @@ impl Seat {
     pub(crate) fn take(state: &Path) -> Result<Option<Self>, Failure> {
         private_folder(state)?;
         let path = lock_path(state);
-        let failed = |why: io::Error| Failure::world(format!("cannot lock {}: {why}", path.display()));
-        loop {
-            let lock =
-                OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
-            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-                return Ok(None);
-            }
-            // The one before us removes its file at the end: what we locked may no longer be at the path.
-            let ours = lock.metadata().map_err(failed)?.ino();
-            if fs::metadata(&path).is_ok_and(|at_path| at_path.ino() == ours) {
-                return Ok(Some(Self { state: state.to_path_buf(), _lock: lock }));
-            }
-        }
+        let lock = FileLock::take(&path)
+            .map_err(|error| Failure::world(format!("cannot lock {}: {error}", path.display())))?;
+        Ok(lock.map(|lock| Self { state: state.to_path_buf(), _lock: lock }))
     }
 
     /// Tells others. Complete at the moment it appears.
     pub(crate) fn announce(&self, running: &Running) -> Result<(), Failure> {
         let path = file_path(&self.state);
-        let partial = path.with_extension("partial");
-        let text = serde_json::to_string_pretty(running).map_err(io::Error::from);
-        let written = text.and_then(|text| fs::write(&partial, text)).and_then(|()| fs::rename(&partial, &path));
-        written.map_err(|why| unwritten(&path, &why))
+        let text = serde_json::to_vec_pretty(running).map_err(io::Error::from);
+        let written = text.and_then(|text| files::write_atomic(&path, &text, files::PRIVATE));
+        written.map_err(|error| unwritten(&path, &error))
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let _may_not_exist = fs::remove_file(file_path(&self.state));
-        let _may_not_exist = fs::remove_file(lock_path(&self.state));
     }
 }
 

@@ -1,12 +1,9 @@
 //! The role `rask join`: this machine becomes an extra host of workers for a head, and stays one.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, watch};
 
 use crate::app::failure::Failure;
@@ -16,6 +13,7 @@ use crate::app::local::settings::Loaded;
 use crate::app::local::state_dir::{self as state, private_folder};
 use crate::app::process::{Signals, block_on, this_process};
 use crate::config::LogFormat;
+use crate::files::FileLock;
 use crate::host::{Interpreter, probe};
 use crate::link::{self, Inbound, Link, Question};
 use crate::peer::{
@@ -55,14 +53,13 @@ pub fn join(args: &JoinArgs, loaded: &Loaded) -> Result<(), Failure> {
 }
 
 /// One `rask join` per state folder.
-fn take_seat(folder: &Path) -> Result<File, Failure> {
+fn take_seat(folder: &Path) -> Result<FileLock, Failure> {
     let path = folder.join("lock");
-    let failed = |why: std::io::Error| Failure::world(format!("cannot lock {}: {why}", path.display()));
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(_) => Err(Failure::world(format!("a rask join runs already in {}", folder.display()))
+    match FileLock::take(&path) {
+        Ok(Some(seat)) => Ok(seat),
+        Ok(None) => Err(Failure::world(format!("a rask join runs already in {}", folder.display()))
             .remedy("end it first, or give another --state-dir")),
+        Err(error) => Err(Failure::world(format!("cannot lock {}: {error}", path.display()))),
     }
 }
 

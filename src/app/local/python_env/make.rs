@@ -1,14 +1,12 @@
 //! Makes a Python environment, once, and shows how far it is. What it starts ends with it.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process_group};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
@@ -18,6 +16,7 @@ use super::path::{on_path, variable};
 use crate::app::failure::Failure;
 use crate::app::local::state_dir::private_folder;
 use crate::clock::Clock;
+use crate::files::FileLock;
 use crate::host::{ProbeError, candidates, probe};
 use crate::supervise::policy::RestartRule;
 use crate::supervise::{self, ExitCause, Output, ParentDeath, Report, Spec, Story};
@@ -163,35 +162,19 @@ fn python_in(folder: &Path) -> PathBuf {
 }
 
 /// One maker at a time. The lock ends with the process that has it, however that ends; its file at the end of the work.
-struct Lock {
-    path: PathBuf,
-    _file: File,
-}
-
-async fn lock(folder: &Path) -> Result<Lock, Failure> {
+async fn lock(folder: &Path) -> Result<FileLock, Failure> {
     let path = folder.with_extension("lock");
-    let failed = |why: io::Error| Failure::world(format!("cannot lock {}: {why}", path.display()));
     let mut told = false;
     loop {
-        let mut open = OpenOptions::new();
-        let file = open.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            // The one before us removes its file: what we locked may no longer be at the path.
-            let ours = file.metadata().map_err(failed)?.ino();
-            if fs::metadata(&path).is_ok_and(|at_path| at_path.ino() == ours) {
-                return Ok(Lock { path, _file: file });
-            }
-        } else if !told {
+        let lock = FileLock::take(&path)
+            .map_err(|error| Failure::world(format!("cannot lock {}: {error}", path.display())))?;
+        if let Some(lock) = lock {
+            return Ok(lock);
+        }
+        if !std::mem::replace(&mut told, true) {
             eprintln!("Another rask makes a Python environment in {}: waiting for it.", folder.display());
-            told = true;
         }
         sleep(LOOK).await;
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let _may_not_exist = fs::remove_file(&self.path);
     }
 }
 
