@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use crate::base::{Blame, Limits, Value};
 use crate::cluster::state::handle::{ConnId, InboxItem, Line};
 use crate::cluster::state::{Handle, State};
-use crate::net::{Connection, NetError, Reader};
+use crate::net::{Connection, MessageReader, NetError};
 use crate::wire::op::decode_stream;
 use crate::wire::{Message, WireError};
 
@@ -37,7 +37,7 @@ pub async fn serve(connection: Connection, handle: Handle) {
     handle.send(InboxItem::Closed { conn }).await;
 }
 
-async fn read(conn: ConnId, mut reader: Reader, gate: &Semaphore, handle: &Handle) -> Result<(), NetError> {
+async fn read(conn: ConnId, mut reader: MessageReader, gate: &Semaphore, handle: &Handle) -> Result<(), NetError> {
     loop {
         // The state gives permits back as messages are dealt with; a closed gate means that the connection was dropped.
         let Ok(permit) = gate.acquire().await else { return Ok(()) };

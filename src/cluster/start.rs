@@ -24,6 +24,7 @@ use crate::cluster::options::{Keep, ListenSpec, Ready, Reporter, RunError, TlsFi
 use crate::cluster::state::handle::{INBOX_MAX, InboxItem};
 use crate::cluster::state::{Handle, SchedulerSetup, State};
 use crate::cluster::views::python_snapshot;
+use crate::files;
 use crate::net::{Acceptor, Listener, NetError, PlainRule, Pool, Tls, TlsPem};
 use crate::pyhost::{Pyhost, PyhostConfig};
 use crate::sched::{SchedConfig, Scheduler};
@@ -225,14 +226,11 @@ pub struct SchedulerFile {
 }
 
 impl SchedulerFile {
-    /// Writes the file, then renames it to its place.
+    /// Writes the file.
     pub fn write(path: &Path, identity: &Value) -> Result<Self, RunError> {
         let failed = |source: io::Error| RunError::File { path: path.to_owned(), source };
         let text = serde_json::to_string_pretty(&json_of(identity)).map_err(|error| failed(error.into()))?;
-        let mut draft = path.as_os_str().to_owned();
-        draft.push(format!(".{}", std::process::id()));
-        std::fs::write(&draft, text).map_err(failed)?;
-        std::fs::rename(&draft, path).map_err(failed)?;
+        files::write_atomic(path, text.as_bytes(), files::SHARED).map_err(failed)?;
         Ok(Self { path: path.to_owned() })
     }
 }

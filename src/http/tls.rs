@@ -98,7 +98,7 @@ impl Acceptor {
             }
         };
         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let member = shown.and_then(|certificate| pki::member_of(certificate));
+        let member = shown.and_then(|certificate| pki::peer_of(certificate));
         Some((stream, peer, ConnectionEnds { member, ..ends }))
     }
 }
@@ -113,7 +113,7 @@ struct RenewedCertificate {
 
 #[derive(Clone)]
 struct IssuedCertificate {
-    facts: pki::Facts,
+    facts: pki::CertificateFacts,
     certified: Arc<CertifiedKey>,
     /// When the names in it were last those of this machine. Unit: seconds since the epoch.
     named_secs: i64,

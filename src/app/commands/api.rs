@@ -152,24 +152,3 @@ fn agent(base: &str, ca_file: Option<&Path>, state: &Path) -> Result<Agent, Fail
     }
     Ok(config.build().into())
 }
-
-/// A part of a path: whatever a name holds stays one part.
-pub(crate) fn part(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_stays_one_part_of_a_path() {
-        assert_eq!(part("a.b-c_1"), "a.b-c_1");
-        assert_eq!(part("../x?y#ä"), "..%2Fx%3Fy%23%C3%A4");
-    }
-}

@@ -10,7 +10,7 @@ use crate::app::failure::Failure;
 use crate::app::local::authority::folder;
 use crate::app::local::state_dir::state_dir;
 use crate::app::text::day;
-use crate::pki::{Facts, facts};
+use crate::pki::{CertificateFacts, facts};
 
 /// `rask certs`: what certificates there are, with fingerprints and ends.
 pub fn certs(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {

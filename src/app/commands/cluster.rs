@@ -5,11 +5,12 @@ use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::api::{Client, Remote, part};
+use super::api::{Client, Remote};
 use crate::app::failure::Failure;
 use crate::app::text::counted;
 use crate::app::text::day;
 use crate::app::text::table;
+use crate::base::url_part;
 use crate::clock::unix_ms;
 use crate::config::show_size;
 

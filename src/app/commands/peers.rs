@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::api::{Client, Remote, part};
+use super::api::{Client, Remote};
 use crate::app::failure::Failure;
+use crate::base::url_part;
 use crate::config::show_size;
 use crate::fleet::RESERVE_BYTES;
 

@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::api::{Client, Remote, part};
+use super::api::{Client, Remote};
 use crate::app::failure::Failure;
 use crate::app::text::day;
 use crate::app::text::table;
+use crate::base::url_part;
 use crate::clock::unix_ms;
 
 /// What `rask token` is to do.

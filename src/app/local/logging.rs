@@ -10,7 +10,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::state_dir::LogPlace;
 use crate::app::failure::Failure;
-use crate::config::{Log, LogFormat};
+use crate::config::{LogFormat, LogSection};
 
 /// Starts logging. `$RASK_LOG` wins over the configuration's level.
 pub fn init(log: &LogSection) -> Result<(), Failure> {

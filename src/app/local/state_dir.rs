@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::home;
 use crate::app::failure::Failure;
+use crate::files::{self, FileLock};
 
 /// The state folder: as asked, else `$XDG_STATE_HOME/rask`. (`$RASK_STATE_DIR` is read with the flags.)
 pub fn state_dir(asked: Option<&Path>) -> Result<PathBuf, Failure> {

@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use crate::base::{Failure, Key, Text, Value};
+use crate::base::{Failure, Key, Text, Value, parse_secs};
 use crate::cluster::codec::failures::raise;
 
 /// The keys in a required field.
@@ -84,21 +84,7 @@ fn wrong(name: &str, expected: &str) -> Failure {
 /// Source: `dask/utils.py`, `parse_timedelta`.
 pub fn seconds(value: &Value) -> Option<f64> {
     if let Some(text) = value.as_str() {
-        let text = text.trim();
-        let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).filter(|at| *at > 0);
-        let (number, unit) = text.split_at(unit_at.unwrap_or(text.len()));
-        let scale = match unit.trim().to_ascii_lowercase().as_str() {
-            "" | "s" | "sec" | "second" | "seconds" => 1.0,
-            "ms" | "millisecond" | "milliseconds" => 1e-3,
-            "us" | "microsecond" | "microseconds" => 1e-6,
-            "ns" | "nanosecond" | "nanoseconds" => 1e-9,
-            "m" | "min" | "minute" | "minutes" => 60.0,
-            "h" | "hr" | "hour" | "hours" => 3_600.0,
-            "d" | "day" | "days" => 86_400.0,
-            "w" | "week" | "weeks" => 604_800.0,
-            _ => return None,
-        };
-        return number.trim().parse::<f64>().ok().map(|number| number * scale).filter(|secs| secs.is_finite());
+        return parse_secs(text);
     }
     value.as_f64().filter(|secs| !secs.is_nan())
 }

@@ -32,19 +32,6 @@ pub fn json_of(value: &Value) -> serde_json::Value {
     }
 }
 
-/// A name as it can stand in the query of an address.
-pub fn url_text(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            // Writing to a String can't fail.
-            _ => drop(write!(out, "%{byte:02X}")),
-        }
-    }
-    out
-}
-
 /// A value that is written as JSON by [`json_of`], when its turn comes.
 #[derive(Clone, Debug)]
 pub struct AsJson(pub Arc<Value>);

@@ -4,7 +4,7 @@
 
 use crate::base::{ClientId, Failure, Key, Text, Value, WorkerId};
 use crate::sched::coord::CoordRequest;
-use crate::sched::{Action, Erred, Event, Finished, StartStop, WorkerStatus};
+use crate::sched::{Erred, Event, Finished, StartStop, WorkerStatus};
 use crate::wire::op::{self, StreamOp, UpdateGraph};
 
 /// What is to be done about a stream operation.
@@ -109,8 +109,7 @@ fn of_worker(worker: WorkerId, said: StreamOp) -> Routed {
             return Routed::Run(worker, Event::TaskFinished { worker, done: finished(*done) }, facts);
         }
         StreamOp::TaskErred(erred) => {
-            let spans = erred.startstops.iter().copied().map(start_stop).collect();
-            let facts = RunFacts { thread: erred.thread, spans };
+            let facts = RunFacts { thread: erred.thread, spans: erred.startstops.clone() };
             return Routed::Run(worker, Event::TaskErred { worker, erred: Box::new(failed(*erred)) }, facts);
         }
         StreamOp::ReleaseWorkerData { key } => Event::ReleaseWorkerData { worker, key },
@@ -137,7 +136,7 @@ fn finished(done: op::TaskFinished) -> Finished {
         type_pickle: done.type_pickle,
         typename: done.typename,
         metadata: done.metadata,
-        startstops: done.startstops.into_iter().map(start_stop).collect(),
+        startstops: done.startstops,
     }
 }
 
@@ -161,28 +160,4 @@ pub struct RunFacts {
     pub thread: i64,
     /// What a failed run spent its time on; of others the scheduler's event tells.
     pub spans: Vec<StartStop>,
-}
-
-const fn start_stop(span: op::StartStop) -> StartStop {
-    let action = match span.action {
-        op::Action::Compute => Action::Compute,
-        op::Action::Transfer => Action::Transfer,
-        op::Action::DiskRead => Action::DiskRead,
-        op::Action::DiskWrite => Action::DiskWrite,
-        op::Action::Deserialize => Action::Deserialize,
-        op::Action::Other => Action::Other,
-    };
-    StartStop { action, start: span.start, stop: span.stop }
-}
-
-/// Dask's name of an action.
-pub const fn action_name(action: Action) -> &'static str {
-    match action {
-        Action::Compute => "compute",
-        Action::Transfer => "transfer",
-        Action::DiskRead => "disk-read",
-        Action::DiskWrite => "disk-write",
-        Action::Deserialize => "deserialize",
-        Action::Other => "other",
-    }
 }

@@ -14,7 +14,7 @@ use crate::cluster::state::State;
 use crate::cluster::state::call::{Call, Done, Handled};
 use crate::cluster::state::handle::ConnId;
 use crate::cluster::state::peers::{ClientLink, ConnRole};
-use crate::net::Pace;
+use crate::net::WritePace;
 use crate::sched::{Event, heartbeat_interval_secs};
 
 /// The operations of this family.
@@ -33,7 +33,7 @@ fn register_client(state: &mut State, call: Call, body: &Value) -> Handled {
     };
     let Some(found) = state.peers.conns.get_mut(&call.conn) else { return Ok(Done::Later) };
     let outbox = found.line.outbox.clone();
-    outbox.set_pace(Pace::client());
+    outbox.set_pace(WritePace::client());
     // A client that lost its connection comes back under its name; what it wanted then is of no use to it now.
     if let Some(old) = state.sched.client_id(name)
         && let Some(conn) = state.peers.clients.get(&old).map(|link| link.conn)

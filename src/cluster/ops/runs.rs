@@ -2,7 +2,7 @@
 
 use crate::base::{Failure, Key, Text, Value, WorkerId, key_prefix};
 use crate::cluster::codec::args::shown;
-use crate::cluster::codec::routing::{RunFacts, action_name};
+use crate::cluster::codec::routing::RunFacts;
 use crate::cluster::jobs::progress;
 use crate::cluster::records::failures::FailedTask;
 use crate::cluster::records::task_stream::RunRecord;
@@ -136,11 +136,7 @@ fn erred_record(address: &Text, key: &Key, thread: i64, spans: &[StartStop]) -> 
 
 fn spans_value(spans: &[StartStop]) -> Value {
     let span = |span: &StartStop| {
-        Value::map([
-            ("action", action_name(span.action).into()),
-            ("start", span.start.into()),
-            ("stop", span.stop.into()),
-        ])
+        Value::map([("action", span.action.name().into()), ("start", span.start.into()), ("stop", span.stop.into())])
     };
     Value::Array(spans.iter().map(span).collect())
 }

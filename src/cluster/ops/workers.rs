@@ -19,7 +19,7 @@ use crate::cluster::state::calls::WaitingCall;
 use crate::cluster::state::handle::ConnId;
 use crate::cluster::state::peers::{ConnRole, Joining, WorkerFacts, WorkerLink};
 use crate::cluster::views::identity;
-use crate::net::{Address, Pace};
+use crate::net::{Address, WritePace};
 use crate::sched::{Answer, Event, Heartbeat, WorkerHello, WorkerStatus, heartbeat_interval_secs};
 
 /// The operations of this family.
@@ -138,7 +138,7 @@ pub fn on_registered(state: &mut State, joining: Joining, answer: Answer) {
         ("error", "".into()),
     ]);
     outbox.send(crate::wire::Message::from_value(&reply));
-    outbox.set_pace(Pace::at_once());
+    outbox.set_pace(WritePace::at_once());
     state.peers.workers.insert(worker, WorkerLink { conn, outbox, touched: false, facts: joining.facts });
     state.peers.totals.workers_added += 1;
     state.peers.give_permits(conn, 1);

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::base::{Failure, Key, Text, WorkerId};
+use crate::base::{Failure, Key, Text, WorkerId, url_part};
 use crate::cluster::codec::failures::failure_text;
-use crate::cluster::codec::json::{AsJson, as_text, url_text};
+use crate::cluster::codec::json::{AsJson, as_text};
 use crate::cluster::records::timeline::{ACTION_NAMES, FAILED, RectChunk};
 use crate::cluster::state::State;
 use crate::sched::{KeyState, StoryLine, TaskDetail, WorkerStatus};
@@ -292,11 +292,11 @@ fn why(state: &State, key: &Key, detail: &TaskDetail<'_>) -> Why {
 }
 
 fn worker_link(address: &str) -> String {
-    format!("worker?address={}", url_text(address))
+    format!("worker?address={}", url_part(address))
 }
 
 fn task_link(key: &str) -> String {
-    format!("task?key={}", url_text(key))
+    format!("task?key={}", url_part(key))
 }
 
 fn released(detail: &TaskDetail<'_>) -> (String, Vec<Reason>) {

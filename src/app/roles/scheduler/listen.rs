@@ -6,7 +6,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, ToSocketAddrs};
 
 use crate::app::failure::Failure;
-use crate::cluster::{ListenSpec, Scheme};
+use crate::cluster::ListenSpec;
+use crate::net::Scheme;
 
 /// Dask's port for schedulers.
 const SCHEDULER_PORT: u16 = 8786;

@@ -8,7 +8,7 @@ use crate::app::local::settings::{self, Loaded};
 use crate::app::local::state_dir::state_dir;
 use crate::base::Limits;
 use crate::config::Auto;
-use crate::host::{Asked, Group, Machine, size_group};
+use crate::host::{AskedSize, Machine, PoolSize, size_group};
 
 /// Flags of `rask up`, as given; what was not given comes from the configuration.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +62,7 @@ pub(crate) struct UpConfig {
     pub(crate) span_peers: bool,
     /// Beyond loopback. None: on every address.
     pub(crate) outside: Option<IpAddr>,
-    pub(crate) group: Group,
+    pub(crate) group: PoolSize,
     pub(crate) allow_users: Vec<u32>,
     /// Logs go there instead of into the clusters' folders.
     pub(crate) log_dir: Option<PathBuf>,
@@ -85,7 +85,7 @@ impl UpConfig {
             return Err(Failure::usage(format!("--host {host} is open to the network, and this port has no TLS"))
                 .remedy("add --lan: then other machines are let in, with TLS"));
         }
-        let asked = Asked {
+        let asked = AskedSize {
             nworkers: args.nworkers.unwrap_or(config.workers.nworkers).set(),
             nthreads: args.nthreads.unwrap_or(config.workers.nthreads).set(),
             memory_bytes: match args.memory_limit {

@@ -10,11 +10,11 @@ use crate::app::commands::doctor::{self, DoctorArgs};
 use crate::app::failure::Failure;
 use crate::app::local::authority::folder;
 use crate::app::local::state_dir::write_private;
-use crate::door::{Door, FindCluster, Kind};
+use crate::door::{Door, FindCluster};
 use crate::fleet::FleetHandle;
 use crate::gateway::Gateway;
 use crate::http::{Examine, Front, ServerCertificate};
-use crate::net::PlainRule;
+use crate::net::{PlainRule, Protocol};
 use crate::pki::Authority;
 
 /// The handles that connections are served with.
@@ -43,15 +43,13 @@ pub(super) fn door(config: &UpConfig, behind: Behind<'_>) -> Result<Door, Failur
     };
     let tls = front.encrypted(certificate).map_err(|error| Failure::world(error.to_string()))?;
     let anybody = behind.gateway.admits_strangers();
-    let admit = move |stream: &TcpStream, kind: &Kind| match kind {
+    let admit = move |stream: &TcpStream, protocol: &Protocol| match protocol {
         // The other side of TLS shows who it is by its certificate or a password.
-        Kind::Tls(_) => Ok(()),
+        Protocol::Tls(_) => Ok(()),
         // With a password, programs of other users of this machine may come too.
-        Kind::Http if anybody => Ok(()),
-        Kind::Http | Kind::Dask | Kind::Nothing | Kind::Unknown => {
-            let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
-            let (peer, local) = ends.map_err(|why| why.to_string())?;
-            rule.admit(peer, local).map_err(|why| why.to_string())
+        Protocol::Http if anybody => Ok(()),
+        Protocol::Http | Protocol::WebSocket | Protocol::Dask | Protocol::Nothing | Protocol::Unknown => {
+            rule.admit(stream.peer_addr()?, stream.local_addr()?)
         }
     };
     let fleet = behind.fleet.clone();

@@ -13,7 +13,7 @@ use crate::clock::unix_ms;
 use crate::config::Config;
 use crate::fleet::{ClusterSettings, FleetHandle};
 use crate::gateway::{Auth, Defaults, Gateway, Hosts, Limits, Options, Setup};
-use crate::host::{Group, Machine};
+use crate::host::{Machine, PoolSize};
 use crate::peer::hostname;
 use crate::store::StoreHandle;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::app::failure::Failure;
-use crate::fleet::Span;
+use crate::fleet::SpanConfig;
 use crate::peer::{Announced, HeadHandle, HeadSettings, announce, hostname, pin_of_pem};
 use crate::pki::Authority;
 use crate::store::StoreHandle;

@@ -31,7 +31,7 @@ use crate::app::process::{Signals, block_on, raise_open_files};
 use crate::app::text::counted;
 use crate::config::show_size;
 use crate::fleet::{FleetHandle, LOCAL};
-use crate::host::{Group, Interpreter};
+use crate::host::{Interpreter, PoolSize};
 use crate::peer::Announced;
 use crate::pki::Authority;
 use crate::store::StoreHandle;

@@ -17,7 +17,7 @@ use crate::app::local::python_env::choose as pyenv;
 use crate::app::local::state_dir as state;
 use crate::app::process::{Signals, block_on};
 use crate::config;
-use crate::host::{Asked, Group, Machine, size_group};
+use crate::host::{AskedSize, Machine, PoolSize, size_group};
 use crate::supervise::{self, Child, Output, Spec};
 
 /// Runs the group until all its workers ended for good or a signal comes.

@@ -8,8 +8,8 @@ use super::args::{GroupArgs, WorkerArgs};
 use super::process::{FAILURES_MAX, spec_of, tell};
 use crate::app::failure::Failure;
 use crate::app::process::{Signals, this_process};
-use crate::fleet::{Cage, GroupPlan, Logbook, run_group};
-use crate::host::Group;
+use crate::fleet::{Logbook, PoolPlan, WorkerCgroups, run_worker_pool};
+use crate::host::PoolSize;
 use crate::link;
 
 /// Requests waiting for the group.

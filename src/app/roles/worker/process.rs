@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::args::WorkerArgs;
-use crate::host::Group;
-use crate::supervise::policy::{Next, Restart};
-use crate::supervise::{Cause, Output, ParentDeath, Report, Spec, Story};
+use crate::host::PoolSize;
+use crate::supervise::policy::{Next, RestartRule};
+use crate::supervise::{ExitCause, Output, ParentDeath, Report, Spec, Story};
 
 /// For a nanny to end its worker. The appliance gives us more than this before it kills us.
 const GRACE: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ const LAST_LINES: usize = 5;
 /// How one worker is run. `name`: `None` leaves it to Dask. The ports are the worker's and the nanny's.
 pub(crate) fn spec_of(
     args: &WorkerArgs,
-    group: Group,
+    group: PoolSize,
     python: &Path,
     name: Option<String>,
     (worker_port, nanny_port): (Option<&str>, Option<&str>),
@@ -55,7 +55,7 @@ pub(crate) fn spec_of(
         output: Output::Prefixed(String::new()),
         parent_death: ParentDeath::Kill,
         cgroup: None,
-        restart: if args.death_timeout { Restart::Crash } else { Restart::Failure },
+        restart: if args.death_timeout { RestartRule::Crash } else { RestartRule::Failure },
         failures_max: Some(FAILURES_MAX),
         grace: GRACE,
     }
@@ -77,7 +77,7 @@ pub(crate) fn tell(report: &Report, failures_max: u32) -> Option<String> {
     match &report.story {
         Story::Started { pid } => tracing::debug!(name, pid, "started"),
         Story::Stopped { cause } => tracing::debug!(name, %cause, "stopped"),
-        Story::Died { cause: Cause::Code(0), next: Next::Done, .. } => {
+        Story::Died { cause: ExitCause::Code(0), next: Next::Done, .. } => {
             tracing::info!(name, "ended, as it was asked to")
         }
         Story::Died { cause, last_lines, next } => {
