@@ -66,7 +66,8 @@ def clean_env(work_dir: Path, **more) -> dict[str, str]:
         "RASK_STATE_DIR": str(work_dir / "state"),
         "VIRTUAL_ENV": sys.prefix,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}",
-        "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}",
+        # Workers import what tests send them by name.
+        "PYTHONPATH": os.pathsep.join(str(folder) for folder in (HERE.parent, HERE, HERE.parent / "tools")),
         "PYTHONUNBUFFERED": "1",
     }
     env.update({k: str(v) for k, v in more.items()})
