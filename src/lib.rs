@@ -20,6 +20,7 @@
 //! | `cluster` | the driver: the only place where the scheduler meets the world |
 //! | `host`, `supervise` | this machine; child processes on it |
 //! | `gateway` | dask-gateway's REST API and our own: users, options, limits |
+//! | `control` (pure) | what rask processes ask of each other: the vocabulary of the control socket |
 //! | `link`, `door` | talk between rask processes, the front door |
 //! | `fleet` | the clusters of this machine: their processes, their workers, their lives |
 //! | `feed` | what the dashboard sees: pictures of a scheduler, what changed in them |
@@ -32,6 +33,7 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod control;
 pub mod door;
 pub mod feed;
 pub mod files;

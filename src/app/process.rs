@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::app::failure::Failure;
-use crate::link::Hello;
+use crate::control::ProcessInfo;
 use crate::supervise::ProcessId;
 
 /// Left to tasks that run in the background when the role itself is done.
@@ -51,9 +51,9 @@ impl Signals {
 }
 
 /// Who answers at our control sockets.
-pub(crate) fn this_process() -> Hello {
+pub(crate) fn this_process() -> ProcessInfo {
     let this = ProcessId::this();
-    Hello::new(this.pid, this.started_ticks)
+    ProcessInfo::new(this.pid, this.started_ticks)
 }
 
 /// Every worker and client needs a descriptor or more.

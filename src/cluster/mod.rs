@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `run` | the loop of a scheduler process, and its end |
 //! | `start`, `connection_reader` | what it is told, and its beginning; a task per connection that reads messages |
-//! | `control` | the vocabulary of the control socket, and the answers |
+//! | `control` | what comes from the control socket and the pages, and the answers |
 //! | `turn` | one turn: something from the inbox, its handler, the effects in their order |
 //! | `ops` | requests by family: tables of operations and their handlers |
 //! | `jobs` | what takes several turns |
@@ -31,8 +31,7 @@ mod turn;
 mod views;
 
 pub use crate::net::Scheme;
-pub use crate::sched::TaskFilter;
-pub use control::vocabulary::{Answered, Ask, Control, Steer};
+pub use control::inbox::{Answered, Control};
 pub use options::{Keep, ListenSpec, NO_PYTHON, Ready, Reporter, RunError, TlsFiles};
 pub use records::computations::ComputationRecord;
 pub use records::failures::FailureCause;

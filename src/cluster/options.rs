@@ -97,8 +97,6 @@ pub enum RunError {
     Preload { reason: String },
     /// A file or folder could not be written.
     File { path: PathBuf, source: io::Error },
-    /// The process could not be told of signals.
-    Signals { source: io::Error },
 }
 
 impl RunError {
@@ -106,7 +104,7 @@ impl RunError {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::PortTaken { .. } | Self::Tls { .. } | Self::Preload { .. } => Blame::Caller,
-            Self::Listen { .. } | Self::File { .. } | Self::Signals { .. } => Blame::World,
+            Self::Listen { .. } | Self::File { .. } => Blame::World,
         }
     }
 }
@@ -122,7 +120,6 @@ impl fmt::Display for RunError {
             Self::Tls { reason } => write!(f, "TLS: {reason}"),
             Self::Preload { reason } => write!(f, "cannot preload: {reason}"),
             Self::File { path, source } => write!(f, "cannot write {}: {source}", path.display()),
-            Self::Signals { source } => write!(f, "cannot listen for signals: {source}"),
         }
     }
 }
@@ -130,7 +127,7 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Listen { source, .. } | Self::File { source, .. } | Self::Signals { source } => Some(source),
+            Self::Listen { source, .. } | Self::File { source, .. } => Some(source),
             Self::PortTaken { .. } | Self::Tls { .. } | Self::Preload { .. } => None,
         }
     }

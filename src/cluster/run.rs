@@ -1,18 +1,16 @@
-//! A running scheduler process: the loop, signals, and the end of it all.
+//! A running scheduler process: the loop, and the end of it all.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::base::Value;
 use crate::cluster::control::answer::answer_control;
-use crate::cluster::control::vocabulary::Control;
+use crate::cluster::control::inbox::Control;
 use crate::cluster::options::RunError;
 use crate::cluster::start;
 use crate::cluster::start::{SchedulerFile, SchedulerOpts, Started};
@@ -29,16 +27,16 @@ const TURN_MESSAGES: usize = 512;
 /// seconds.
 const CLOSE_DEADLINE: Duration = Duration::from_millis(1_500);
 
-/// Runs one scheduler until it is told to stop (signal, [`Control::Stop`], `terminate`, idle timeout).
+/// Runs one scheduler until it is told to stop (`SchedulerOpts::stop`, [`Control::Stop`], `terminate`, idle timeout).
 ///
 /// Errors: it could not start. See [`RunError`].
 pub async fn run_scheduler(mut opts: SchedulerOpts) -> Result<(), RunError> {
-    let mut signals = Signals::new().map_err(|source| RunError::Signals { source })?;
+    let mut stop = opts.stop.take();
     let Started { mut state, mut inbox, accepting, handed_over, ready } = start::start(&opts).await?;
     if !opts.preload.is_empty() {
         tokio::select! {
             loaded = start::preload(&mut state, &opts.preload, &opts.preload_argv) => loaded?,
-            name = signals.next() => state.close_because(format!("signal-{name}")),
+            reason = told_to_stop(&mut stop) => state.close_because(reason),
         }
     }
     let file = match &opts.scheduler_file {
@@ -53,7 +51,7 @@ pub async fn run_scheduler(mut opts: SchedulerOpts) -> Result<(), RunError> {
         drop(told.send(ready));
     }
     let mut control = opts.control.take();
-    run_loop(&mut state, &mut inbox, &mut control, &mut signals, &handed_over).await;
+    run_loop(&mut state, &mut inbox, &mut control, &mut stop, &handed_over).await;
     drop(file);
     for task in accepting {
         task.abort();
@@ -68,7 +66,7 @@ async fn run_loop(
     state: &mut State,
     inbox: &mut mpsc::Receiver<InboxItem<State>>,
     control: &mut Option<mpsc::Receiver<Control>>,
-    signals: &mut Signals,
+    stop: &mut Option<oneshot::Receiver<String>>,
     handed_over: &Arc<Acceptor>,
 ) {
     let mut items = Vec::with_capacity(TURN_MESSAGES);
@@ -97,9 +95,9 @@ async fn run_loop(
                 // Nobody can ask any more; the scheduler goes on.
                 None => *control = None,
             },
-            name = signals.next() => {
-                info!(signal = name, "closing");
-                state.close_because(format!("signal-{name}"));
+            reason = told_to_stop(stop) => {
+                info!(reason, "closing");
+                state.close_because(reason);
             }
         }
         turn::end(state);
@@ -113,23 +111,17 @@ async fn next_control(control: &mut Option<mpsc::Receiver<Control>>) -> Option<C
     }
 }
 
-/// SIGINT and SIGTERM.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+/// Why the process was told to end; never, when nobody is left to say so.
+async fn told_to_stop(stop: &mut Option<oneshot::Receiver<String>>) -> String {
+    if let Some(receiver) = stop {
+        let told = receiver.await;
+        // A receiver must not be asked again after its answer.
+        *stop = None;
+        if let Ok(reason) = told {
+            return reason;
         }
     }
+    std::future::pending().await
 }
 
 // ---- the end --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ use crate::cluster::codec::args;
 use crate::cluster::codec::failures::failure_text;
 use crate::cluster::codec::json::json_of;
 use crate::cluster::connection_reader;
-use crate::cluster::control::vocabulary::Control;
+use crate::cluster::control::inbox::Control;
 use crate::cluster::jobs::python::carry_out;
 use crate::cluster::ops::scheduler_plugins;
 use crate::cluster::options::{Keep, ListenSpec, Ready, Reporter, RunError, TlsFiles};
@@ -72,6 +72,8 @@ pub struct SchedulerOpts {
     pub limits: Limits,
     /// Requests and connections from the control socket or from this process's own HTTP server.
     pub control: Option<mpsc::Receiver<Control>>,
+    /// Takes the reason when this process is told to end, by a signal say; whoever runs the process listens for those.
+    pub stop: Option<oneshot::Receiver<String>>,
     /// Makes performance reports; none: a plain one is made here.
     pub reporter: Option<Reporter>,
     /// Told once, when every listener accepts and the scheduler file is written.

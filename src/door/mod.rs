@@ -190,7 +190,8 @@ fn to_std(stream: TcpStream) -> io::Result<std::net::TcpStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::{Hello, Inbound, serve};
+    use crate::control::ProcessInfo;
+    use crate::link::{Incoming, serve};
 
     /// A door before one cluster, `local`.
     fn door(link: Link) -> Door {
@@ -237,9 +238,9 @@ mod tests {
             client.write_all(&[0x3a, 0, 0, 0, 0, 0, 0, 0]).await.expect("sent");
             tokio::time::sleep(Duration::from_millis(300)).await;
             let (sender, mut inbox) = tokio::sync::mpsc::channel(1);
-            let _served = serve(&socket, &Hello::default(), sender).expect("listens");
+            let _served = serve(&socket, &ProcessInfo::default(), sender).expect("listens");
             let handed = tokio::time::timeout(Duration::from_secs(10), inbox.recv()).await;
-            assert!(matches!(handed, Ok(Some(Inbound::Connection(_)))), "{handed:?}");
+            assert!(matches!(handed, Ok(Some(Incoming::Connection(_)))), "{handed:?}");
             accepting.abort();
             std::fs::remove_dir_all(folder).expect("removed");
         });

@@ -34,7 +34,8 @@ use tokio::time::{Duration, timeout};
 
 use crate::base::Value;
 use crate::clock::{Clock, uuid_v4_text};
-use crate::cluster::{Answered, Ask, Control, TimelineWindow};
+use crate::cluster::{Answered, Control, TimelineWindow};
+use crate::control::SchedulerQuestion;
 use hub::{Command, Hub, ViewerId};
 
 /// Commands that wait for the hub; askers beyond that wait.
@@ -118,7 +119,7 @@ impl Feed {
     }
 
     /// A read that the scheduler answers at once.
-    pub async fn ask(&self, what: Ask) -> Result<Answered, Silence> {
+    pub async fn ask(&self, what: SchedulerQuestion) -> Result<Answered, Silence> {
         let (reply, answer) = oneshot::channel();
         self.control.send(Control::Ask { what, reply }).await.map_err(|_| Silence::Gone)?;
         within(PATIENCE, answer).await

@@ -7,7 +7,8 @@ use tokio::time::{sleep, timeout};
 
 use super::plan::Seen;
 use super::step::{Connected, PoolWorker};
-use crate::link::{GroupState, GroupWorker, Link, Question, SchedulerState};
+use crate::control::{GroupState, PoolQuestion, Question, SchedulerQuestion, SchedulerState, WorkerProcess};
+use crate::link::Link;
 
 /// Longest wait for an answer. One that comes later is asked for again.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -24,16 +25,16 @@ pub(super) async fn poll(scheduler: Link, group: Option<Link>, pause: Duration) 
     sleep(pause).await;
     let group = async {
         match &group {
-            Some(group) => ask(group, Question::Group).await,
+            Some(group) => ask(group, PoolQuestion::Group).await,
             None => None,
         }
     };
-    let (scheduler, group) = tokio::join!(ask(&scheduler, Question::State), group);
+    let (scheduler, group) = tokio::join!(ask(&scheduler, SchedulerQuestion::State), group);
     Polled { scheduler, group }
 }
 
 /// One question. `None`: no answer, or one that is malformed.
-pub(super) async fn ask<T: DeserializeOwned>(link: &Link, what: Question) -> Option<T> {
+pub(super) async fn ask<T: DeserializeOwned>(link: &Link, what: impl Into<Question>) -> Option<T> {
     match timeout(PATIENCE, link.ask_for(what)).await {
         Ok(Ok(answer)) => Some(answer),
         Ok(Err(error)) => {
@@ -45,11 +46,11 @@ pub(super) async fn ask<T: DeserializeOwned>(link: &Link, what: Question) -> Opt
 }
 
 /// What the plan decides on. `members`: the last that was heard of the group, if it runs.
-pub(super) fn seen(state: &SchedulerState, members: Option<&[GroupWorker]>, now_secs: f64, age_secs: f64) -> Seen {
+pub(super) fn seen(state: &SchedulerState, members: Option<&[WorkerProcess]>, now_secs: f64, age_secs: f64) -> Seen {
     let connected =
         state.workers.iter().map(|worker| Connected { name: worker.name.clone(), retiring: worker.retiring });
     let members = members.map(|members| {
-        let member = |worker: &GroupWorker| PoolWorker {
+        let member = |worker: &WorkerProcess| PoolWorker {
             name: worker.name.clone(),
             stopping: worker.stopping,
             again: worker.restarts > 0,

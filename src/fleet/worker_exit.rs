@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use crate::config::show_size;
-use crate::link::{LastWords, Link, Question};
+use crate::control::{LastWords, SchedulerQuestion};
+use crate::link::Link;
 use crate::supervise::ExitCause;
 
 /// Questions until the scheduler has noticed: the end of a process closes its connections at once.
@@ -68,7 +69,7 @@ pub(super) async fn with_last_words(cause: String, worker: &str, scheduler: Opti
 
 async fn last_words(worker: &str, scheduler: &Link) -> Option<LastWords> {
     for _ in 0..TRIES {
-        let question = Question::LastWords { worker: worker.to_owned() };
+        let question = SchedulerQuestion::LastWords { worker: worker.to_owned() };
         // An error: the scheduler does not tell; it may be older than we are.
         let words = scheduler.ask_for::<LastWords>(question).await.ok()?;
         if words.gone || !words.present {

@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use super::cgroup::WorkerCgroups;
 use super::logs::{Logbook, Note};
 use super::worker_exit::{NannyReport, nanny_report, with_last_words};
-use crate::link::{GroupState, GroupWorker, Inbound, Link, Question};
+use crate::control::{GroupState, PoolQuestion, Question, WorkerProcess};
+use crate::link::{Incoming, Link};
 use crate::supervise::policy::Next;
 use crate::supervise::{Child, ExitCause, LineSink, Output, Report, Spec, Story, start};
 
@@ -45,7 +46,7 @@ pub struct PoolPlan {
 /// A worker.
 struct PoolSlot {
     child: Option<Child>,
-    state: GroupWorker,
+    state: WorkerProcess,
     /// Its nanny ends its worker for that; the end itself is still to come.
     short_of_memory: bool,
 }
@@ -76,7 +77,7 @@ struct WorkerPool {
 /// `tell`: hears of every event, for the log. Must run on the main thread's runtime.
 pub async fn run(
     plan: PoolPlan,
-    mut inbox: mpsc::Receiver<Inbound>,
+    mut inbox: mpsc::Receiver<Incoming>,
     signal: impl Future<Output = &'static str>,
     tell: impl Fn(&Report),
 ) {
@@ -133,31 +134,18 @@ impl WorkerPool {
     // ---- what others want -----------------------------------------------------------------------------------
 
     /// `false`: the wish to stop.
-    fn on_inbound(&mut self, inbound: Inbound) -> bool {
-        let Inbound::Ask { what, reply } = inbound else { return true };
+    fn on_inbound(&mut self, inbound: Incoming) -> bool {
+        let Incoming::Ask { what, reply } = inbound else { return true };
         match what {
             Question::Stop => {
                 drop(reply.send("stopping".to_owned()));
                 return false;
             }
-            Question::Grow { workers } => self.grow(workers),
-            Question::StopWorkers { names } => names.iter().for_each(|name| self.stop(name)),
-            Question::Group => {}
+            Question::Pool(PoolQuestion::Grow { workers }) => self.grow(workers),
+            Question::Pool(PoolQuestion::StopWorkers { names }) => names.iter().for_each(|name| self.stop(name)),
+            Question::Pool(PoolQuestion::Group) => {}
             // Dropped unanswered: the asker is told so.
-            Question::Health
-            | Question::Hello
-            | Question::Identity
-            | Question::Counts
-            | Question::Metrics
-            | Question::Workers
-            | Question::Computations
-            | Question::State
-            | Question::Retire { .. }
-            | Question::RetireThese { .. }
-            | Question::Lose { .. }
-            | Question::LastWords { .. }
-            | Question::Silent { .. }
-            | Question::Warn { .. } => return true,
+            Question::Health | Question::Hello | Question::Scheduler(_) => return true,
         }
         if let Ok(state) = serde_json::to_string(&self.state()) {
             // The asker may have given up.
@@ -184,7 +172,7 @@ impl WorkerPool {
             let name = format!("{}-{number}", self.plan.prefix);
             let spec = self.spec(&name);
             let child = start(spec, self.reports.clone());
-            let state = GroupWorker { name, ..GroupWorker::default() };
+            let state = WorkerProcess { name, ..WorkerProcess::default() };
             self.slots.insert(number, PoolSlot { child: Some(child), state, short_of_memory: false });
         }
     }
@@ -327,7 +315,8 @@ fn with_last_line(cause: ExitCause, last_lines: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::{Hello, LinkError, serve};
+    use crate::control::{PoolQuestion, ProcessInfo, SchedulerQuestion};
+    use crate::link::{LinkError, serve};
     use crate::supervise::ParentDeath;
     use crate::supervise::policy::RestartRule;
     use std::time::Duration;
@@ -348,10 +337,10 @@ mod tests {
         runtime.block_on(async {
             std::fs::create_dir_all(&folder).expect("a folder");
             let (control, mut asked) = mpsc::channel(4);
-            let _scheduler = serve(&folder.join("control.sock"), &Hello::default(), control).expect("listens");
+            let _scheduler = serve(&folder.join("control.sock"), &ProcessInfo::default(), control).expect("listens");
             tokio::spawn(async move { while asked.recv().await.is_some() {} });
             let (sender, inbox) = mpsc::channel(4);
-            let _served = serve(&folder.join("workers.sock"), &Hello::default(), sender).expect("listens");
+            let _served = serve(&folder.join("workers.sock"), &ProcessInfo::default(), sender).expect("listens");
             let plan = PoolPlan {
                 prefix: "w".to_owned(),
                 workers: 2,
@@ -376,18 +365,18 @@ mod tests {
             let signal = async { ended.await.unwrap_or("") };
             let running = tokio::spawn(run(plan, inbox, signal, |_| {}));
             let link = Link::new(folder.join("workers.sock"));
-            let state = async |what: Question| link.ask_for::<GroupState>(what).await.expect("answered");
+            let state = async |what: PoolQuestion| link.ask_for::<GroupState>(what).await.expect("answered");
             let names = |state: &GroupState| state.workers.iter().map(|w| w.name.clone()).collect::<Vec<_>>();
-            assert_eq!(names(&state(Question::Grow { workers: 3 }).await), ["w-0", "w-1", "w-2"]);
-            state(Question::StopWorkers { names: vec!["w-1".to_owned()] }).await;
-            until(async || names(&state(Question::Group).await) == ["w-0", "w-2"]).await;
-            let pid = state(Question::Group).await.workers.first().and_then(|w| w.pid).expect("runs");
+            assert_eq!(names(&state(PoolQuestion::Grow { workers: 3 }).await), ["w-0", "w-1", "w-2"]);
+            state(PoolQuestion::StopWorkers { names: vec!["w-1".to_owned()] }).await;
+            until(async || names(&state(PoolQuestion::Group).await) == ["w-0", "w-2"]).await;
+            let pid = state(PoolQuestion::Group).await.workers.first().and_then(|w| w.pid).expect("runs");
             let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("fits")).expect("a pid");
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("there");
-            until(async || state(Question::Group).await.workers.first().is_some_and(|w| w.restarts == 1)).await;
-            let now = state(Question::Group).await;
+            until(async || state(PoolQuestion::Group).await.workers.first().is_some_and(|w| w.restarts == 1)).await;
+            let now = state(PoolQuestion::Group).await;
             assert_eq!((now.deaths, names(&now)), (1, vec!["w-0".to_owned(), "w-2".to_owned()]));
-            assert!(matches!(link.ask(Question::State).await, Err(LinkError::Refused(_))));
+            assert!(matches!(link.ask(SchedulerQuestion::State).await, Err(LinkError::Refused(_))));
             end.send("test").expect("runs");
             running.await.expect("no panic");
             let lives = super::super::logs::index(&folder.join("logs")).remove("w-0").expect("known").lives;

@@ -1,6 +1,5 @@
 //! The asking end.
 
-use std::fmt;
 use std::io;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -11,49 +10,38 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::LinkMessage;
 use super::socket::Channel;
-use super::{Hello, Message, Question};
 use crate::base::Blame;
+use crate::control::{ProcessInfo, Question};
 
 /// Longest wait for an answer: reads are answered between two steps of a scheduler.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// Nobody listens there, or the connection broke.
-    Gone(io::Error),
-    /// It said no.
+    #[error("the process is not there: {0}")]
+    Gone(#[from] io::Error),
+    /// The process refused, in these words.
+    #[error("refused: {0}")]
     Refused(String),
-    /// It did not answer within 10 s.
+    /// The process did not answer in time.
+    #[error("no answer within {} s", ANSWER.as_secs())]
     Slow,
-    /// It answered something else than was asked for.
-    Odd(String),
+    /// The answer is not JSON of the expected kind.
+    #[error("its answer is malformed: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// The process sent a request instead of an answer.
+    #[error("it asked a question instead of answering")]
+    AskedBack,
 }
 
 impl LinkError {
     /// Who must act.
     pub const fn blame(&self) -> Blame {
         Blame::World
-    }
-}
-
-impl fmt::Display for LinkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gone(why) => write!(f, "the process is not there: {why}"),
-            Self::Refused(why) => write!(f, "refused: {why}"),
-            Self::Odd(why) => write!(f, "its answer makes no sense: {why}"),
-            Self::Slow => write!(f, "no answer within {} s", ANSWER.as_secs()),
-        }
-    }
-}
-
-impl std::error::Error for LinkError {}
-
-impl From<io::Error> for LinkError {
-    fn from(why: io::Error) -> Self {
-        Self::Gone(why)
     }
 }
 
@@ -72,18 +60,18 @@ impl Link {
     }
 
     /// Asks, and waits for the answer's body.
-    pub async fn ask(&self, what: Question) -> Result<String, LinkError> {
-        timeout(ANSWER, self.ask_patiently(what)).await.map_err(|_| LinkError::Slow)?
+    pub async fn ask(&self, what: impl Into<Question>) -> Result<String, LinkError> {
+        timeout(ANSWER, self.ask_patiently(what.into())).await.map_err(|_| LinkError::Slow)?
     }
 
     /// Asks for a value.
-    pub async fn ask_for<T: DeserializeOwned>(&self, what: Question) -> Result<T, LinkError> {
+    pub async fn ask_for<T: DeserializeOwned>(&self, what: impl Into<Question>) -> Result<T, LinkError> {
         let body = self.ask(what).await?;
-        serde_json::from_str(&body).map_err(|why| LinkError::Odd(why.to_string()))
+        Ok(serde_json::from_str(&body)?)
     }
 
     /// Who listens there now.
-    pub async fn hello(&self) -> Result<Hello, LinkError> {
+    pub async fn hello(&self) -> Result<ProcessInfo, LinkError> {
         self.ask_for(Question::Hello).await
     }
 
@@ -91,7 +79,7 @@ impl Link {
     pub async fn gone(&self) -> LinkError {
         let watch = async {
             let mut channel = self.connect().await?;
-            channel.send(&Message::Ask(Question::Health), None::<&TcpStream>).await?;
+            channel.send(&LinkMessage::Ask(Question::Health), None::<&TcpStream>).await?;
             while channel.receive().await?.is_some() {}
             Ok::<(), LinkError>(())
         };
@@ -100,12 +88,12 @@ impl Link {
 
     async fn ask_patiently(&self, what: Question) -> Result<String, LinkError> {
         let mut channel = self.connect().await?;
-        channel.send(&Message::Ask(what), None::<&TcpStream>).await?;
+        channel.send(&LinkMessage::Ask(what), None::<&TcpStream>).await?;
         match channel.receive().await? {
-            Some((Message::Answer(body), _)) => Ok(body),
-            Some((Message::Refused(why), _)) => Err(LinkError::Refused(why)),
-            Some((Message::Ask(_) | Message::Connection | Message::Unknown, _)) => {
-                Err(LinkError::Odd("it asked back".to_owned()))
+            Some((LinkMessage::Answer(body), _)) => Ok(body),
+            Some((LinkMessage::Refused(why), _)) => Err(LinkError::Refused(why)),
+            Some((LinkMessage::Ask(_) | LinkMessage::Connection | LinkMessage::Unknown, _)) => {
+                Err(LinkError::AskedBack)
             }
             None => Err(LinkError::Gone(io::ErrorKind::UnexpectedEof.into())),
         }
@@ -122,7 +110,7 @@ impl Link {
                 *slot = Some(self.connect().await?);
             }
             let Some(channel) = slot.as_ref() else { continue };
-            match channel.send(&Message::Connection, Some(connection)).await {
+            match channel.send(&LinkMessage::Connection, Some(connection)).await {
                 Ok(()) => return Ok(()),
                 Err(why) if fresh => return Err(why.into()),
                 Err(_) => {}

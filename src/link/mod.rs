@@ -6,7 +6,13 @@
 
 #![cfg_attr(
     not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+    deny(
+        clippy::panic,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
 )]
 
 mod client;
@@ -14,15 +20,13 @@ mod server;
 mod socket;
 #[cfg(test)]
 mod tests;
-mod words;
 
 pub use client::{Link, LinkError};
-pub use server::{Inbound, Served, bind, connect, serve};
-pub use words::{
-    ComputationState, GroupState, GroupWorker, Hello, LastWords, PROTOCOL, Question, SchedulerState, SchedulerWorker,
-};
+pub use server::{Incoming, Served, bind, connect, serve};
 
 use serde::{Deserialize, Serialize};
+
+use crate::control::Question;
 
 /// Longest message. An identity with a thousand workers is a few MiB.
 pub(crate) const MESSAGE_MAX: usize = 256 << 20;
@@ -30,8 +34,8 @@ pub(crate) const MESSAGE_MAX: usize = 256 << 20;
 /// What travels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Message {
-    /// A question; answered by [`Message::Answer`] or [`Message::Refused`].
+pub(crate) enum LinkMessage {
+    /// A question; answered by [`LinkMessage::Answer`] or [`LinkMessage::Refused`].
     Ask(Question),
     /// A connection comes along. Not answered.
     Connection,

@@ -11,15 +11,16 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
+use super::LinkMessage;
 use super::socket::{Channel, short_path};
-use super::{Hello, Message, Question};
+use crate::control::{ProcessInfo, Question};
 
 /// After a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What came in.
 #[derive(Debug)]
-pub enum Inbound {
+pub enum Incoming {
     /// A question; the body of the answer goes to `reply`.
     Ask {
         /// About what.
@@ -67,7 +68,7 @@ pub async fn connect(path: &Path) -> io::Result<UnixStream> {
 /// Listens at `path` (an older socket there is replaced) and sends what comes in to `inbox`.
 ///
 /// `us`: answers who is asked. Errors: the folder is missing or not ours.
-pub fn serve(path: &Path, us: &Hello, inbox: mpsc::Sender<Inbound>) -> io::Result<Served> {
+pub fn serve(path: &Path, us: &ProcessInfo, inbox: mpsc::Sender<Incoming>) -> io::Result<Served> {
     // The caller holds the lock of this folder: whatever is there belongs to a process that is gone.
     let _may_not_exist = fs::remove_file(path);
     let listener = UnixListener::from_std(bind(path)?)?;
@@ -88,7 +89,7 @@ pub fn serve(path: &Path, us: &Hello, inbox: mpsc::Sender<Inbound>) -> io::Resul
 }
 
 /// Serves one peer to its end.
-async fn talk(mut channel: Channel, us: Arc<Hello>, inbox: mpsc::Sender<Inbound>) {
+async fn talk(mut channel: Channel, us: Arc<ProcessInfo>, inbox: mpsc::Sender<Incoming>) {
     let ours = rustix::process::getuid().as_raw();
     match channel.peer_uid() {
         Ok(uid) if uid == ours || uid == 0 => {}
@@ -102,20 +103,22 @@ async fn talk(mut channel: Channel, us: Arc<Hello>, inbox: mpsc::Sender<Inbound>
             Err(why) => return tracing::warn!(%why, "control socket: a peer makes no sense"),
         };
         let answer = match (message, descriptor) {
-            (Message::Ask(Question::Health), _) => Some(Message::Answer(us.pid.to_string())),
-            (Message::Ask(Question::Hello), _) => Some(hello(&us)),
-            (Message::Ask(what), _) => Some(ask(&inbox, what).await),
-            (Message::Connection, Some(fd)) => {
-                if inbox.send(Inbound::Connection(TcpStream::from(fd))).await.is_err() {
+            (LinkMessage::Ask(Question::Health), _) => Some(LinkMessage::Answer(us.pid.to_string())),
+            (LinkMessage::Ask(Question::Hello), _) => Some(hello(&us)),
+            (LinkMessage::Ask(what), _) => Some(ask(&inbox, what).await),
+            (LinkMessage::Connection, Some(fd)) => {
+                if inbox.send(Incoming::Connection(TcpStream::from(fd))).await.is_err() {
                     return;
                 }
                 None
             }
-            (Message::Connection, None) => {
+            (LinkMessage::Connection, None) => {
                 return tracing::warn!("control socket: a connection was announced, none came");
             }
-            (Message::Answer(_) | Message::Refused(_), _) => Some(Message::Refused("not a request".to_owned())),
-            (Message::Unknown, _) => Some(Message::Refused(format!(
+            (LinkMessage::Answer(_) | LinkMessage::Refused(_), _) => {
+                Some(LinkMessage::Refused("not a request".to_owned()))
+            }
+            (LinkMessage::Unknown, _) => Some(LinkMessage::Refused(format!(
                 "rask {} (link protocol {}) does not know this request",
                 us.version, us.protocol
             ))),
@@ -128,14 +131,14 @@ async fn talk(mut channel: Channel, us: Arc<Hello>, inbox: mpsc::Sender<Inbound>
     }
 }
 
-fn hello(us: &Hello) -> Message {
-    serde_json::to_string(us).map_or_else(|why| Message::Refused(why.to_string()), Message::Answer)
+fn hello(us: &ProcessInfo) -> LinkMessage {
+    serde_json::to_string(us).map_or_else(|why| LinkMessage::Refused(why.to_string()), LinkMessage::Answer)
 }
 
-async fn ask(inbox: &mpsc::Sender<Inbound>, what: Question) -> Message {
+async fn ask(inbox: &mpsc::Sender<Incoming>, what: Question) -> LinkMessage {
     let (reply, answer) = oneshot::channel();
-    if inbox.send(Inbound::Ask { what, reply }).await.is_err() {
-        return Message::Refused("stopping".to_owned());
+    if inbox.send(Incoming::Ask { what, reply }).await.is_err() {
+        return LinkMessage::Refused("stopping".to_owned());
     }
-    answer.await.map_or_else(|_| Message::Refused("no answer".to_owned()), Message::Answer)
+    answer.await.map_or_else(|_| LinkMessage::Refused("no answer".to_owned()), LinkMessage::Answer)
 }

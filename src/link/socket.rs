@@ -14,7 +14,7 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use super::{MESSAGE_MAX, Message};
+use super::{LinkMessage, MESSAGE_MAX};
 
 /// Longest path of a Unix socket that every system takes. Unit: bytes.
 const PATH_MAX: usize = 100;
@@ -52,7 +52,7 @@ impl Channel {
     }
 
     /// Sends a message, and a descriptor with it.
-    pub(super) async fn send(&self, message: &Message, descriptor: Option<&(impl AsFd + Sync)>) -> io::Result<()> {
+    pub(super) async fn send(&self, message: &LinkMessage, descriptor: Option<&(impl AsFd + Sync)>) -> io::Result<()> {
         self.send_body(&serde_json::to_vec(message)?, descriptor).await
     }
 
@@ -83,10 +83,10 @@ impl Channel {
     }
 
     /// The next message and the descriptor that came with it. `None`: the other end is gone.
-    pub(super) async fn receive(&mut self) -> io::Result<Option<(Message, Option<OwnedFd>)>> {
+    pub(super) async fn receive(&mut self) -> io::Result<Option<(LinkMessage, Option<OwnedFd>)>> {
         loop {
             if let Some(message) = self.take()? {
-                let with_it = if message == Message::Connection { self.descriptors.pop_front() } else { None };
+                let with_it = if message == LinkMessage::Connection { self.descriptors.pop_front() } else { None };
                 return Ok(Some((message, with_it)));
             }
             self.stream.readable().await?;
@@ -101,7 +101,7 @@ impl Channel {
         }
     }
 
-    fn take(&mut self) -> io::Result<Option<Message>> {
+    fn take(&mut self) -> io::Result<Option<LinkMessage>> {
         let Some(head) = self.bytes.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*head) as usize;
         if length > MESSAGE_MAX {
@@ -110,7 +110,7 @@ impl Channel {
         let end = length.saturating_add(4);
         let Some(body) = self.bytes.get(4..end) else { return Ok(None) };
         // The frame is whole, so what comes after it can still be understood.
-        let message = serde_json::from_slice(body).unwrap_or(Message::Unknown);
+        let message = serde_json::from_slice(body).unwrap_or(LinkMessage::Unknown);
         self.bytes.drain(..end);
         Ok(Some(message))
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::control::{ProcessInfo, Question, SchedulerQuestion};
 
 /// A folder whose path is longer than a Unix socket's may be.
 fn deep_folder(name: &str) -> PathBuf {
@@ -13,8 +14,8 @@ fn deep_folder(name: &str) -> PathBuf {
     folder
 }
 
-fn us() -> Hello {
-    Hello::new(std::process::id(), 7)
+fn us() -> ProcessInfo {
+    ProcessInfo::new(std::process::id(), 7)
 }
 
 fn on_runtime<T>(future: impl Future<Output = T>) -> T {
@@ -29,12 +30,14 @@ fn questions_are_answered_over_a_path_longer_than_sockets_allow() {
         let (inbox, mut inbound) = mpsc::channel(4);
         let served = serve(&folder.join("control.sock"), &us(), inbox).expect("listens");
         tokio::spawn(async move {
-            while let Some(Inbound::Ask { what: Question::Metrics, reply }) = inbound.recv().await {
+            while let Some(Incoming::Ask { what: Question::Scheduler(SchedulerQuestion::Metrics), reply }) =
+                inbound.recv().await
+            {
                 reply.send("m".repeat(1 << 20)).expect("asker waits");
             }
         });
         let link = Link::new(folder.join("control.sock"));
-        assert_eq!(link.ask(Question::Metrics).await.expect("answered").len(), 1 << 20);
+        assert_eq!(link.ask(Question::Scheduler(SchedulerQuestion::Metrics)).await.expect("answered").len(), 1 << 20);
         assert_eq!(link.ask(Question::Health).await.expect("answered"), std::process::id().to_string());
         let hello = link.hello().await.expect("answered");
         assert_eq!((hello.clone(), hello.stranger()), (us(), None));
@@ -69,7 +72,7 @@ fn a_connection_arrives_whole_and_a_new_listener_at_the_path_is_found() {
             };
             handed.expect("handed over");
             drop(accepted);
-            let Some(Inbound::Connection(mut got)) = arrived else { panic!("no connection came") };
+            let Some(Incoming::Connection(mut got)) = arrived else { panic!("no connection came") };
             got.set_nonblocking(false).expect("a socket");
             let mut two = [0u8; 2];
             got.read_exact(&mut two).expect("unread bytes");
@@ -89,10 +92,10 @@ fn a_request_of_the_future_is_refused_in_words() {
         let (short, _open) = socket::short_path(&folder.join("s")).expect("a path");
         let mut channel = socket::Channel::new(tokio::net::UnixStream::connect(&short).await.expect("listens"));
         channel.send_bytes(br#"{"ask":{"fly":{"to":"moon"}}}"#).await.expect("sent");
-        let Ok(Some((Message::Refused(why), None))) = channel.receive().await else { panic!("not refused") };
+        let Ok(Some((LinkMessage::Refused(why), None))) = channel.receive().await else { panic!("not refused") };
         assert!(why.contains("link protocol"), "{why}");
-        channel.send(&Message::Ask(Question::Health), None::<&TcpStream>).await.expect("sent");
-        assert!(matches!(channel.receive().await, Ok(Some((Message::Answer(_), None)))));
+        channel.send(&LinkMessage::Ask(Question::Health), None::<&TcpStream>).await.expect("sent");
+        assert!(matches!(channel.receive().await, Ok(Some((LinkMessage::Answer(_), None)))));
     });
     std::fs::remove_dir_all(folder).expect("temp folder");
 }
@@ -100,7 +103,7 @@ fn a_request_of_the_future_is_refused_in_words() {
 #[test]
 fn strangers_are_told_apart_by_what_both_understand() {
     assert_eq!(us().stranger(), None);
-    assert!(Hello { protocol: 0, ..us() }.stranger().is_some());
-    assert!(Hello { protocol: 9, protocol_oldest: 9, ..us() }.stranger().is_some());
-    assert_eq!(Hello { protocol: 9, ..us() }.stranger(), None);
+    assert!(ProcessInfo { protocol: 0, ..us() }.stranger().is_some());
+    assert!(ProcessInfo { protocol: 9, protocol_oldest: 9, ..us() }.stranger().is_some());
+    assert_eq!(ProcessInfo { protocol: 9, ..us() }.stranger(), None);
 }

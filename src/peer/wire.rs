@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::link::GroupWorker;
+use crate::control::WorkerProcess;
 
 /// Longest message. A lock of a large environment is some 50 KiB, a tail of a log less. Unit: bytes.
 pub const MESSAGE_MAX: usize = 4 << 20;
@@ -208,7 +208,7 @@ pub struct PoolState {
     #[serde(default)]
     pub revision: Option<u64>,
     #[serde(default)]
-    pub workers: Vec<GroupWorker>,
+    pub workers: Vec<WorkerProcess>,
     /// Ends of workers without being asked, so far.
     #[serde(default)]
     pub deaths: u64,

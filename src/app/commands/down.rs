@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use crate::app::failure::Failure;
 use crate::app::local::state_dir::{LogPlace, Running, state_dir};
 use crate::app::process::block_on;
-use crate::link::{Link, Question};
+use crate::control::Question;
+use crate::link::Link;
 
 /// Between two looks at whether the appliance still runs.
 const LOOK: Duration = Duration::from_millis(100);

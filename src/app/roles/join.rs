@@ -13,9 +13,10 @@ use crate::app::local::settings::Loaded;
 use crate::app::local::state_dir::{self as state, private_folder};
 use crate::app::process::{Signals, block_on, this_process};
 use crate::config::LogFormat;
+use crate::control::Question;
 use crate::files::FileLock;
 use crate::host::{Interpreter, probe};
-use crate::link::{self, Inbound, Link, Question};
+use crate::link::{self, Incoming, Link};
 use crate::peer::{
     CallError, Caps, FixedFacts, FoundHead, HeadUrl, JoinError, JoinToken, LinkEnds, LinkOver, Membership, PoolsConfig,
     TrustError, find_heads, hostname, keep_linked, start_pools,
@@ -115,7 +116,7 @@ fn listen_for_leave(folder: &Path, wish: watch::Sender<bool>) -> Result<link::Se
     tokio::spawn(async move {
         while let Some(inbound) = inbox.recv().await {
             // Other questions are dropped unanswered: the asker is told so.
-            if let Inbound::Ask { what: Question::Stop, reply } = inbound {
+            if let Incoming::Ask { what: Question::Stop, reply } = inbound {
                 wish.send_replace(true);
                 drop(reply.send("leaving".to_owned()));
             }

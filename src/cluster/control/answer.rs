@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use crate::cluster::codec::failures::failure_text;
-use crate::cluster::control::vocabulary::Control;
-use crate::cluster::control::{ask, steer};
+use crate::cluster::control::ask;
+use crate::cluster::control::inbox::Control;
 use crate::cluster::ops::dispatch;
 use crate::cluster::state::State;
 use crate::cluster::views::snapshot::TimelineWindow;
@@ -22,10 +22,6 @@ pub fn answer_control(state: &mut State, told: Control, handed_over: &Arc<Accept
             let view = ask::look(state, &what);
             // The asker may have given up, here and below.
             tokio::spawn(async move { drop(reply.send(view.text())) });
-        }
-        Control::Steer { what, reply } => {
-            let done = steer::answer(state, &what);
-            tokio::spawn(async move { drop(reply.send(done.to_string())) });
         }
         Control::Look { look, reply } => drop(reply.send(Box::new(take_snapshot::take(state, &look)))),
         Control::Rects { from_ms, to_ms, reply } => {

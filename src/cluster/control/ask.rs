@@ -10,7 +10,8 @@ use serde_json::{Value as Json, json};
 
 use crate::base::Value;
 use crate::cluster::codec::json::json_of;
-use crate::cluster::control::vocabulary::{Answered, Ask};
+use crate::cluster::control::inbox::Answered;
+use crate::cluster::control::steer;
 use crate::cluster::options::DEFAULT_TARGET_SECS;
 use crate::cluster::records::computations::ComputationRecord;
 use crate::cluster::state::State;
@@ -18,7 +19,8 @@ use crate::cluster::views::lists::{FoundNames, TaskList, WorkerPage};
 use crate::cluster::views::metrics::{Family, MetricKind};
 use crate::cluster::views::task::{TaskPage, TaskRun};
 use crate::cluster::views::{counts, identity, lists, metrics, task};
-use crate::sched::WorkerView;
+use crate::control::{ComputationState, LastWords, SchedulerQuestion, SchedulerState};
+use crate::sched::{TaskFilter, WorkerView};
 
 /// What was copied out of the state.
 pub enum AskView {
@@ -35,27 +37,53 @@ pub enum AskView {
     Run(Option<TaskRun>),
     Metrics(Vec<Family>),
     Computations(Vec<ComputationRecord>),
+    State(SchedulerState),
+    /// Names of the workers that a wish concerns.
+    Steered(Vec<String>),
+    LastWords(LastWords),
 }
 
-/// Copies out what a question is about.
-pub fn look(state: &State, what: &Ask) -> AskView {
+/// Copies out what a question is about, and does what it asks for.
+pub fn look(state: &mut State, what: &SchedulerQuestion) -> AskView {
     match what {
-        Ask::Identity => AskView::Value(identity::identity(state, None)),
-        Ask::Counts => AskView::Value(counts::counts(state)),
-        Ask::Metrics => AskView::Metrics(metrics::metrics(state)),
-        Ask::Task(key) => AskView::Task(task::task(state, key).map(Box::new)),
-        Ask::Worker(address) => AskView::Worker(lists::worker(state, address).map(Box::new)),
-        Ask::Tasks { filter, offset, max } => AskView::Tasks(lists::tasks(state, filter, *offset, *max)),
-        Ask::Find { text, max } => AskView::Names(lists::find(state, text, *max)),
-        Ask::Rect(number) => AskView::Run(lists::rect(state, *number)),
-        Ask::IdleSince => {
+        SchedulerQuestion::Identity => AskView::Value(identity::identity(state, None)),
+        SchedulerQuestion::Counts => AskView::Value(counts::counts(state)),
+        SchedulerQuestion::Metrics => AskView::Metrics(metrics::metrics(state)),
+        SchedulerQuestion::Task(key) => AskView::Task(task::task(state, key).map(Box::new)),
+        SchedulerQuestion::Worker(address) => AskView::Worker(lists::worker(state, address).map(Box::new)),
+        SchedulerQuestion::Tasks { state: in_state, prefix, worker, contains, offset, max } => {
+            let filter = TaskFilter {
+                state: in_state.clone(),
+                prefix: prefix.clone(),
+                worker: worker.clone(),
+                contains: contains.clone(),
+            };
+            AskView::Tasks(lists::tasks(state, &filter, *offset, *max))
+        }
+        SchedulerQuestion::Find { text, max } => AskView::Names(lists::find(state, text, *max)),
+        SchedulerQuestion::Rect(number) => AskView::Run(lists::rect(state, *number)),
+        SchedulerQuestion::IdleSince => {
             let since = state.sched.idle_since_us().map(|us| state.clock.started_wall() + us as f64 / 1e6);
             AskView::Json(json!({ "idle_since": since }))
         }
-        Ask::AdaptiveTarget => AskView::Json(json!({ "workers": state.sched.adaptive_target(DEFAULT_TARGET_SECS) })),
-        Ask::Computations => AskView::Computations(state.records.computations.list(state.sched.ended_totals())),
-        Ask::Topics => AskView::Json(json!({ "topics": state.records.topics.names() })),
-        Ask::Workers => AskView::Value(workers(state)),
+        SchedulerQuestion::AdaptiveTarget => {
+            AskView::Json(json!({ "workers": state.sched.adaptive_target(DEFAULT_TARGET_SECS) }))
+        }
+        SchedulerQuestion::Computations => {
+            AskView::Computations(state.records.computations.list(state.sched.ended_totals()))
+        }
+        SchedulerQuestion::Topics => AskView::Json(json!({ "topics": state.records.topics.names() })),
+        SchedulerQuestion::Workers => AskView::Value(workers(state)),
+        SchedulerQuestion::State => AskView::State(steer::in_short(state)),
+        SchedulerQuestion::Retire { keep } => AskView::Steered(steer::retire_down_to(state, *keep as usize)),
+        SchedulerQuestion::RetireThese { names } => AskView::Steered(steer::retire_these(state, names)),
+        SchedulerQuestion::Lose { names } => AskView::Steered(steer::lose(state, names)),
+        SchedulerQuestion::LastWords { worker } => AskView::LastWords(steer::last_words(state, worker)),
+        SchedulerQuestion::Silent { names, silent } => AskView::Steered(steer::silent_or_heard(state, names, *silent)),
+        SchedulerQuestion::Warn { text } => {
+            steer::warn(state, text);
+            AskView::Json(Json::Null)
+        }
     }
 }
 
@@ -80,7 +108,10 @@ impl AskView {
             Self::Tasks(list) => found_text(Some(list)),
             Self::Names(names) => found_text(Some(names)),
             Self::Metrics(families) => prometheus(families),
-            Self::Computations(all) => Json::from_iter(all.iter().map(computation)).to_string(),
+            Self::Computations(all) => found_text(Some(&all.iter().map(computation).collect::<Vec<_>>())),
+            Self::State(state) => found_text(Some(state)),
+            Self::Steered(names) => found_text(Some(names)),
+            Self::LastWords(words) => found_text(Some(words)),
         }
     }
 }
@@ -91,12 +122,16 @@ fn found_text(found: Option<&impl Serialize>) -> String {
     found.and_then(|found| serde_json::to_string(found).ok()).unwrap_or_default()
 }
 
-fn computation(one: &ComputationRecord) -> Json {
-    json!({
-        "id": one.id, "start_secs": one.start_secs, "stop_secs": one.stop_secs,
-        "tasks": one.tasks, "done": one.done, "erred": one.erred,
-        "groups": one.groups.iter().map(|group| &**group).collect::<Vec<&str>>(),
-    })
+fn computation(one: &ComputationRecord) -> ComputationState {
+    ComputationState {
+        id: one.id,
+        start_secs: one.start_secs,
+        stop_secs: one.stop_secs,
+        tasks: one.tasks,
+        done: one.done,
+        erred: one.erred,
+        groups: one.groups.iter().map(|group| group.to_string()).collect(),
+    }
 }
 
 fn prometheus(families: &[Family]) -> String {

@@ -2,5 +2,5 @@
 
 pub mod answer;
 pub mod ask;
+pub mod inbox;
 pub mod steer;
-pub mod vocabulary;

@@ -1,65 +1,55 @@
 //! What a supervisor asks of a scheduler, and has done by it: its state in short, fewer workers, a word to clients.
 
-use serde_json::json;
 use tracing::info;
 
 use crate::base::{Value, WorkerId};
 use crate::cluster::codec::args::shown;
-use crate::cluster::control::vocabulary::Steer;
 use crate::cluster::ops::{retire, workers};
 use crate::cluster::options::DEFAULT_TARGET_SECS;
 use crate::cluster::records::worker_exit::WorkerExit;
 use crate::cluster::state::State;
 use crate::cluster::views::identity;
-use crate::sched::{CloseWish, Event, WorkerStatus};
+use crate::control::{LastWords, SchedulerState, SchedulerWorker};
+use crate::sched::{CloseWish, Event, WorkerStatus, WorkerView};
 
-/// Does it, and answers with JSON.
-pub fn answer(state: &mut State, what: &Steer) -> serde_json::Value {
-    match what {
-        Steer::State => in_short(state),
-        Steer::Retire { keep } => json!(retire_down_to(state, *keep as usize)),
-        Steer::RetireThese { names } => json!(retire_these(state, names)),
-        Steer::Lose { names } => json!(lose(state, names)),
-        Steer::LastWords { name } => last_words(state, name),
-        Steer::Silent { names, silent } => json!(silent_or_heard(state, names, *silent)),
-        Steer::Warn { text } => {
-            info!("telling clients: {text}");
-            state.log_event(&["warn".into()], &Value::Str(text.as_str().into()));
-            serde_json::Value::Null
-        }
-    }
+/// Publishes a text on the topic `warn`: clients show it to their users.
+pub fn warn(state: &mut State, text: &str) {
+    info!("telling clients: {text}");
+    state.log_event(&["warn".into()], &Value::Str(text.into()));
 }
 
-/// The fields are those of the link's `LastWords`. Forgotten when told.
-fn last_words(state: &mut State, name: &str) -> serde_json::Value {
+/// What a worker was doing when it went. Forgotten when told.
+pub fn last_words(state: &mut State, name: &str) -> LastWords {
     match state.records.worker_exits.take(name) {
         Some(WorkerExit { running, given, last, peak_bytes }) => {
-            json!({"gone": true, "running": running, "given": given, "last": last, "peak_bytes": peak_bytes})
+            LastWords { gone: true, present: false, running, given, last, peak_bytes }
         }
-        None => json!({"present": state.sched.workers().iter().any(|view| shown(view.name) == name)}),
+        None => {
+            let present = state.sched.workers().iter().any(|view| shown(view.name) == name);
+            LastWords { present, ..LastWords::default() }
+        }
     }
 }
 
-/// The fields are those of the link's `SchedulerState`.
-fn in_short(state: &State) -> serde_json::Value {
-    let counts = state.sched.counts();
-    let workers = state.sched.workers();
-    let workers: Vec<serde_json::Value> = workers
-        .iter()
-        .map(|view| {
-            let retiring = is_leaving(state, view.id, view.status);
-            json!({ "name": shown(view.name), "address": &**view.address, "retiring": retiring })
-        })
-        .collect();
-    json!({
-        "address": &*state.setup.identity.address,
-        "listening": state.setup.identity.listening.iter().map(|address| &**address).collect::<Vec<_>>(),
-        "clients": state.peers.clients.len(),
-        "busy": identity::idle_since(state).is_none(),
-        "transitions": counts.transitions,
-        "adaptive_target": state.sched.adaptive_target(DEFAULT_TARGET_SECS),
-        "workers": workers,
-    })
+/// What decides about scale and lifetime.
+pub fn in_short(state: &State) -> SchedulerState {
+    let counted = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let views = state.sched.workers();
+    let worker = |view: &WorkerView<'_>| SchedulerWorker {
+        name: shown(view.name),
+        address: view.address.to_string(),
+        retiring: is_leaving(state, view.id, view.status),
+    };
+    let identity = &state.setup.identity;
+    SchedulerState {
+        address: identity.address.to_string(),
+        listening: identity.listening.iter().map(|address| address.to_string()).collect(),
+        clients: counted(state.peers.clients.len()),
+        busy: identity::idle_since(state).is_none(),
+        transitions: state.sched.counts().transitions,
+        adaptive_target: counted(state.sched.adaptive_target(DEFAULT_TARGET_SECS)),
+        workers: views.iter().map(worker).collect(),
+    }
 }
 
 fn is_leaving(state: &State, worker: WorkerId, status: WorkerStatus) -> bool {
@@ -75,7 +65,7 @@ fn known(state: &State, names: &[String]) -> Vec<(WorkerId, String)> {
     all.filter_map(fits).collect()
 }
 
-fn retire_these(state: &mut State, names: &[String]) -> Vec<String> {
+pub fn retire_these(state: &mut State, names: &[String]) -> Vec<String> {
     let (ids, names): (Vec<WorkerId>, Vec<String>) = known(state, names).into_iter().unzip();
     if !ids.is_empty() {
         retire::and_close(state, ids);
@@ -85,7 +75,7 @@ fn retire_these(state: &mut State, names: &[String]) -> Vec<String> {
 
 /// Their machine is gone without a word, so their connections may look open for minutes. It is not the fault of what
 /// they were running.
-fn lose(state: &mut State, names: &[String]) -> Vec<String> {
+pub fn lose(state: &mut State, names: &[String]) -> Vec<String> {
     let (lost, names) = named(state, names);
     for id in lost {
         workers::remove_worker(state, id, true, true, "its machine is gone");
@@ -93,7 +83,7 @@ fn lose(state: &mut State, names: &[String]) -> Vec<String> {
     names
 }
 
-fn silent_or_heard(state: &mut State, names: &[String], silent: bool) -> Vec<String> {
+pub fn silent_or_heard(state: &mut State, names: &[String], silent: bool) -> Vec<String> {
     let (workers, names) = named(state, names);
     for worker in workers {
         state.step(Event::WorkerSilent { worker, silent });
@@ -107,7 +97,7 @@ fn named(state: &State, names: &[String]) -> (Vec<WorkerId>, Vec<String>) {
 }
 
 /// Starts to retire what is more than `keep` workers. Names of those that were chosen now.
-fn retire_down_to(state: &mut State, keep: usize) -> Vec<String> {
+pub fn retire_down_to(state: &mut State, keep: usize) -> Vec<String> {
     let (mut staying, mut leaving) = (0_usize, 0_usize);
     for view in state.sched.workers() {
         if is_leaving(state, view.id, view.status) { leaving += 1 } else { staying += 1 }

@@ -6,11 +6,11 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{CHORES_SECS, ClusterEnd, ClusterTask};
+use crate::control::{ComputationState, SchedulerQuestion};
 use crate::fleet::launch::{GROUP_GRACE, SCHEDULER_GRACE};
 use crate::fleet::logs;
 use crate::fleet::poll::ask;
 use crate::fleet::types::ClusterStatus;
-use crate::link::{ComputationState, Question};
 use crate::store::ComputationRecord;
 use crate::supervise::{DetachedProcess, ExitCause, last_lines};
 
@@ -48,7 +48,7 @@ impl ClusterTask {
 
     /// Puts what was computed since the last time into the history; what still runs is noted again.
     async fn note_computations(&mut self) {
-        let asked = timeout(COMPUTATIONS, ask::<Vec<ComputationState>>(&self.link, Question::Computations));
+        let asked = timeout(COMPUTATIONS, ask::<Vec<ComputationState>>(&self.link, SchedulerQuestion::Computations));
         let Ok(Some(all)) = asked.await else { return };
         let Some(last) = all.last() else { return };
         let next = last.id.saturating_add(u64::from(last.stop_secs.is_some()));

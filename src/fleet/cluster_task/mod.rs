@@ -21,7 +21,8 @@ use super::shared::{ClusterEntry, ClusterOrder, FleetShared};
 use super::step::{Connected, PlanStep};
 use super::types::{ClusterStatus, ClusterView, FleetError, FleetEvent};
 use super::{config::ClusterFolder, logs};
-use crate::link::{GroupState, Link, Question};
+use crate::control::{GroupState, PoolQuestion, SchedulerQuestion};
+use crate::link::Link;
 use crate::peer::{EnvLock, PeerEvent};
 use crate::store::{ClusterRecord, StoreError};
 use crate::supervise::policy::{Next, Policy, ProcessEnd, RestartRule};
@@ -385,14 +386,16 @@ impl ClusterTask {
         match step {
             PlanStep::Grow(workers) if self.group.is_none() => self.launch_group(workers).await,
             PlanStep::Grow(workers) => {
-                if let Some(state) = ask::<GroupState>(&self.group_link, Question::Grow { workers }).await {
+                if let Some(state) = ask::<GroupState>(&self.group_link, PoolQuestion::Grow { workers }).await {
                     return self.on_group(state);
                 }
             }
-            PlanStep::Stop(names) => drop(ask::<GroupState>(&self.group_link, Question::StopWorkers { names }).await),
+            PlanStep::Stop(names) => {
+                drop(ask::<GroupState>(&self.group_link, PoolQuestion::StopWorkers { names }).await)
+            }
             PlanStep::GrowAt { host, workers } => self.grow_at(&host, workers).await,
             PlanStep::StopAt { host, names } if host.is_empty() => {
-                drop(ask::<GroupState>(&self.group_link, Question::StopWorkers { names }).await);
+                drop(ask::<GroupState>(&self.group_link, PoolQuestion::StopWorkers { names }).await);
             }
             PlanStep::StopAt { host, names } => {
                 if let Some(remote) = &mut self.remote {
@@ -400,10 +403,10 @@ impl ClusterTask {
                 }
             }
             PlanStep::RetireThese(names) => {
-                drop(ask::<Vec<String>>(&self.link, Question::RetireThese { names }).await);
+                drop(ask::<Vec<String>>(&self.link, SchedulerQuestion::RetireThese { names }).await);
             }
             PlanStep::Retire { keep } => {
-                if let Some(names) = ask::<Vec<String>>(&self.link, Question::Retire { keep }).await
+                if let Some(names) = ask::<Vec<String>>(&self.link, SchedulerQuestion::Retire { keep }).await
                     && !names.is_empty()
                 {
                     tracing::info!(cluster = name, "retiring {}", names.join(", "));
@@ -412,7 +415,7 @@ impl ClusterTask {
             PlanStep::Note(text) => tracing::warn!(cluster = name, "{text}"),
             PlanStep::Warn(text) => {
                 tracing::warn!(cluster = name, "{text}");
-                drop(ask::<serde_json::Value>(&self.link, Question::Warn { text }).await);
+                drop(ask::<serde_json::Value>(&self.link, SchedulerQuestion::Warn { text }).await);
             }
             PlanStep::End(why) => {
                 tracing::warn!(cluster = name, "the cluster ends: {why}");

@@ -1,13 +1,13 @@
 //! A cluster's other machines: what happens to them, what they have and could take, and what is wanted there.
 
 use super::ClusterTask;
+use crate::control::SchedulerQuestion;
 use crate::fleet::placement::{self, Room};
 use crate::fleet::plan::Seen;
 use crate::fleet::poll::ask;
 use crate::fleet::remote_workers::{PoolTerms, RemoteWorkers};
 use crate::fleet::types::HEAD;
 use crate::host::Machine;
-use crate::link::Question;
 use crate::peer::{PeerEvent, free_memory};
 
 impl ClusterTask {
@@ -15,7 +15,7 @@ impl ClusterTask {
         if let (PeerEvent::Lost { peer }, Some(remote)) = (event, &self.remote) {
             let names = remote.of_peer(peer, &self.connected);
             if !names.is_empty()
-                && let Some(names) = ask::<Vec<String>>(&self.link, Question::Lose { names }).await
+                && let Some(names) = ask::<Vec<String>>(&self.link, SchedulerQuestion::Lose { names }).await
             {
                 tracing::warn!(cluster = %self.view.name, peer, "lost with their machine: {}", names.join(", "));
             }
@@ -33,7 +33,7 @@ impl ClusterTask {
         let news = self.remote.as_ref().map(|remote| remote.silence(&self.connected)).unwrap_or_default();
         for (peer, silent, names) in news {
             // One that does not answer is told at the next poll.
-            if ask::<Vec<String>>(&self.link, Question::Silent { names, silent }).await.is_none() {
+            if ask::<Vec<String>>(&self.link, SchedulerQuestion::Silent { names, silent }).await.is_none() {
                 continue;
             }
             if silent {

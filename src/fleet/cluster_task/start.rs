@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::{ClusterEnd, ClusterTask, HELLO, Origin, START_POLL, ended};
+use crate::control::{SchedulerQuestion, SchedulerState};
 use crate::fleet::launch::Launch;
 use crate::fleet::poll::ask;
 use crate::fleet::remote_workers::RemoteWorkers;
 use crate::fleet::types::{ClusterStatus, FleetEvent};
-use crate::link::{Question, SchedulerState};
 use crate::supervise::{DetachedProcess, boot_id, last_lines};
 
 impl ClusterTask {
@@ -151,7 +151,7 @@ impl ClusterTask {
         loop {
             let link = self.link.clone();
             let looked = async {
-                match ask::<SchedulerState>(&link, Question::State).await {
+                match ask::<SchedulerState>(&link, SchedulerQuestion::State).await {
                     Some(state) => state,
                     None => {
                         sleep(START_POLL).await;

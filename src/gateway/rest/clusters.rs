@@ -13,13 +13,14 @@ use super::shape::{
     ScaleAnswer, ScaleBody, gateway_address, typed,
 };
 use crate::clock::unix_ms;
+use crate::control::SchedulerQuestion;
 use crate::fleet::{ClusterName, ClusterStatus};
 use crate::gateway::auth::User;
 use crate::gateway::error::ApiError;
 use crate::gateway::extract::{Json, Name};
 use crate::gateway::routes::{adapt_wish, scale_count, wants_to_wait};
 use crate::gateway::state::{Gateway, Granted};
-use crate::link::{LinkError, Question};
+use crate::link::LinkError;
 use crate::store::{ClusterFilter, HISTORY_DAYS};
 
 /// Longest answer to `?wait`.
@@ -161,9 +162,9 @@ pub(super) async fn workers(
     let cluster = gateway.cluster(&user, &name, "view")?;
     let not_running = || ApiError::conflict(format!("cluster {name} is not running"));
     let link = gateway.fleet.link(&name).filter(|_| cluster.status == ClusterStatus::Running);
-    let said = link.ok_or_else(not_running)?.ask(Question::Identity).await.map_err(|why| match why {
+    let said = link.ok_or_else(not_running)?.ask(SchedulerQuestion::Identity).await.map_err(|why| match why {
         LinkError::Gone(_) => not_running(),
-        LinkError::Refused(_) | LinkError::Odd(_) | LinkError::Slow => ApiError::new(
+        LinkError::Refused(_) | LinkError::Malformed(_) | LinkError::AskedBack | LinkError::Slow => ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("the scheduler of cluster {name} does not answer: {why}"),
         ),

@@ -12,7 +12,8 @@ use serde_json::{Value as Json, json};
 
 use super::site::Site;
 use crate::base::Value;
-use crate::cluster::{ACTION_NAMES, Ask, TaskFilter};
+use crate::cluster::ACTION_NAMES;
+use crate::control::SchedulerQuestion;
 use crate::feed::{ASKED_MAX, FRESH, Pick, Silence, Topic, block};
 use crate::http::answer::{json as json_answer, problem, silence, typed};
 
@@ -58,7 +59,7 @@ struct Topics {
 
 /// Names of the event topics, which `events` of the feed can be asked for.
 async fn topics(State(site): State<Site>) -> Response {
-    json_answer(site.feed.ask(Ask::Topics).await)
+    json_answer(site.feed.ask(SchedulerQuestion::Topics).await)
 }
 
 /// Whole topics, for scripts: `api/state?topics=overview,workers`.
@@ -78,7 +79,7 @@ struct Key {
 }
 
 async fn task(State(site): State<Site>, Query(asked): Query<Key>) -> Response {
-    let body = site.feed.ask(Ask::Task(asked.key.as_str().into())).await;
+    let body = site.feed.ask(SchedulerQuestion::Task(asked.key.as_str().into())).await;
     found(body, || format!("the scheduler knows no task {}", asked.key), "it may have been released and forgotten")
 }
 
@@ -97,7 +98,7 @@ struct Address {
 }
 
 async fn worker(State(site): State<Site>, Query(asked): Query<Address>) -> Response {
-    let body = site.feed.ask(Ask::Worker(asked.address.as_str().into())).await;
+    let body = site.feed.ask(SchedulerQuestion::Worker(asked.address.as_str().into())).await;
     found(body, || format!("no worker is connected from {}", asked.address), "it may have left; see the logs")
 }
 
@@ -113,14 +114,15 @@ struct List {
 
 async fn tasks(State(site): State<Site>, Query(asked): Query<List>) -> Response {
     let text = |text: Option<String>| text.filter(|text| !text.is_empty()).map(Into::into);
-    let filter = TaskFilter {
+    let question = SchedulerQuestion::Tasks {
         state: text(asked.state),
         prefix: text(asked.prefix),
         worker: text(asked.worker),
         contains: text(asked.q),
+        offset: asked.offset.unwrap_or(0),
+        max: asked.limit.unwrap_or(100).min(LIST_MAX),
     };
-    let max = asked.limit.unwrap_or(100).min(LIST_MAX);
-    json_answer(site.feed.ask(Ask::Tasks { filter, offset: asked.offset.unwrap_or(0), max }).await)
+    json_answer(site.feed.ask(question).await)
 }
 
 #[derive(Deserialize)]
@@ -134,7 +136,7 @@ async fn find(State(site): State<Site>, Query(asked): Query<Search>) -> Response
         return json_answer(Ok(r#"{"tasks":[],"tasks_total":0,"workers":[],"prefixes":[]}"#.to_owned()));
     }
     let max = asked.limit.unwrap_or(20).min(LIST_MAX);
-    json_answer(site.feed.ask(Ask::Find { text: asked.q.into(), max }).await)
+    json_answer(site.feed.ask(SchedulerQuestion::Find { text: asked.q.into(), max }).await)
 }
 
 // ---- the task stream ------------------------------------------------------------------------------------------
@@ -145,7 +147,7 @@ struct Number {
 }
 
 async fn rect(State(site): State<Site>, Query(asked): Query<Number>) -> Response {
-    let body = site.feed.ask(Ask::Rect(asked.id)).await;
+    let body = site.feed.ask(SchedulerQuestion::Rect(asked.id)).await;
     found(body, || format!("rectangle {} is no longer kept", asked.id), "the last million are")
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Map, Value as Json, json};
 use super::live;
 use super::site::Site;
 use crate::base::Value;
-use crate::cluster::Ask;
+use crate::control::SchedulerQuestion;
 use crate::feed::Want;
 use crate::http::answer::{json as answer, problem, silence, typed};
 
@@ -114,15 +114,15 @@ pub(super) fn routes() -> Router<Site> {
 }
 
 async fn metrics(State(site): State<Site>) -> Response {
-    typed(site.feed.ask(Ask::Metrics).await, "text/plain; version=0.0.4; charset=utf-8")
+    typed(site.feed.ask(SchedulerQuestion::Metrics).await, "text/plain; version=0.0.4; charset=utf-8")
 }
 
 async fn counts(State(site): State<Site>) -> Response {
-    answer(site.feed.ask(Ask::Counts).await)
+    answer(site.feed.ask(SchedulerQuestion::Counts).await)
 }
 
 async fn identity(State(site): State<Site>) -> Response {
-    answer(site.feed.ask(Ask::Identity).await)
+    answer(site.feed.ask(SchedulerQuestion::Identity).await)
 }
 
 /// Titles and addresses, absolute as Dask's are: JupyterLab joins them to the address of the cluster.
@@ -151,15 +151,15 @@ async fn proxy_hint(Path((port, host, _rest)): Path<(u16, String, String)>) -> R
 // ---- the API that launchers ask for ---------------------------------------------------------------------------
 
 async fn get_workers(State(site): State<Site>) -> Response {
-    answer(site.feed.ask(Ask::Workers).await)
+    answer(site.feed.ask(SchedulerQuestion::Workers).await)
 }
 
 async fn adaptive_target(State(site): State<Site>) -> Response {
-    answer(site.feed.ask(Ask::AdaptiveTarget).await)
+    answer(site.feed.ask(SchedulerQuestion::AdaptiveTarget).await)
 }
 
 async fn check_idle(State(site): State<Site>) -> Response {
-    answer(site.feed.ask(Ask::IdleSince).await)
+    answer(site.feed.ask(SchedulerQuestion::IdleSince).await)
 }
 
 /// `{"workers": [address, ..]}` or `{"n": count}`. The type of the body has to be JSON: other sites can't send that.

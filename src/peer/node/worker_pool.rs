@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, timeout};
 
 use super::link::PoolOrder;
-use crate::link::{self, Link, Question};
+use crate::control::{GroupState, PoolQuestion, Question};
+use crate::link::Link;
 use crate::peer::env_lock::EnvLock;
 use crate::peer::wire::{LOG_LINES_MAX, Phase, PoolState, PoolWant, ToHead};
 use crate::supervise::{DetachedProcess, OWN, Output, ParentDeath, ProcessId, Spec, last_lines, policy::RestartRule};
@@ -108,7 +109,7 @@ struct ManagedPool {
     folder: PathBuf,
     link: Link,
     process: Option<DetachedProcess>,
-    told: link::GroupState,
+    told: GroupState,
     phase: Phase,
     note: String,
     /// Not before this is it started (again).
@@ -314,7 +315,7 @@ impl ManagedPool {
             folder,
             want,
             process: None,
-            told: link::GroupState::default(),
+            told: GroupState::default(),
             phase: Phase::Preparing,
             note: String::new(),
             after: Instant::now(),
@@ -338,7 +339,7 @@ impl ManagedPool {
     }
 
     async fn tend(&mut self, config: &PoolsConfig, python: Result<PathBuf, (Phase, String)>) {
-        if let Some(state) = self.ask(Question::Group).await {
+        if let Some(state) = self.ask(PoolQuestion::Group).await {
             self.told = state;
             (self.phase, self.note) = (Phase::Running, String::new());
             return self.resize().await;
@@ -347,7 +348,7 @@ impl ManagedPool {
             // It starts, or is too busy to answer.
             return;
         }
-        self.told = link::GroupState::default();
+        self.told = GroupState::default();
         if self.want.count == 0 || Instant::now() < self.after {
             return;
         }
@@ -361,19 +362,19 @@ impl ManagedPool {
         let fresh: Vec<String> = self.want.stop.iter().filter(|name| !self.stopped.contains(*name)).cloned().collect();
         if !fresh.is_empty() {
             self.stopped.extend(fresh.iter().cloned());
-            if let Some(state) = self.ask(Question::StopWorkers { names: fresh }).await {
+            if let Some(state) = self.ask(PoolQuestion::StopWorkers { names: fresh }).await {
                 self.told = state;
             }
         }
         if self.seen != Some(self.want.revision)
-            && let Some(state) = self.ask(Question::Grow { workers: self.want.count }).await
+            && let Some(state) = self.ask(PoolQuestion::Grow { workers: self.want.count }).await
         {
             self.seen = Some(self.want.revision);
             self.told = state;
         }
     }
 
-    async fn ask(&self, what: Question) -> Option<link::GroupState> {
+    async fn ask(&self, what: PoolQuestion) -> Option<GroupState> {
         match timeout(PATIENCE, self.link.ask_for(what)).await {
             Ok(Ok(state)) => Some(state),
             Ok(Err(_)) | Err(_) => None,

@@ -234,7 +234,7 @@ async fn appliance(state: &Path, running: Option<Running>) -> Appliance {
     for folder in folders.filter(|folder| folder.path().join("control.sock").exists()) {
         let name = folder.file_name().to_string_lossy().into_owned();
         let link = crate::link::Link::new(folder.path().join("control.sock"));
-        let answer = timeout(PATIENCE, link.ask(crate::link::Question::Health)).await;
+        let answer = timeout(PATIENCE, link.ask(crate::control::Question::Health)).await;
         if matches!(answer, Ok(Ok(_))) { clusters_alive.push(name) } else { clusters_dead.push(name) }
     }
     let stale_file = running.is_none() && state.join("up.json").exists();

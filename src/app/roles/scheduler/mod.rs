@@ -18,10 +18,11 @@ use crate::app::local::python_env::choose as pyenv;
 use crate::app::local::settings::{self, Loaded};
 use crate::app::local::state_dir as state;
 use crate::app::process::{Signals, block_on, raise_open_files, this_process};
-use crate::cluster::{self, Ask, Control, NO_PYTHON, Ready, RunError, SchedulerOpts, Steer, TlsFiles};
+use crate::cluster::{self, Control, NO_PYTHON, Ready, RunError, SchedulerOpts, TlsFiles};
 use crate::config::{self, Config};
+use crate::control::Question;
 use crate::http::{Pages, serve_pages};
-use crate::link::{self, Inbound, Question};
+use crate::link::{self, Incoming};
 
 /// Requests waiting for the scheduler; askers beyond that wait.
 const CONTROL_QUEUE: usize = 64;
@@ -101,7 +102,9 @@ async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Res
     let (control, inbox) = mpsc::channel(CONTROL_QUEUE);
     let (ready, when_ready) = oneshot::channel();
     opts.control = Some(inbox);
+    let (stop, when_stopped) = oneshot::channel();
     opts.ready = Some(ready);
+    opts.stop = Some(when_stopped);
     let _link = args.control_socket.as_deref().map(|path| listen_for_appliance(path, &control)).transpose()?;
     // Clients take it for granted that there is a port, so as with Dask one is served without a dashboard too.
     let address = args.dashboard_address.as_deref().unwrap_or("127.0.0.1:0");
@@ -127,7 +130,7 @@ async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Res
         ended = &mut running => ended,
         signal = signals.next() => {
             tracing::info!(signal, "stopping");
-            drop(control.send(Control::Stop).await);
+            drop(stop.send(format!("signal-{signal}")));
             // A second signal, or a peer that cannot be told in time, does not keep us.
             tokio::select! {
                 ended = &mut running => ended,
@@ -169,7 +172,7 @@ fn explain(why: RunError) -> Failure {
              tasks, log_event and add_plugin. For anything else, use client.register_plugin or a scheduler in Python",
         ),
         RunError::Listen { .. } => failure.remedy("check --host"),
-        RunError::File { .. } | RunError::Signals { .. } => failure,
+        RunError::File { .. } => failure,
     }
 }
 
@@ -224,6 +227,7 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         sched,
         limits: settings::limits(config),
         control: None,
+        stop: None,
         reporter: None,
         ready: None,
     })
@@ -255,12 +259,15 @@ fn listen_for_appliance(path: &Path, control: &mpsc::Sender<Control>) -> Result<
     tokio::spawn(async move {
         while let Some(message) = inbound.recv().await {
             let message = match message {
-                Inbound::Connection(stream) => Control::Connection(stream),
-                Inbound::Ask { what, reply } => match control_of(what, reply) {
-                    Some(message) => message,
-                    // Dropped unanswered: the asker is told so.
-                    None => continue,
-                },
+                Incoming::Connection(stream) => Control::Connection(stream),
+                Incoming::Ask { what: Question::Scheduler(what), reply } => Control::Ask { what, reply },
+                Incoming::Ask { what: Question::Stop, reply } => {
+                    drop(reply.send("stopping".to_owned()));
+                    Control::Stop
+                }
+                // The transport answers these itself; a pool's questions are meant for another kind of process. The
+                // reply is dropped unanswered, and the asker is told so.
+                Incoming::Ask { what: Question::Health | Question::Hello | Question::Pool(_), .. } => continue,
             };
             if control.send(message).await.is_err() {
                 return;
@@ -268,32 +275,6 @@ fn listen_for_appliance(path: &Path, control: &mpsc::Sender<Control>) -> Result<
         }
     });
     Ok(served)
-}
-
-/// A question as the driver takes it. `None`: it is meant for another kind of process.
-fn control_of(what: Question, reply: oneshot::Sender<String>) -> Option<Control> {
-    let what = match what {
-        Question::Health | Question::Hello | Question::Counts => Ask::Counts,
-        Question::Identity => Ask::Identity,
-        Question::Metrics => Ask::Metrics,
-        Question::Workers => Ask::Workers,
-        Question::Computations => Ask::Computations,
-        Question::State => return Some(Control::Steer { what: Steer::State, reply }),
-        Question::RetireThese { names } => return Some(Control::Steer { what: Steer::RetireThese { names }, reply }),
-        Question::LastWords { worker: name } => return Some(Control::Steer { what: Steer::LastWords { name }, reply }),
-        Question::Lose { names } => return Some(Control::Steer { what: Steer::Lose { names }, reply }),
-        Question::Silent { names, silent } => {
-            return Some(Control::Steer { what: Steer::Silent { names, silent }, reply });
-        }
-        Question::Retire { keep } => return Some(Control::Steer { what: Steer::Retire { keep }, reply }),
-        Question::Warn { text } => return Some(Control::Steer { what: Steer::Warn { text }, reply }),
-        Question::Stop => {
-            drop(reply.send("stopping".to_owned()));
-            return Some(Control::Stop);
-        }
-        Question::Group | Question::Grow { .. } | Question::StopWorkers { .. } => return None,
-    };
-    Some(Control::Ask { what, reply })
 }
 
 /// A private folder for this process, gone with it.

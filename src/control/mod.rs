@@ -1,0 +1,13 @@
+//! What rask processes ask of each other and how they answer: the vocabulary of the control socket, which a scheduler's
+//! own pages share. `link` carries it.
+//!
+//! Every process may be older or newer than the other: fields are added with a default and never change their meaning,
+//! questions are added, and who does not know one says so. What cannot be kept that way raises [`PROTOCOL`].
+
+mod answers;
+mod process;
+mod question;
+
+pub use answers::{ComputationState, GroupState, LastWords, SchedulerState, SchedulerWorker, WorkerProcess};
+pub use process::{PROTOCOL, PROTOCOL_OLDEST, ProcessInfo};
+pub use question::{PoolQuestion, Question, SchedulerQuestion};
