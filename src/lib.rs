@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `base` (pure) | keys, payloads, values, ids, limits |
 //! | `sched` (pure) | the scheduler of one cluster: event in, effects out |
+//! | `worker_state` (pure) | the state machine of one worker: event in, effects out |
 //! | `wire` (pure) | bytes to messages and back |
 //! | `pickle`, `graph` (pure) | pickles read without running them; a submitted graph to tasks |
 //! | `config` (pure) | every setting, checked once |
@@ -52,3 +53,4 @@ pub mod sched;
 pub mod store;
 pub mod supervise;
 pub mod wire;
+pub mod worker_state;

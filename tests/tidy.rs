@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const MAY_NAME: &[(&str, &str)] = &[
     ("base", ""),
     ("sched", "base"),
+    ("worker_state", "base"),
     ("wire", "base"),
     ("pickle", "base"),
     ("config", "base"),
@@ -39,6 +40,7 @@ const MAY_NAME: &[(&str, &str)] = &[
 const PURE: &[&str] = &[
     "base",
     "sched",
+    "worker_state",
     "wire",
     "pickle",
     "graph",
