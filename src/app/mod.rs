@@ -21,6 +21,7 @@ pub use commands::logs::logs;
 pub use commands::open::open;
 pub use commands::pages::Meant;
 pub use commands::peers::{PeerDo, peer, peers};
+pub use commands::replay::replay_worker;
 pub use commands::run::{RunArgs, run};
 pub use commands::status::status;
 pub use commands::token::{TokenCommand, token};

@@ -171,6 +171,9 @@ enum Command {
         /// Where
         folder: PathBuf,
     },
+    /// Run journals of a worker's state machine, lines of JSON, and print what it does
+    #[command(hide = true)]
+    ReplayWorker,
     /// Become a program that ends with the process that started it
     #[command(hide = true)]
     ExecChild {
@@ -232,6 +235,7 @@ pub fn main() -> Result<u8, Failure> {
             let state_dir = common.state_dir.clone();
             app::uninstall(&UninstallArgs { state_dir, yes, keep_state, system }).map(|()| 0)
         }
+        Command::ReplayWorker => app::replay_worker().map(|()| 0),
         Command::GenerateDocs { folder } => app::generate_docs(self::command(), &folder).map(|()| 0),
         Command::Top(top) => top.run(state).map(|()| 0),
         Command::Explain(explain) => explain.run(state).map(|()| 0),

@@ -13,6 +13,7 @@ pub(crate) mod logs;
 pub(crate) mod open;
 pub(crate) mod pages;
 pub(crate) mod peers;
+pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod token;
