@@ -16,7 +16,7 @@ pub struct GraphTask {
     pub dependencies: Vec<Key>,
     /// What the worker is sent, as `run_spec` frames. None for an alias to its own key: data that exists already.
     pub run_spec: Option<Arc<Opaque>>,
-    /// Place in the order of the graph (`dask.order`, or the client's `internal_priority`).
+    /// Place in the order of the graph: the static order's, or the client's `internal_priority`.
     pub order: Option<f64>,
     /// The task makes data rather than transforming it: `Task.data_producer`.
     pub data_producer: bool,
@@ -76,13 +76,11 @@ pub enum ShuffleLayout {
     Rechunk { new_chunks: Vec<usize> },
 }
 
-/// A graph as pyhost hands it over: materialised and ordered, but its tasks still in one pickle.
+/// A graph as pyhost hands it over: materialised, but its tasks still in one pickle and in no order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BulkGraph {
     /// A dict: key -> node.
     pub nodes: PickledPart,
-    /// `dask.order` for each entry of `nodes`, in its order; empty when the client gave an order.
-    pub order: Vec<f64>,
     /// Annotation maps that occur. The first is for all tasks that `annotated` does not list.
     pub annotations: Vec<Value>,
     /// (place in `nodes`, place in `annotations`).

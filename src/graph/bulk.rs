@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::BulkGraph;
 use crate::base::GraphTask;
+use crate::base::Key;
 use crate::base::SeededMap;
 use crate::pickle;
 use crate::pickle::PickleError;
@@ -16,27 +17,24 @@ use super::known::GraphNode;
 use super::known::Reader;
 use super::order;
 
-/// The tasks of a graph that pyhost has read, dependencies first. Where the client gave the order, `order` is left to
-/// [`super::apply_priority`].
+/// The tasks of a graph that pyhost has read, dependencies first, in the client's order if it gave one.
 ///
-/// Errors: a pickle that can't be split, a reply that contradicts itself, annotations of a wrong type.
-pub fn split_bulk(reply: &BulkGraph) -> Result<Vec<GraphTask>, GraphError> {
+/// Errors: a pickle that can't be split, a reply that contradicts itself, annotations of a wrong type, a cycle.
+pub fn split_bulk(reply: &BulkGraph, internal_priority: Option<&[(Key, f64)]>) -> Result<Vec<GraphTask>, GraphError> {
     let nodes = pickle::read(&reply.nodes.pickle, reply.nodes.buffers.len())?;
     let entries = nodes.entries(nodes.root()).ok_or(GraphError::Reply("the graph is no dict"))?;
-    if !reply.order.is_empty() && reply.order.len() != entries.len() {
-        return Err(GraphError::Reply("an order of another length"));
-    }
     let mut reader = Reader::new(&nodes);
     let mut splitter = Splitter::new(&nodes, &reply.nodes.buffers);
     let mut tasks = Vec::with_capacity(entries.len());
-    for (at, (key, node)) in entries.into_iter().enumerate() {
+    let mut is_data = Vec::with_capacity(entries.len());
+    for (key, node) in entries {
         let known = reader.graph_node(node, true).ok_or(GraphError::Reply("a task of an unknown kind"))?;
+        is_data.push(matches!(known, GraphNode::Data));
         let run_spec = splitter.part_wire(node)?;
         tasks.push(GraphTask {
             key: reader.key(key).map_err(unreadable)?,
             dependencies: reader.dependencies(known).map_err(unreadable)?,
             run_spec: Some(Arc::new(run_spec)),
-            order: reply.order.get(at).copied(),
             data_producer: match known {
                 GraphNode::Task { data_producer, .. } => data_producer,
                 GraphNode::Alias { .. } => false,
@@ -50,7 +48,10 @@ pub fn split_bulk(reply: &BulkGraph) -> Result<Vec<GraphTask>, GraphError> {
         let task = tasks.get_mut(*at as usize).ok_or(GraphError::Reply("a shuffle without a task"))?;
         task.shuffle = Some(Arc::new(spec.clone()));
     }
-    Ok(order::sort(tasks))
+    match internal_priority {
+        Some(given) => Ok(order::by_client(tasks, given)),
+        None => order::by_graph(tasks, &is_data),
+    }
 }
 
 fn unreadable(stop: Stop) -> GraphError {

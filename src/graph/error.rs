@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::base::Blame;
 use crate::base::Failure;
+use crate::base::Key;
 use crate::base::PyError;
 use crate::base::Text;
 use crate::pickle::PickleError;
@@ -22,6 +23,8 @@ pub enum GraphError {
         /// What it must be.
         wanted: &'static str,
     },
+    /// Tasks that need each other in a circle; the first is also the last.
+    Cycle(Vec<Key>),
 }
 
 impl GraphError {
@@ -29,14 +32,14 @@ impl GraphError {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::Pickle(_) | Self::Reply(_) => Blame::Ours,
-            Self::Annotation { .. } => Blame::Caller,
+            Self::Annotation { .. } | Self::Cycle(_) => Blame::Caller,
         }
     }
 
     /// As the user sees it, on every key of the graph.
     pub fn failure(&self) -> Failure {
         let class = match self {
-            Self::Pickle(_) | Self::Reply(_) => "RuntimeError",
+            Self::Pickle(_) | Self::Reply(_) | Self::Cycle(_) => "RuntimeError",
             Self::Annotation { .. } => "TypeError",
         };
         Failure::Raised(PyError::builtin(class, self.to_string()))
@@ -48,6 +51,11 @@ impl fmt::Display for GraphError {
         match self {
             Self::Pickle(error) => write!(f, "the task graph could not be split: {error}"),
             Self::Reply(what) => write!(f, "the task graph could not be split: {what}"),
+            Self::Cycle(keys) => {
+                // The words of `dask.order.order`.
+                f.write_str("Cycle detected between the following keys:")?;
+                keys.iter().try_for_each(|key| write!(f, "\n  -> {key}"))
+            }
             Self::Annotation { name, wanted } => write!(f, "annotation {name:?} must be {wanted}"),
         }
     }

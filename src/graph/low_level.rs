@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use crate::base::GraphTask;
 use crate::base::Key;
-use crate::base::SeededMap;
 use crate::pickle::NodeId;
 use crate::pickle::Splitter;
 
@@ -22,6 +21,7 @@ struct Entry {
     node: NodeId,
     dependencies: Vec<Key>,
     data_producer: bool,
+    is_data: bool,
 }
 
 /// The tasks under the wanted keys, dependencies first.
@@ -33,22 +33,27 @@ pub(super) fn read(
 ) -> Result<Vec<GraphTask>, Stop> {
     let entries = entries(reader, graph)?;
     let edges: Vec<_> = entries.iter().map(|entry| (&entry.key, entry.dependencies.as_slice())).collect();
-    let wanted = order::depth_first(&edges, input.keys);
-    let given = input.internal_priority.map(|all| all.iter().map(|(key, at)| (key, *at)).collect::<SeededMap<_, _>>());
+    let mut wanted = order::depth_first(&edges, input.keys);
+    // Where nothing else decides, tasks run in the order in which the user's program made them.
+    wanted.sort_unstable();
     let mut splitter = Splitter::new(reader.nodes, buffers);
     let mut tasks = Vec::with_capacity(wanted.len());
-    for (at, entry) in wanted.into_iter().filter_map(|at| entries.get(at as usize)).enumerate() {
+    let mut is_data = Vec::with_capacity(wanted.len());
+    for entry in wanted.into_iter().filter_map(|at| entries.get(at as usize)) {
         let run_spec = splitter.part_wire(entry.node)?;
         tasks.push(GraphTask {
             key: entry.key.clone(),
             dependencies: entry.dependencies.clone(),
             run_spec: Some(Arc::new(run_spec)),
-            order: given.as_ref().map_or(Some(at as f64), |given| given.get(&entry.key).copied()),
             data_producer: entry.data_producer,
             ..GraphTask::default()
         });
+        is_data.push(entry.is_data);
     }
-    Ok(tasks)
+    match input.internal_priority {
+        Some(given) => Ok(order::by_client(tasks, given)),
+        None => Ok(order::by_graph(tasks, &is_data)?),
+    }
 }
 
 fn entries(reader: &mut Reader<'_>, graph: NodeId) -> Result<Vec<Entry>, Stop> {
@@ -67,7 +72,8 @@ fn entries(reader: &mut Reader<'_>, graph: NodeId) -> Result<Vec<Entry>, Stop> {
             GraphNode::Alias { .. } => false,
             GraphNode::Data => true,
         };
-        entries.push(Entry { key, node, dependencies, data_producer });
+        let is_data = matches!(known, GraphNode::Data);
+        entries.push(Entry { key, node, dependencies, data_producer, is_data });
     }
     Ok(entries)
 }

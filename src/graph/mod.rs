@@ -21,7 +21,7 @@ use crate::pickle;
 
 pub use bulk::split_bulk;
 pub use error::GraphError;
-pub use order::apply_priority;
+pub use order::{Cycle, Edges, priorities};
 pub use parts::cut;
 
 use error::Stop;

@@ -1,7 +1,7 @@
 //! Cuts a graph into parts that enter the scheduler one after another, so that a large graph holds nobody up.
 //!
-//! Each part is a graph of its own: all it needs is in it, in earlier parts or outside. `dask.order` numbers a task
-//! after what it needs, so parts along that order also start in the order in which the whole would.
+//! Each part is a graph of its own: all it needs is in it, in earlier parts or outside. The static order numbers a
+//! task after what it needs, so parts along that order also start in the order in which the whole would.
 
 use crate::base::{GraphPart, GraphTask, Key, SeededMap};
 

@@ -38,8 +38,6 @@ pub struct GraphRequest {
     pub expr: Arc<Opaque>,
     /// The keys that the client wants.
     pub keys: Vec<Key>,
-    /// Compute `dask.order`: the client gave no `internal_priority`.
-    pub want_order: bool,
     /// `annotations` as they came.
     pub annotations: Option<Arc<Opaque>>,
 }
@@ -87,12 +85,11 @@ impl Pyhost {
         Self { slots: Arc::new(slots.collect()), stop: Arc::new(stop) }
     }
 
-    /// Materialises, culls and orders a graph.
+    /// Materialises and culls a graph.
     pub async fn graph(&self, request: GraphRequest) -> Result<BulkGraph, Failure> {
         let body = Value::map([
             ("expr", Value::Serialized(request.expr)),
             ("keys", Value::Array(request.keys.iter().map(Key::to_value).collect())),
-            ("want_order", Value::Bool(request.want_order)),
             ("annotations", request.annotations.map_or(Value::Nil, Value::Serialized)),
         ]);
         let slot = self.graph_slot().ok_or(PyhostError::Closed)?;

@@ -39,11 +39,9 @@ fn text(answer: &Value, name: &str) -> Text {
 /// A materialised graph. Errors: what is wrong with the answer.
 pub(super) fn bulk_graph(result: &Value) -> Result<BulkGraph, &'static str> {
     let list = |name: &str| result.field(name).and_then(Value::items).unwrap_or_default();
-    let order = list("order").iter().map(Value::as_f64).collect::<Option<Vec<_>>>();
     let annotated = list("annotated").iter().map(pair).collect::<Option<Vec<_>>>();
     Ok(BulkGraph {
         nodes: part(result.get("nodes")).ok_or("a graph without its pickle")?,
-        order: order.ok_or("an order that is no number")?,
         annotations: list("annotations").to_vec(),
         annotated: annotated.ok_or("annotations for no task")?,
         shuffles: list("shuffles").iter().map(shuffle).collect::<Option<Vec<_>>>().ok_or("an odd shuffle")?,

@@ -143,13 +143,11 @@ def collections():
 
 @pytest.mark.parametrize("name, collection, expected", list(collections()), ids=lambda value: str(value)[:9])
 def test_collections_become_tasks_that_compute_the_same(pyhost, name, collection, expected):
-    told = pyhost.result("graph", expr=expression(collection), keys=[], want_order=True, annotations=None)
+    told = pyhost.result("graph", expr=expression(collection), keys=[], annotations=None)
     graph = told["nodes"]
     values = run(graph)
     needed = {need for node in graph.values() for need in node.dependencies}
     assert [values[key] for key in graph if key not in needed] == [expected]
-    order = dict(zip(graph, told["order"], strict=True))
-    assert all(order[need] < order[key] for key, node in graph.items() for need in node.dependencies)
 
 
 def test_a_low_level_graph_is_culled_and_legacy_tasks_converted(pyhost):
@@ -157,8 +155,8 @@ def test_a_low_level_graph_is_culled_and_legacy_tasks_converted(pyhost):
 
     graph = {"a": (inc, 1), "b": (inc, "a"), "c": (inc, "b"), "self": Alias("self"), "d": Task("d", inc, 1)}
     expr = Serialized(*serialize(to_serialize(LLGExpr(graph))))
-    told = pyhost.result("graph", expr=expr, keys=["b", "self"], want_order=False, annotations=None)
-    assert set(told["nodes"]) == {"a", "b"} and told["order"] == ()
+    told = pyhost.result("graph", expr=expr, keys=["b", "self"], annotations=None)
+    assert set(told["nodes"]) == {"a", "b"}
     assert run(told["nodes"]) == {"a": 2, "b": 3}
 
 
@@ -169,7 +167,7 @@ def test_annotations_are_merged_per_key(pyhost):
         x = delayed(inc)(1, dask_key_name="x")
     y = delayed(inc)(x, dask_key_name="y")
     everywhere = Serialized({"pickled-obj": cloudpickle.dumps({"retries": 2, "note": lambda key: f"for {key}"})}, [])
-    told = pyhost.result("graph", expr=expression(y), keys=[], want_order=True, annotations=everywhere)
+    told = pyhost.result("graph", expr=expression(y), keys=[], annotations=everywhere)
     places = dict(told["annotated"])
     found = {key: told["annotations"][places.get(at, 0)] for at, key in enumerate(told["nodes"])}
     assert {"workers": ("a",), "priority": 5, "retries": 2, "note": "for x"} in found.values()
@@ -182,7 +180,7 @@ def test_shuffles_tell_what_placement_needs(pyhost):
 
     with dask.config.set({"dataframe.shuffle.method": "p2p"}):
         frame = dd.from_pandas(pd.DataFrame({"a": range(100)}), npartitions=4).shuffle("a")
-        told = pyhost.result("graph", expr=expression(frame), keys=[], want_order=True, annotations=None)
+        told = pyhost.result("graph", expr=expression(frame), keys=[], annotations=None)
     [(at, shuffle)] = told["shuffles"]
     assert (shuffle["npartitions"], shuffle["parts_out"]) == (4, (0, 1, 2, 3))
     barrier = list(told["nodes"].values())[at]
@@ -192,7 +190,7 @@ def test_shuffles_tell_what_placement_needs(pyhost):
 def test_a_graph_of_unknown_modules_is_explained(pyhost):
     nothing = b"\x80\x04\x8c\x0eno_such_module\x8c\x01f\x93."
     expr = Serialized({"serializer": "pickle"}, [nothing])
-    answer = pyhost.ask("graph", expr=expr, keys=["x"], want_order=True, annotations=None)
+    answer = pyhost.ask("graph", expr=expr, keys=["x"], annotations=None)
     assert not answer["ok"] and answer["kind"] == "deserialize"
     error = pickle.loads(answer["exception"])
     assert type(error) is RuntimeError and "different environments" in str(error)

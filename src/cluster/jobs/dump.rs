@@ -11,7 +11,7 @@ use crate::cluster::jobs::python::python_side;
 use crate::cluster::state::State;
 use crate::cluster::state::call::{Call, Handled, Outcome};
 use crate::cluster::views::{identity, story};
-use crate::sched::TaskView;
+use crate::sched::{Priority, TaskView};
 
 /// Answers with the state.
 pub fn start(state: &mut State, call: Call, body: &Value) -> Handled {
@@ -124,12 +124,18 @@ fn task_state(state: &State, task: &TaskView<'_>) -> Value {
         ("group", Value::Str(task.group.clone())),
         ("prefix", Value::Str(task.prefix.clone())),
         ("actor", task.actor.into()),
+        ("priority", task.priority.map_or(Value::Nil, priority)),
         ("dependencies", list(needs)),
         ("dependents", list(needed_by)),
         ("who_wants", Value::Array(state.sched.who_wants(task.key).into_iter().map(Value::Str).collect())),
         ("exception_blame", task.blame.map(Key::to_string).into()),
         ("run_spec", task.run_spec.map(|spec| format!("<{} bytes>", spec.size_bytes())).into()),
     ])
+}
+
+/// The tuple that stock's scheduler sorts tasks by.
+fn priority(priority: Priority) -> Value {
+    Value::Array([priority.user, priority.generation, priority.order].map(Value::Float).to_vec())
 }
 
 fn workers_state(state: &State) -> Value {

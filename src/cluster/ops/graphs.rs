@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tracing::debug;
 
-use crate::base::{ClientId, Failure, GraphPart, Key, Opaque, SeededMap, Text, TicketId, Value};
+use crate::base::{ClientId, Failure, GraphPart, Key, Opaque, Text, TicketId, Value};
 use crate::cluster::codec::args::seconds;
 use crate::cluster::codec::failures::raise;
 use crate::cluster::options::NO_PYTHON;
@@ -200,19 +200,12 @@ async fn through_python(pyhost: &Pyhost, source: GraphSource, size: usize) -> Re
     let request = GraphRequest {
         expr: source.expr,
         keys: source.keys,
-        want_order: source.priority.is_none(),
         annotations: source.annotations,
     };
     let bulk = pyhost.graph(request).await?;
     let priority = source.priority;
     let split = tokio::task::spawn_blocking(move || {
-        let mut tasks = graph::split_bulk(&bulk).map_err(|error| error.failure())?;
-        if let Some(priority) = priority {
-            let orders: SeededMap<Key, f64> = priority.into_iter().collect();
-            for task in &mut tasks {
-                task.order = orders.get(&task.key).copied().or(task.order);
-            }
-        }
+        let tasks = graph::split_bulk(&bulk, priority.as_deref()).map_err(|error| error.failure())?;
         Ok(graph::cut(tasks, wanted, size))
     });
     split.await.unwrap_or_else(|_| Err(raise("RuntimeError", "splitting the graph failed")))

@@ -56,7 +56,6 @@ import threading
 import traceback
 
 try:
-    import dask
     import distributed
     import msgpack
     from dask._task_spec import Alias, convert_legacy_graph
@@ -164,12 +163,10 @@ def op_graph(host, body):
     if type(expr).__name__ == "LLGExpr":
         dsk = cull(dsk, body["keys"])
     del expr
-    order = dask.order.order(dsk) if body.get("want_order") and dsk else {}
     everywhere = payload(body["annotations"]) if body.get("annotations") is not None else {}
     table, annotated = annotate(dsk, everywhere or {}, by_type)
     return {
         "nodes": pickled(dsk),
-        "order": [order[key] for key in dsk] if order else [],
         "annotations": table,
         "annotated": annotated,
         "shuffles": shuffles(dsk),
