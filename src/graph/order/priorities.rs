@@ -18,7 +18,7 @@ pub struct Cycle(pub Vec<u32>);
 /// Source: `dask/order.py`, `order`.
 pub fn priorities(needs: &Edges, is_data: &[bool]) -> Result<Vec<u32>, Cycle> {
     let nodes = needs.len();
-    let graph = simplify(with_outside(needs), |node| is_data.get(node as usize) != Some(&false));
+    let graph = simplify(normalized(needs), |node| is_data.get(node as usize) != Some(&false));
     let forward = forward(&graph)?;
     let roots_of = connected(&graph.needs, &graph.users, forward.iter().copied());
     let by_rank = by_rank(&graph, &forward, &roots_of);
@@ -40,9 +40,17 @@ pub fn priorities(needs: &Edges, is_data: &[bool]) -> Result<Vec<u32>, Cycle> {
     Ok(places)
 }
 
-/// Nodes outside become nodes without needs.
-fn with_outside(needs: &Edges) -> Edges {
-    let mut all = needs.clone();
+/// Nodes outside become nodes without needs, and lists that come from Python's sets get an order of their own.
+fn normalized(needs: &Edges) -> Edges {
+    let mut all = Edges::default();
+    let mut list = Vec::new();
+    for node in 0..needs.len() as u32 {
+        list.clear();
+        list.extend_from_slice(needs.of(node));
+        list.sort_unstable();
+        list.dedup();
+        all.push(list.iter().copied());
+    }
     for _ in needs.len()..needs.max_end().map_or(0, |largest| largest as usize + 1) {
         all.push([]);
     }

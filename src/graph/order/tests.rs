@@ -118,6 +118,17 @@ fn shared_data_does_not_get_in_the_way() {
     }
 }
 
+/// Goal: the lists come from sets, whose order differs from process to process; that of the nodes does not.
+#[test]
+fn the_order_of_needs_does_not_matter() {
+    for seed in 0..50 {
+        let (needs, is_data) = random_graph(seed, 200, 4);
+        let mut turned = Edges::default();
+        (0..200).for_each(|node| turned.push(needs.of(node).iter().rev().copied()));
+        assert_eq!(priorities(&needs, &is_data), priorities(&turned, &is_data), "seed {seed}");
+    }
+}
+
 /// Goal: keys that exist elsewhere get no place. Source: Dask's `test_handle_out_of_graph_dependencies`.
 #[test]
 fn what_is_outside_has_no_place() {
