@@ -197,11 +197,7 @@ fn read(source: &GraphSource, size: usize) -> Result<ReadGraph, GraphError> {
 
 async fn through_python(pyhost: &Pyhost, source: GraphSource, size: usize) -> Result<Vec<GraphPart>, Failure> {
     let wanted = source.keys.clone();
-    let request = GraphRequest {
-        expr: source.expr,
-        keys: source.keys,
-        annotations: source.annotations,
-    };
+    let request = GraphRequest { expr: source.expr, keys: source.keys, annotations: source.annotations };
     let bulk = pyhost.graph(request).await?;
     let priority = source.priority;
     let split = tokio::task::spawn_blocking(move || {
