@@ -261,8 +261,8 @@ pub fn main() -> Result<u8, Failure> {
         Command::Join(join) => app::join(&join.args(&common), &prepared(&common)?).map(|()| 0),
         Command::Scheduler(scheduler) => app::scheduler(&scheduler.args(&common)?, &prepared(&common)?).map(|()| 0),
         Command::Worker(worker) => {
-            prepared(&common)?;
-            app::worker(&worker.args(&common)?).map(|()| 0)
+            let allow_users = prepared(&common)?.config.security.allow_users;
+            app::worker(&worker.args(&common, allow_users)?).map(|()| 0)
         }
     }
 }
@@ -350,7 +350,7 @@ mod tests {
             panic!("another command")
         };
         let common = Common { config: None, state_dir: None, log_format: None };
-        let args = worker.args(&common).expect("fits together");
+        let args = worker.args(&common, Vec::new()).expect("fits together");
         assert_eq!((args.nworkers.as_deref(), args.no_nanny), (Some("2"), false));
         assert_eq!(args.pass, ["--preload", "a", "--preload", "b"]);
     }

@@ -146,7 +146,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn args(self, common: &Common) -> Result<WorkerArgs, Failure> {
+    pub(super) fn args(self, common: &Common, allow_users: Vec<u32>) -> Result<WorkerArgs, Failure> {
         if self.listen_address.is_some() && (self.worker_port.is_some() || self.host.is_some()) {
             return Err(
                 Failure::usage("--listen-address does not go with --worker-port or --host").remedy("give one of them")
@@ -169,6 +169,7 @@ impl Worker {
             python: self.python,
             state_dir: common.state_dir.clone(),
             preload_argv: self.preload_argv,
+            allow_users,
         })
     }
 

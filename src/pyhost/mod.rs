@@ -27,6 +27,7 @@ use crate::base::Value;
 
 pub use config::PyhostConfig;
 pub use error::PyhostError;
+pub use files::{Script, write_script};
 
 use slot::Slot;
 use slot::SlotCommand;

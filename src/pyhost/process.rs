@@ -75,7 +75,7 @@ impl Process {
     pub(super) fn start(config: &PyhostConfig) -> Result<Self, PyhostError> {
         let failed =
             |what: &str, error: &std::io::Error| PyhostError::Start { reason: format!("{what}: {error}").into() };
-        let script = files::write(&config.run_dir)
+        let script = files::write_script(&config.run_dir, files::Script::Pyhost)
             .map_err(|error| failed(&format!("writing to {}", config.run_dir.display()), &error))?;
         let mut child = Command::new(&config.python)
             .arg(script)

@@ -136,11 +136,11 @@ fn a_process_that_prints_nonsense_is_given_up() {
 fn the_python_file_is_private_and_named_after_its_content() {
     let folder = Folder::new("files");
     let run_dir = folder.0.join("run");
-    let first = files::write(&run_dir).expect("the folder is ours");
+    let first = files::write_script(&run_dir, files::Script::Pyhost).expect("the folder is ours");
     let mode = |path: &Path| std::fs::metadata(path).expect("it was written").permissions().mode() & 0o777;
     assert_eq!((mode(&run_dir), mode(&first)), (0o700, 0o600));
     std::fs::write(&first, "changed").expect("the file is ours");
-    assert_eq!(files::write(&run_dir).expect("the folder is ours"), first);
+    assert_eq!(files::write_script(&run_dir, files::Script::Pyhost).expect("the folder is ours"), first);
     assert_ne!(std::fs::read_to_string(&first).expect("it was written"), "changed");
 }
 

@@ -43,8 +43,10 @@ def die_with_parent() -> None:
 if __name__ == "__main__":
     PIPES = take_pipes()
     die_with_parent()
-    # Graphs name modules in the folder they were started from; ours holds nothing to import.
-    sys.path[0] = os.getcwd()
+    # Graphs name modules in the folder they were started from; ours holds nothing to import. It comes last, as for the
+    # workers: a json.py that lies there must not replace Python's.
+    del sys.path[0]
+    sys.path.append(os.getcwd())
 
 import asyncio
 import inspect

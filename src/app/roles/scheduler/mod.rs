@@ -84,7 +84,7 @@ pub fn scheduler(args: &SchedulerArgs, loaded: &Loaded) -> Result<(), Failure> {
     raise_open_files();
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     // Beside the socket if there is one: there the next of us finds what a killed one left.
-    let run_dir = RunDir::make(args.control_socket.as_deref().and_then(Path::parent))?;
+    let run_dir = RunDir::make("scheduler", args.control_socket.as_deref())?;
     let opts = options(args, &loaded.config, &run_dir.0)?;
     block_on(run(args, opts, args.python.as_deref().unwrap_or(&loaded.config.up.python)))
 }
@@ -278,13 +278,14 @@ fn listen_for_appliance(path: &Path, control: &mpsc::Sender<Control>) -> Result<
 }
 
 /// A private folder for this process, gone with it.
-struct RunDir(PathBuf);
+pub(in crate::app) struct RunDir(pub(in crate::app) PathBuf);
 
 impl RunDir {
-    fn make(place: Option<&Path>) -> Result<Self, Failure> {
-        let path = place.map(|place| place.join("scheduler")).unwrap_or_else(|| {
+    /// Beside the control socket, if there is one. `role`: whose files they are.
+    pub(in crate::app) fn make(role: &str, control_socket: Option<&Path>) -> Result<Self, Failure> {
+        let path = control_socket.and_then(Path::parent).map(|place| place.join(role)).unwrap_or_else(|| {
             let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
-            let name = format!("rask-scheduler-{}", std::process::id());
+            let name = format!("rask-{role}-{}", std::process::id());
             base.unwrap_or_else(std::env::temp_dir).join(name)
         });
         // What a process with our id left behind: only if it was ours can it be removed.

@@ -38,6 +38,8 @@ pub struct WorkerArgs {
     pub python_checked: bool,
     /// Others decide how many workers there are.
     pub group: Option<GroupArgs>,
+    /// `security.allow_users`: who may connect to ports without TLS, besides this user and root.
+    pub allow_users: Vec<u32>,
 }
 
 /// What makes a group of workers part of a cluster.

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
 use args::WorkerArgs;
-use process::{FAILURES_MAX, spec_of, tell};
+use process::{FAILURES_MAX, Launcher, spec_of, tell};
 
 use crate::app::failure::Failure;
 use crate::app::local::pid_file::PidFile;
 use crate::app::local::python_env::choose as pyenv;
 use crate::app::local::state_dir as state;
 use crate::app::process::{Signals, block_on};
+use crate::app::roles::scheduler::RunDir;
 use crate::config;
 use crate::host::{AskedSize, Machine, PoolSize, size_group};
 use crate::supervise::{self, Child, Output, Spec};
@@ -48,9 +49,11 @@ async fn run(args: &WorkerArgs, group: PoolSize, state: &Path) -> Result<(), Fai
         "starting"
     );
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
+    let run_dir = RunDir::make("worker", args.group.as_ref().map(|ours| ours.control_socket.as_path()))?;
+    let launcher = Launcher::write(python, &run_dir.0)?;
     match &args.group {
-        Some(ours) => pool::run(args, ours, group, &python, &mut signals).await,
-        None => watch(specs(args, group, &python)?, &mut signals).await,
+        Some(ours) => pool::run(args, ours, group, launcher, &mut signals).await,
+        None => watch(specs(args, group, &launcher)?, &mut signals).await,
     }
 }
 
@@ -90,7 +93,7 @@ fn memory(text: &str, machine: Machine, nthreads: u32) -> Result<u64, Failure> {
     Ok(bytes.min(machine.memory_bytes))
 }
 
-fn specs(args: &WorkerArgs, group: PoolSize, python: &Path) -> Result<Vec<Spec>, Failure> {
+fn specs(args: &WorkerArgs, group: PoolSize, launcher: &Launcher) -> Result<Vec<Spec>, Failure> {
     let worker_ports = ports("--worker-port", args.worker_port.as_deref(), group.nworkers)?;
     let nanny_ports = ports("--nanny-port", args.nanny_port.as_deref(), group.nworkers)?;
     let alone = group.nworkers == 1;
@@ -98,7 +101,7 @@ fn specs(args: &WorkerArgs, group: PoolSize, python: &Path) -> Result<Vec<Spec>,
     let specs = (0..group.nworkers).zip(pairs).map(|(index, (worker_port, nanny_port))| {
         let name = args.name.as_ref().map(|name| if alone { name.clone() } else { format!("{name}-{index}") });
         let label = name.clone().unwrap_or_else(|| format!("worker-{index}"));
-        let mut spec = spec_of(args, group, python, name, (worker_port.as_deref(), nanny_port.as_deref()));
+        let mut spec = spec_of(args, group, launcher, name, (worker_port.as_deref(), nanny_port.as_deref()));
         spec.output = Output::Prefixed(if alone { String::new() } else { format!("{label} | ") });
         spec.name = label;
         spec

@@ -1,11 +1,9 @@
 //! `rask worker --control-socket`: a group of workers whose size others decide, for a cluster of the appliance.
 
-use std::path::Path;
-
 use tokio::sync::mpsc;
 
 use super::args::{GroupArgs, WorkerArgs};
-use super::process::{FAILURES_MAX, spec_of, tell};
+use super::process::{FAILURES_MAX, Launcher, spec_of, tell};
 use crate::app::failure::Failure;
 use crate::app::process::{Signals, this_process};
 use crate::fleet::{Logbook, PoolPlan, WorkerCgroups, run_worker_pool};
@@ -20,7 +18,7 @@ pub(crate) async fn run(
     args: &WorkerArgs,
     ours: &GroupArgs,
     group: PoolSize,
-    python: &Path,
+    launcher: Launcher,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
     let (sender, inbox) = mpsc::channel(QUEUE);
@@ -29,7 +27,7 @@ pub(crate) async fn run(
     })?;
     let logs = Logbook::open(&ours.log_dir, ours.log_keep)
         .map_err(|why| Failure::world(format!("cannot make the folder for logs {}: {why}", ours.log_dir.display())))?;
-    let (args, python) = (args.clone(), python.to_path_buf());
+    let args = args.clone();
     let plan = PoolPlan {
         prefix: args.name.clone().unwrap_or_else(|| "worker".to_owned()),
         workers: group.nworkers,
@@ -37,7 +35,7 @@ pub(crate) async fn run(
         logs,
         follow: ours.follow.clone(),
         cgroups: ours.cgroup.clone().map(|folder| WorkerCgroups::new(folder, group.memory_bytes, ours.worker_cores)),
-        spec: Box::new(move |name| spec_of(&args, group, &python, Some(name.to_owned()), (None, None))),
+        spec: Box::new(move |name| spec_of(&args, group, &launcher, Some(name.to_owned()), (None, None))),
     };
     run_worker_pool(plan, inbox, signals.next(), |report| drop(tell(report, FAILURES_MAX))).await;
     Ok(())

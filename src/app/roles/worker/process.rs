@@ -1,11 +1,13 @@
 //! How one of Dask's workers is run as a process, and what is said of its life.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::WorkerArgs;
+use crate::app::failure::Failure;
 use crate::host::PoolSize;
+use crate::pyhost::{Script, write_script};
 use crate::supervise::policy::{Next, RestartRule};
 use crate::supervise::{ExitCause, Output, ParentDeath, Report, Spec, Story};
 
@@ -18,15 +20,31 @@ pub(crate) const FAILURES_MAX: u32 = 5;
 /// Lines of a dead worker that are repeated with its cause.
 const LAST_LINES: usize = 5;
 
+/// What a worker's command line begins with.
+#[derive(Clone, Debug)]
+pub(crate) struct Launcher {
+    python: PathBuf,
+    /// [`Script::Worker`], written out.
+    script: PathBuf,
+}
+
+impl Launcher {
+    pub(super) fn write(python: PathBuf, folder: &Path) -> Result<Self, Failure> {
+        let script = write_script(folder, Script::Worker)
+            .map_err(|error| Failure::world(format!("cannot write to {}: {error}", folder.display())))?;
+        Ok(Self { python, script })
+    }
+}
+
 /// How one worker is run. `name`: `None` leaves it to Dask. The ports are the worker's and the nanny's.
 pub(crate) fn spec_of(
     args: &WorkerArgs,
     group: PoolSize,
-    python: &Path,
+    launcher: &Launcher,
     name: Option<String>,
     (worker_port, nanny_port): (Option<&str>, Option<&str>),
 ) -> Spec {
-    let mut argv: Vec<OsString> = vec!["-m".into(), "distributed.cli.dask_worker".into()];
+    let mut argv: Vec<OsString> = vec![launcher.script.clone().into()];
     argv.extend(args.scheduler.as_ref().map(OsString::from));
     let mut flag = |name: &str, value: &str| argv.extend([OsString::from(name), OsString::from(value)]);
     flag("--nworkers", "1");
@@ -49,9 +67,9 @@ pub(crate) fn spec_of(
     }
     Spec {
         name: name.unwrap_or_default(),
-        program: python.to_path_buf(),
+        program: launcher.python.clone(),
         args: argv,
-        env: unbuffered(),
+        env: environment(args),
         output: Output::Prefixed(String::new()),
         parent_death: ParentDeath::Kill,
         cgroup: None,
@@ -61,12 +79,18 @@ pub(crate) fn spec_of(
     }
 }
 
-/// What tasks print goes through a pipe; without this it would come late, and not at all from a killed process.
-fn unbuffered() -> Vec<(OsString, Option<OsString>)> {
-    match std::env::var_os("PYTHONUNBUFFERED") {
-        Some(_) => Vec::new(),
-        None => vec![("PYTHONUNBUFFERED".into(), Some("1".into()))],
+/// What a worker's environment has besides ours.
+fn environment(args: &WorkerArgs) -> Vec<(OsString, Option<OsString>)> {
+    let allowed: Vec<String> = args.allow_users.iter().map(u32::to_string).collect();
+    // In a cluster of the appliance, what comes from another machine has TLS.
+    let plain_peers = args.group.as_ref().map(|_| "this-machine".into());
+    let mut env =
+        vec![("RASK_ALLOW_USERS".into(), Some(allowed.join(",").into())), ("RASK_PLAIN_PEERS".into(), plain_peers)];
+    // What tasks print goes through a pipe; without this it would come late, and not at all from a killed process.
+    if std::env::var_os("PYTHONUNBUFFERED").is_none() {
+        env.push(("PYTHONUNBUFFERED".into(), Some("1".into())));
     }
+    env
 }
 
 /// One line per event; a worker that will not come back is returned as a failure.

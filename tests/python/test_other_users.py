@@ -1,0 +1,190 @@
+"""Other users of the same machine: what they get from the ports of what rask starts, which is nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from base64 import b64encode
+from pathlib import Path
+
+import psutil
+import pytest
+from distributed import Client, get_client, get_worker, worker_client
+
+from appliance import Appliance
+from harness import Cluster, rask_bin, running_workers, scheduler_kind, wait_until
+from rawdask import HELLO, encode
+
+# Another user, for real. The interpreter must be one that this user can read, which an environment of root's is not.
+PYTHON = shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin")
+AS_ANOTHER = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(PYTHON), "-I", "-c"]
+
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(scheduler_kind() == "stock", reason="what rask starts"),
+    pytest.mark.skipif(os.getuid() != 0 or not PYTHON or not shutil.which("setpriv"), reason="needs root and setpriv"),
+]
+
+# Standard input: {"ports": [...], "says": [base64, ...]}. Prints what each port answered to each, as {port: [text, ...]}.
+STRANGER = """
+import base64, json, os, socket, sys
+assert os.getuid() == 65534
+asked = json.load(sys.stdin)
+told = {}
+for host, port in asked["ports"]:
+    for said in asked["says"]:
+        got = b""
+        try:
+            with socket.create_connection((host, port), timeout=5) as s:
+                s.sendall(base64.b64decode(said))
+                s.settimeout(2)
+                while part := s.recv(65536):
+                    got += part
+        except OSError as error:
+            pass
+        told.setdefault(f"{host}:{port}", []).append(got[:200].decode("latin-1"))
+print(json.dumps(told))
+"""
+
+
+def stranger(ports, says: list[bytes]) -> dict[str, list[str]]:
+    asked = json.dumps({"ports": ports, "says": [b64encode(said).decode() for said in says]})
+    ended = subprocess.run([*AS_ANOTHER, STRANGER], input=asked, capture_output=True, text=True, timeout=150, cwd="/")
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def written_by(path: Path) -> dict:
+    """What a Dask peer says to have a function run in a worker or nanny."""
+    return {"op": "run", "function": pickle.dumps(path.touch), "args": pickle.dumps(()), "kwargs": pickle.dumps({}), "reply": True}
+
+
+def family(folder: Path) -> list[psutil.Process]:
+    """Every process that was started with this state folder: clusters' processes outlive their parents."""
+    mine = f"RASK_STATE_DIR={folder / 'state'}".encode()
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if mine in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+                found.append(process)
+        except OSError:
+            pass
+    return found
+
+
+def ports_of(processes) -> dict[tuple[str, int], int]:
+    """Where they listen, and which process."""
+    found = {}
+    for process in processes:
+        try:
+            connections = process.net_connections(kind="tcp")
+        except psutil.NoSuchProcess:
+            continue
+        found |= {(c.laddr.ip, c.laddr.port): process.pid for c in connections if c.status == psutil.CONN_LISTEN}
+    return found
+
+
+def inc(x):
+    return x + 1
+
+
+def nested(x):
+    with worker_client() as client:
+        return client.submit(inc, x).result() + get_client().submit(inc, x).result()
+
+
+def big(i):
+    return bytes(1_000_000) + bytes([i])
+
+
+def test_no_port_of_the_appliance_answers_another_user(work_dir, tmp_path):
+    tmp_path.chmod(0o777)
+    with Appliance(work_dir / "strangers", local=True) as appliance:
+        address = appliance.up["scheduler"]
+        with Client(address, timeout=60) as client, Client(address, timeout=60, direct_to_workers=True) as direct:
+            client.wait_for_workers(2, timeout=60)
+            nannies = set(client.run(os.getpid, nanny=True).values())
+            workers = set(client.run(os.getpid).values())
+            ports = ports_of(family(appliance.folder))
+            assert nannies | workers <= set(ports.values()), "a worker and its nanny listen"
+
+            mark = tmp_path / "ran"
+            run = {"op": "run", "function": pickle.dumps(mark.touch), "args": pickle.dumps(()), "reply": True}
+            says = [
+                encode(HELLO) + encode({"op": "identity", "reply": True}),
+                encode(HELLO) + encode(run),
+                b"GET /info/main/workers.html HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            ]
+            # The method is sound: said by the owner, it works.
+            [(owner, _)] = [at for at in ports.items() if at[1] in workers][:1]
+            assert ask_as_owner(owner, run) and mark.exists()
+            mark.unlink()
+
+            told = stranger(sorted(ports), says)
+            assert len(told) == len(ports)
+            assert {at: said for at, said in told.items() if any(said)} == {}
+            assert not mark.exists()
+
+            # A worker that its nanny started anew asks as well.
+            victim = client.submit(lambda: get_worker().name, pure=False).result()
+            pid = client.run(os.getpid, workers=[victim_address(client, victim)]).popitem()[1]
+            psutil.Process(pid).kill()
+            wait_until(lambda: (now := set(client.run(os.getpid).values())) and pid not in now and len(now) == 2, "anew", 60)
+            anew = {at: of for at, of in ports_of(family(appliance.folder)).items() if at not in ports}
+            assert anew
+            assert not any(any(said) for said in stranger(sorted(anew), says).values())
+
+            # The owner notices nothing: through the scheduler, past it, from tasks, and between workers.
+            assert client.submit(inc, 1).result() == 2
+            data = direct.scatter(list(range(20)), direct=True)
+            assert direct.gather(direct.map(inc, data), direct=True) == list(range(1, 21))
+            assert client.submit(nested, 1).result() == 4
+            names = [w["name"] for w in client.scheduler_info(n_workers=-1)["workers"].values()]
+            here, there = client.submit(big, 1, workers=names[0]), client.submit(big, 2, workers=names[1])
+            both = lambda a, b: (get_worker().name, len(a) + len(b), get_worker().transfer_incoming_count_total)
+            for name in names:
+                ran, size, transfers = client.submit(both, here, there, workers=name, pure=False).result()
+                assert (ran, size) == (name, 2_000_002)
+            assert transfers > 0
+
+
+def ask_as_owner(at: tuple[str, int], message) -> bool:
+    from rawdask import Raw
+
+    with Raw(at) as peer:
+        peer.send(message)
+        return bool(peer.receive())
+
+
+def victim_address(client, name: str) -> str:
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return next(address for address, worker in workers.items() if worker["name"] == name)
+
+
+def test_workers_beside_a_scheduler_on_loopback_answer_their_owner_only(start_cluster):
+    """`rask worker` by itself, whose listeners are on every interface: other users and other machines get nothing."""
+    cluster = start_cluster(worker="rask")
+    cluster.add_worker("a", nthreads=1, nanny=True)
+    with Client(cluster.address, timeout=30) as client:
+        client.wait_for_workers(1, timeout=60)
+        ports = ports_of(cluster.workers["a"].children())
+        assert len(ports) >= 2, "a worker and its nanny"
+        says = [encode(HELLO) + encode({"op": "identity", "reply": True})]
+        told = stranger([("127.0.0.1", port) for _, port in ports], says)
+        assert not any(any(said) for said in told.values())
+        assert client.submit(inc, 1).result() == 2
+        assert "Connection refused: it belongs to another user (id 65534)" in cluster.workers["a"].output()
+
+
+def test_users_that_are_allowed_get_answers_from_workers(work_dir):
+    with Cluster(work_dir, worker="rask", env={"RASK_SECURITY__ALLOW_USERS": "[65534]"}) as cluster:
+        cluster.add_worker("a", nthreads=1, nanny=True)
+        with Client(cluster.address, timeout=30) as client:
+            client.wait_for_workers(1, timeout=60)
+            ports = ports_of(cluster.workers["a"].children())
+            told = stranger([("127.0.0.1", port) for _, port in ports], [encode(HELLO)])
+            assert sum(any(said) for said in told.values()) >= 2
