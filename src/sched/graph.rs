@@ -288,10 +288,10 @@ impl Scheduler {
         let generation = graph.generation.unwrap_or_else(|| self.generation_of(graph));
         graph.generation = Some(generation);
         for &(task, order) in &part.touched {
-            let entry = &mut self.tasks[task];
+            let entry = &self.tasks[task];
             if let (None, Some(order)) = (entry.priority, order) {
                 let user = entry.annotations.as_ref().map_or(0.0, |annotations| -annotations.priority);
-                entry.priority = Some(Priority { user, generation, order });
+                self.give_priority(task, Priority { user, generation, order });
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Source: `check_idle_saturated`, `stimulus_queue_slots_maybe_opened`, `bulk_schedule_unrunnable_after_adding_worker`.
 
 use super::Scheduler;
+use super::effect::Priority;
 use super::task::{StateName, TaskState};
 use super::worker::Worker;
 use crate::base::{TaskId, WorkerId};
@@ -39,6 +40,18 @@ impl Scheduler {
         let entry = &self.tasks[task];
         if let TaskState::Queued { seq } = entry.state {
             self.queued.remove(&(entry.rank(), seq, task));
+        }
+    }
+
+    /// A task that had no priority gets one. It may be in the queue, which is sorted by priority.
+    pub(super) fn give_priority(&mut self, task: TaskId, priority: Priority) {
+        let entry = &mut self.tasks[task];
+        let old = entry.rank();
+        entry.priority = Some(priority);
+        if let TaskState::Queued { seq } = entry.state {
+            let new = entry.rank();
+            self.queued.remove(&(old, seq, task));
+            self.queued.insert((new, seq, task));
         }
     }
 
@@ -231,5 +244,42 @@ impl Scheduler {
         } else if self.no_workers_since.is_none() {
             self.no_workers_since = Some(self.now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{GraphPart, GraphTask, Key, Now};
+    use crate::sched::{Actors, Event, GraphOpen, SchedConfig};
+
+    /// Goal: a task that waits in the queue without a priority, since its client left it out of `internal_priority`,
+    /// and gets one from a later graph, leaves the queue as any other. It stayed in it, and was looked at for ever.
+    #[test]
+    fn a_queued_task_that_gets_a_priority_later_leaves_the_queue() {
+        let mut scheduler = Scheduler::new(SchedConfig::default());
+        let mut out = Vec::new();
+        scheduler.step(Now(0), Event::ClientAdded { name: "me".into() }, &mut out);
+        let client = scheduler.client_id("me").expect("added");
+        let keys: Vec<Key> = (0..10).map(Key::int).collect();
+        for (ticket, order) in [(1, None), (2, Some(0.0))] {
+            let open = GraphOpen {
+                client,
+                keys: keys.clone(),
+                submitting_task: None,
+                fifo_timeout_secs: 0.0,
+                actors: Actors::None,
+            };
+            scheduler.step(Now(ticket), Event::GraphOpened { ticket, graph: Box::new(open) }, &mut out);
+            let task = |key: &Key| GraphTask { key: key.clone(), order, ..GraphTask::default() };
+            let tasks = keys.iter().map(task).collect();
+            let part = GraphPart { tasks, wanted: keys.clone(), ..GraphPart::default() };
+            scheduler.step(Now(ticket), Event::GraphPart { ticket, part, last: true }, &mut out);
+            assert_eq!(scheduler.queued.len(), keys.len(), "nobody is there to run them");
+            assert_eq!(scheduler.check(), Ok(()));
+        }
+        scheduler.step(Now(9), Event::ClientReleases { client, keys }, &mut out);
+        assert!(scheduler.queued.is_empty());
+        assert_eq!(scheduler.check(), Ok(()));
     }
 }
