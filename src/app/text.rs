@@ -17,7 +17,7 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths = vec![0; head.len()];
     for row in all() {
         for (width, cell) in widths.iter_mut().zip(&row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(cell.chars().count()).min(crate::base::COLUMN_CHARS_MAX);
         }
     }
     let line = |row: Vec<String>| {
@@ -30,6 +30,14 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: a text of a peer, however long, is no reason to end.
+    #[test]
+    fn a_cell_of_any_length_fits_a_table() {
+        let long = "x".repeat(70_000);
+        let rows = vec![vec![long.clone(), long], vec!["a".to_owned(), "b".to_owned()]];
+        assert_eq!(table(&["N", "TEXT"], &rows).lines().count(), 3);
+    }
 
     #[test]
     fn tables_line_up() {

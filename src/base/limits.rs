@@ -50,3 +50,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// A column of a table for people is at most this wide; a longer cell sticks out. Padding past 65,535 is a panic in
+/// Rust's formatting, and widths come from texts that peers chose.
+///
+/// Unit: characters.
+pub const COLUMN_CHARS_MAX: usize = 200;

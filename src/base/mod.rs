@@ -19,7 +19,7 @@ pub use graph::{Annotations, BulkGraph, GraphPart, GraphTask, ShuffleLayout, Shu
 pub use id::{CallId, ClientId, Now, RunId, TaskId, TicketId, WorkerId};
 pub use key::{Key, KeyError, KeyPart};
 pub use keysplit::{key_group, key_prefix};
-pub use limits::Limits;
+pub use limits::{COLUMN_CHARS_MAX, Limits};
 pub use seeded::{Rng, Seeded, SeededMap, SeededSet};
 pub use span::{Action, StartStop};
 pub use units::{parse_secs, parse_size, show_size};

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::api::{Client, Remote};
 use crate::app::failure::Failure;
+use crate::base::COLUMN_CHARS_MAX;
 use crate::base::url_part;
 use crate::config::show_size;
 use crate::fleet::RESERVE_BYTES;
@@ -89,7 +90,13 @@ fn notes(peer: &Value) {
 
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let widths: Vec<usize> = (0..N)
-        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0))
+        .map(|column| {
+            rows.iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count().min(COLUMN_CHARS_MAX))
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     let line = |row: &[String; N]| {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
@@ -126,5 +133,17 @@ fn call(state: Option<&Path>, method: &str, path: &str) -> Result<Value, Failure
         "GET" => client.get(&path),
         "DELETE" => client.delete(&path).map(|()| Value::Null),
         _ => client.post(&path, &Value::Null),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a text of another machine, however long, is no reason to end.
+    #[test]
+    fn a_cell_of_any_length_fits_a_table() {
+        let long = "x".repeat(70_000);
+        assert_eq!(table(&[[long.clone(), long], ["a".to_owned(), "b".to_owned()]]).lines().count(), 2);
     }
 }

@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 
 use super::pages::{Meant, PagesOf};
 use crate::app::failure::Failure;
+use crate::base::COLUMN_CHARS_MAX;
 use crate::clock::Clock;
 use crate::config::show_size;
 
@@ -196,8 +197,9 @@ fn plain_table<const N: usize>(out: &mut String, columns: [&str; N], rows: &[[St
     }
     let header = columns.map(str::to_owned);
     let shown: Vec<&[String; N]> = std::iter::once(&header).chain(rows.iter().take(PLAIN_ROWS)).collect();
-    let widths: [usize; N] =
-        std::array::from_fn(|at| shown.iter().map(|row| row[at].chars().count()).max().unwrap_or_default());
+    let widths: [usize; N] = std::array::from_fn(|at| {
+        shown.iter().map(|row| row[at].chars().count().min(COLUMN_CHARS_MAX)).max().unwrap_or_default()
+    });
     out.push('\n');
     for row in shown {
         let cells: Vec<String> = row
@@ -298,6 +300,15 @@ fn fitting(widths: &[u16], width: u16) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: a name of a worker or task, however long, is no reason to end.
+    #[test]
+    fn a_cell_of_any_length_fits_a_table() {
+        let (mut out, long) = (String::new(), "x".repeat(70_000));
+        plain_table(&mut out, ["NAME", "N"], &[[long.clone(), long], ["a".to_owned(), "b".to_owned()]]);
+        assert_eq!(out.trim().lines().count(), 3);
+    }
+
     use serde_json::json;
 
     fn state() -> Json {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::base::{Text, Value};
+use crate::base::{COLUMN_CHARS_MAX, Text, Value};
 
 /// Packages whose version on the scheduler's side matters.
 /// Source: `distributed/versions.py`, `scheduler_relevant_packages`.
@@ -63,8 +63,10 @@ fn packages(versions: &Value) -> BTreeMap<&str, String> {
 }
 
 fn table(rows: &[[String; 4]]) -> String {
+    let cut = |cell: &String| cell.chars().take(COLUMN_CHARS_MAX).collect::<String>();
+    let rows: Vec<[String; 4]> = rows.iter().map(|row| row.each_ref().map(cut)).collect();
     let mut widths = [0usize; 4];
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -89,6 +91,14 @@ fn table(rows: &[[String; 4]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: a text of a peer, however long, is no reason to end.
+    #[test]
+    fn a_version_or_name_of_any_length_fits_a_table() {
+        let long = "x".repeat(70_000);
+        let text = table(&[std::array::from_fn(|_| "head".to_owned()), std::array::from_fn(|_| long.clone())]);
+        assert!(text.lines().all(|line| line.chars().count() <= 4 * (COLUMN_CHARS_MAX + 3) + 1));
+    }
 
     fn versions(dask: &str, numpy: &str) -> Value {
         Value::map([("packages", Value::map([("dask", dask.into()), ("numpy", numpy.into())]))])
