@@ -21,8 +21,12 @@ const OLDEST_DISTRIBUTED: (u32, u32) = (2025, 4);
 const PROBE_TIME: Duration = Duration::from_secs(30);
 
 /// Asks for versions without importing anything heavy: importing `distributed` takes over a second.
+///
+/// The current folder leaves the path of modules first (`sys` is built in): a `json.py` that lies there is not run.
 const PROBE: &str = r#"
-import importlib.metadata as m, importlib.util as u, json, sys
+import sys
+sys.path = [folder for folder in sys.path if folder]
+import importlib.metadata as m, importlib.util as u, json
 def version(name):
     try:
         return m.version(name)
@@ -44,7 +48,9 @@ const PACKAGES: &str = "dask distributed msgpack cloudpickle tornado toolz lz4 n
 
 /// Asks for the versions of the packages named as arguments.
 const PACKAGES_PROBE: &str = r#"
-import importlib.metadata as m, json, platform, sys
+import sys
+sys.path = [folder for folder in sys.path if folder]
+import importlib.metadata as m, json, platform
 found = {"python": platform.python_version()}
 for name in sys.argv[1:]:
     try:

@@ -21,8 +21,12 @@ const NAMED_MAX: usize = 8;
 
 /// Lists packages without importing any. What cannot be installed by name and version elsewhere (a working copy, a
 /// file) is marked: a lock with such a package says so instead of failing at its installation.
+///
+/// The current folder leaves the path of modules first: a `json.py` that lies there is not run.
 const ASK: &str = r#"
-import importlib.metadata as m, json, platform, re, sys
+import sys
+sys.path = [folder for folder in sys.path if folder]
+import importlib.metadata as m, json, platform, re
 packages, local = {}, []
 for found in m.distributions():
     name = found.metadata["Name"]

@@ -7,7 +7,6 @@ import os
 import pickle
 import shutil
 import subprocess
-import sys
 from base64 import b64encode
 from pathlib import Path
 
@@ -16,8 +15,8 @@ import pytest
 from distributed import Client, get_client, get_worker, worker_client
 
 from appliance import Appliance
-from harness import Cluster, rask_bin, running_workers, scheduler_kind, wait_until
-from rawdask import HELLO, encode
+from harness import Cluster, scheduler_kind, wait_until
+from rawdask import HELLO, Raw, encode
 
 # Another user, for real. The interpreter must be one that this user can read, which an environment of root's is not.
 PYTHON = shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin")
@@ -56,11 +55,6 @@ def stranger(ports, says: list[bytes]) -> dict[str, list[str]]:
     ended = subprocess.run([*AS_ANOTHER, STRANGER], input=asked, capture_output=True, text=True, timeout=150, cwd="/")
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
-
-
-def written_by(path: Path) -> dict:
-    """What a Dask peer says to have a function run in a worker or nanny."""
-    return {"op": "run", "function": pickle.dumps(path.touch), "args": pickle.dumps(()), "kwargs": pickle.dumps({}), "reply": True}
 
 
 def family(folder: Path) -> list[psutil.Process]:
@@ -120,8 +114,8 @@ def test_no_port_of_the_appliance_answers_another_user(work_dir, tmp_path):
                 b"GET /info/main/workers.html HTTP/1.1\r\nHost: localhost\r\n\r\n",
             ]
             # The method is sound: said by the owner, it works.
-            [(owner, _)] = [at for at in ports.items() if at[1] in workers][:1]
-            assert ask_as_owner(owner, run) and mark.exists()
+            host, port = next(iter(client.run(os.getpid))).removeprefix("tcp://").split(":")
+            assert ask_as_owner((host, int(port)), run) and mark.exists()
             mark.unlink()
 
             told = stranger(sorted(ports), says)
@@ -153,8 +147,6 @@ def test_no_port_of_the_appliance_answers_another_user(work_dir, tmp_path):
 
 
 def ask_as_owner(at: tuple[str, int], message) -> bool:
-    from rawdask import Raw
-
     with Raw(at) as peer:
         peer.send(message)
         return bool(peer.receive())

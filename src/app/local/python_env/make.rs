@@ -252,9 +252,10 @@ impl Job {
             Failure::world(format!("no Python with dask and distributed, and {} to make one", self.minor.in_words()))
                 .remedy("install a newer Python (with venv) or uv, or name a Python with --python")
         })?;
-        let pip = ["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r"];
+        // -I: modules that lie in the current folder are not run.
+        let pip = ["-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r"];
         Ok([
-            Step::new(MAKE, &base, &["-m", "venv"], &self.folder),
+            Step::new(MAKE, &base, &["-I", "-m", "venv"], &self.folder),
             Step::new(INSTALL, &python_in(&self.folder), &pip, &self.requirements),
         ])
     }
