@@ -12,6 +12,7 @@ mod order;
 mod parts;
 #[cfg(test)]
 mod tests;
+mod vouch;
 
 use crate::base::GraphTask;
 use crate::base::Key;
@@ -23,6 +24,7 @@ pub use bulk::split_bulk;
 pub use error::GraphError;
 pub use order::{Cycle, Edges, priorities};
 pub use parts::cut;
+pub use vouch::{GlobalName, Verdict, Vouched};
 
 use error::Stop;
 use known::Reader;
@@ -38,6 +40,8 @@ pub struct GraphInput<'a> {
     pub internal_priority: Option<&'a [(Key, f64)]>,
     /// `annotations`, a pickled dict; `None` when there are none.
     pub annotations: Option<&'a Opaque>,
+    /// What is known of names. `None`: nobody can be asked, so that any name will do.
+    pub vouched: Option<&'a Vouched>,
 }
 
 /// The outcome of reading a graph without Python.
@@ -45,6 +49,9 @@ pub struct GraphInput<'a> {
 pub enum GraphRead {
     /// Its tasks, dependencies before dependents.
     Tasks(Vec<GraphTask>),
+    /// Its tasks, which may go to workers once Python has loaded the expression; Python is also to say what it knows
+    /// of these names.
+    Unvouched(Vec<GraphTask>, Vec<GlobalName>),
     /// Only Python can read it; says why, for the log.
     NeedsPython(Text),
 }
@@ -54,17 +61,18 @@ pub enum GraphRead {
 /// Errors: what even Python would refuse, such as `retries` that is no number.
 pub fn read(input: &GraphInput<'_>) -> Result<GraphRead, GraphError> {
     match read_inert(input) {
-        Ok(tasks) => Ok(GraphRead::Tasks(tasks)),
+        Ok((tasks, None)) => Ok(GraphRead::Tasks(tasks)),
+        Ok((tasks, Some(names))) => Ok(GraphRead::Unvouched(tasks, names)),
         Err(Stop::NeedsPython(why)) => Ok(GraphRead::NeedsPython(why)),
         Err(Stop::Refused(error)) => Err(error),
     }
 }
 
-fn read_inert(input: &GraphInput<'_>) -> Result<Vec<GraphTask>, Stop> {
+fn read_inert(input: &GraphInput<'_>) -> Result<(Vec<GraphTask>, Option<Vec<GlobalName>>), Stop> {
     let annotations = annotations::read(input.annotations)?;
     // What `recreate_error_locally` sends: an empty collection, only for its keys. It has no payload at all.
     if input.expr.frames.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     }
     let part = pickle::part_of(input.expr)?;
     let nodes = pickle::read(&part.pickle, part.buffers.len())?;
@@ -91,5 +99,5 @@ fn read_inert(input: &GraphInput<'_>) -> Result<Vec<GraphTask>, Stop> {
     if annotations.is_some() {
         tasks.iter_mut().for_each(|task| task.annotations.clone_from(&annotations));
     }
-    Ok(tasks)
+    Ok((tasks, input.vouched.and_then(|vouched| vouch::must_load(&nodes, vouched))))
 }

@@ -23,6 +23,7 @@ use crate::base::BulkGraph;
 use crate::base::Failure;
 use crate::base::Key;
 use crate::base::Opaque;
+use crate::base::Text;
 use crate::base::Value;
 
 pub use config::PyhostConfig;
@@ -96,6 +97,18 @@ impl Pyhost {
         let slot = self.graph_slot().ok_or(PyhostError::Closed)?;
         let result = ask(slot, "graph", body).await?;
         reply::bulk_graph(&result).map_err(|what| PyhostError::Reply { what }.into())
+    }
+
+    /// Loads an expression as a worker would, and says what is known of these names: for each 0 (a class with a loading
+    /// of its own), 1 (resolves), 2 (may be called, too), or nothing.
+    ///
+    /// Errors: what loading it raised, in the words of Dask's scheduler; no answer.
+    pub async fn vouch(&self, expr: Arc<Opaque>, names: &[(Text, Text)]) -> Result<Vec<Option<i64>>, Failure> {
+        let pair = |(module, name): &(Text, Text)| Value::Array(vec![module.clone().into(), name.clone().into()]);
+        let names = Value::Array(names.iter().map(pair).collect());
+        let slot = self.graph_slot().ok_or(PyhostError::Closed)?;
+        let result = ask(slot, "vouch", Value::map([("expr", Value::Serialized(expr)), ("names", names)])).await?;
+        Ok(result.field("verdicts").and_then(Value::items).unwrap_or_default().iter().map(Value::as_i64).collect())
     }
 
     /// `distributed.versions.get_versions()` of the interpreter.

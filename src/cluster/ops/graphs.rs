@@ -12,7 +12,7 @@ use crate::cluster::codec::failures::raise;
 use crate::cluster::options::NO_PYTHON;
 use crate::cluster::state::State;
 use crate::cluster::state::graphs::{GraphSource, IncomingGraph};
-use crate::graph::{self, GraphError, GraphInput, GraphRead};
+use crate::graph::{self, GlobalName, GraphError, GraphInput, GraphRead, Verdict, Vouched};
 use crate::pyhost::{GraphRequest, Pyhost};
 use crate::sched::{Actors, Event, GraphOpen};
 use crate::wire::op::UpdateGraph;
@@ -66,13 +66,14 @@ pub fn read_graph(state: &mut State, ticket: TicketId) {
         return fail_graph(state, ticket, raise("TypeError", NO_EXPRESSION));
     };
     let size = state.setup.graph_part_tasks;
+    let vouched = state.python.pyhost.is_some().then(|| state.graphs.vouched.clone());
     if source.expr.size_bytes() < INLINE_BYTES {
-        let read = read(&source, size);
+        let read = read(&source, size, vouched.as_deref());
         return take_read(state, ticket, source, read);
     }
     let handle = state.handle.clone();
     tokio::spawn(async move {
-        let read = tokio::task::spawn_blocking(move || (read(&source, size), source)).await;
+        let read = tokio::task::spawn_blocking(move || (read(&source, size, vouched.as_deref()), source)).await;
         handle
             .tell(move |state| match read {
                 Ok((read, source)) => take_read(state, ticket, source, read),
@@ -85,6 +86,7 @@ pub fn read_graph(state: &mut State, ticket: TicketId) {
 fn take_read(state: &mut State, ticket: TicketId, source: GraphSource, read: Result<ReadGraph, GraphError>) {
     match read {
         Ok(ReadGraph::Parts(parts)) => take_parts(state, ticket, parts),
+        Ok(ReadGraph::Unvouched(parts, names)) => vouch_for(state, ticket, source.expr, (parts, names)),
         Ok(ReadGraph::NeedsPython(reason)) => read_in_python(state, ticket, source, &reason),
         Err(error) => fail_graph(state, ticket, error.failure()),
     }
@@ -103,6 +105,39 @@ fn read_in_python(state: &mut State, ticket: TicketId, source: GraphSource, reas
             .tell(move |state| match outcome {
                 Ok(parts) => take_parts(state, ticket, parts),
                 Err(failure) => fail_graph(state, ticket, failure),
+            })
+            .await;
+    });
+    if let Some(pending) = state.graphs.open.get_mut(&ticket) {
+        pending.job = Some(job.abort_handle());
+    }
+}
+
+/// Loads the graph in Python before any worker does: what cannot be loaded is its client's error and nobody else's.
+fn vouch_for(
+    state: &mut State,
+    ticket: TicketId,
+    expr: Arc<Opaque>,
+    (parts, names): (Vec<GraphPart>, Vec<GlobalName>),
+) {
+    let Some(pyhost) = state.python.pyhost.clone() else { return take_parts(state, ticket, parts) };
+    let handle = state.handle.clone();
+    let job = tokio::spawn(async move {
+        let said = pyhost.vouch(expr, &names).await;
+        handle
+            .tell(move |state| match said {
+                Ok(verdicts) => {
+                    let known = names.into_iter().zip(verdicts.into_iter().map(verdict));
+                    let known = known.filter_map(|(name, verdict)| Some((name, verdict?)));
+                    Arc::make_mut(&mut state.graphs.vouched).add(known);
+                    take_parts(state, ticket, parts);
+                }
+                Err(failure @ Failure::Remote { .. }) => fail_graph(state, ticket, failure),
+                // Python gave no answer: submit and map work without it.
+                Err(Failure::Raised(error)) => {
+                    debug!(ticket, ?error, "a graph goes to workers that Python did not load");
+                    take_parts(state, ticket, parts);
+                }
             })
             .await;
     });
@@ -179,18 +214,23 @@ pub fn on_graph_closed(state: &mut State, ticket: TicketId) {
 /// A graph that was read, or why Python has to.
 enum ReadGraph {
     Parts(Vec<GraphPart>),
+    /// Python has to load it first, and to say what it knows of these names.
+    Unvouched(Vec<GraphPart>, Vec<GlobalName>),
     NeedsPython(Text),
 }
 
-fn read(source: &GraphSource, size: usize) -> Result<ReadGraph, GraphError> {
+fn read(source: &GraphSource, size: usize, vouched: Option<&Vouched>) -> Result<ReadGraph, GraphError> {
     let read = graph::read(&GraphInput {
         expr: &source.expr,
         keys: &source.keys,
         internal_priority: source.priority.as_deref(),
         annotations: source.annotations.as_deref(),
+        vouched,
     });
+    let cut = |tasks| graph::cut(tasks, source.keys.clone(), size);
     Ok(match read? {
-        GraphRead::Tasks(tasks) => ReadGraph::Parts(graph::cut(tasks, source.keys.clone(), size)),
+        GraphRead::Tasks(tasks) => ReadGraph::Parts(cut(tasks)),
+        GraphRead::Unvouched(tasks, names) => ReadGraph::Unvouched(cut(tasks), names),
         GraphRead::NeedsPython(reason) => ReadGraph::NeedsPython(reason),
     })
 }
@@ -205,6 +245,16 @@ async fn through_python(pyhost: &Pyhost, source: GraphSource, size: usize) -> Re
         Ok(graph::cut(tasks, wanted, size))
     });
     split.await.unwrap_or_else(|_| Err(raise("RuntimeError", "splitting the graph failed")))
+}
+
+/// Source: `rask_pyhost.py`, `verdict`.
+const fn verdict(told: Option<i64>) -> Option<Verdict> {
+    match told {
+        Some(0) => Some(Verdict::LoadsItself),
+        Some(1) => Some(Verdict::Resolves),
+        Some(2) => Some(Verdict::Rebuilds),
+        Some(_) | None => None,
+    }
 }
 
 fn payload(value: &Value) -> Option<Arc<Opaque>> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::task::AbortHandle;
 
 use crate::base::{ClientId, GraphPart, Key, Opaque, SeededMap, TicketId};
+use crate::graph::Vouched;
 
 /// Graphs under way.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub struct Graphs {
     pub open: SeededMap<TicketId, IncomingGraph>,
     /// What was read and enters the scheduler part by part.
     pub parts: VecDeque<(TicketId, std::vec::IntoIter<GraphPart>)>,
+    /// What Python said about the names that graphs refer to.
+    pub vouched: Arc<Vouched>,
 }
 
 /// A graph that is not in yet.
