@@ -14,7 +14,7 @@ use tokio::time::{Duration, Instant};
 use super::delta::Rows;
 use super::history::History;
 use super::overview::About;
-use super::series::{self, Machine, Rates, Sums};
+use super::series::{self, MachineGauge, Rates, Sums};
 use super::stream::{FRESH, LIVE_MAX, Pick, block};
 use super::viewer::{KEEP_ALIVE, Pace, Viewer};
 use super::want::{Topic, Want};
@@ -75,7 +75,7 @@ pub(super) struct Hub {
     sampled: Option<Instant>,
     samples: u64,
     rates: Rates,
-    machine: Machine,
+    machine: MachineGauge,
     steals_from: u64,
     logs_from: u64,
     lanes: usize,
@@ -99,7 +99,7 @@ impl Hub {
             sampled: None,
             samples: 0,
             rates: Rates::default(),
-            machine: Machine::default(),
+            machine: MachineGauge::default(),
             steals_from: 0,
             logs_from: 0,
             lanes: 0,

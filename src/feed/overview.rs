@@ -5,12 +5,12 @@ use serde_json::{Value as Json, json};
 use super::delta::Row;
 use super::limit::{Limit, Measures, limiting, problem};
 use super::rows;
-use super::series::{Machine, Rates, Sums};
+use super::series::{MachineGauge, Rates, Sums};
 use crate::cluster::Snapshot;
 
 /// What there is to say besides the picture.
 pub(super) struct About<'a> {
-    pub machine: &'a Machine,
+    pub machine: &'a MachineGauge,
     pub rates: &'a Rates,
     pub viewers: usize,
     pub first_error: Option<&'a str>,

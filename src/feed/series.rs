@@ -50,7 +50,7 @@ impl Rates {
 
 /// How busy this process and machine are.
 #[derive(Debug, Default)]
-pub(super) struct Machine {
+pub(super) struct MachineGauge {
     last: Option<(f64, Usage)>,
     /// Unit: percent of one core.
     pub process_cpu: f64,
@@ -62,7 +62,7 @@ pub(super) struct Machine {
     pub now: Usage,
 }
 
-impl Machine {
+impl MachineGauge {
     /// Looks, unless it was looked just now.
     pub(super) fn look(&mut self, at_secs: f64) {
         if self.last.is_some_and(|(last, _)| at_secs - last < RATE_SECS) {
@@ -132,7 +132,7 @@ impl Sums {
 }
 
 /// A row of `system`.
-pub(super) fn system_row(totals: &Totals, sums: &Sums, machine: &Machine, tasks_per_s: f64) -> Row {
+pub(super) fn system_row(totals: &Totals, sums: &Sums, machine: &MachineGauge, tasks_per_s: f64) -> Row {
     let usage = &machine.now;
     let [net_read, net_write, disk_read, disk_write] = machine.rates;
     vec![

@@ -57,9 +57,9 @@ pub enum CertificateError {
 
 /// Accepts TLS connections. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Acceptor(TlsAcceptor);
+pub(super) struct HttpsAcceptor(TlsAcceptor);
 
-impl Acceptor {
+impl HttpsAcceptor {
     pub(super) fn new(certificate: ServerCertificate) -> Result<Self, CertificateError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let ca = CertificateDer::from_pem_slice(certificate.authority.pair().cert_pem.as_bytes())?;
@@ -174,12 +174,12 @@ mod tests {
         let (sender, kept) = std::sync::mpsc::channel();
         let keep = Box::new(move |text: &str| sender.send(text.to_owned()).map_err(io::Error::other));
         let names = || vec!["localhost".to_owned()];
-        Acceptor::new(ServerCertificate { authority: Arc::clone(&authority), names, keep }).expect("an acceptor");
+        HttpsAcceptor::new(ServerCertificate { authority: Arc::clone(&authority), names, keep }).expect("an acceptor");
         let facts = pki::facts(&kept.try_recv().expect("a copy")).expect("a certificate");
         assert!(facts.covers(&names()));
         assert_eq!(facts.issuer, pki::facts(&authority.pair().cert_pem).expect("a certificate").subject);
         let full = || Box::new(|_: &str| Err(io::Error::from(io::ErrorKind::StorageFull)));
-        let failed = Acceptor::new(ServerCertificate { authority, names, keep: full() });
+        let failed = HttpsAcceptor::new(ServerCertificate { authority, names, keep: full() });
         assert!(matches!(failed.err(), Some(CertificateError::Copy(_))));
     }
 }

@@ -13,7 +13,7 @@ const DAY_MS: i64 = 86_400_000;
 
 /// One computation of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ComputationRecord {
+pub struct StoredComputation {
     /// The cluster's name.
     pub cluster: String,
     /// The cluster's start: its name may come again. Unit: milliseconds since the epoch.
@@ -30,7 +30,7 @@ pub struct ComputationRecord {
 
 impl StoreHandle {
     /// Notes computations, instead of those with the same ids. All or none.
-    pub async fn note_computations(&self, all: Vec<ComputationRecord>) -> Result<(), StoreError> {
+    pub async fn note_computations(&self, all: Vec<StoredComputation>) -> Result<(), StoreError> {
         self.call(move |db| {
             let together = db.transaction()?;
             for one in all {
@@ -46,14 +46,14 @@ impl StoreHandle {
     }
 
     /// The latest computations. One is its cluster's user's; a name may have been another user's before.
-    pub async fn computations(&self, which: ClusterFilter) -> Result<Vec<ComputationRecord>, StoreError> {
+    pub async fn computations(&self, which: ClusterFilter) -> Result<Vec<StoredComputation>, StoreError> {
         self.call(move |db| {
             let sql = "SELECT cluster, cluster_start_ms, id, start_ms, stop_ms, body FROM computations AS one
                        WHERE (?1 IS NULL OR EXISTS (SELECT 1 FROM clusters
                                WHERE name = one.cluster AND start_ms = one.cluster_start_ms AND user = ?1))
                          AND (?2 IS NULL OR cluster = ?2) ORDER BY start_ms DESC, id LIMIT ?3";
             let rows = |row: &rusqlite::Row<'_>| {
-                Ok(ComputationRecord {
+                Ok(StoredComputation {
                     cluster: row.get(0)?,
                     cluster_start_ms: row.get(1)?,
                     id: row.get(2)?,

@@ -16,7 +16,7 @@ mod tokens;
 
 pub use clusters::{ClusterFilter, ClusterRecord};
 pub use error::StoreError;
-pub use history::{ComputationRecord, HISTORY_DAYS};
+pub use history::{HISTORY_DAYS, StoredComputation};
 pub use look::look;
 pub use peers::{JoinTokenRecord, PeerRecord, TokenUse};
 pub use thread::StoreHandle;

@@ -109,7 +109,7 @@ fn history_is_forgotten_after_thirty_days() {
         let store = open(&folder.file());
         for (name, stop_ms) in [("old", 5), ("new", now - 10)] {
             store.upsert_cluster(ClusterRecord { stop_ms: Some(stop_ms), ..cluster(name, 1) }).await.expect("kept");
-            let one = ComputationRecord {
+            let one = StoredComputation {
                 cluster: name.to_owned(),
                 cluster_start_ms: 1,
                 id: "c".to_owned(),

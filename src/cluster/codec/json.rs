@@ -1,8 +1,8 @@
-//! Values as JSON, and texts as they can stand in an address.
+//! Values as JSON.
 //!
 //! Pure.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};

@@ -11,7 +11,7 @@ use crate::fleet::launch::{GROUP_GRACE, SCHEDULER_GRACE};
 use crate::fleet::logs;
 use crate::fleet::poll::ask;
 use crate::fleet::types::ClusterStatus;
-use crate::store::ComputationRecord;
+use crate::store::StoredComputation;
 use crate::supervise::{DetachedProcess, ExitCause, last_lines};
 
 /// A scheduler answers between two steps. One that hangs must not use up the time in which all has to end.
@@ -59,9 +59,9 @@ impl ClusterTask {
         }
     }
 
-    fn record_of(&self, one: &ComputationState) -> ComputationRecord {
+    fn record_of(&self, one: &ComputationState) -> StoredComputation {
         let body = json!({"tasks": one.tasks, "done": one.done, "erred": one.erred, "groups": one.groups});
-        ComputationRecord {
+        StoredComputation {
             cluster: self.view.name.to_string(),
             cluster_start_ms: self.view.start_ms,
             id: one.id.to_string(),

@@ -12,7 +12,7 @@ use crate::gateway::{self, Gateway};
 use crate::http::assets::Assets;
 use crate::http::ends::both_ends;
 use crate::http::serve::serve_known;
-use crate::http::tls::{Acceptor, CertificateError, ServerCertificate};
+use crate::http::tls::{CertificateError, HttpsAcceptor, ServerCertificate};
 use crate::net::PlainRule;
 use crate::peer::HeadHandle;
 
@@ -50,7 +50,7 @@ impl Front<'_> {
             Some(head) => self.routes().merge(peers::open_routes(head.clone())),
             None => self.routes(),
         };
-        let acceptor = Acceptor::new(certificate)?;
+        let acceptor = HttpsAcceptor::new(certificate)?;
         let same_user = self.same_user.clone();
         Ok(Arc::new(move |stream: TcpStream| {
             let (acceptor, router, same_user) = (acceptor.clone(), router.clone(), same_user.clone());
