@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::delta::{Row, Rows};
 use super::rows::{brief, json_of, round};
 use crate::base::{Text, Value, key_prefix};
-use crate::cluster::{ClientSnapshot, ComputationRecord, FailureCause, Numbered, Snapshot, Speed};
+use crate::cluster::{ClientSnapshot, Computation, FailureCause, Numbered, Snapshot, Speed};
 use crate::sched::StealTotal;
 
 /// Longest line that is made of an event. Unit: characters.
@@ -210,8 +210,8 @@ pub(super) fn coordination(picture: &Snapshot) -> Rows {
 }
 
 /// `computations`.
-pub(super) fn computations(list: &[ComputationRecord]) -> Rows {
-    let row = |one: &ComputationRecord| {
+pub(super) fn computations(list: &[Computation]) -> Rows {
+    let row = |one: &Computation| {
         let row = vec![
             ("start", round(one.start_secs, 3)),
             ("stop", one.stop_secs.map_or(Json::Null, |at| round(at, 3))),

@@ -13,7 +13,7 @@ use crate::cluster::codec::json::json_of;
 use crate::cluster::control::inbox::Answered;
 use crate::cluster::control::steer;
 use crate::cluster::options::DEFAULT_TARGET_SECS;
-use crate::cluster::records::computations::ComputationRecord;
+use crate::cluster::records::computations::Computation;
 use crate::cluster::state::State;
 use crate::cluster::views::lists::{FoundNames, TaskList, WorkerPage};
 use crate::cluster::views::metrics::{Family, MetricKind};
@@ -36,7 +36,7 @@ pub enum AskView {
     /// None: the rectangle is no longer kept.
     Run(Option<TaskRun>),
     Metrics(Vec<Family>),
-    Computations(Vec<ComputationRecord>),
+    Computations(Vec<Computation>),
     State(SchedulerState),
     /// Names of the workers that a wish concerns.
     Steered(Vec<String>),
@@ -122,7 +122,7 @@ fn found_text(found: Option<&impl Serialize>) -> String {
     found.and_then(|found| serde_json::to_string(found).ok()).unwrap_or_default()
 }
 
-fn computation(one: &ComputationRecord) -> ComputationState {
+fn computation(one: &Computation) -> ComputationState {
     ComputationState {
         id: one.id,
         start_secs: one.start_secs,

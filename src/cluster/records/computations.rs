@@ -1,6 +1,6 @@
 //! What clients asked for, one after another: graphs that overlap in time are one computation.
 //!
-//! Data only, bounded. Source: `distributed/scheduler.py`, `ComputationRecord`;
+//! Data only, bounded. Source: `distributed/scheduler.py`, `Computation`;
 //! `distributed.diagnostics.computations.max-history`.
 
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ const LOOKED_AT: usize = 200;
 
 /// One stretch of work.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ComputationRecord {
+pub struct Computation {
     /// Counts up.
     pub id: u64,
     /// Unit: seconds since the epoch.
@@ -31,14 +31,14 @@ pub struct ComputationRecord {
     pub groups: Vec<Text>,
     /// Tasks that came to memory and to erred meanwhile.
     pub done: u64,
-    /// See [`ComputationRecord::done`].
+    /// See [`Computation::done`].
     pub erred: u64,
 }
 
 /// All that are kept.
 #[derive(Debug, Default)]
 pub struct Computations {
-    list: VecDeque<ComputationRecord>,
+    list: VecDeque<Computation>,
     next: u64,
     /// Totals when the last one began.
     base: (u64, u64),
@@ -57,11 +57,7 @@ impl Computations {
                 self.list.pop_front();
             }
             self.base = totals();
-            self.list.push_back(ComputationRecord {
-                id: self.next,
-                start_secs: at_secs,
-                ..ComputationRecord::default()
-            });
+            self.list.push_back(Computation { id: self.next, start_secs: at_secs, ..Computation::default() });
             self.next += 1;
         }
         let Some(last) = self.list.back_mut() else { return };
@@ -88,8 +84,8 @@ impl Computations {
     }
 
     /// All of them; the one that runs with its counts so far.
-    pub fn list(&self, (done, erred): (u64, u64)) -> Vec<ComputationRecord> {
-        let mut all: Vec<ComputationRecord> = self.list.iter().cloned().collect();
+    pub fn list(&self, (done, erred): (u64, u64)) -> Vec<Computation> {
+        let mut all: Vec<Computation> = self.list.iter().cloned().collect();
         if let Some(last) = all.last_mut().filter(|last| last.stop_secs.is_none()) {
             (last.done, last.erred) = (done.saturating_sub(self.base.0), erred.saturating_sub(self.base.1));
         }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::base::{Text, Value};
-use crate::cluster::records::computations::ComputationRecord;
+use crate::cluster::records::computations::Computation;
 use crate::cluster::records::failures::FailureCause;
 use crate::cluster::records::timeline::{Lane, RectChunk};
 use crate::cluster::records::worker_metrics::Speed;
@@ -243,5 +243,5 @@ pub struct Snapshot {
     pub coordination: Vec<CoordView>,
     pub clients: Vec<ClientSnapshot>,
     /// Computations, oldest first.
-    pub computations: Vec<ComputationRecord>,
+    pub computations: Vec<Computation>,
 }
