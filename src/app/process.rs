@@ -65,6 +65,6 @@ pub(crate) fn raise_open_files() {
     if limit.current != limit.maximum
         && let Err(why) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
     {
-        tracing::debug!(%why, "the limit of open files stays");
+        tracing::debug!(error = %why, "the limit of open files stays");
     }
 }

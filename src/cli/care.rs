@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::Common;
+use super::common::Common;
 use crate::app::{self, Failure, Scope, ServiceArgs};
 
 /// What `rask service` does.
@@ -16,7 +16,7 @@ pub(super) enum Service {
     )]
     Install {
         #[command(flatten)]
-        which: Which,
+        which: ServiceOf,
         /// Write the files, start nothing
         #[arg(long)]
         no_start: bool,
@@ -30,7 +30,7 @@ pub(super) enum Service {
     /// Stop it and take its files away; state and settings stay
     Uninstall {
         #[command(flatten)]
-        which: Which,
+        which: ServiceOf,
     },
     /// Show what is installed and whether it runs
     Status {
@@ -45,7 +45,7 @@ pub(super) enum Service {
 
 /// Whose service.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Which {
+pub(super) struct ServiceOf {
     /// For yourself, with your rights [default, unless you are root]
     #[arg(long, conflicts_with = "system")]
     user: bool,
@@ -57,7 +57,7 @@ pub(super) struct Which {
     root: Option<PathBuf>,
 }
 
-impl Which {
+impl ServiceOf {
     fn scope(&self) -> Scope {
         match (self.user, self.system) {
             (true, _) => Scope::User,

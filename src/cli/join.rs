@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Common;
+use super::common::Common;
 use crate::app::JoinArgs;
 use crate::config::parse_size;
 

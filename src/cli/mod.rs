@@ -1,6 +1,7 @@
 //! The command line: flags to a role and its configuration. Prints results, decides nothing.
 
 mod care;
+mod common;
 mod help;
 mod join;
 mod peers;
@@ -13,8 +14,10 @@ mod worker;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use rustix::process::Signal;
+
+use common::{Common, Format};
 
 use crate::app::{self, DoctorArgs, Failure, Loaded, UninstallArgs};
 use crate::config::LogFormat;
@@ -33,34 +36,14 @@ struct Cli {
     command: Command,
 }
 
-/// Flags of every command.
-#[derive(Debug, Clone, Args)]
-struct Common {
-    /// Settings [$RASK_CONFIG, ~/.config/rask/rask.toml, /etc/rask/rask.toml]
-    #[arg(long, global = true, env = "RASK_CONFIG", hide_env = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// State, logs, environments [$RASK_STATE_DIR, ~/.local/state/rask]
-    #[arg(long, global = true, env = "RASK_STATE_DIR", hide_env = true, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-    /// Log lines as text or json; $RASK_LOG filters: info, rask::net=debug
-    #[arg(long, global = true, value_name = "FORMAT", hide_possible_values = true)]
-    log_format: Option<Format>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a cluster on this machine, with its dashboard
-    Up(Box<up::Up>),
+    Up(Box<up::UpFlags>),
     /// Run one scheduler
-    Scheduler(Box<scheduler::Scheduler>),
+    Scheduler(Box<scheduler::SchedulerFlags>),
     /// Run workers for any Dask scheduler
-    Worker(Box<worker::Worker>),
+    Worker(Box<worker::WorkerFlags>),
     /// Stop it, and its clusters
     Down {
         /// Only clusters that have no appliance
@@ -83,7 +66,7 @@ enum Command {
         lines: u32,
     },
     /// Run a Python script on it; starts one for the script if none runs
-    Run(Box<up::Run>),
+    Run(Box<up::RunFlags>),
     /// Lend this machine's cores to another's clusters
     Join(Box<join::Join>),
     /// Take this machine out of the head's clusters; its data moves first
@@ -102,7 +85,7 @@ enum Command {
     },
     /// Drain, resume or remove a machine that joined
     #[command(subcommand)]
-    Peer(peers::Peer),
+    Peer(peers::PeerCommand),
     /// Show what runs
     Status {
         /// As JSON
@@ -114,9 +97,9 @@ enum Command {
     /// Say why a task does not run, or where it ran
     Explain(watch::Explain),
     /// List, make, scale and stop clusters; read their logs
-    Cluster(Box<remote::Cluster>),
+    Cluster(Box<remote::ClusterFlags>),
     /// Make, list and revoke tokens, for the API and for machines that join
-    Token(Box<remote::Token>),
+    Token(Box<remote::TokenFlags>),
     /// Show certificates: subjects, fingerprints, ends
     Certs {
         /// As JSON
@@ -298,11 +281,6 @@ fn exec_child(parent: u32, signal: DeathSignal, cgroup: Option<&Path>, program: 
     };
     let why = exec_child::become_child(parent, signal, cgroup, program, args);
     Err(Failure::world(format!("cannot start {}: {why}", program.to_string_lossy())))
-}
-
-/// Wrong usage that clap cannot see.
-fn unsupported(flag: &str, instead: &str) -> Failure {
-    Failure::usage(format!("{flag} is not supported")).remedy(instead)
 }
 
 /// The whole command line.

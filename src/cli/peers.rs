@@ -4,12 +4,12 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 
-use super::Common;
+use super::common::Common;
 use crate::app::{self, DeployArgs, Failure, PeerDo};
 
 /// What to do to a machine that joined.
 #[derive(Debug, Clone, Subcommand)]
-pub(super) enum Peer {
+pub(super) enum PeerCommand {
     /// Give it nothing new and move its data to other workers
     Drain {
         /// Its name in rask peers
@@ -27,7 +27,7 @@ pub(super) enum Peer {
     },
 }
 
-impl Peer {
+impl PeerCommand {
     pub(super) fn run(&self, state: Option<&Path>) -> Result<(), Failure> {
         match self {
             Self::Drain { name } => app::peer(state, name, PeerDo::Drain),

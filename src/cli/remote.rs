@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Common;
+use super::common::Common;
 use crate::app::{ClusterCommand, Remote, TokenCommand};
 use crate::config::parse_secs;
 
@@ -41,7 +41,7 @@ impl RemoteFlags {
 #[command(
     after_help = "Examples:\n  rask cluster create --name demo --workers 2 worker_memory=4 env.OMP_NUM_THREADS=1\n  rask cluster adapt demo --minimum 1 --maximum 10\n  rask cluster logs demo --since 10m -f\n  rask cluster stop demo"
 )]
-pub(super) struct Cluster {
+pub(super) struct ClusterFlags {
     #[command(subcommand)]
     command: ClusterWhat,
     #[command(flatten)]
@@ -123,7 +123,7 @@ enum ClusterWhat {
     },
 }
 
-impl Cluster {
+impl ClusterFlags {
     pub(super) fn command(&self) -> ClusterCommand {
         match self.command.clone() {
             ClusterWhat::Ls { all } => ClusterCommand::List { all },
@@ -146,7 +146,7 @@ impl Cluster {
 #[command(
     after_help = "A token is given as the password by dask-gateway's client:\n  DASK_GATEWAY__AUTH__TYPE=basic DASK_GATEWAY__AUTH__KWARGS='{\"password\": \"rask_...\"}'\nand as a header by others:\n  curl -H 'Authorization: Bearer rask_...' http://127.0.0.1:8787/api/rask/v1/clusters"
 )]
-pub(super) struct Token {
+pub(super) struct TokenFlags {
     #[command(subcommand)]
     command: TokenWhat,
     #[command(flatten)]
@@ -188,7 +188,7 @@ enum TokenWhat {
     },
 }
 
-impl Token {
+impl TokenFlags {
     pub(super) fn command(&self) -> TokenCommand {
         match self.command.clone() {
             TokenWhat::Create { join: true, expires_in, uses, .. } => {

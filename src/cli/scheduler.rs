@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Common, unsupported};
+use super::common::{Common, unsupported};
 use crate::app::{Failure, SchedulerArgs};
 
 /// Flags of `rask scheduler`.
@@ -13,7 +13,7 @@ use crate::app::{Failure, SchedulerArgs};
     args_override_self = true,
     after_help = "Example:\n  rask scheduler --host 127.0.0.1 --port 0 --scheduler-file scheduler.json"
 )]
-pub(super) struct Scheduler {
+pub(super) struct SchedulerFlags {
     /// URI, IP or hostname to listen on [default: every interface]
     #[arg(long)]
     host: Option<String>,
@@ -103,7 +103,7 @@ pub(super) struct Scheduler {
     preload_argv: Vec<String>,
 }
 
-impl Scheduler {
+impl SchedulerFlags {
     pub(super) fn args(self, common: &Common) -> Result<SchedulerArgs, Failure> {
         if self.jupyter {
             return Err(unsupported("--jupyter", "start Jupyter on its own"));

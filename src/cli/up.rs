@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use super::Common;
+use super::common::Common;
 use crate::app::{RunArgs, UpArgs};
 use crate::config::{Auto, parse_size};
 
@@ -16,7 +16,7 @@ use crate::config::{Auto, parse_size};
     args_override_self = true,
     after_help = "Examples:\n  rask up\n  rask up --nworkers 2 --nthreads 4 --memory-limit 8GiB\n  rask up --port 0 --scheduler-port 0   (any free ports)\n\nThen, in Python:\n  from distributed import Client\n  client = Client(\"tcp://127.0.0.1:8786\")"
 )]
-pub(super) struct Up {
+pub(super) struct UpFlags {
     #[command(flatten)]
     shared: Shared,
     /// Let other machines join and connect, with TLS
@@ -48,7 +48,7 @@ pub(super) struct Up {
     args_override_self = true,
     after_help = "Example:\n  rask run analysis.py --year 2026\n\nClient() without arguments inside the script connects to the cluster. The exit code is the script's."
 )]
-pub(super) struct Run {
+pub(super) struct RunFlags {
     #[command(flatten)]
     shared: Shared,
     /// The Python script
@@ -83,7 +83,7 @@ struct Shared {
     memory_limit: Option<Auto<u64>>,
 }
 
-impl Up {
+impl UpFlags {
     pub(super) fn args(self, common: &Common) -> UpArgs {
         UpArgs {
             open: self.open,
@@ -98,7 +98,7 @@ impl Up {
     }
 }
 
-impl Run {
+impl RunFlags {
     pub(super) fn args(self, common: &Common) -> RunArgs {
         RunArgs { script: self.script, args: self.args, up: self.shared.args(common) }
     }

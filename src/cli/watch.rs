@@ -6,9 +6,9 @@ use clap::Args;
 
 use crate::app::{self, Failure, Meant};
 
-/// Which cluster is meant.
+/// PagesFlags cluster is meant.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Which {
+pub(super) struct PagesFlags {
     /// A cluster of the running rask [default: local]
     #[arg(long, value_name = "NAME", conflicts_with = "url")]
     cluster: Option<String>,
@@ -17,7 +17,7 @@ pub(super) struct Which {
     url: Option<String>,
 }
 
-impl Which {
+impl PagesFlags {
     fn meant(self) -> Meant {
         Meant { cluster: self.cluster, url: self.url }
     }
@@ -27,7 +27,7 @@ impl Which {
 #[derive(Debug, Clone, Args)]
 pub(super) struct Top {
     #[command(flatten)]
-    which: Which,
+    which: PagesFlags,
     /// Print once, as plain text
     #[arg(long)]
     once: bool,
@@ -46,7 +46,7 @@ pub(super) struct Explain {
     /// The key, as future.key shows it
     key: String,
     #[command(flatten)]
-    which: Which,
+    which: PagesFlags,
 }
 
 impl Explain {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Common;
+use super::common::Common;
 use crate::app::{Failure, GroupArgs, WorkerArgs};
 
 /// Flags of `rask worker`.
@@ -14,7 +14,7 @@ use crate::app::{Failure, GroupArgs, WorkerArgs};
     args_override_self = true,
     after_help = "Examples:\n  rask worker tcp://127.0.0.1:8786 --nworkers auto\n  rask worker --scheduler-file scheduler.json --nthreads 2 --resources \"GPU=1\""
 )]
-pub(super) struct Worker {
+pub(super) struct WorkerFlags {
     /// Address of the scheduler [default: by --scheduler-file or Dask's configuration]
     scheduler: Option<String>,
     /// Worker processes; negative counts down from the cores; auto sets processes and threads [default: 1]
@@ -145,7 +145,7 @@ pub(super) struct Worker {
     preload_argv: Vec<String>,
 }
 
-impl Worker {
+impl WorkerFlags {
     pub(super) fn args(self, common: &Common, allow_users: Vec<u32>) -> Result<WorkerArgs, Failure> {
         if self.listen_address.is_some() && (self.worker_port.is_some() || self.host.is_some()) {
             return Err(

@@ -24,22 +24,22 @@ impl ApiError {
         Self { status, error: error.into(), remedy: None, challenge: None, retry_after_s: None }
     }
 
-    /// 404.
+    /// Answers 404.
     pub fn not_found(error: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, error)
     }
 
-    /// 403.
+    /// Answers 403.
     pub fn forbidden(error: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, error)
     }
 
-    /// 409.
+    /// Answers 409.
     pub fn conflict(error: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, error)
     }
 
-    /// 422.
+    /// Answers 422.
     pub fn invalid(error: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, error)
     }
@@ -65,7 +65,7 @@ impl ApiError {
         self
     }
 
-    /// Its status.
+    /// The status that HTTP answers with.
     pub const fn status(&self) -> StatusCode {
         self.status
     }
@@ -77,7 +77,7 @@ impl From<StoreError> for ApiError {
             Blame::World | Blame::Peer => StatusCode::SERVICE_UNAVAILABLE,
             Blame::Caller | Blame::Ours => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        tracing::warn!(%why, "the store failed a request");
+        tracing::warn!(error = %why, "the store failed a request");
         Self::new(status, why.to_string()).remedy(why.remedy())
     }
 }

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use serde_json::Value;
 
-use super::auth::{DeskHandle, Peer, User};
+use super::auth::{Caller, SessionsHandle, User};
 use super::error::ApiError;
 use super::state::Gateway;
 
@@ -22,9 +22,9 @@ const BODY_PATIENCE: Duration = Duration::from_secs(30);
 const UNWANTED_BYTES: usize = 64 << 10;
 
 /// The name in the path. What cannot be a name is the name of nothing.
-pub(super) struct Name(pub String);
+pub(super) struct NamedInPath(pub String);
 
-impl<S: Send + Sync> FromRequestParts<S> for Name {
+impl<S: Send + Sync> FromRequestParts<S> for NamedInPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
@@ -95,7 +95,7 @@ pub(super) async fn authenticate(State(gateway): State<Gateway>, mut request: Re
     let peer = peer_of(&request);
     match gateway.auth.identify(request.headers(), peer).await {
         Ok(admitted) => {
-            let stay = Stay { desk: gateway.auth.desk.clone(), user: admitted.user.clone() };
+            let stay = Stay { sessions: gateway.auth.sessions.clone(), user: admitted.user.clone() };
             request.extensions_mut().insert(stay);
             request.extensions_mut().insert(admitted.user);
             let mut response = next.run(request).await;
@@ -111,14 +111,14 @@ pub(super) async fn authenticate(State(gateway): State<Gateway>, mut request: Re
 /// With a request that a user may make: how long they may see what has no end.
 #[derive(Clone)]
 pub struct Stay {
-    desk: DeskHandle,
+    sessions: SessionsHandle,
     user: User,
 }
 
 impl Stay {
     /// Waits until a token of this user is revoked.
     pub fn end(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.desk.revoked(&self.user)
+        self.sessions.revoked(&self.user)
     }
 }
 
@@ -131,9 +131,9 @@ pub(super) async fn viewers(gateway: State<Gateway>, request: Request, next: Nex
 }
 
 /// A connection whose other end nobody looked at is a stranger's.
-fn peer_of(request: &Request) -> Peer {
-    let stranger = Peer { address: ([255, 255, 255, 255], 0).into(), same_user: false, tls: false };
-    request.extensions().get::<Peer>().copied().unwrap_or(stranger)
+fn peer_of(request: &Request) -> Caller {
+    let stranger = Caller { address: ([255, 255, 255, 255], 0).into(), same_user: false, tls: false };
+    request.extensions().get::<Caller>().copied().unwrap_or(stranger)
 }
 
 /// After [`authenticate`]: lets admins through.

@@ -6,23 +6,21 @@ use super::value::python;
 use crate::config::{Auto, GatewayCluster, GatewayUser};
 use serde_json::Value;
 
-/// Limits as configured; `None` is none.
+/// ClusterLimits as configured; `None` is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Limits {
+pub struct ClusterLimits {
     /// Of one cluster.
-    pub cluster: Bounds,
+    pub cluster: WorkerBounds,
     /// Of one user.
-    pub user: Bounds,
+    pub user: WorkerBounds,
     /// Of one user.
     pub clusters: Option<u32>,
 }
 
-/// Bounds on workers, their cores and memory.
+/// WorkerBounds on workers, their cores and memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Bounds {
-    /// Processes.
+pub struct WorkerBounds {
     pub workers: Option<u32>,
-    /// Their cores.
     pub cores: Option<f64>,
     /// Their memory. Unit: bytes.
     pub memory_bytes: Option<u64>,
@@ -30,8 +28,7 @@ pub struct Bounds {
 
 /// What one worker takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Size {
-    /// Cores.
+pub struct WorkerSize {
     pub cores: f64,
     /// 0: not limited. Unit: bytes.
     pub memory_bytes: u64,
@@ -40,11 +37,9 @@ pub struct Size {
 /// What somebody has already.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Used {
-    /// Clusters.
     pub clusters: u32,
     /// Workers that are there or promised.
     pub workers: u32,
-    /// Their cores.
     pub cores: f64,
     /// Their memory. Unit: bytes.
     pub memory_bytes: u64,
@@ -52,7 +47,7 @@ pub struct Used {
 
 impl Used {
     /// Adds a cluster with `workers` of a size.
-    pub fn add(&mut self, workers: u32, size: Size) {
+    pub fn add(&mut self, workers: u32, size: WorkerSize) {
         self.clusters = self.clusters.saturating_add(1);
         self.workers = self.workers.saturating_add(workers);
         self.cores += f64::from(workers) * size.cores;
@@ -60,7 +55,7 @@ impl Used {
     }
 }
 
-impl Limits {
+impl ClusterLimits {
     /// As configured. On a machine with `cores`, nobody wants more than a multiple of them in workers: a mistyped number
     /// would take the machine down.
     pub fn new(cluster: &GatewayCluster, user: &GatewayUser, cores: u32) -> Self {
@@ -71,12 +66,12 @@ impl Limits {
             Auto::Set(number) => some(number),
         };
         Self {
-            cluster: Bounds {
+            cluster: WorkerBounds {
                 workers,
                 cores: some(cluster.cluster_max_cores).map(f64::from),
                 memory_bytes: bytes(cluster.cluster_max_memory),
             },
-            user: Bounds {
+            user: WorkerBounds {
                 workers: some(user.max_workers),
                 cores: some(user.max_cores).map(f64::from),
                 memory_bytes: bytes(user.max_memory),
@@ -87,22 +82,22 @@ impl Limits {
 
     /// Is there a limit to what all clusters of a user take?
     pub fn any_of_users(&self) -> bool {
-        self.clusters.is_some() || self.user != Bounds::default()
+        self.clusters.is_some() || self.user != WorkerBounds::default()
     }
 
     /// Most workers of this size for one cluster.
-    pub fn of_cluster(&self, size: Size) -> Option<u32> {
+    pub fn of_cluster(&self, size: WorkerSize) -> Option<u32> {
         most(self.cluster, Used::default(), size)
     }
 
     /// Most workers of this size for one cluster of a user who has `others` besides it.
-    pub fn of_cluster_and_user(&self, others: Used, size: Size) -> Option<u32> {
+    pub fn of_cluster_and_user(&self, others: Used, size: WorkerSize) -> Option<u32> {
         let (cluster, user) = (self.of_cluster(size), most(self.user, others, size));
         cluster.into_iter().chain(user).min()
     }
 
     /// May a user who has `used` make another cluster with workers of this size? Errors: the text of 422.
-    pub fn may_create(&self, user: &str, used: Used, size: Size) -> Result<(), String> {
+    pub fn may_create(&self, user: &str, used: Used, size: WorkerSize) -> Result<(), String> {
         if let Some(max) = self.clusters.filter(|max| used.clusters >= *max) {
             return Err(format!(
                 "User {user} has {} clusters, and the limit is {max} (gateway.user.max_clusters)",
@@ -123,11 +118,11 @@ impl Limits {
     }
 }
 
-fn show(size: Size) -> String {
+fn show(size: WorkerSize) -> String {
     format!("{} cores and {}", size.cores, crate::config::show_size(size.memory_bytes))
 }
 
-fn show_bounds(bounds: Bounds) -> String {
+fn show_bounds(bounds: WorkerBounds) -> String {
     let parts = [
         bounds.workers.map(|workers| format!("{workers} workers")),
         bounds.cores.map(|cores| format!("{cores} cores")),
@@ -137,7 +132,7 @@ fn show_bounds(bounds: Bounds) -> String {
 }
 
 /// How many workers of a size fit beside what is used.
-fn most(bounds: Bounds, used: Used, size: Size) -> Option<u32> {
+fn most(bounds: WorkerBounds, used: Used, size: WorkerSize) -> Option<u32> {
     let whole = |number: f64| if number >= 0.0 { number.min(f64::from(u32::MAX)) as u32 } else { 0 };
     let workers = bounds.workers.map(|max| max.saturating_sub(used.workers));
     // A hair more than exact: 0.1 + 0.2 cores must fit into 0.3.
@@ -188,17 +183,17 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    fn limits() -> Limits {
-        Limits {
-            cluster: Bounds { workers: Some(10), cores: Some(4.0), memory_bytes: Some(16 * GIB) },
-            user: Bounds { workers: None, cores: Some(6.0), memory_bytes: None },
+    fn limits() -> ClusterLimits {
+        ClusterLimits {
+            cluster: WorkerBounds { workers: Some(10), cores: Some(4.0), memory_bytes: Some(16 * GIB) },
+            user: WorkerBounds { workers: None, cores: Some(6.0), memory_bytes: None },
             clusters: Some(2),
         }
     }
 
     #[test]
     fn the_least_of_all_limits_counts() {
-        let size = |cores, gib| Size { cores, memory_bytes: gib * GIB };
+        let size = |cores, gib| WorkerSize { cores, memory_bytes: gib * GIB };
         assert_eq!(limits().of_cluster(size(1.0, 1)), Some(4));
         assert_eq!(limits().of_cluster(size(0.1, 1)), Some(10));
         assert_eq!(limits().of_cluster(size(1.0, 6)), Some(2));
@@ -206,12 +201,12 @@ mod tests {
         let mut used = Used::default();
         used.add(4, size(1.0, 1));
         assert_eq!(limits().of_cluster_and_user(used, size(1.0, 1)), Some(2));
-        assert_eq!(Limits::default().of_cluster_and_user(used, size(1.0, 1)), None);
+        assert_eq!(ClusterLimits::default().of_cluster_and_user(used, size(1.0, 1)), None);
     }
 
     #[test]
     fn creation_is_refused_with_the_limit_what_is_used_and_what_was_asked() {
-        let size = Size { cores: 1.0, memory_bytes: GIB };
+        let size = WorkerSize { cores: 1.0, memory_bytes: GIB };
         let mut used = Used::default();
         assert_eq!(limits().may_create("a", used, size), Ok(()));
         used.add(1, size);
@@ -219,7 +214,7 @@ mod tests {
         let why = "User a has 2 clusters, and the limit is 2 (gateway.user.max_clusters)";
         assert_eq!(limits().may_create("a", used, size), Err(why.to_owned()));
         let why = "A worker of 5 cores and 1 GiB exceeds the limit of a cluster (10 workers, 4 cores, 16 GiB)";
-        assert_eq!(limits().may_create("a", Used::default(), Size { cores: 5.0, ..size }), Err(why.to_owned()));
+        assert_eq!(limits().may_create("a", Used::default(), WorkerSize { cores: 5.0, ..size }), Err(why.to_owned()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Source: `dask_gateway_server/routes.py`; the unmodified `dask_gateway` client is the judge.
 
 mod auth;
+mod dask;
 mod error;
 mod extract;
 mod hosts;
@@ -10,16 +11,15 @@ mod limits;
 mod options;
 mod python;
 mod rest;
-mod routes;
 mod settings;
 mod state;
 mod value;
 
-pub use auth::{Auth, AuthSetup, Minted, Peer, Role, User, random_secret};
+pub use auth::{Auth, AuthSetupError, Caller, Minted, TokenRole, User, random_secret};
 pub use error::ApiError;
 pub use extract::Stay;
 pub use hosts::Hosts;
-pub use limits::Limits;
+pub use limits::ClusterLimits;
 pub use options::{Defaults, Options};
 pub use state::{Gateway, Setup};
 
@@ -29,12 +29,12 @@ use axum::middleware::{from_fn, from_fn_with_state};
 
 /// All routes below `/api`.
 pub fn router(gateway: &Gateway) -> Router {
-    let users = routes::for_users().merge(rest::for_users());
+    let users = dask::for_users().merge(rest::for_users());
     let users = users.route_layer(from_fn_with_state(gateway.clone(), extract::authenticate));
     let nothing = || async { ApiError::not_found("there is nothing at this address") };
     let wrong_method =
         || async { ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method") };
-    routes::open()
+    dask::open()
         .merge(users)
         .route("/api", axum::routing::any(nothing))
         .route("/api/{*rest}", axum::routing::any(nothing))

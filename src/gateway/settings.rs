@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::limits::Size;
+use super::limits::WorkerSize;
 use super::options::Options;
 use super::value::{python, python_text};
 
@@ -29,9 +29,9 @@ const GIB: f64 = (1u64 << 30) as f64;
 
 /// What the options say, with units.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Wish {
+pub(super) struct ClusterWish {
     /// Of each worker.
-    pub size: Size,
+    pub size: WorkerSize,
     /// Of each worker.
     pub nthreads: u32,
     /// An environment, an interpreter or the name of an environment.
@@ -51,7 +51,7 @@ pub(super) struct Wish {
 /// Reads validated options. What no option says comes from `usual`.
 ///
 /// Errors: 422's text.
-pub(super) fn wish(options: &Options, chosen: &Map<String, Value>, usual: &Wish) -> Result<Wish, String> {
+pub(super) fn wish(options: &Options, chosen: &Map<String, Value>, usual: &ClusterWish) -> Result<ClusterWish, String> {
     let mut all = chosen.clone();
     // A select's settings win over the fields' defaults, which cannot be told from chosen values.
     all.extend(options.implied(chosen));
@@ -77,8 +77,8 @@ pub(super) fn wish(options: &Options, chosen: &Map<String, Value>, usual: &Wish)
         Some(Value::Bool(nanny)) => *nanny,
         Some(other) => return Err(format!("nanny must be a bool, got {}", python(other))),
     };
-    Ok(Wish {
-        size: Size { cores, memory_bytes },
+    Ok(ClusterWish {
+        size: WorkerSize { cores, memory_bytes },
         nthreads,
         python: chosen_python(&all)?.or_else(|| usual.python.clone()),
         env: environment(&all, usual)?,
@@ -109,7 +109,7 @@ fn chosen_python(all: &Map<String, Value>) -> Result<Option<String>, String> {
 }
 
 /// Names with commas or spaces between them.
-fn hosts(all: &Map<String, Value>, usual: &Wish) -> Result<Vec<String>, String> {
+fn hosts(all: &Map<String, Value>, usual: &ClusterWish) -> Result<Vec<String>, String> {
     let names = |text: &str| text.split([',', ' ']).filter(|name| !name.is_empty()).map(str::to_owned).collect();
     match all.get("hosts") {
         None => Ok(usual.hosts.clone()),
@@ -118,7 +118,7 @@ fn hosts(all: &Map<String, Value>, usual: &Wish) -> Result<Vec<String>, String> 
     }
 }
 
-fn environment(all: &Map<String, Value>, usual: &Wish) -> Result<BTreeMap<String, String>, String> {
+fn environment(all: &Map<String, Value>, usual: &ClusterWish) -> Result<BTreeMap<String, String>, String> {
     let mut env = usual.env.clone();
     for (name, value) in all.iter().filter(|(name, _)| !MEANT.contains(&name.as_str())) {
         env.insert(format!("CLUSTER_OPTION_{}", name.to_uppercase().replace('-', "_")), plain(value));
@@ -192,9 +192,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn usual() -> Wish {
-        Wish {
-            size: Size { cores: 2.0, memory_bytes: 4 << 30 },
+    fn usual() -> ClusterWish {
+        ClusterWish {
+            size: WorkerSize { cores: 2.0, memory_bytes: 4 << 30 },
             nthreads: 2,
             python: None,
             env: BTreeMap::new(),
@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    fn read(chosen: Value) -> Result<Wish, String> {
+    fn read(chosen: Value) -> Result<ClusterWish, String> {
         let options = Options::built_in(Defaults {
             worker_cores: 2,
             worker_memory_gib: 4.0,
@@ -227,7 +227,7 @@ mod tests {
         );
         let wish = wish.expect("valid");
         assert_eq!((wish.python.as_deref(), wish.nthreads), (Some("/e"), 1));
-        assert_eq!(wish.size, Size { cores: 1.0, memory_bytes: 512 << 20 });
+        assert_eq!(wish.size, WorkerSize { cores: 1.0, memory_bytes: 512 << 20 });
         let env: Vec<_> = wish.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(env, [("A", "1"), ("B", "True")]);
         assert_eq!(wish.idle_timeout_secs, None);
@@ -252,7 +252,7 @@ mod tests {
         let options = Options::declared(&config.gateway.options, defaults).expect("valid");
         let chosen = options.validate(&json!({ "size": "large" })).expect("valid");
         let wish = wish(&options, &chosen, &usual()).expect("valid");
-        assert_eq!(wish.size, Size { cores: 4.0, memory_bytes: 8 << 30 });
+        assert_eq!(wish.size, WorkerSize { cores: 4.0, memory_bytes: 8 << 30 });
         assert_eq!((wish.nthreads, wish.env.get("CLUSTER_OPTION_SIZE").map(String::as_str)), (4, Some("large")));
     }
 

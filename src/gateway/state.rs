@@ -12,9 +12,9 @@ use tokio::sync::OwnedMutexGuard;
 use super::auth::{Auth, User};
 use super::error::ApiError;
 use super::hosts::Hosts;
-use super::limits::{Limits, Size, Used, clip_adapt, clip_scale};
+use super::limits::{ClusterLimits, Used, WorkerSize, clip_adapt, clip_scale};
 use super::options::Options;
-use super::settings::{self, Wish};
+use super::settings::{self, ClusterWish};
 use super::{python, value::python_text};
 use crate::fleet::{
     Adapt, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FleetError, FleetHandle, LOCAL, NewCluster,
@@ -23,7 +23,6 @@ use crate::store::{HISTORY_DAYS, StoreHandle};
 
 /// What the composition root gives.
 pub struct Setup {
-    /// Clusters.
     pub fleet: FleetHandle,
     /// Tokens, history.
     pub store: StoreHandle,
@@ -34,7 +33,7 @@ pub struct Setup {
     /// What may be chosen.
     pub options: Options,
     /// What may be taken.
-    pub limits: Limits,
+    pub limits: ClusterLimits,
     /// Settings of a cluster where no option says otherwise.
     pub usual: ClusterSettings,
     /// The state folder.
@@ -69,7 +68,7 @@ impl std::ops::Deref for Gateway {
 }
 
 /// What scaling granted.
-pub(super) struct Granted {
+pub(super) struct ScaleGrant {
     /// None: everything; else what to tell.
     pub told: Option<String>,
 }
@@ -166,10 +165,10 @@ impl Gateway {
         Ok(())
     }
 
-    fn usual_wish(&self) -> Wish {
+    fn usual_wish(&self) -> ClusterWish {
         let usual = &self.usual;
-        Wish {
-            size: Size { cores: usual.worker_cores, memory_bytes: usual.worker_memory_bytes },
+        ClusterWish {
+            size: WorkerSize { cores: usual.worker_cores, memory_bytes: usual.worker_memory_bytes },
             nthreads: usual.nthreads,
             python: None,
             env: usual.env.clone(),
@@ -203,16 +202,16 @@ impl Gateway {
     }
 
     /// Wants `count` workers. Errors: 403, 404, 409 unless it runs.
-    pub(super) async fn scale(&self, user: &User, name: &str, count: u32) -> Result<Granted, ApiError> {
+    pub(super) async fn scale(&self, user: &User, name: &str, count: u32) -> Result<ScaleGrant, ApiError> {
         let cluster = self.running(user, name)?;
         let _turn = self.turn(&cluster.user).await;
         let (granted, told) = clip_scale(count, self.limit_of(&cluster));
         self.fleet.scale(name, granted).await.map_err(|why| failed(&why))?;
-        Ok(Granted { told })
+        Ok(ScaleGrant { told })
     }
 
     /// Lets the number of workers follow the load, or stops that. Errors: 403, 404, 409 unless it runs.
-    pub(super) async fn adapt(&self, user: &User, name: &str, wish: Adapt) -> Result<Granted, ApiError> {
+    pub(super) async fn adapt(&self, user: &User, name: &str, wish: Adapt) -> Result<ScaleGrant, ApiError> {
         let cluster = self.running(user, name)?;
         let _turn = self.turn(&cluster.user).await;
         let (minimum, maximum, told) = match wish.active {
@@ -221,7 +220,7 @@ impl Gateway {
         };
         let granted = Adapt { minimum, maximum, active: wish.active };
         self.fleet.adapt(name, granted).await.map_err(|why| failed(&why))?;
-        Ok(Granted { told })
+        Ok(ScaleGrant { told })
     }
 
     /// Workers to start with. Errors: those of the fleet.
@@ -290,8 +289,8 @@ pub(super) fn failure_text(cluster: &ClusterView) -> String {
     text
 }
 
-fn size_of(cluster: &ClusterView) -> Size {
-    Size { cores: cluster.settings.worker_cores, memory_bytes: cluster.settings.worker_memory_bytes }
+fn size_of(cluster: &ClusterView) -> WorkerSize {
+    WorkerSize { cores: cluster.settings.worker_cores, memory_bytes: cluster.settings.worker_memory_bytes }
 }
 
 fn failed(why: &FleetError) -> ApiError {

@@ -94,7 +94,10 @@ fn read_inert(input: &GraphInput<'_>) -> Result<(Vec<GraphTask>, Option<Vec<Glob
             let call = map::MapCall { func, iterables, kwargs, keys };
             map::read(&mut Reader::new(&nodes), &part.buffers, &call, input)?
         }
-        _ => return Err(Stop::NeedsPython(format!("an expression of class {class:?}").into())),
+        (Some((module, name)), _) => {
+            return Err(Stop::NeedsPython(format!("an expression of class {module}.{name}").into()));
+        }
+        (None, _) => return Err(Stop::NeedsPython("an expression whose class is made by a call".into())),
     };
     if annotations.is_some() {
         tasks.iter_mut().for_each(|task| task.annotations.clone_from(&annotations));

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::TcpStream;
 
-use crate::gateway::Peer;
+use crate::gateway::Caller;
 use crate::net::PlainRule;
 
 /// Both ends of the connection that a request came on, and who its TLS certificate says is there.
@@ -13,7 +13,6 @@ use crate::net::PlainRule;
 pub struct ConnectionEnds {
     /// The other end.
     pub peer: SocketAddr,
-    /// Ours.
     pub local: SocketAddr,
     /// The member whose certificate was shown, checked against our authority.
     pub member: Option<String>,
@@ -28,8 +27,8 @@ impl ConnectionEnds {
 /// Who is at the other end of a connection, as far as the kernel knows.
 ///
 /// Errors: the connection is gone.
-pub(super) fn both_ends(stream: &TcpStream, same_user: &PlainRule, tls: bool) -> io::Result<(Peer, ConnectionEnds)> {
+pub(super) fn both_ends(stream: &TcpStream, same_user: &PlainRule, tls: bool) -> io::Result<(Caller, ConnectionEnds)> {
     let (address, local) = (stream.peer_addr()?, stream.local_addr()?);
     let same_user = address.ip().to_canonical().is_loopback() && same_user.admit(address, local).is_ok();
-    Ok((Peer { address, same_user, tls }, ConnectionEnds { peer: address, local, member: None }))
+    Ok((Caller { address, same_user, tls }, ConnectionEnds { peer: address, local, member: None }))
 }

@@ -12,7 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::ends::ConnectionEnds;
-use crate::gateway::Peer;
+use crate::gateway::Caller;
 
 /// Longest a peer may take for the head of a request, and longest a connection may rest between two. Clients close
 /// idle connections after 15 s (aiohttp) or reuse them within a second.
@@ -33,7 +33,7 @@ where
 }
 
 /// Serves HTTP to its end, telling handlers who is at the other end. Nothing may have been read from the connection.
-pub(super) async fn serve_known<S>(router: Router, stream: S, peer: Peer, ends: ConnectionEnds)
+pub(super) async fn serve_known<S>(router: Router, stream: S, peer: Caller, ends: ConnectionEnds)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -49,7 +49,7 @@ where
 #[derive(Clone)]
 struct Known {
     inner: TowerToHyperService<Router>,
-    peer: Peer,
+    peer: Caller,
     ends: ConnectionEnds,
 }
 

@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::ends::{ConnectionEnds, both_ends};
 use crate::clock::unix_ms;
-use crate::gateway::Peer;
+use crate::gateway::Caller;
 use crate::net::PlainRule;
 use crate::pki::{self, Authority, PkiError};
 
@@ -84,7 +84,7 @@ impl HttpsAcceptor {
         &self,
         stream: TcpStream,
         same_user: &PlainRule,
-    ) -> Option<(TlsStream<TcpStream>, Peer, ConnectionEnds)> {
+    ) -> Option<(TlsStream<TcpStream>, Caller, ConnectionEnds)> {
         let (peer, ends) = both_ends(&stream, same_user, true).ok()?;
         let stream = match timeout(HANDSHAKE, self.0.accept(stream)).await {
             Ok(Ok(stream)) => stream,

@@ -34,13 +34,13 @@ pub struct Remote {
 }
 
 /// A connection to an appliance.
-pub(crate) struct Client {
+pub(crate) struct ApiClient {
     base: String,
     token: Option<String>,
     agent: Agent,
 }
 
-impl Client {
+impl ApiClient {
     /// Errors: nothing runs and no URL was given.
     pub(crate) fn find(remote: &Remote) -> Result<Self, Failure> {
         let state = state_dir(remote.state_dir.as_deref())?;

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::api::{Client, Remote};
+use super::api::{ApiClient, Remote};
 use crate::app::failure::Failure;
 use crate::app::text::counted;
 use crate::app::text::day;
@@ -23,10 +23,7 @@ pub enum ClusterCommand {
         all: bool,
     },
     /// Show one.
-    Show {
-        /// Its name.
-        name: String,
-    },
+    Show { name: String },
     /// Make one.
     Create {
         /// Its name, or one made up.
@@ -40,14 +37,12 @@ pub enum ClusterCommand {
     },
     /// Want a number of workers.
     Scale {
-        /// Its name.
         name: String,
         /// How many.
         workers: u32,
     },
     /// Let the number of workers follow the load.
     Adapt {
-        /// Its name.
         name: String,
         /// At least.
         minimum: Option<u32>,
@@ -57,19 +52,14 @@ pub enum ClusterCommand {
         off: bool,
     },
     /// Stop some.
-    Stop {
-        /// Their names.
-        names: Vec<String>,
-    },
+    Stop { names: Vec<String> },
     /// Print logs.
     Logs {
-        /// Its name.
         name: String,
         /// One of its processes.
         worker: Option<String>,
         /// Like `10m`.
         since: Option<String>,
-        /// Lines.
         tail: Option<u32>,
         /// Go on.
         follow: bool,
@@ -78,7 +68,7 @@ pub enum ClusterCommand {
 
 /// Does it and prints the outcome. Errors: the appliance's own words.
 pub fn cluster(remote: &Remote, command: &ClusterCommand, as_json: bool) -> Result<(), Failure> {
-    let client = Client::find(remote)?;
+    let client = ApiClient::find(remote)?;
     match command {
         ClusterCommand::List { all } => list(&client, *all, as_json),
         ClusterCommand::Show { name } => show(&client, name, as_json),
@@ -116,7 +106,7 @@ fn of(name: &str, rest: &str) -> String {
 }
 
 /// Whoever reads us may have enough: `rask cluster logs x | head`.
-fn print_lines(client: &Client, path: &str) -> Result<(), Failure> {
+fn print_lines(client: &ApiClient, path: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let mut open = true;
     client.lines(path, |line| {
@@ -128,7 +118,7 @@ fn print_lines(client: &Client, path: &str) -> Result<(), Failure> {
     })
 }
 
-fn list(client: &Client, ended: bool, as_json: bool) -> Result<(), Failure> {
+fn list(client: &ApiClient, ended: bool, as_json: bool) -> Result<(), Failure> {
     let clusters = all(client, ended)?;
     match as_json {
         true => println!("{:#}", Value::Array(clusters)),
@@ -139,7 +129,7 @@ fn list(client: &Client, ended: bool, as_json: bool) -> Result<(), Failure> {
 }
 
 /// All clusters that the asker may see; those that ended too.
-pub(crate) fn all(client: &Client, ended: bool) -> Result<Vec<Value>, Failure> {
+pub(crate) fn all(client: &ApiClient, ended: bool) -> Result<Vec<Value>, Failure> {
     let answer = client.get(if ended { "/clusters?status=all" } else { "/clusters" })?;
     Ok(answer.get("clusters").and_then(Value::as_array).cloned().unwrap_or_default())
 }
@@ -211,7 +201,7 @@ fn show_age(seconds: i64) -> String {
     }
 }
 
-fn show(client: &Client, name: &str, as_json: bool) -> Result<(), Failure> {
+fn show(client: &ApiClient, name: &str, as_json: bool) -> Result<(), Failure> {
     let cluster = client.get(&of(name, ""))?;
     print_cluster(&cluster, as_json);
     Ok(())
@@ -258,7 +248,7 @@ fn print_cluster(cluster: &Value, as_json: bool) {
 }
 
 /// `worker_cores=2 env.NAME=value`: each value becomes what its option takes.
-fn chosen(client: &Client, given: &[String]) -> Result<Value, Failure> {
+fn chosen(client: &ApiClient, given: &[String]) -> Result<Value, Failure> {
     if given.is_empty() {
         return Ok(json!({}));
     }
@@ -292,7 +282,7 @@ fn text_of(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn create(client: &Client, body: &Value, wait: bool, as_json: bool) -> Result<(), Failure> {
+fn create(client: &ApiClient, body: &Value, wait: bool, as_json: bool) -> Result<(), Failure> {
     let mut cluster = client.post("/clusters", body)?;
     let name = text(&cluster, "name");
     while wait && text(&cluster, "status") == "PENDING" {
@@ -325,7 +315,7 @@ fn granted(answer: &Value, done: &str, as_json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn stop(client: &Client, names: &[String], as_json: bool) -> Result<(), Failure> {
+fn stop(client: &ApiClient, names: &[String], as_json: bool) -> Result<(), Failure> {
     for name in names {
         // Deleting what is not there is fine for programs; a person mistyped.
         client.get(&of(name, ""))?;

@@ -10,7 +10,7 @@ use data_encoding::HEXLOWER;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::api::{Client, Remote};
+use super::api::{ApiClient, Remote};
 use crate::app::failure::Failure;
 
 /// Where it goes on the other machine, below the home folder.
@@ -135,7 +135,7 @@ fn own_program() -> Result<Program, Failure> {
 /// The head's address, and a token for so many machines.
 fn invite(state: Option<&Path>, machines: usize) -> Result<(String, String), Failure> {
     let remote = Remote { state_dir: state.map(Path::to_path_buf), ..Remote::default() };
-    let made = Client::find(&remote)?.post("/join-tokens", &json!({ "ttl_secs": TOKEN_SECS, "uses": machines }))?;
+    let made = ApiClient::find(&remote)?.post("/join-tokens", &json!({ "ttl_secs": TOKEN_SECS, "uses": machines }))?;
     let part = |name: &str| made.get(name).and_then(|text| text.as_str()).map(str::to_owned);
     let odd = || Failure::world("the appliance made no token").remedy("see its log");
     Ok((part("address").ok_or_else(odd)?, part("token").ok_or_else(odd)?))

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::api::{Client, Remote};
+use super::api::{ApiClient, Remote};
 use crate::app::failure::Failure;
 use crate::base::COLUMN_CHARS_MAX;
 use crate::base::url_part;
@@ -18,7 +18,7 @@ pub enum PeerDo {
     Drain,
     /// Used again.
     Resume,
-    /// Forgotten.
+    /// The head forgets the machine.
     Remove,
 }
 
@@ -127,7 +127,7 @@ pub fn peer(state: Option<&Path>, name: &str, what: PeerDo) -> Result<(), Failur
 /// Asks the appliance of this machine. An empty answer is `null`.
 fn call(state: Option<&Path>, method: &str, path: &str) -> Result<Value, Failure> {
     let remote = Remote { state_dir: state.map(Path::to_path_buf), ..Remote::default() };
-    let client = Client::find(&remote)?;
+    let client = ApiClient::find(&remote)?;
     let path = format!("/{path}");
     match method {
         "GET" => client.get(&path),

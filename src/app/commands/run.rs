@@ -20,7 +20,6 @@ use crate::supervise;
 pub struct RunArgs {
     /// The script.
     pub script: PathBuf,
-    /// Its arguments.
     pub args: Vec<OsString>,
     /// How to start an appliance if none runs.
     pub up: UpArgs,

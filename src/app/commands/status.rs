@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::api::{Client, Remote};
+use super::api::{ApiClient, Remote};
 use super::cluster::{all as all_clusters, show_list};
 use crate::app::failure::Failure;
 use crate::app::local::state_dir::Running;
@@ -46,7 +46,7 @@ pub fn status(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
 
 fn clusters(state: Option<&Path>) -> Result<Vec<Value>, Failure> {
     let remote = Remote { state_dir: state.map(Path::to_path_buf), ..Remote::default() };
-    all_clusters(&Client::find(&remote)?, false)
+    all_clusters(&ApiClient::find(&remote)?, false)
 }
 
 /// One request, one answer. Errors: no answer, or another than 200.

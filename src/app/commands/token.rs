@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::api::{Client, Remote};
+use super::api::{ApiClient, Remote};
 use crate::app::failure::Failure;
 use crate::app::text::day;
 use crate::app::text::table;
@@ -33,15 +33,12 @@ pub enum TokenCommand {
         uses: u32,
     },
     /// Revoke some.
-    Revoke {
-        /// Their ids.
-        ids: Vec<String>,
-    },
+    Revoke { ids: Vec<String> },
 }
 
 /// Does it and prints the outcome. Errors: the appliance's own words.
 pub fn token(remote: &Remote, command: &TokenCommand, as_json: bool) -> Result<(), Failure> {
-    let client = Client::find(remote)?;
+    let client = ApiClient::find(remote)?;
     match command {
         TokenCommand::List => list(&client, as_json),
         TokenCommand::Invite { secs, uses } => invite(&client, *secs, *uses, as_json),
@@ -73,7 +70,7 @@ pub fn token(remote: &Remote, command: &TokenCommand, as_json: bool) -> Result<(
 }
 
 /// Tokens with which machines join. None where none may.
-fn join_tokens(client: &Client) -> Vec<Value> {
+fn join_tokens(client: &ApiClient) -> Vec<Value> {
     let all = client.get("/join-tokens").ok();
     all.as_ref().and_then(Value::as_array).cloned().unwrap_or_default()
 }
@@ -94,7 +91,7 @@ fn as_token(join: &Value) -> Value {
     })
 }
 
-fn invite(client: &Client, secs: u64, uses: u32, as_json: bool) -> Result<(), Failure> {
+fn invite(client: &ApiClient, secs: u64, uses: u32, as_json: bool) -> Result<(), Failure> {
     let made = client.post("/join-tokens", &json!({ "ttl_secs": secs, "uses": uses }))?;
     if as_json {
         println!("{made:#}");
@@ -106,14 +103,14 @@ fn invite(client: &Client, secs: u64, uses: u32, as_json: bool) -> Result<(), Fa
     Ok(())
 }
 
-fn revoke(client: &Client, id: &str) -> Result<(), Failure> {
+fn revoke(client: &ApiClient, id: &str) -> Result<(), Failure> {
     let of_joining = join_tokens(client).iter().any(|token| token.get("id").and_then(Value::as_str) == Some(id));
     // Machines that joined with it stay members.
     let place = if of_joining { "join-tokens" } else { "tokens" };
     client.delete(&format!("/{place}/{}", url_part(id)))
 }
 
-fn list(client: &Client, as_json: bool) -> Result<(), Failure> {
+fn list(client: &ApiClient, as_json: bool) -> Result<(), Failure> {
     let answer = client.get("/tokens")?;
     let mut tokens = answer.get("tokens").and_then(Value::as_array).cloned().unwrap_or_default();
     tokens.extend(join_tokens(client).iter().map(as_token));

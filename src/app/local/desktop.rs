@@ -9,7 +9,9 @@ pub(crate) fn open_browser(url: &str) {
     match opened {
         // Some openers stay as long as the browser does; an ended one must not stay a zombie.
         Ok(mut opener) => drop(std::thread::spawn(move || opener.wait())),
-        Err(why) => tracing::warn!(%why, "xdg-open could not be started, no browser opens; the address is {url}"),
+        Err(why) => {
+            tracing::warn!(error = %why, "xdg-open could not be started, no browser opens; the address is {url}")
+        }
     }
 }
 

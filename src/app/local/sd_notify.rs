@@ -32,7 +32,7 @@ impl Manager {
         match reach() {
             Ok(listens) => Self { listens: Some(listens), pulse: None },
             Err(why) => {
-                tracing::warn!(socket = %name.display(), %why, "$NOTIFY_SOCKET cannot be used");
+                tracing::warn!(socket = %name.display(), error = %why, "$NOTIFY_SOCKET cannot be used");
                 Self::default()
             }
         }
@@ -79,7 +79,7 @@ impl Manager {
         if let Some((socket, address)) = &self.listens
             && let Err(why) = socket.send_to_addr(what.as_bytes(), address)
         {
-            tracing::warn!(%why, "the service manager cannot be told: {what}");
+            tracing::warn!(error = %why, "the service manager cannot be told: {what}");
         }
     }
 }

@@ -12,7 +12,6 @@ use crate::sched::{MemoryMeasure, SchedConfig};
 /// A configuration and where it came from.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
-    /// Checked.
     pub config: Config,
     /// None: no file was found.
     pub file: Option<PathBuf>,

@@ -51,9 +51,7 @@ pub(crate) fn private_folder(path: &Path) -> Result<(), Failure> {
 /// What a running appliance tells others through `up.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
-    /// Its process.
     pub pid: u32,
-    /// Its version.
     pub version: String,
     /// `http://host:port`
     pub http: String,

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::AuthSetup;
+use super::setup::AuthSetupError;
 
 /// A hub answers within milliseconds, or is in trouble.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A hub that can be asked. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Hub {
+pub struct JupyterHub {
     url: Arc<str>,
     service: Arc<str>,
     agent: ureq::Agent,
@@ -49,13 +49,11 @@ struct Said {
     scopes: Vec<String>,
 }
 
-impl Hub {
+impl JupyterHub {
     /// Errors: no address.
-    pub fn new(api_url: &str, service: &str) -> Result<Self, AuthSetup> {
+    pub fn new(api_url: &str, service: &str) -> Result<Self, AuthSetupError> {
         if !api_url.starts_with("http://") && !api_url.starts_with("https://") {
-            return Err(AuthSetup(format!(
-                "gateway.auth.hub_api_url is {api_url:?}; it must be the hub's API, like http://127.0.0.1:8081/hub/api"
-            )));
+            return Err(AuthSetupError::HubUrl { url: api_url.to_owned() });
         }
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(PATIENCE))
@@ -108,7 +106,7 @@ mod tests {
     use super::*;
 
     fn said(text: &str, service: &str) -> Result<HubUser, HubError> {
-        let hub = Hub::new("http://127.0.0.1:1/hub/api/", service).expect("an address");
+        let hub = JupyterHub::new("http://127.0.0.1:1/hub/api/", service).expect("an address");
         hub.vouched(serde_json::from_str(text).expect("JSON"))
     }
 
@@ -124,6 +122,6 @@ mod tests {
         assert_eq!(said(r#"{"name":"a","scopes":["access:services"]}"#, "rask"), user("a", false));
         let lacking = HubError::NoScope("access:services!service=other".to_owned());
         assert_eq!(said(scoped, "other"), Err(lacking));
-        assert!(Hub::new("localhost:8081", "").is_err());
+        assert!(JupyterHub::new("localhost:8081", "").is_err());
     }
 }

@@ -1,17 +1,24 @@
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use base64::Engine;
 use tokio::time::Instant;
 
-use super::desk::Desk;
+use super::sessions::Sessions;
+use super::token::SecretHash;
 use super::*;
+use crate::config::{AuthType, GatewayAuth};
+use crate::store::StoreHandle;
 
-const LOCAL: Peer =
-    Peer { address: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1), same_user: true, tls: false };
-const OTHER: Peer = Peer { same_user: false, ..LOCAL };
-const REMOTE: Peer =
-    Peer { address: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9)), 1), same_user: false, tls: true };
+const LOCAL: Caller =
+    Caller { address: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1), same_user: true, tls: false };
+const OTHER: Caller = Caller { same_user: false, ..LOCAL };
+const REMOTE: Caller = Caller {
+    address: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9)), 1),
+    same_user: false,
+    tls: true,
+};
 
 fn run<T>(name: &str, test: impl AsyncFnOnce(StoreHandle) -> T) -> T {
     let folder = std::env::temp_dir().join(format!("rask-auth-{}-{name}", std::process::id()));
@@ -44,7 +51,7 @@ fn basic(user: &str, password: &str) -> HeaderMap {
     sends(&format!("Basic {text}"))
 }
 
-async fn who(auth: &Auth, headers: &HeaderMap, peer: Peer) -> Result<(String, bool), StatusCode> {
+async fn who(auth: &Auth, headers: &HeaderMap, peer: Caller) -> Result<(String, bool), StatusCode> {
     auth.identify(headers, peer).await.map(|seen| (seen.user.name, seen.user.admin)).map_err(|why| why.status())
 }
 
@@ -57,19 +64,19 @@ fn the_same_user_needs_nothing_and_others_need_a_token() {
         assert_eq!(who(&auth, &basic("x", ""), LOCAL).await, me);
         assert_eq!(who(&auth, &HeaderMap::new(), OTHER).await, Err(StatusCode::UNAUTHORIZED));
         assert_eq!(who(&auth, &basic("me", ""), OTHER).await, Err(StatusCode::UNAUTHORIZED));
-        let minted = Minted::new("", "alice", Role::User, None);
-        auth.desk.keep(minted.token.clone()).await.expect("kept");
+        let minted = Minted::new("", "alice", TokenRole::User, None);
+        auth.sessions.keep(minted.token.clone()).await.expect("kept");
         let alice = Ok(("alice".to_owned(), false));
         for headers in [sends(&format!("Bearer {}", minted.secret)), basic("whoever", &minted.secret)] {
             assert_eq!(who(&auth, &headers, REMOTE).await, alice);
         }
-        assert_eq!(auth.desk.revoke(&minted.token.id).await, Ok(true));
+        assert_eq!(auth.sessions.revoke(&minted.token.id).await, Ok(true));
         assert_eq!(
             who(&auth, &sends(&format!("token {}", minted.secret)), REMOTE).await,
             Err(StatusCode::UNAUTHORIZED)
         );
-        let old = Minted::new("", "alice", Role::Admin, Some(-1));
-        auth.desk.keep(old.token).await.expect("kept");
+        let old = Minted::new("", "alice", TokenRole::Admin, Some(-1));
+        auth.sessions.keep(old.token).await.expect("kept");
         assert_eq!(who(&auth, &basic("a", &old.secret), LOCAL).await, Err(StatusCode::UNAUTHORIZED));
     });
 }
@@ -101,8 +108,8 @@ fn a_session_spares_the_credentials_and_many_failures_block_passwords_but_not_to
         let pair = cookie.split(';').next().expect("a pair");
         headers.insert(header::COOKIE, HeaderValue::from_str(&format!("a=b; {pair}")).expect("a value"));
         assert_eq!(who(&auth, &headers, OTHER).await, Ok(("alice".to_owned(), false)));
-        let minted = Minted::new("", "bob", Role::User, None);
-        auth.desk.keep(minted.token).await.expect("kept");
+        let minted = Minted::new("", "bob", TokenRole::User, None);
+        auth.sessions.keep(minted.token).await.expect("kept");
         for _ in 0..100 {
             assert_eq!(who(&auth, &HeaderMap::new(), LOCAL).await, Err(StatusCode::UNAUTHORIZED));
         }
@@ -118,7 +125,7 @@ fn a_session_spares_the_credentials_and_many_failures_block_passwords_but_not_to
 
 #[test]
 fn failures_are_forgotten_with_time() {
-    let (mut desk, now, who) = (Desk::default(), Instant::now(), LOCAL.address.ip());
+    let (mut desk, now, who) = (Sessions::default(), Instant::now(), LOCAL.address.ip());
     for _ in 0..20 {
         assert_eq!(desk.blocked_for(who, now), None);
         desk.failed(who, now);
@@ -130,7 +137,7 @@ fn failures_are_forgotten_with_time() {
 
 #[test]
 fn sessions_end() {
-    let (mut desk, now) = (Desk::default(), Instant::now());
+    let (mut desk, now) = (Sessions::default(), Instant::now());
     let id = desk.open_session(User { name: "a".to_owned(), admin: false }, now);
     assert!(desk.session(SecretHash::of(&id), now + Duration::from_secs(299)).is_some());
     assert!(desk.session(SecretHash::of(&id), now + Duration::from_secs(301)).is_none());

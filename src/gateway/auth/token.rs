@@ -37,14 +37,14 @@ impl SecretHash {
 
 /// What a token lets do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum TokenRole {
     /// Everything.
     Admin,
     /// One's own clusters.
     User,
 }
 
-impl Role {
+impl TokenRole {
     /// As it is kept and shown.
     pub const fn name(self) -> &'static str {
         match self {
@@ -69,7 +69,7 @@ pub struct Minted {
 
 impl Minted {
     /// Makes one. `life_ms`: None for one that does not expire.
-    pub fn new(label: &str, user: &str, role: Role, life_ms: Option<i64>) -> Self {
+    pub fn new(label: &str, user: &str, role: TokenRole, life_ms: Option<i64>) -> Self {
         let secret = random_secret();
         let now = unix_ms();
         let token = NewToken {

@@ -9,17 +9,17 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 
 use super::shape::{
-    AdaptBody, Cluster, Clusters, Credentials, ErrorBody, History, NewClusterBody, PastCluster, PastComputation,
-    ScaleAnswer, ScaleBody, gateway_address, typed,
+    AdaptBody, ClusterHistory, ClusterInfo, Clusters, Credentials, ErrorBody, NewClusterBody, PastCluster,
+    PastComputation, ScaleAnswer, ScaleBody, gateway_address, typed,
 };
 use crate::clock::unix_ms;
 use crate::control::SchedulerQuestion;
 use crate::fleet::{ClusterName, ClusterStatus};
 use crate::gateway::auth::User;
+use crate::gateway::dask::{adapt_wish, scale_count, wants_to_wait};
 use crate::gateway::error::ApiError;
-use crate::gateway::extract::{Json, Name};
-use crate::gateway::routes::{adapt_wish, scale_count, wants_to_wait};
-use crate::gateway::state::{Gateway, Granted};
+use crate::gateway::extract::{Json, NamedInPath};
+use crate::gateway::state::{Gateway, ScaleGrant};
 use crate::link::LinkError;
 use crate::store::{ClusterFilter, HISTORY_DAYS};
 
@@ -56,19 +56,19 @@ pub(super) async fn list(
     let mut all = gateway.clusters(&user, &wanted);
     all.sort_by_key(|cluster| cluster.start_ms);
     let host = host_of(&headers);
-    Ok(Answer(Clusters { clusters: all.iter().map(|cluster| Cluster::of(cluster, host)).collect() }))
+    Ok(Answer(Clusters { clusters: all.iter().map(|cluster| ClusterInfo::of(cluster, host)).collect() }))
 }
 
 /// Makes a cluster. It is answered at once; `GET ...?wait` waits until it runs.
 #[utoipa::path(post, path = "/api/rask/v1/clusters", tag = "clusters", request_body = NewClusterBody,
-    responses((status = 201, body = Cluster), (status = 409, body = ErrorBody, description = "the name is taken"),
+    responses((status = 201, body = ClusterInfo), (status = 409, body = ErrorBody, description = "the name is taken"),
         (status = 422, body = ErrorBody)))]
 pub(super) async fn create(
     State(gateway): State<Gateway>,
     user: User,
     headers: HeaderMap,
     Json(body): Json,
-) -> Result<(StatusCode, Answer<Cluster>), ApiError> {
+) -> Result<(StatusCode, Answer<ClusterInfo>), ApiError> {
     let body: NewClusterBody = typed(body)?;
     let name = match &body.name {
         None => ClusterName::random(),
@@ -86,32 +86,36 @@ pub(super) async fn create(
         gateway.scale_new(&user, name.as_str(), count).await?;
     }
     let made = gateway.cluster(&user, name.as_str(), "view")?;
-    Ok((StatusCode::CREATED, Answer(Cluster::of(&made, host_of(&headers)))))
+    Ok((StatusCode::CREATED, Answer(ClusterInfo::of(&made, host_of(&headers)))))
 }
 
 /// One cluster. `?wait` answers when it no longer starts, after 20 s at the latest.
 #[utoipa::path(get, path = "/api/rask/v1/clusters/{name}", tag = "clusters",
     params(("name" = String, Path), ("wait" = Option<String>, Query)),
-    responses((status = 200, body = Cluster), (status = 404, body = ErrorBody)))]
+    responses((status = 200, body = ClusterInfo), (status = 404, body = ErrorBody)))]
 pub(super) async fn show(
     State(gateway): State<Gateway>,
     user: User,
-    Name(name): Name,
+    NamedInPath(name): NamedInPath,
     headers: HeaderMap,
     Query(query): Parameters,
-) -> Result<Answer<Cluster>, ApiError> {
+) -> Result<Answer<ClusterInfo>, ApiError> {
     let patience = if query.get("wait").is_some_and(|value| wants_to_wait(value)) { WAIT } else { Duration::ZERO };
     let cluster = match patience.is_zero() {
         true => gateway.cluster(&user, &name, "view")?,
         false => gateway.settled(&user, &name, patience).await?,
     };
-    Ok(Answer(Cluster::of(&cluster, host_of(&headers))))
+    Ok(Answer(ClusterInfo::of(&cluster, host_of(&headers))))
 }
 
 /// Stops a cluster. One that is stopped already, or unknown, is fine.
 #[utoipa::path(delete, path = "/api/rask/v1/clusters/{name}", tag = "clusters", params(("name" = String, Path)),
     responses((status = 204), (status = 403, body = ErrorBody)))]
-pub(super) async fn stop(State(gateway): State<Gateway>, user: User, Name(name): Name) -> Result<StatusCode, ApiError> {
+pub(super) async fn stop(
+    State(gateway): State<Gateway>,
+    user: User,
+    NamedInPath(name): NamedInPath,
+) -> Result<StatusCode, ApiError> {
     gateway.stop(&user, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -124,7 +128,7 @@ pub(super) async fn stop(State(gateway): State<Gateway>, user: User, Name(name):
 pub(super) async fn scale(
     State(gateway): State<Gateway>,
     user: User,
-    Name(name): Name,
+    NamedInPath(name): NamedInPath,
     Json(body): Json,
 ) -> Result<Answer<ScaleAnswer>, ApiError> {
     let count = scale_count(&body)?;
@@ -139,14 +143,14 @@ pub(super) async fn scale(
 pub(super) async fn adapt(
     State(gateway): State<Gateway>,
     user: User,
-    Name(name): Name,
+    NamedInPath(name): NamedInPath,
     Json(body): Json,
 ) -> Result<Answer<ScaleAnswer>, ApiError> {
     let wish = adapt_wish(&body)?;
     Ok(answer(gateway.adapt(&user, &name, wish).await?))
 }
 
-fn answer(granted: Granted) -> Answer<ScaleAnswer> {
+fn answer(granted: ScaleGrant) -> Answer<ScaleAnswer> {
     Answer(ScaleAnswer { ok: granted.told.is_none(), msg: granted.told })
 }
 
@@ -157,7 +161,7 @@ fn answer(granted: Granted) -> Answer<ScaleAnswer> {
 pub(super) async fn workers(
     State(gateway): State<Gateway>,
     user: User,
-    Name(name): Name,
+    NamedInPath(name): NamedInPath,
 ) -> Result<Answer<Value>, ApiError> {
     let cluster = gateway.cluster(&user, &name, "view")?;
     let not_running = || ApiError::conflict(format!("cluster {name} is not running"));
@@ -181,7 +185,7 @@ pub(super) async fn workers(
 pub(super) async fn credentials(
     State(gateway): State<Gateway>,
     user: User,
-    Name(name): Name,
+    NamedInPath(name): NamedInPath,
     headers: HeaderMap,
 ) -> Result<Answer<Credentials>, ApiError> {
     let cluster = gateway.cluster(&user, &name, "view")?;
@@ -197,12 +201,12 @@ pub(super) async fn credentials(
 /// Clusters that ended within 30 days and what was computed.
 #[utoipa::path(get, path = "/api/rask/v1/history", tag = "clusters",
     params(("cluster" = Option<String>, Query), ("limit" = Option<u32>, Query)),
-    responses((status = 200, body = History), (status = 503, body = ErrorBody)))]
+    responses((status = 200, body = ClusterHistory), (status = 503, body = ErrorBody)))]
 pub(super) async fn history(
     State(gateway): State<Gateway>,
     user: User,
     Query(query): Parameters,
-) -> Result<Answer<History>, ApiError> {
+) -> Result<Answer<ClusterHistory>, ApiError> {
     let limit = match query.get("limit") {
         None => HISTORY_ROWS,
         Some(text) => text.parse().map_err(|_| ApiError::invalid(format!("limit: {text:?} is not a number")))?,
@@ -227,7 +231,7 @@ pub(super) async fn history(
         start_time: one.start_ms,
         stop_time: one.stop_ms,
     });
-    Ok(Answer(History { clusters: clusters.collect(), computations: computations.collect() }))
+    Ok(Answer(ClusterHistory { clusters: clusters.collect(), computations: computations.collect() }))
 }
 
 /// Where the asker reached us.

@@ -20,7 +20,7 @@ pub(super) async fn events(
     State(gateway): State<Gateway>,
     user: User,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let revoked = gateway.auth.desk.revoked(&user);
+    let revoked = gateway.auth.sessions.revoked(&user);
     let news = gateway.fleet.events();
     let stream = unfold((news, gateway, user), |(mut news, gateway, user)| async move {
         loop {

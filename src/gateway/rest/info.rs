@@ -3,7 +3,6 @@
 use axum::Json as Answer;
 use axum::extract::State;
 use serde_json::{Value, json};
-use utoipa::OpenApi;
 
 use super::shape::ErrorBody;
 use crate::gateway::auth::User;
@@ -19,14 +18,6 @@ pub(super) async fn info(State(gateway): State<Gateway>, user: User) -> Answer<V
         fields.insert("user".to_owned(), json!({ "name": user.name, "admin": user.admin }));
     }
     Answer(all)
-}
-
-/// This document.
-#[utoipa::path(get, path = "/api/rask/v1/openapi.json", tag = "appliance", responses((status = 200, body = Object)))]
-pub(super) async fn openapi(State(gateway): State<Gateway>) -> Answer<utoipa::openapi::OpenApi> {
-    let mut document = super::Document::openapi();
-    document.merge(gateway.more_paths.clone());
-    Answer(document)
 }
 
 /// The machine: what may be used of it, and how busy it is.

@@ -18,7 +18,7 @@ use crate::clock::unix_ms;
 use crate::fleet::logs::{self, LogPosition, LogSelection, LogSource};
 use crate::gateway::auth::User;
 use crate::gateway::error::ApiError;
-use crate::gateway::extract::Name;
+use crate::gateway::extract::NamedInPath;
 use crate::gateway::state::Gateway;
 
 /// Lines, if not asked otherwise: a screenful of history that still arrives at once.
@@ -90,7 +90,7 @@ impl Asked {
 pub(super) async fn logs(
     State(gateway): State<Gateway>,
     user: User,
-    Name(name): Name,
+    NamedInPath(name): NamedInPath,
     Query(query): Query<HashMap<String, String>>,
 ) -> Result<Response, ApiError> {
     gateway.cluster(&user, &name, "view")?;
@@ -110,7 +110,7 @@ pub(super) async fn logs(
     let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
     let body = match asked.follow {
         true => {
-            Body::from_stream(followed(asked, others, first).take_until(Box::pin(gateway.auth.desk.revoked(&user))))
+            Body::from_stream(followed(asked, others, first).take_until(Box::pin(gateway.auth.sessions.revoked(&user))))
         }
         false => Body::from(first.text),
     };
@@ -123,7 +123,7 @@ pub(super) async fn logs(
 pub(super) async fn index(
     State(gateway): State<Gateway>,
     user: User,
-    Name(name): Name,
+    NamedInPath(name): NamedInPath,
 ) -> Result<Answer<Value>, ApiError> {
     gateway.cluster(&user, &name, "view")?;
     let folder = gateway.logs_folder(&name);

@@ -19,7 +19,8 @@ pub(super) struct ErrorBody {
 
 /// A cluster.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Cluster {
+#[schema(as = Cluster)]
+pub(super) struct ClusterInfo {
     name: String,
     user: String,
     /// PENDING, RUNNING, STOPPING, STOPPED or FAILED.
@@ -70,7 +71,7 @@ pub(super) struct Between {
     maximum: Option<u32>,
 }
 
-impl Cluster {
+impl ClusterInfo {
     /// As seen by somebody who reached us at `host`.
     pub(super) fn of(view: &ClusterView, host: &str) -> Self {
         let name = view.name.as_str();
@@ -108,7 +109,7 @@ pub(super) fn gateway_address(host: &str, name: &str) -> String {
 /// A list of clusters, oldest first.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Clusters {
-    pub clusters: Vec<Cluster>,
+    pub clusters: Vec<ClusterInfo>,
 }
 
 /// A cluster to be made. All may be left out.
@@ -157,13 +158,13 @@ pub(super) struct Credentials {
     pub gateway_address: String,
     /// PEM; the certificate is the authority too.
     pub tls_cert: String,
-    /// PEM.
     pub tls_key: String,
 }
 
 /// A token without its secret.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Token {
+#[schema(as = Token)]
+pub(super) struct TokenInfo {
     pub id: String,
     pub label: String,
     pub user: String,
@@ -181,7 +182,7 @@ pub(super) struct Token {
 /// All tokens that somebody may see.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Tokens {
-    pub tokens: Vec<Token>,
+    pub tokens: Vec<TokenInfo>,
 }
 
 /// A token to be made.
@@ -204,7 +205,7 @@ pub(super) struct NewTokenBody {
 pub(super) struct MintedToken {
     /// The secret. It is shown this once and cannot be found out again.
     pub secret: String,
-    pub token: Token,
+    pub token: TokenInfo,
 }
 
 /// A cluster that ended.
@@ -236,7 +237,8 @@ pub(super) struct PastComputation {
 
 /// Clusters that ended within 30 days, the latest first, and what was computed.
 #[derive(Serialize, ToSchema)]
-pub(super) struct History {
+#[schema(as = History)]
+pub(super) struct ClusterHistory {
     pub clusters: Vec<PastCluster>,
     pub computations: Vec<PastComputation>,
 }

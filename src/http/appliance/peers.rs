@@ -144,7 +144,7 @@ async fn serve_link(socket: WebSocket, mut end: LinkEnd) {
                 Some(Ok(Message::Text(text))) => match serde_json::from_str::<ToHead>(&text) {
                     Ok(message) => end.said(message).await,
                     // A newer peer may say more than we know.
-                    Err(why) => tracing::debug!(%why, "passed over a message of a peer"),
+                    Err(why) => tracing::debug!(error = %why, "passed over a message of a peer"),
                 },
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
                 // Pings are answered by the library.

@@ -147,7 +147,7 @@ async fn forward(backends: &Backends, name: &str, target: &str, request: Request
     };
     tokio::spawn(async move {
         if let Err(why) = connection.with_upgrades().await {
-            tracing::debug!(%why, "a connection to a cluster's pages ended early");
+            tracing::debug!(error = %why, "a connection to a cluster's pages ended early");
         }
     });
     pass(&mut sender, uri, request, stay).await.unwrap_or_else(|why| unreachable(name, &why))

@@ -98,7 +98,7 @@ fn reporter(feed: Feed, assets: Assets) -> Reporter {
             match feed.report(&template, start_secs, &code).await {
                 Ok(page) => page,
                 Err(why) => {
-                    tracing::warn!(%why, "the performance report is a plain one");
+                    tracing::warn!(error = %why, "the performance report is a plain one");
                     None
                 }
             }

@@ -1,13 +1,13 @@
 //! Configuration, the running appliance, and where Dask's clients would go.
 
-use super::facts::{Dask, Facts, Peer};
+use super::facts::{Dask, DoctorFacts, PeerFacts};
 use super::finding::{Finding, show};
 use crate::app::local::state_dir::Running;
 
 /// A clock that is off by more shows in the task stream. Unit: milliseconds.
 const SKEW_MS: u64 = 2_000;
 
-pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+pub(super) fn check(facts: &DoctorFacts) -> Vec<Finding> {
     let mut found = vec![config(&facts.config)];
     found.extend(appliance(facts));
     found.extend(clients(&facts.dask, facts.appliance.running.as_ref()));
@@ -24,7 +24,7 @@ fn config(config: &Result<Option<std::path::PathBuf>, String>) -> Finding {
     }
 }
 
-fn appliance(facts: &Facts) -> Vec<Finding> {
+fn appliance(facts: &DoctorFacts) -> Vec<Finding> {
     let (appliance, ours) = (&facts.appliance, facts.version);
     let mut found = Vec::new();
     let Some(running) = &appliance.running else {
@@ -64,7 +64,7 @@ fn appliance(facts: &Facts) -> Vec<Finding> {
     found
 }
 
-fn peer(peer: &Peer) -> Option<Finding> {
+fn peer(peer: &PeerFacts) -> Option<Finding> {
     let (name, secs) = (&peer.name, peer.clock_skew_ms as f64 / 1e3);
     if peer.clock_skew_ms.unsigned_abs() > SKEW_MS {
         let (size, way) = (secs.abs(), if secs > 0.0 { "ahead" } else { "behind" });
@@ -122,7 +122,8 @@ mod tests {
     #[test]
     fn a_peer_is_told_of_when_its_clock_or_itself_is_off() {
         let rate = |state: &str, clock_skew_ms| {
-            peer(&Peer { name: "box".to_owned(), state: state.to_owned(), clock_skew_ms }).map(|finding| finding.what)
+            peer(&PeerFacts { name: "box".to_owned(), state: state.to_owned(), clock_skew_ms })
+                .map(|finding| finding.what)
         };
         assert_eq!(rate("up", 50), None);
         assert_eq!(rate("up", -9000).as_deref(), Some("the clock of box is 9 s behind"));

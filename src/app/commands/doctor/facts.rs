@@ -46,11 +46,11 @@ pub struct DoctorArgs {
 }
 
 /// Everything that checks take.
-pub(super) struct Facts {
+pub(super) struct DoctorFacts {
     pub(super) version: &'static str,
     /// The configuration file, or why it is not one.
     pub(super) config: Result<Option<PathBuf>, String>,
-    pub(super) appliance: Appliance,
+    pub(super) appliance: ApplianceFacts,
     pub(super) dask: Dask,
     pub(super) python: Python,
     pub(super) network: Network,
@@ -75,7 +75,7 @@ pub(super) struct Certificate {
 
 /// The appliance of the state folder.
 #[derive(Default)]
-pub(super) struct Appliance {
+pub(super) struct ApplianceFacts {
     pub(super) running: Option<Running>,
     /// What `/health` said. None: nobody was asked.
     pub(super) health: Option<Result<(), String>>,
@@ -85,12 +85,12 @@ pub(super) struct Appliance {
     pub(super) clusters_dead: Vec<String>,
     /// `up.json` is there though nobody runs.
     pub(super) stale_file: bool,
-    pub(super) peers: Vec<Peer>,
+    pub(super) peers: Vec<PeerFacts>,
 }
 
 /// A machine that joined, as the appliance sees it.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Peer {
+pub(super) struct PeerFacts {
     pub(super) name: String,
     pub(super) state: String,
     /// Its clock minus ours. Unit: milliseconds.
@@ -163,7 +163,7 @@ pub(super) struct TheMachine {
 }
 
 /// A folder that is or will be written to.
-pub(super) struct Folder {
+pub(super) struct FolderFacts {
     pub(super) path: PathBuf,
     /// Kind of thing at the path. None: nothing yet.
     pub(super) is_folder: Option<bool>,
@@ -176,15 +176,15 @@ pub(super) struct Folder {
 
 pub(super) struct Files {
     pub(super) uid: u32,
-    pub(super) state: Folder,
-    pub(super) temp: Folder,
+    pub(super) state: FolderFacts,
+    pub(super) temp: FolderFacts,
     /// Files with keys whose mode lets others read them.
     pub(super) private_open: Vec<PathBuf>,
     /// Its schema. None: there is none yet.
     pub(super) database: Result<Option<u32>, StoreError>,
 }
 
-impl Facts {
+impl DoctorFacts {
     /// Looks at everything.
     pub(super) async fn gather(args: &DoctorArgs, state: &Path) -> Self {
         let loaded = settings::load(args.config.as_deref());
@@ -219,7 +219,7 @@ impl Facts {
     }
 }
 
-async fn appliance(state: &Path, running: Option<Running>) -> Appliance {
+async fn appliance(state: &Path, running: Option<Running>) -> ApplianceFacts {
     let (health, peers) = match &running {
         Some(running) => {
             let health = ask(&running.http, "/health").await.map(drop);
@@ -238,7 +238,7 @@ async fn appliance(state: &Path, running: Option<Running>) -> Appliance {
         if matches!(answer, Ok(Ok(_))) { clusters_alive.push(name) } else { clusters_dead.push(name) }
     }
     let stale_file = running.is_none() && state.join("up.json").exists();
-    Appliance { running, health, clusters_alive, clusters_dead, stale_file, peers }
+    ApplianceFacts { running, health, clusters_alive, clusters_dead, stale_file, peers }
 }
 
 /// What it answers over HTTP. Not blocking: the appliance asks this about itself.
@@ -351,7 +351,7 @@ fn port_state(host: &str, port: u16) -> PortState {
     }
 }
 
-fn folder(path: &Path) -> Folder {
+fn folder(path: &Path) -> FolderFacts {
     let found = fs::metadata(path);
     let above = existing(path);
     let writable = match fs::metadata(above) {
@@ -360,7 +360,7 @@ fn folder(path: &Path) -> Folder {
             .map_err(|why| format!("{}: {}", above.display(), io::Error::from(why))),
         Err(why) => Err(why.to_string()),
     };
-    Folder {
+    FolderFacts {
         path: path.to_path_buf(),
         is_folder: found.as_ref().ok().map(fs::Metadata::is_dir),
         owner: found.as_ref().ok().map(MetadataExt::uid),

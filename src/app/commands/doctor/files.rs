@@ -1,6 +1,6 @@
 //! The state folder and the disks that are written to.
 
-use super::facts::{Files, Folder};
+use super::facts::{Files, FolderFacts};
 use super::finding::{Finding, show};
 use crate::config::show_size;
 use crate::store::StoreError;
@@ -27,7 +27,7 @@ pub(super) fn check(files: &Files) -> Vec<Finding> {
     found
 }
 
-fn state(folder: &Folder, uid: u32) -> Finding {
+fn state(folder: &FolderFacts, uid: u32) -> Finding {
     let path = show(&folder.path);
     if folder.is_folder == Some(false) {
         return Finding::problem("state", format!("{path} is not a folder")).remedy("choose another with --state-dir");
@@ -49,7 +49,7 @@ fn state(folder: &Folder, uid: u32) -> Finding {
 }
 
 /// Others must not get at keys and sockets.
-fn privacy(folder: &Folder, files: &Files) -> Vec<Finding> {
+fn privacy(folder: &FolderFacts, files: &Files) -> Vec<Finding> {
     // Where nobody else can enter, nobody else can read.
     let Some(mode) = folder.mode.filter(|mode| mode & 0o077 != 0) else { return Vec::new() };
     let entered = Finding::warning("state", format!("other users can enter {} (mode {mode:03o})", show(&folder.path)))
@@ -73,7 +73,7 @@ fn database(looked: &Result<Option<u32>, StoreError>) -> Finding {
     }
 }
 
-fn disk(folder: &Folder, what_for: &str) -> Vec<Finding> {
+fn disk(folder: &FolderFacts, what_for: &str) -> Vec<Finding> {
     let disk = match &folder.disk {
         Ok(disk) => disk,
         Err(why) => return vec![Finding::warning("disk", format!("{} cannot be asked: {why}", show(&folder.path)))],
@@ -125,8 +125,8 @@ mod tests {
     use super::*;
     use crate::host::Disk;
 
-    fn folder(mode: Option<u32>, kind: &str, free_bytes: u64) -> Folder {
-        Folder {
+    fn folder(mode: Option<u32>, kind: &str, free_bytes: u64) -> FolderFacts {
+        FolderFacts {
             path: PathBuf::from("/state"),
             is_folder: mode.map(|_| true),
             writable: Ok(()),

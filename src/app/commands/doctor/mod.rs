@@ -1,6 +1,6 @@
 //! `rask doctor`: what could go wrong on this machine, and what to do about it.
 //!
-//! Facts are gathered first and changed nothing ([`facts`]); checks are functions from facts to findings, so that each
+//! DoctorFacts are gathered first and changed nothing ([`facts`]); checks are functions from facts to findings, so that each
 //! can be tried on a machine that does not exist.
 
 mod appliance;
@@ -21,7 +21,7 @@ use crate::app::failure::Failure;
 use crate::app::local::state_dir as state;
 use crate::app::process::block_on;
 use crate::app::text::counted;
-use facts::Facts;
+use facts::DoctorFacts;
 
 pub use facts::DoctorArgs;
 pub use finding::{Finding, Severity};
@@ -36,7 +36,7 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    fn of(facts: &Facts) -> Self {
+    fn of(facts: &DoctorFacts) -> Self {
         let mut findings = Vec::new();
         findings.extend(appliance::check(facts));
         findings.extend(python::check(&facts.python));
@@ -75,7 +75,7 @@ impl Diagnosis {
 /// Errors: there is no folder for state.
 pub async fn examine(args: &DoctorArgs) -> Result<Diagnosis, Failure> {
     let state: PathBuf = state::state_dir(args.state_dir.as_deref())?;
-    Ok(Diagnosis::of(&Facts::gather(args, &state).await))
+    Ok(Diagnosis::of(&DoctorFacts::gather(args, &state).await))
 }
 
 /// Examines and prints. Returns the exit code: 1 if there is a problem.

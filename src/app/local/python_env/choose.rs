@@ -62,8 +62,8 @@ pub(crate) async fn find(asked: Option<&str>, state: Option<&Path>) -> Result<Op
 /// Somebody's environment with a Dask in it was probably meant to be used; a bare Python was not.
 fn passed_over(why: &ProbeError) {
     match why {
-        ProbeError::OldDistributed { .. } => tracing::warn!(%why, "a Python is passed over"),
-        _ => tracing::debug!(%why, "a Python is passed over"),
+        ProbeError::OldDistributed { .. } => tracing::warn!(error = %why, "a Python is passed over"),
+        _ => tracing::debug!(error = %why, "a Python is passed over"),
     }
 }
 

@@ -42,7 +42,6 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// What to make.
 pub(crate) struct Recipe {
-    /// Where.
     folder: PathBuf,
     /// For `pip install -r`.
     requirements: String,

@@ -54,13 +54,13 @@ pub(crate) struct UpConfig {
     pub(crate) scheduler_port: u16,
     pub(crate) state: PathBuf,
     pub(crate) python: Option<String>,
-    /// The configuration's.
+    /// The configuration file that was read.
     pub(crate) file: Option<PathBuf>,
     pub(crate) local_cluster: bool,
     pub(crate) lan: bool,
     /// The cluster `local` spans machines too.
     pub(crate) span_peers: bool,
-    /// Beyond loopback. None: on every address.
+    /// The address for other machines to reach; `None`: every address.
     pub(crate) outside: Option<IpAddr>,
     pub(crate) group: PoolSize,
     pub(crate) allow_users: Vec<u32>,

@@ -12,7 +12,7 @@ use crate::base::Blame;
 use crate::clock::unix_ms;
 use crate::config::Config;
 use crate::fleet::{ClusterSettings, FleetHandle};
-use crate::gateway::{Auth, Defaults, Gateway, Hosts, Limits, Options, Setup};
+use crate::gateway::{Auth, ClusterLimits, Defaults, Gateway, Hosts, Options, Setup};
 use crate::host::{Machine, PoolSize};
 use crate::peer::hostname;
 use crate::store::StoreHandle;
@@ -20,7 +20,7 @@ use crate::store::StoreHandle;
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// What the front is made of.
-pub(crate) struct Parts<'a> {
+pub(crate) struct GatewayParts<'a> {
     pub config: &'a Config,
     pub state: &'a Path,
     pub fleet: FleetHandle,
@@ -33,7 +33,7 @@ pub(crate) struct Parts<'a> {
 }
 
 /// Builds the gateway, and leaves a token for commands of this user in the state folder.
-pub(crate) async fn gateway(parts: Parts<'_>) -> Result<(Gateway, CliToken), Failure> {
+pub(crate) async fn gateway(parts: GatewayParts<'_>) -> Result<(Gateway, CliToken), Failure> {
     let config = &parts.config.gateway;
     let machine = Machine::look();
     let usual = usual(parts.config, parts.group);
@@ -43,7 +43,7 @@ pub(crate) async fn gateway(parts: Parts<'_>) -> Result<(Gateway, CliToken), Fai
     let token = CliToken::leave(parts.state)?;
     auth.set_own(&token.secret).await;
     let gateway = Gateway::new(Setup {
-        limits: Limits::new(&config.cluster, &config.user, machine.cores),
+        limits: ClusterLimits::new(&config.cluster, &config.user, machine.cores),
         hosts: Hosts::new(&names(&parts), &parts.config.security.allowed_hosts),
         request_bytes: parts.config.limits.request.0,
         more_paths: if parts.lan { crate::http::peers_document() } else { Default::default() },
@@ -60,7 +60,7 @@ pub(crate) async fn gateway(parts: Parts<'_>) -> Result<(Gateway, CliToken), Fai
 }
 
 /// Names in a browser's address bar that mean us.
-fn names(parts: &Parts<'_>) -> Vec<String> {
+fn names(parts: &GatewayParts<'_>) -> Vec<String> {
     let mut names = match parts.lan {
         true => lan::names(),
         false => vec![hostname()],

@@ -179,7 +179,7 @@ impl Appliance {
         if let Some(lan) = &lan {
             tokio::spawn(clusters::release_peers(fleet.clone(), lan.head.clone()));
         }
-        let parts = gateway::Parts {
+        let parts = gateway::GatewayParts {
             config: &loaded.config,
             state: &config.state,
             fleet: fleet.clone(),

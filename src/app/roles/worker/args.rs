@@ -36,7 +36,7 @@ pub struct WorkerArgs {
     pub preload_argv: Vec<String>,
     /// `--python-checked`: whoever starts us knows that it can run workers.
     pub python_checked: bool,
-    /// Others decide how many workers there are.
+    /// The workers are a pool of one cluster, whose size the appliance decides through a control socket.
     pub group: Option<GroupArgs>,
     /// `security.allow_users`: who may connect to ports without TLS, besides this user and root.
     pub allow_users: Vec<u32>,

@@ -10,8 +10,8 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::token::random_secret;
-use super::{Role, SecretHash, User};
+use super::token::{SecretHash, TokenRole, random_secret};
+use super::user::User;
 use crate::clock::unix_ms;
 use crate::store::{NewToken, StoreError, StoreHandle, TokenRecord};
 
@@ -39,7 +39,7 @@ pub struct Expired;
 
 /// The tables, and the rules over them. Time is given.
 #[derive(Debug, Default)]
-pub(super) struct Desk {
+pub(super) struct Sessions {
     tokens: HashMap<SecretHash, TokenRecord>,
     /// Of this process; the CLI on this machine reads it from a file.
     own: Option<SecretHash>,
@@ -49,7 +49,7 @@ pub(super) struct Desk {
     failures: HashMap<IpAddr, (f64, Instant)>,
 }
 
-impl Desk {
+impl Sessions {
     pub(super) fn add(&mut self, record: TokenRecord) {
         if let Some(hash) = SecretHash::read(&record.token.hash) {
             self.tokens.insert(hash, record);
@@ -66,12 +66,12 @@ impl Desk {
             return Some((Err(Expired), None));
         }
         // Other roles (of machines that join, say) open other doors than this one.
-        let role = Role::read(&record.token.role)?;
+        let role = TokenRole::read(&record.token.role)?;
         let stale = record.used_ms.is_none_or(|used| now_ms.saturating_sub(used) >= USE_NOTED_MS);
         if stale {
             record.used_ms = Some(now_ms);
         }
-        let user = User { name: record.token.user.clone(), admin: role == Role::Admin };
+        let user = User { name: record.token.user.clone(), admin: role == TokenRole::Admin };
         Some((Ok(user), stale.then(|| record.token.id.clone())))
     }
 
@@ -126,21 +126,21 @@ fn make_room<K: Eq + Hash, V>(table: &mut HashMap<K, V>, still_counts: impl Fn(&
     }
 }
 
-type Job = Box<dyn FnOnce(&mut Desk) + Send>;
+type Job = Box<dyn FnOnce(&mut Sessions) + Send>;
 
 /// A handle on the desk.
 #[derive(Clone, Debug)]
-pub struct DeskHandle {
+pub struct SessionsHandle {
     jobs: mpsc::Sender<Job>,
     store: StoreHandle,
     /// Users, as their tokens are revoked.
     revoked: broadcast::Sender<String>,
 }
 
-impl DeskHandle {
+impl SessionsHandle {
     /// Reads the tokens and starts the task. Errors: the store's.
     pub async fn start(store: StoreHandle) -> Result<Self, StoreError> {
-        let mut desk = Desk::default();
+        let mut desk = Sessions::default();
         for record in store.tokens().await? {
             desk.add(record);
         }
@@ -154,7 +154,7 @@ impl DeskHandle {
     }
 
     /// `None`: the desk is gone, as at the end of the process.
-    async fn call<T: Send + 'static>(&self, job: impl FnOnce(&mut Desk) -> T + Send + 'static) -> Option<T> {
+    async fn call<T: Send + 'static>(&self, job: impl FnOnce(&mut Sessions) -> T + Send + 'static) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |desk| {
             let _gone = reply.send(job(desk));
@@ -179,7 +179,7 @@ impl DeskHandle {
             // Not worth waiting for.
             tokio::spawn(async move {
                 if let Err(why) = store.use_token(&id, now_ms).await {
-                    tracing::warn!(%why, "the use of a token could not be noted");
+                    tracing::warn!(error = %why, "the use of a token could not be noted");
                 }
             });
         }

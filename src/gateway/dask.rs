@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 
 use super::auth::User;
 use super::error::ApiError;
-use super::extract::{Json, Name};
-use super::state::{Gateway, Granted, failure_text};
+use super::extract::{Json, NamedInPath};
+use super::state::{Gateway, ScaleGrant, failure_text};
 use super::value::{python, python_text};
 use crate::fleet::{Adapt, ClusterName, ClusterStatus, ClusterView};
 
@@ -80,7 +80,7 @@ async fn create(State(gateway): State<Gateway>, user: User, Json(body): Json) ->
 async fn show(
     State(gateway): State<Gateway>,
     user: User,
-    Name(name): Name,
+    NamedInPath(name): NamedInPath,
     Query(query): Query<HashMap<String, String>>,
 ) -> Result<axum::Json<Value>, ApiError> {
     if !query.get("wait").is_some_and(|value| wants_to_wait(value)) {
@@ -96,7 +96,11 @@ async fn show(
     }
 }
 
-async fn stop(State(gateway): State<Gateway>, user: User, Name(name): Name) -> Result<StatusCode, ApiError> {
+async fn stop(
+    State(gateway): State<Gateway>,
+    user: User,
+    NamedInPath(name): NamedInPath,
+) -> Result<StatusCode, ApiError> {
     gateway.stop(&user, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -104,7 +108,7 @@ async fn stop(State(gateway): State<Gateway>, user: User, Name(name): Name) -> R
 async fn scale(
     State(gateway): State<Gateway>,
     user: User,
-    Name(name): Name,
+    NamedInPath(name): NamedInPath,
     Json(body): Json,
 ) -> Result<axum::Json<Value>, ApiError> {
     let count = scale_count(&body)?;
@@ -114,19 +118,19 @@ async fn scale(
 async fn adapt(
     State(gateway): State<Gateway>,
     user: User,
-    Name(name): Name,
+    NamedInPath(name): NamedInPath,
     Json(body): Json,
 ) -> Result<axum::Json<Value>, ApiError> {
     let wish = adapt_wish(&body)?;
     Ok(answer(gateway.adapt(&user, &name, wish).await?))
 }
 
-fn answer(granted: Granted) -> axum::Json<Value> {
+fn answer(granted: ScaleGrant) -> axum::Json<Value> {
     axum::Json(json!({ "ok": granted.told.is_none(), "msg": granted.told }))
 }
 
 /// Exactly the keys that the client takes.
-fn model(cluster: &ClusterView) -> Value {
+pub(super) fn model(cluster: &ClusterView) -> Value {
     let name = cluster.name.as_str();
     let running = cluster.status == ClusterStatus::Running;
     let tls = cluster.tls.as_ref().filter(|_| running);
