@@ -10,7 +10,8 @@ use crate::base::{Key, RunId, Text};
 pub enum WorkerEffect {
     /// Send on the stream to the scheduler.
     ToScheduler(WorkerMessage),
-    /// Append this run to the slot's queue; with `answers_first`, the slot sends the answers it keeps back before it begins.
+    /// Append this run to the slot's queue; with `answers_first`, the slot sends the answers it keeps back before it
+    /// begins.
     Push { slot: u32, key: Key, run: RunId, inputs: Vec<Key>, answers_first: bool },
     /// Take everything that has not begun out of the slot's queue; [`super::WorkerEvent::Recalled`] must follow.
     Recall { slot: u32 },
@@ -18,7 +19,8 @@ pub enum WorkerEffect {
     Fetch { peer: Text, keys: Vec<Key>, size_bytes: u64 },
     /// The value is no longer needed here.
     Drop { key: Key },
-    /// A task moved; only while somebody is subscribed. Source: `distributed/diagnostics/plugin.py`, `WorkerPlugin.transition`.
+    /// A task moved; only while somebody is subscribed. Source: `distributed/diagnostics/plugin.py`,
+    /// `WorkerPlugin.transition`.
     Transition { key: Key, start: TaskPhase, finish: TaskTarget },
     /// The worker must close: a rule of the protocol was broken, or the executor is gone.
     Close { reason: Text },

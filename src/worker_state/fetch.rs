@@ -12,8 +12,8 @@ use super::rank::TaskPriority;
 use super::task::{Goal, HeldBy, PeerRef, TaskRef, ValueSource, Was, WorkerTaskState};
 use crate::base::{Key, SeededMap, Text};
 
-/// A peer that could be asked now. Smaller is better: the best task it has, then this machine, then the number of tasks it
-/// has, then chance, then its address.
+/// A peer that could be asked now. Smaller is better: the best task it has, then this machine, then the number of tasks
+/// it has, then chance, then its address.
 type Candidate = (TaskPriority, bool, Reverse<usize>, u64, Text, PeerRef);
 
 impl WorkerMachine {
@@ -140,8 +140,9 @@ impl WorkerMachine {
         (tasks, message_bytes)
     }
 
-    /// Whether a value is too much beside what is under way and what the message asks for already. One value may always be
-    /// under way, and the first of a message may be larger than a message should be. As `_task_exceeds_transfer_limits`.
+    /// Whether a value is too much beside what is under way and what the message asks for already. One value may always
+    /// be under way, and the first of a message may be larger than a message should be. As
+    /// `_task_exceeds_transfer_limits`.
     fn exceeds_limits(&self, size_bytes: u64, message_bytes: u64) -> bool {
         if self.incoming_bytes == 0 && message_bytes == 0 {
             return false;

@@ -1,15 +1,15 @@
 //! The state machine of one Dask worker: event in, effects out.
 //!
-//! It decides what a worker fetches, runs, keeps and tells its scheduler, as stock workers do. It knows keys, sizes and run
-//! numbers, never values; it reads no clock, opens nothing and starts nothing. Of what stock workers do it does one thing
-//! otherwise: short tasks are handed to a thread before that is free (`push.rs`).
+//! It decides what a worker fetches, runs, keeps and tells its scheduler, as stock workers do. It knows keys, sizes and
+//! run numbers, never values; it reads no clock, opens nothing and starts nothing. Of what stock workers do it does one
+//! thing otherwise: short tasks are handed to a thread before that is free (`push.rs`).
 //!
 //! Source: `distributed/worker_state_machine.py`, `WorkerState`; "as `_x`" in this room names a method there.
 //! `tests/python/test_worker_state.py` feeds the same events to both and compares.
 //!
-//! Files, from the bottom: names and values (`rank phase event effect task peer duration story`), the state (`machine`),
-//! what runs (`push ready`), what is fetched (`fetch`), moves of one task (`moves`), the table of moves and the loop that
-//! makes them (`transition`), events (`steal on`), invariants (`check`).
+//! Files, from the bottom: names and values (`rank phase event effect task peer duration story`), the state
+//! (`machine`), what runs (`push ready`), what is fetched (`fetch`), moves of one task (`moves`), the table of moves
+//! and the loop that makes them (`transition`), events (`steal on`), invariants (`check`).
 
 #![deny(clippy::wildcard_enum_match_arm)]
 

@@ -30,7 +30,8 @@ impl std::fmt::Display for PriorityError {
 
 impl TaskPriority {
     /// Of values that the scheduler wants copied here: after the inputs of tasks with default or higher user priority,
-    /// before those of tasks with lower priority. Source: `distributed/worker_state_machine.py`, `_handle_acquire_replicas`.
+    /// before those of tasks with lower priority. Source: `distributed/worker_state_machine.py`,
+    /// `_handle_acquire_replicas`.
     pub(super) const REPLICA: Self = Self { parts: [1.0, 0.0, 0.0, 0.0], used: 1 };
 
     /// Errors: no number, or more than three.

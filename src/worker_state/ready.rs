@@ -117,8 +117,8 @@ impl WorkerMachine {
         out.push(WorkerEffect::Push { slot: job.slot, key: task.key.clone(), run: job.run, inputs, answers_first });
     }
 
-    /// The run no longer counts among the running ones: it ended, seceded or was taken back. The next in its slot's queue
-    /// begins.
+    /// The run no longer counts among the running ones: it ended, seceded or was taken back. The next in its slot's
+    /// queue begins.
     pub(super) fn leave_slot(&mut self, id: TaskRef, slot: u32, out: &mut Vec<WorkerEffect>) {
         let Some(entry) = self.slots.get_mut(slot as usize) else { return };
         if entry.rejoined == Some(id) {

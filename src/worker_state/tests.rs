@@ -543,8 +543,8 @@ impl Life {
     }
 }
 
-/// Goal: whatever happens, in whatever order, no invariant breaks, no run is told twice, and at rest nothing is left that
-/// runs, waits in a slot or travels; freed keys leave nothing behind.
+/// Goal: whatever happens, in whatever order, no invariant breaks, no run is told twice, and at rest nothing is left
+/// that runs, waits in a slot or travels; freed keys leave nothing behind.
 /// Method: `check()` after each step, by seed; an executor whose recalls lose races, secedes, rejoins.
 #[test]
 fn random_lives_break_no_rule_and_come_to_rest() {

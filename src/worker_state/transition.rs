@@ -106,7 +106,8 @@ const TABLE: [[Option<Move>; TaskTarget::COUNT]; TaskPhase::COUNT] = {
 const MOVES_MAX: u32 = 16;
 
 impl WorkerMachine {
-    /// Runs goals until none is left; then asks peers, once all that is to be fetched is known; then what follows from that.
+    /// Runs goals until none is left; then asks peers, once all that is to be fetched is known; then what follows from
+    /// that.
     /// As `_transitions`.
     pub(super) fn pursue(&mut self, out: &mut Vec<WorkerEffect>) {
         self.pursue_goals(out);
