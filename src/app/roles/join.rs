@@ -82,7 +82,7 @@ async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> R
     let _socket = listen_for_leave(folder, wish)?;
     let mut manager = Manager::from_env();
     manager.ready("this machine is a member");
-    println!("Membership {} as {}. Stop: Ctrl-C. Leave for good: rask leave", joined.url, joined.name);
+    println!("Joined {} as {}. Stop: Ctrl-C. Leave for good: rask leave", joined.url, joined.name);
     let ends = LinkEnds { folder, fixed, orders: groups.orders.clone(), states: groups.states.clone(), leave };
     let over = tokio::select! {
         over = keep_linked(&mut joined, ends) => over,
