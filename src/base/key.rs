@@ -193,6 +193,18 @@ impl fmt::Debug for Key {
     }
 }
 
+impl Value {
+    /// The value as a task key. Errors: not a key (nil, map, payload).
+    pub fn as_key(&self) -> Option<Key> {
+        Key::from_value(self)
+    }
+
+    /// A list, tuple or set of keys, or a single key standing for itself is *not* accepted.
+    pub fn as_keys(&self) -> Option<Vec<Key>> {
+        self.items()?.iter().map(Self::as_key).collect()
+    }
+}
+
 /// Python's `repr`.
 impl fmt::Display for KeyPart<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,6 +3,7 @@
 //! Arithmetic and data only. Nothing here reads a clock, rolls dice or opens anything.
 
 mod blame;
+mod failure;
 mod graph;
 mod id;
 mod key;
@@ -15,6 +16,7 @@ mod url;
 mod value;
 
 pub use blame::Blame;
+pub use failure::{Failure, PyError};
 pub use graph::{Annotations, BulkGraph, GraphPart, GraphTask, ShuffleLayout, ShuffleSpec};
 pub use id::{CallId, ClientId, Now, RunId, TaskId, TicketId, WorkerId};
 pub use key::{Key, KeyError, KeyPart};
@@ -24,4 +26,4 @@ pub use seeded::{Rng, Seeded, SeededMap, SeededSet};
 pub use span::{Action, StartStop};
 pub use units::{parse_secs, parse_size, show_size};
 pub use url::url_part;
-pub use value::{Failure, Opaque, PickledPart, PyError, Text, Value};
+pub use value::{Opaque, PickledPart, Text, Value};

@@ -66,7 +66,7 @@ impl Hasher for SeededHasher {
 
 /// SplitMix64: one word of state, good enough to break ties and to drive simulations.
 ///
-/// Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
+/// From Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
 #[derive(Clone, Debug)]
 pub struct Rng {
     state: u64,

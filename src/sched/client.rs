@@ -4,7 +4,7 @@ use super::Scheduler;
 use super::effect::{Answer, Effect, ToClient, ToWorker};
 use super::event::PlacedData;
 use super::task::{StateName, TaskState};
-use super::worker::Client;
+use super::worker::ClientState;
 use crate::base::{CallId, ClientId, Key, TaskId, Text, Value, WorkerId};
 
 impl Scheduler {
@@ -19,7 +19,7 @@ impl Scheduler {
         if let Some(&client) = self.client_by_name.get(name) {
             return client;
         }
-        let client = self.clients.insert(Client { name: name.clone(), wants_what: Default::default() });
+        let client = self.clients.insert(ClientState { name: name.clone(), wants_what: Default::default() });
         self.client_by_name.insert(name.clone(), client);
         client
     }
@@ -44,7 +44,9 @@ impl Scheduler {
         }
     }
 
-    /// A task that rests because nobody wanted it starts again. Source: `client_desires_keys`, which leaves it at rest.
+    /// A task that rests because nobody wanted it starts again.
+    ///
+    /// Source: `distributed/scheduler.py`, `client_desires_keys`, which leaves it at rest.
     pub(super) fn client_desires(&mut self, client: ClientId, keys: &[Key]) {
         for key in keys {
             if let Some(task) = self.find(key) {
@@ -68,7 +70,7 @@ impl Scheduler {
         }
     }
 
-    /// Says how a task stands, if it is at rest. Source: `report_on_key`.
+    /// Says how a task stands, if it is at rest. Source: `distributed/scheduler.py`, `report_on_key`.
     pub(super) fn report(&mut self, client: ClientId, task: TaskId) {
         let entry = &self.tasks[task];
         let key = entry.key.clone();
@@ -107,7 +109,7 @@ impl Scheduler {
         self.run_transitions();
     }
 
-    /// Source: `_client_releases_keys`.
+    /// Source: `distributed/scheduler.py`, `_client_releases_keys`.
     pub(super) fn release_for_client(&mut self, client: ClientId, task: TaskId) {
         if !self.clients.get_mut(client).is_some_and(|entry| entry.wants_what.remove(&task)) {
             return;
@@ -124,7 +126,7 @@ impl Scheduler {
         }
     }
 
-    /// Source: `stimulus_cancel`. What other clients want stays; everybody is told.
+    /// Source: `distributed/scheduler.py`, `stimulus_cancel`. What other clients want stays; everybody is told.
     pub(super) fn on_cancel_keys(&mut self, client: ClientId, keys: &[Key], force: bool, reason: &Value, msg: &Value) {
         if self.clients.get(client).is_none() {
             return;
@@ -170,7 +172,7 @@ impl Scheduler {
         self.out.push(Effect::ToAllClients { message });
     }
 
-    /// Source: `stimulus_retry`. Unknown keys are skipped.
+    /// Source: `distributed/scheduler.py`, `stimulus_retry`. Unknown keys are skipped.
     pub(super) fn on_retry(&mut self, call: CallId, keys: &[Key]) {
         let mut stack: Vec<TaskId> = keys.iter().filter_map(|key| self.find(key)).collect();
         let mut seen = crate::base::SeededSet::default();
@@ -191,7 +193,7 @@ impl Scheduler {
         self.out.push(Effect::Answer { call, answer: Answer::Keys(visited) });
     }
 
-    /// Source: `update_data`.
+    /// Source: `distributed/scheduler.py`, `update_data`.
     pub(super) fn on_update_data(&mut self, client: Option<ClientId>, data: Vec<PlacedData>) {
         for placed in data {
             let holders: Vec<WorkerId> = placed.holders.into_iter().filter(|&id| self.is_registered(id)).collect();
@@ -244,7 +246,7 @@ impl Scheduler {
         }
     }
 
-    /// Source: `restart`, the part that forgets.
+    /// Source: `distributed/scheduler.py`, `restart`, the part that forgets.
     pub(super) fn on_restart(&mut self) {
         for client in self.clients.ids() {
             self.release_everything(client);
@@ -275,7 +277,7 @@ impl Scheduler {
         }
     }
 
-    /// Lifts or sets pins. Source: `set_restrictions`.
+    /// Lifts or sets pins. Source: `distributed/scheduler.py`, `set_restrictions`.
     pub(super) fn on_set_restrictions(&mut self, restrictions: Vec<(Key, Vec<Text>)>) {
         for (key, workers) in restrictions {
             if let Some(task) = self.find(&key) {

@@ -1,7 +1,7 @@
 //! Joins coordination primitives to the tasks: what they ask of keys, and what they wish done.
 
 use super::Scheduler;
-use super::coord::{Coord, CoordRequest, KeyWorld, Wish};
+use super::coord::{Coord, CoordRequest, CoordWish, KeyWorld};
 use super::effect::{Answer, Effect};
 use crate::base::{CallId, ClientId, Failure, Key, Text};
 
@@ -45,7 +45,7 @@ impl Scheduler {
     }
 
     /// Lets coordination look at the tasks while it works, then grants what it wished for.
-    pub(super) fn with_coord(&mut self, work: impl FnOnce(&mut Coord, &Self, &mut Vec<Wish>)) {
+    pub(super) fn with_coord(&mut self, work: impl FnOnce(&mut Coord, &Self, &mut Vec<CoordWish>)) {
         let empty = Coord::new(self.config.lease_validation_interval_secs);
         let mut coord = std::mem::replace(&mut self.coord, empty);
         let mut wishes = Vec::new();
@@ -53,13 +53,13 @@ impl Scheduler {
         self.coord = coord;
         for wish in wishes {
             match wish {
-                Wish::Answer(call, Ok(value)) => self.answer(call, Answer::Value(value)),
-                Wish::Answer(call, Err(error)) => self.answer(call, Answer::Error(error)),
-                Wish::Desire(client, keys) => {
+                CoordWish::Answer(call, Ok(value)) => self.answer(call, Answer::Value(value)),
+                CoordWish::Answer(call, Err(error)) => self.answer(call, Answer::Error(error)),
+                CoordWish::Desire(client, keys) => {
                     let client = self.client_named(&client);
                     self.client_desires(client, &keys);
                 }
-                Wish::Release(client, keys) => {
+                CoordWish::Release(client, keys) => {
                     let client = self.client_named(&client);
                     for key in &keys {
                         if let Some(task) = self.find(key) {

@@ -2,8 +2,8 @@
 
 use super::Scheduler;
 use super::event::{Action, StartStop};
-use super::task::{Group, GroupAt, Prefix, PrefixAt, STATES, StateName, Task, TaskState};
-use super::worker::Worker;
+use super::task::{GroupAt, PrefixAt, STATES, StateName, Task, TaskGroup, TaskPrefix, TaskState};
+use super::worker::RegisteredWorker;
 use crate::base::{Key, TaskId, Text, WorkerId, key_group, key_prefix};
 
 /// Prefixes known to take no longer are never worth moving. Unit: seconds. Source: `stealing.py`, `fast_tasks`.
@@ -31,7 +31,7 @@ impl Scheduler {
         }
         let prefix = self.prefix_of(key_prefix(key));
         let name: Text = name.into();
-        let mut group = Group {
+        let mut group = TaskGroup {
             name: name.clone(),
             prefix,
             states: [0; STATES],
@@ -59,7 +59,7 @@ impl Scheduler {
         }
         let name: Text = name.into();
         let seed = self.config.default_task_durations.iter().find(|(prefix, _)| *prefix == name).map(|(_, secs)| *secs);
-        self.prefixes.push(Prefix {
+        self.prefixes.push(TaskPrefix {
             name: name.clone(),
             states: [0; STATES],
             state_totals: [0; STATES],
@@ -140,7 +140,7 @@ impl Scheduler {
         }
     }
 
-    /// Expected compute time of a prefix. Unit: seconds. Source: `_get_prefix_duration`.
+    /// Expected compute time of a prefix. Unit: seconds. Source: `distributed/scheduler.py`, `_get_prefix_duration`.
     pub(super) fn duration(&self, prefix: PrefixAt) -> f64 {
         let prefix = &self.prefixes[prefix as usize];
         if prefix.duration >= 0.0 {
@@ -152,7 +152,7 @@ impl Scheduler {
         }
     }
 
-    /// Learns from the spans of one run. Source: `TaskPrefix.add_duration`.
+    /// Learns from the spans of one run. Source: `distributed/scheduler.py`, `TaskPrefix.add_duration`.
     pub(super) fn add_durations(&mut self, prefix: PrefixAt, spans: &[StartStop]) {
         let entry = &mut self.prefixes[prefix as usize];
         for span in spans {
@@ -164,7 +164,7 @@ impl Scheduler {
         }
     }
 
-    /// A run of this prefix has taken so long already. Source: `TaskPrefix.add_exec_time`.
+    /// A run of this prefix has taken so long already. Source: `distributed/scheduler.py`, `TaskPrefix.add_exec_time`.
     pub(super) fn add_exec_time(&mut self, prefix: PrefixAt, secs: f64) {
         let entry = &mut self.prefixes[prefix as usize];
         entry.max_exec = entry.max_exec.max(secs);
@@ -174,7 +174,7 @@ impl Scheduler {
     }
 
     /// Expected time until a worker has done what it was told. Unit: thread seconds.
-    pub(super) fn occupancy(&self, worker: &Worker) -> f64 {
+    pub(super) fn occupancy(&self, worker: &RegisteredWorker) -> f64 {
         let compute: f64 =
             worker.prefix_counts.iter().map(|&(prefix, count)| f64::from(count) * self.duration(prefix)).sum();
         compute + worker.network_bytes.max(0) as f64 / self.bandwidth
@@ -226,7 +226,9 @@ impl Scheduler {
         }
     }
 
-    /// A task on this worker needs an input that is elsewhere. Source: `_inc_needs_replica`.
+    /// A task on this worker needs an input that is elsewhere.
+    ///
+    /// Source: `distributed/scheduler.py`, `_inc_needs_replica`.
     pub(super) fn need_input(&mut self, worker: WorkerId, input: TaskId) {
         let size = self.size_of(input);
         let entry = &mut self.workers[worker];
@@ -238,7 +240,7 @@ impl Scheduler {
         }
     }
 
-    /// One task less needs this input here. Source: `_dec_needs_replica`.
+    /// One task less needs this input here. Source: `distributed/scheduler.py`, `_dec_needs_replica`.
     pub(super) fn unneed_input(&mut self, worker: WorkerId, input: TaskId) {
         let size = self.size_of(input);
         let Some(entry) = self.workers.get_mut(worker) else { return };

@@ -41,7 +41,9 @@ pub enum Effect {
     IdleTimeout,
 }
 
-/// A message for a worker's stream. Exactly these fields go over the wire. Source: `distributed/worker_state_machine.py`.
+/// A message for a worker's stream. Exactly these fields go over the wire.
+///
+/// Source: `distributed/worker_state_machine.py`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
     /// `compute-task`.
@@ -69,9 +71,8 @@ pub enum ToWorker {
 /// `compute-task`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Compute {
-    /// What to compute.
     pub key: Key,
-    /// Number of this sending.
+    /// The number of this `compute-task`; comes back with its result.
     pub run_id: RunId,
     /// Smaller runs first; compared element by element.
     pub priority: Priority,
@@ -137,9 +138,7 @@ pub enum ToClient {
 /// The answer to a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
-    /// A plain value.
     Value(Value),
-    /// Keys.
     Keys(Vec<Key>),
     /// The worker is registered under this id.
     Worker(WorkerId),
@@ -158,7 +157,6 @@ pub enum Answer {
 pub struct ShuffleRun {
     /// Grows with every run of any shuffle.
     pub run_id: RunId,
-    /// The shuffle.
     pub spec: Arc<ShuffleSpec>,
     /// Partition (an index, or one index per axis) to worker address.
     pub worker_for: Vec<(Vec<i64>, Text)>,

@@ -95,7 +95,6 @@ pub enum Event {
 /// What `update-graph` says besides the tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GraphOpen {
-    /// Who submits.
     pub client: ClientId,
     /// The keys it wants.
     pub keys: Vec<Key>,
@@ -115,7 +114,7 @@ pub enum Actors {
     None,
     /// All wanted keys are.
     All,
-    /// These are.
+    /// The tasks of these keys are.
     Keys(Vec<Key>),
 }
 
@@ -156,7 +155,6 @@ pub enum WorkerStatus {
     ClosingGracefully,
     /// On its way out.
     Closing,
-    /// Gone.
     Closed,
 }
 
@@ -201,9 +199,8 @@ pub struct Heartbeat {
 /// `task-finished`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
-    /// What was computed.
     pub key: Key,
-    /// Which sending of it.
+    /// The number of the `compute-task` that this is about.
     pub run_id: RunId,
     /// Size of the result; none when unknown. Unit: bytes.
     pub nbytes: Option<i64>,
@@ -220,18 +217,15 @@ pub struct Finished {
 /// `task-erred`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Erred {
-    /// What failed.
     pub key: Key,
-    /// Which sending of it.
+    /// The number of the `compute-task` that this is about.
     pub run_id: RunId,
-    /// How.
     pub failure: Failure,
 }
 
 /// One key of [`Event::UpdateData`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlacedData {
-    /// Its key.
     pub key: Key,
     /// Who holds it; unknown workers are skipped.
     pub holders: Vec<WorkerId>,

@@ -2,31 +2,18 @@
 //!
 //! A part is a whole graph, so other events between two parts meet nothing unusual. What later parts need is wanted
 //! meanwhile by a pseudo client of the graph's own.
-//! Source: `update_graph`, `_create_taskstate_from_graph`, `_generate_taskstates`, `_apply_annotations`, `_set_priorities`.
+//! Source: `distributed/scheduler.py`, `update_graph`, `_create_taskstate_from_graph`, `_generate_taskstates`,
+//! `_apply_annotations`, `_set_priorities`.
 
 use super::Scheduler;
 use super::effect::{Effect, Priority, ToClient};
 use super::event::{Actors, GraphOpen};
+use super::records::OpenGraph;
 use super::task::StateName;
-use super::worker::Client;
+use super::worker::ClientState;
 use crate::base::{
-    Annotations, ClientId, Failure, GraphPart, GraphTask, Key, Now, SeededMap, SeededSet, TaskId, Text, TicketId, Value,
+    Annotations, ClientId, Failure, GraphPart, GraphTask, Key, SeededMap, SeededSet, TaskId, Text, TicketId, Value,
 };
-
-/// A graph that is being read.
-#[derive(Debug)]
-pub(super) struct OpenGraph {
-    open: GraphOpen,
-    /// When it was submitted: decides its generation.
-    at: Now,
-    generation: Option<f64>,
-    /// Wants what later parts need.
-    holder: Option<ClientId>,
-    /// How many came so far.
-    tasks: usize,
-    /// A key of it is taken by another computation, and that was said.
-    collided: bool,
-}
 
 /// A part on its way into the scheduler.
 struct Intake {
@@ -164,7 +151,9 @@ impl Scheduler {
         }
     }
 
-    /// Names and `host:port` mean workers, anything else a host. Source: `_apply_annotations`, `coerce_address`.
+    /// Names and `host:port` mean workers, anything else a host.
+    ///
+    /// Source: `distributed/scheduler.py`, `_apply_annotations`, `coerce_address`.
     fn restrictions_of(&self, annotations: &Annotations) -> Restrictions {
         let mut restrictions = Restrictions::default();
         for name in &annotations.workers {
@@ -248,7 +237,7 @@ impl Scheduler {
     fn holder_of(&mut self, ticket: TicketId, graph: &mut OpenGraph) -> ClientId {
         *graph.holder.get_or_insert_with(|| {
             let name = format!("graph-{ticket}").into();
-            self.clients.insert(Client { name, wants_what: Default::default() })
+            self.clients.insert(ClientState { name, wants_what: Default::default() })
         })
     }
 

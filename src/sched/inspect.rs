@@ -10,13 +10,11 @@ use crate::base::{Key, TaskId, Text, Value};
 /// A group of tasks as seen from outside.
 #[derive(Clone, Debug)]
 pub struct GroupView<'a> {
-    /// Its name.
     pub name: &'a Text,
     /// Index and name of its prefix.
     pub prefix: (u32, &'a Text),
     /// Tasks by state, in the order of [`STATE_NAMES`].
     pub states: [u32; 7],
-    /// Forgotten ones.
     pub forgotten: u32,
     /// All ever, forgotten ones included.
     pub total: u32,
@@ -48,7 +46,6 @@ pub struct TaskDetail<'a> {
     pub worker_restrictions: &'a [Text],
     /// Hosts it is restricted to.
     pub host_restrictions: &'a [Text],
-    /// Resources it needs.
     pub resources: &'a [(Text, f64)],
     /// Restrictions are wishes only.
     pub loose: bool,
@@ -69,7 +66,6 @@ pub struct TaskDetail<'a> {
 pub struct NodeView<'a> {
     /// Its place; reused after the task is forgotten.
     pub slot: u32,
-    /// Its key.
     pub key: &'a Key,
     /// Index of its prefix.
     pub prefix: u32,
@@ -82,9 +78,7 @@ pub struct NodeView<'a> {
 /// Which tasks a listing shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskFilter {
-    /// In this state.
     pub state: Option<Text>,
-    /// Of this prefix.
     pub prefix: Option<Text>,
     /// Processing on or held by the worker at this address.
     pub worker: Option<Text>,

@@ -1,10 +1,12 @@
-//! Which worker a task goes to. Source: `decide_worker*`, `valid_workers`, `worker_objective`, `is_rootish`.
+//! Which worker a task goes to.
+//!
+//! Source: `distributed/scheduler.py`, `decide_worker*`, `valid_workers`, `worker_objective`, `is_rootish`.
 
 use std::collections::BTreeSet;
 
 use super::Scheduler;
 use super::task::StateName;
-use super::worker::Worker;
+use super::worker::RegisteredWorker;
 use crate::base::{Key, TaskId, Text, WorkerId};
 
 /// With fewer idle workers than this, the least occupied one is searched for; with more, they take turns.
@@ -44,9 +46,9 @@ impl Scheduler {
     /// Without holding back: siblings go to one worker until it has its share.
     pub(super) fn place_with_siblings(&mut self, task: TaskId) -> Option<WorkerId> {
         let group = &self.groups[self.tasks[task].group as usize];
-        let again = group
-            .last_worker
-            .filter(|&id| group.last_worker_tasks_left > 0 && self.workers.get(id).is_some_and(Worker::is_running));
+        let again = group.last_worker.filter(|&id| {
+            group.last_worker_tasks_left > 0 && self.workers.get(id).is_some_and(RegisteredWorker::is_running)
+        });
         let (len, at) = (f64::from(group.len), self.tasks[task].group as usize);
         let worker = match again {
             Some(worker) => worker,
@@ -156,7 +158,9 @@ impl Scheduler {
         Objective { actors, start, nbytes: worker.nbytes }
     }
 
-    /// Time to fetch the inputs that are not on this worker. Unit: seconds. Source: `get_comm_cost`.
+    /// Time to fetch the inputs that are not on this worker. Unit: seconds.
+    ///
+    /// Source: `distributed/scheduler.py`, `get_comm_cost`.
     pub(super) fn comm_cost(&self, task: TaskId, worker: WorkerId) -> f64 {
         let missing: i64 = self.tasks[task]
             .dependencies

@@ -1,11 +1,12 @@
 //! Tasks held back on the scheduler, tasks without a worker, and which workers have room.
 //!
-//! Source: `check_idle_saturated`, `stimulus_queue_slots_maybe_opened`, `bulk_schedule_unrunnable_after_adding_worker`.
+//! Source: `distributed/scheduler.py`, `check_idle_saturated`, `stimulus_queue_slots_maybe_opened`,
+//! `bulk_schedule_unrunnable_after_adding_worker`.
 
 use super::Scheduler;
 use super::effect::Priority;
 use super::task::{StateName, TaskState};
-use super::worker::Worker;
+use super::worker::RegisteredWorker;
 use crate::base::{TaskId, WorkerId};
 
 /// A backlog of less than this is nothing to share out. Unit: seconds.
@@ -170,13 +171,13 @@ impl Scheduler {
         self.set_load(id, None);
     }
 
-    pub(super) fn is_unoccupied(&self, worker: &Worker, occupancy: f64, processing: i64) -> bool {
+    pub(super) fn is_unoccupied(&self, worker: &RegisteredWorker, occupancy: f64, processing: i64) -> bool {
         let mean = self.total_occupancy() / self.total_nthreads.max(1) as f64;
         processing < i64::from(worker.hello.nthreads) || occupancy < worker.nthreads() * mean / 2.0
     }
 
-    /// Source: `_worker_full`, `_task_slots_available`.
-    fn has_open_slot(&self, worker: &Worker) -> bool {
+    /// Source: `distributed/scheduler.py`, `_worker_full`, `_task_slots_available`.
+    fn has_open_slot(&self, worker: &RegisteredWorker) -> bool {
         if self.config.worker_saturation.is_infinite() {
             return true;
         }
@@ -237,7 +238,7 @@ impl Scheduler {
         }
     }
 
-    /// Source: `_refresh_no_workers_since`.
+    /// Source: `distributed/scheduler.py`, `_refresh_no_workers_since`.
     pub(super) fn refresh_no_workers_since(&mut self) {
         if !self.running.is_empty() || (self.queued.is_empty() && self.unrunnable.is_empty()) {
             self.no_workers_since = None;

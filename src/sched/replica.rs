@@ -9,25 +9,10 @@ use super::config::MemoryMeasure;
 use super::effect::{Effect, ToWorker};
 use super::event::{AmmAction, WorkerStatus};
 use super::task::{StateName, TaskState};
-use crate::base::{Now, TaskId, WorkerId};
+use crate::base::{TaskId, WorkerId};
 
 /// From this number of waiters on, each counts as wanting a copy of its own.
 const WAITERS_COUNTED: usize = 20;
-
-/// The active memory manager between its runs.
-#[derive(Debug)]
-pub(super) struct Amm {
-    pub(super) running: bool,
-    /// Workers that are being emptied.
-    pub(super) retiring: BTreeSet<WorkerId>,
-    pub(super) next: Option<Now>,
-}
-
-impl Amm {
-    pub(super) const fn new(running: bool) -> Self {
-        Self { running, retiring: BTreeSet::new(), next: None }
-    }
-}
 
 /// What one run has decided so far.
 #[derive(Default)]
@@ -120,7 +105,9 @@ impl Scheduler {
         }
     }
 
-    /// One run of all policies; `reduce`: also when the manager is stopped. Source: `run_once`.
+    /// One run of all policies; `reduce`: also when the manager is stopped.
+    ///
+    /// Source: `distributed/active_memory_manager.py`, `run_once`.
     pub(super) fn run_amm(&mut self, reduce: bool) {
         self.amm.next = None;
         let mut plan =
@@ -154,7 +141,7 @@ impl Scheduler {
         i64::try_from(bytes).unwrap_or(i64::MAX)
     }
 
-    /// Source: `ReduceReplicas`.
+    /// Source: `distributed/active_memory_manager.py`, `ReduceReplicas`.
     fn plan_reduction(&self, plan: &mut Plan) {
         for &task in &self.replicated {
             let entry = &self.tasks[task];
@@ -176,7 +163,8 @@ impl Scheduler {
         }
     }
 
-    /// Source: `RetireWorker`. Some: the worker is done with, its data moved or not movable.
+    /// Source: `distributed/active_memory_manager.py`, `RetireWorker`. Some: the worker is done with, its data moved
+    /// or not movable.
     fn plan_retirement(&mut self, worker: WorkerId, plan: &mut Plan) -> Option<bool> {
         let Some(entry) = self.workers.get(worker) else { return Some(true) };
         if !entry.actors.is_empty() {
@@ -211,7 +199,7 @@ impl Scheduler {
         (unique == 0).then_some(true)
     }
 
-    /// Source: `_find_recipient`.
+    /// Source: `distributed/active_memory_manager.py`, `_find_recipient`.
     fn plan_replica(&self, task: TaskId, plan: &mut Plan) -> bool {
         let entry = &self.tasks[task];
         if entry.state.name() != StateName::Memory || entry.actor {
@@ -231,7 +219,7 @@ impl Scheduler {
     }
 
     /// Drops a copy, on `only` if given; never the last one, never one that a running task needs.
-    /// Source: `_find_dropper`.
+    /// Source: `distributed/active_memory_manager.py`, `_find_dropper`.
     fn plan_drop(&self, task: TaskId, only: Option<WorkerId>, plan: &mut Plan) -> bool {
         let entry = &self.tasks[task];
         if entry.who_has().len() < 2 + plan.drops(task) || entry.actor {
@@ -304,7 +292,9 @@ impl Scheduler {
         }
     }
 
-    /// Does a retiring worker have nothing left that is only there? Source: `RetireWorker.done`.
+    /// Does a retiring worker have nothing left that is only there?
+    ///
+    /// Source: `distributed/active_memory_manager.py`, `RetireWorker.done`.
     pub(super) fn check_retired(&mut self) {
         let emptied: Vec<WorkerId> = self
             .amm

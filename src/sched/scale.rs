@@ -1,8 +1,10 @@
-//! How many workers the work wants, and which could go. Source: `adaptive_target`, `workers_to_close`.
+//! How many workers the work wants, and which could go.
+//!
+//! Source: `distributed/scheduler.py`, `adaptive_target`, `workers_to_close`.
 
 use super::Scheduler;
 use super::view::CloseWish;
-use super::worker::Worker;
+use super::worker::RegisteredWorker;
 use crate::base::{TaskId, WorkerId};
 
 /// At most this many waiting tasks are looked at; the others are assumed to be like them.
@@ -43,7 +45,8 @@ impl Scheduler {
 
     /// Workers that can go, best first.
     pub fn workers_to_close(&self, wish: &CloseWish) -> Vec<WorkerId> {
-        let workers: Vec<(WorkerId, &Worker)> = self.by_address.values().map(|&id| (id, &self.workers[id])).collect();
+        let workers: Vec<(WorkerId, &RegisteredWorker)> =
+            self.by_address.values().map(|&id| (id, &self.workers[id])).collect();
         let n = wish.n.or_else(|| wish.target.map(|target| workers.len().saturating_sub(target)));
         let ratio = wish.memory_ratio.or(if n.is_none() { Some(MEMORY_RATIO) } else { None });
         if n.is_none_or(|n| n == 0) && workers.iter().all(|(_, worker)| !worker.processing.is_empty()) {
@@ -51,7 +54,7 @@ impl Scheduler {
         }
         let keep = n.map_or(0, |n| workers.len().saturating_sub(n));
         let in_shuffle = self.shuffle_participants();
-        let mut candidates: Vec<(WorkerId, &Worker)> = workers
+        let mut candidates: Vec<(WorkerId, &RegisteredWorker)> = workers
             .iter()
             .copied()
             .filter(|(_, worker)| worker.long_running.is_empty() && !in_shuffle.contains(&worker.hello.address))

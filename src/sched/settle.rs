@@ -1,13 +1,14 @@
 //! Moves to `released`, `erred` and `forgotten`: where tasks come to rest without a result.
 //!
-//! Source: `distributed/scheduler.py`, the `_transition_x_released`, `_propagate_erred` and `_propagate_forgotten` families.
+//! Source: `distributed/scheduler.py`, the `_transition_x_released`, `_propagate_erred` and `_propagate_forgotten`
+//! families.
 
 use std::sync::Arc;
 
 use super::Scheduler;
 use super::effect::{ToClient, ToWorker};
 use super::task::{StateName, TaskState};
-use super::transition::Cause;
+use super::transition::ErredCause;
 use crate::base::{Failure, PyError, TaskId, Value};
 
 impl Scheduler {
@@ -143,8 +144,10 @@ impl Scheduler {
         self.fire_and_forget_done(task);
     }
 
-    /// From `processing`, `queued`, `no-worker` (and `memory`, for actors). Source: `_propagate_erred`.
-    pub(super) fn enter_erred(&mut self, task: TaskId, cause: Cause) {
+    /// From `processing`, `queued`, `no-worker` (and `memory`, for actors).
+    ///
+    /// Source: `distributed/scheduler.py`, `_propagate_erred`.
+    pub(super) fn enter_erred(&mut self, task: TaskId, cause: ErredCause) {
         match self.tasks[task].state {
             TaskState::Processing { on, .. } => {
                 if let Some(worker) = self.workers.get_mut(on) {
@@ -194,7 +197,7 @@ impl Scheduler {
             }
         }
         self.tasks[task].dependents = dependents;
-        self.enter_erred(task, Cause { worker: None, failure: Some(failure) });
+        self.enter_erred(task, ErredCause { worker: None, failure: Some(failure) });
     }
 
     /// Makes what `input` failed for the reason why `task` can't be computed. Each keeps the failure for itself: the

@@ -7,36 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Scheduler;
 use super::effect::{Answer, ShuffleRun, ToWorker};
 use super::event::ShuffleRequest;
+use super::records::Active;
 use super::task::{Rare, StateName};
 use crate::base::{CallId, Key, PyError, RunId, ShuffleLayout, ShuffleSpec, TaskId, Text, Value};
 
 /// Every barrier task is named so.
 const BARRIER: &str = "shuffle-barrier-";
-
-/// Shuffles that run, and those that ended in the current step.
-#[derive(Debug, Default)]
-pub(super) struct Shuffles {
-    active: BTreeMap<Text, Active>,
-    /// Ended by the step of that number: started over if that step lost a worker.
-    archived: Vec<(u64, Text)>,
-    run_id: RunId,
-    /// Turns the list of workers, so that small shuffles spread.
-    shift: usize,
-}
-
-#[derive(Debug)]
-struct Active {
-    run: ShuffleRun,
-    participants: BTreeSet<Text>,
-    told_failed: bool,
-}
-
-impl Shuffles {
-    pub(super) fn clear(&mut self) {
-        self.active.clear();
-        self.archived.clear();
-    }
-}
 
 impl Scheduler {
     pub(super) fn on_shuffle(&mut self, call: CallId, request: ShuffleRequest) {
@@ -100,7 +76,7 @@ impl Scheduler {
         !active.is_empty() && spec(task).is_some_and(|spec| active.contains_key(&spec.id))
     }
 
-    /// Source: `_calculate_worker_for`.
+    /// Source: `distributed/shuffle/_scheduler_plugin.py`, `_calculate_worker_for`.
     fn shuffle_layout(&mut self, barrier: TaskId, spec: &ShuffleSpec) -> Result<Vec<(Vec<i64>, Text)>, PyError> {
         let pinned = self.tasks[barrier].rare.as_ref().map(|rare| rare.worker_restrictions.clone()).unwrap_or_default();
         let mut workers: Vec<Text> = if pinned.is_empty() { self.by_address.keys().cloned().collect() } else { pinned };
@@ -248,7 +224,7 @@ impl Scheduler {
         }
     }
 
-    /// Source: `_restart_recommendations`, `_restart_shuffle`.
+    /// Source: `distributed/shuffle/_scheduler_plugin.py`, `_restart_recommendations`, `_restart_shuffle`.
     fn restart_shuffle(&mut self, id: &Text) {
         let Some(barrier) = self.find(&Key::text(&format!("{BARRIER}{id}"))) else { return };
         let outputs: Vec<TaskId> = self.tasks[barrier].dependents.iter().collect();

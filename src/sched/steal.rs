@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 
 use super::Scheduler;
 use super::effect::ToWorker;
+use super::records::InFlight;
 use super::task::{PrefixAt, StateName, TaskState};
 use super::worker::STEAL_LEVELS;
-use crate::base::{Key, Now, SeededMap, TaskId, Text, Value, WorkerId};
+use crate::base::{Key, TaskId, Text, Value, WorkerId};
 
 /// Added to every transfer. Unit: seconds.
 const LATENCY_SECS: f64 = 0.1;
@@ -16,17 +17,6 @@ const LATENCY_SECS: f64 = 0.1;
 const VICTIMS: usize = 10;
 /// Less occupancy than this is not worth stealing from. Unit: seconds.
 const VICTIM_SECS: f64 = 0.2;
-
-/// What stealing remembers between steps.
-#[derive(Debug, Default)]
-pub(super) struct Stealing {
-    in_flight: SeededMap<TaskId, InFlight>,
-    requests: u64,
-    /// By level: how many requests, and what their tasks cost where they are. Unit: seconds.
-    asked: [(u64, f64); STEAL_LEVELS],
-    /// When to look again; none while there is nothing to look at.
-    pub(super) next: Option<Now>,
-}
 
 /// Steal requests of one level, since the start.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,18 +29,10 @@ pub struct StealTotal {
     pub cost_secs: f64,
 }
 
-/// A request that the victim has not answered.
-#[derive(Debug)]
-struct InFlight {
-    victim: WorkerId,
-    thief: WorkerId,
-    victim_secs: f64,
-    thief_secs: f64,
-    stimulus: Text,
-}
-
 impl Scheduler {
-    /// Files a processing task under what moving it would cost. Source: `put_key_in_stealable`.
+    /// Files a processing task under what moving it would cost.
+    ///
+    /// Source: `distributed/stealing.py`, `put_key_in_stealable`.
     pub(super) fn make_stealable(&mut self, task: TaskId) {
         let Some(worker) = self.tasks[task].processing_on() else { return };
         let Some(level) = self.steal_level(task) else { return };
@@ -76,7 +58,7 @@ impl Scheduler {
         }
     }
 
-    /// Source: `steal_time_ratio`.
+    /// Source: `distributed/stealing.py`, `steal_time_ratio`.
     fn steal_level(&self, task: TaskId) -> Option<u8> {
         let prefix = self.prefix_at(task);
         if self.prefixes[prefix as usize].fast {
@@ -130,7 +112,7 @@ impl Scheduler {
         Some(info)
     }
 
-    /// The victim's answer. Source: `move_task_confirm`.
+    /// The victim's answer. Source: `distributed/stealing.py`, `move_task_confirm`.
     pub(super) fn on_steal_response(&mut self, worker: WorkerId, key: &Key, state: Option<&str>, stimulus: &str) {
         let Some(task) = self.find(key) else { return };
         let current = self.stealing.in_flight.get(&task);
@@ -179,7 +161,7 @@ impl Scheduler {
         self.send_compute(task, thief);
     }
 
-    /// Looks for work to move. Source: `balance`.
+    /// Looks for work to move. Source: `distributed/stealing.py`, `balance`.
     pub(super) fn balance(&mut self) {
         let interval = self.config.work_stealing_interval_secs;
         self.stealing.next = (!self.active_prefixes.is_empty()).then(|| self.now.plus_secs(interval));
@@ -261,7 +243,7 @@ impl Scheduler {
         }
     }
 
-    /// Source: `_get_thief`, `stealing_objective`.
+    /// Source: `distributed/stealing.py`, `_get_thief`, `stealing_objective`.
     fn thief_for(&self, task: TaskId, thieves: &BTreeSet<WorkerId>) -> Option<WorkerId> {
         let valid = self.valid_workers(task);
         let objective = |&id: &WorkerId| {
@@ -294,7 +276,9 @@ impl Scheduler {
         self.stealing.in_flight.insert(task, InFlight { victim, thief, victim_secs, thief_secs, stimulus });
     }
 
-    /// Requests so far by what moving costs compared to computing, cheapest first. Source: `cost_multipliers`.
+    /// Requests so far by what moving costs compared to computing, cheapest first.
+    ///
+    /// Source: `distributed/stealing.py`, `cost_multipliers`.
     pub fn steal_totals(&self) -> impl Iterator<Item = StealTotal> {
         self.stealing.asked.iter().enumerate().map(|(level, &(count, cost_secs))| StealTotal {
             multiplier: if level == 0 { 1.0 } else { 1.0 + 2f64.powi(level as i32 - 6) },

@@ -242,9 +242,9 @@ fn sortable(number: f64) -> u64 {
 /// How many states are counted; `forgotten` is the last.
 pub(super) const STATES: usize = 8;
 
-/// Tasks that one call of a collection method made. Source: `TaskGroup`.
+/// Tasks that one call of a collection method made. Source: `distributed/scheduler.py`, `TaskGroup`.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct TaskGroup {
     pub(super) name: Text,
     pub(super) prefix: PrefixAt,
     pub(super) states: [u32; STATES],
@@ -258,9 +258,9 @@ pub(super) struct Group {
     pub(super) generation: u32,
 }
 
-/// Tasks of one name: what durations are learnt by. Source: `TaskPrefix`.
+/// Tasks of one name: what durations are learnt by. Source: `distributed/scheduler.py`, `TaskPrefix`.
 #[derive(Debug)]
-pub(super) struct Prefix {
+pub(super) struct TaskPrefix {
     pub(super) name: Text,
     pub(super) states: [usize; STATES],
     /// Tasks that came into each state since start.

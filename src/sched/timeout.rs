@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Scheduler;
 use super::effect::Effect;
-use super::transition::Cause;
+use super::transition::ErredCause;
 use crate::base::{Failure, Now, PyError, TaskId, Value, WorkerId};
 
 impl Scheduler {
@@ -55,7 +55,7 @@ impl Scheduler {
 
     // ---- idle ------------------------------------------------------------------------------------------------
 
-    /// Source: `check_idle`.
+    /// Source: `distributed/scheduler.py`, `check_idle`.
     pub(super) fn refresh_idle_since(&mut self) {
         let busy = self.transitions != self.idle_transitions
             || !self.graphs.is_empty()
@@ -91,7 +91,7 @@ impl Scheduler {
         self.config.worker_ttl_secs.map(|ttl| ttl.max(beats))
     }
 
-    /// Source: `check_worker_ttl`.
+    /// Source: `distributed/scheduler.py`, `check_worker_ttl`.
     fn check_worker_ttl(&mut self) {
         let Some(ttl) = self.ttl_secs() else { return };
         self.ttl_checked = self.now;
@@ -129,7 +129,7 @@ impl Scheduler {
         [unrunnable, queued].into_iter().flatten().min()
     }
 
-    /// Source: `_check_no_workers` and what it calls.
+    /// Source: `distributed/scheduler.py`, `_check_no_workers` and what it calls.
     fn fail_unplaceable(&mut self) {
         let Some(timeout) = self.config.no_workers_timeout_secs else { return };
         let (now, none_since) = (self.now, self.no_workers_since);
@@ -168,11 +168,13 @@ impl Scheduler {
             None => PyError::NoWorker { key: key.clone(), timeout_secs },
         };
         self.warn(format!("Task {key} marked as failed because no worker could take it for {timeout_secs} s"));
-        self.fail(task, Cause { worker: None, failure: Some(Arc::new(Failure::Raised(error))) });
+        self.fail(task, ErredCause { worker: None, failure: Some(Arc::new(Failure::Raised(error))) });
     }
 }
 
-/// How often each of `n` workers or clients reports. Unit: seconds. Source: `heartbeat_interval`.
+/// How often each of `n` workers or clients reports. Unit: seconds.
+///
+/// Source: `distributed/scheduler.py`, `heartbeat_interval`.
 pub fn heartbeat_interval_secs(n: usize) -> f64 {
     match n {
         0..=10 => 0.5,

@@ -17,7 +17,7 @@ use crate::base::{Failure, Key, PyError, TaskId, WorkerId};
 
 /// Why a task came into `erred`.
 #[derive(Debug, Default)]
-pub(super) struct Cause {
+pub(super) struct ErredCause {
     /// Where it failed.
     pub(super) worker: Option<WorkerId>,
     /// The failure; none when it is inherited from the blamed task.
@@ -63,7 +63,7 @@ const fn way(from: StateName, to: StateName) -> Way {
         (S::NoWorker, S::Released) => Way::Direct(Scheduler::no_worker_released),
         (S::NoWorker, S::Processing) => Way::Direct(Scheduler::no_worker_processing),
         (S::Queued | S::NoWorker | S::Processing, S::Erred) => {
-            Way::Direct(|scheduler, task| scheduler.enter_erred(task, Cause::default()))
+            Way::Direct(|scheduler, task| scheduler.enter_erred(task, ErredCause::default()))
         }
         (S::Processing, S::Released) => Way::Direct(Scheduler::processing_released),
         (S::Memory, S::Released) => Way::Direct(Scheduler::memory_released),
@@ -181,7 +181,7 @@ impl Scheduler {
     }
 
     /// Moves a task to `erred` for a reason that is known where it is called.
-    pub(super) fn fail(&mut self, task: TaskId, cause: Cause) {
+    pub(super) fn fail(&mut self, task: TaskId, cause: ErredCause) {
         let (key, start) = (self.tasks[task].key.clone(), self.tasks[task].state.name());
         self.transitions += 1;
         self.enter_erred(task, cause);
@@ -318,7 +318,7 @@ impl Scheduler {
             self.workers[worker].actors.insert(task);
         }
         if let Some(failure) = self.does_not_fit(task, worker) {
-            let cause = Cause { worker: Some(worker), failure: Some(Arc::new(failure)) };
+            let cause = ErredCause { worker: Some(worker), failure: Some(Arc::new(failure)) };
             return self.fail(task, cause);
         }
         self.send_compute(task, worker);

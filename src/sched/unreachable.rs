@@ -2,43 +2,17 @@
 //!
 //! A supervisor that watches machines knows of a silent one long before its connections break. What runs there starts
 //! elsewhere at once; what it holds stays on the books until the supervisor gives the machine up, so that a short cut
-//! costs no data. Between two workers only they themselves notice a cut: the one asks again and again where an input is.
+//! costs no data. Between two workers only they themselves notice a cut: the one asks again and again where an input
+//! is.
 
 use super::Scheduler;
 use super::effect::ToWorker;
 use super::event::WorkerStatus;
 use super::task::StateName;
-use crate::base::{Now, SeededMap, TaskId, WorkerId};
+use crate::base::{TaskId, WorkerId};
 
 /// A worker that has been asking for this long does not reach the holders. Unit: microseconds.
 const ASKING_US: u64 = 3_000_000;
-/// A worker that has not asked for this long has found its input: some holders take half a minute to be given up.
-///
-/// Unit: microseconds.
-const ASKING_ENDS_US: u64 = 60_000_000;
-
-/// Inputs whose holders somebody asks for again and again.
-#[derive(Debug)]
-pub(super) struct Asked {
-    /// For each input, when somebody began to ask (or a copy was made last), and when the last question came.
-    inputs: SeededMap<TaskId, (Now, Now)>,
-    swept: Now,
-}
-
-impl Asked {
-    pub(super) fn new() -> Self {
-        Self { inputs: SeededMap::default(), swept: Now(0) }
-    }
-
-    /// Forgets inputs that nobody has asked for in a while. Looks at all of them, so it runs once a minute at most.
-    fn sweep(&mut self, now: Now) {
-        if self.swept.plus_us(ASKING_ENDS_US) < now {
-            self.swept = now;
-            self.inputs.retain(|_, (_, last)| last.plus_us(ASKING_ENDS_US) > now);
-        }
-    }
-}
-
 impl Scheduler {
     /// The machine of a worker is silent, or was heard again.
     pub(super) fn on_worker_silent(&mut self, id: WorkerId, silent: bool) {
@@ -81,7 +55,8 @@ impl Scheduler {
 
     /// A worker tried all holders of these inputs and goes on asking: a third one, which both may reach, gets a copy.
     ///
-    /// Workers ask as well while all holders are busy, many at once for data that many need: one copy in a while for each
+    /// Workers ask as well while all holders are busy, many at once for data that many need: one copy in a while for
+    /// each
     /// input helps them too, and one for each question would fill the cluster with copies.
     pub(super) fn bring_within_reach(&mut self, asker: WorkerId, tasks: &[TaskId]) {
         let (step, now) = (self.step as usize, self.now);

@@ -6,16 +6,14 @@ use super::Scheduler;
 use super::coord::{CoordView, SemaphoreView};
 use super::effect::Priority;
 use super::event::WorkerStatus;
-use super::story::{Entry, StoryLine};
+use super::records::{StoryEntry, StoryLine};
 use super::task::StateName;
 use crate::base::{ClientId, Failure, Key, Opaque, RunId, SeededSet, TaskId, Text, Value, WorkerId};
 
 /// A worker as seen from outside.
 #[derive(Clone, Debug)]
 pub struct WorkerView<'a> {
-    /// Its id.
     pub id: WorkerId,
-    /// Its address.
     pub address: &'a Text,
     /// Text or number.
     pub name: &'a Value,
@@ -50,7 +48,6 @@ pub struct WorkerView<'a> {
 /// Source: `distributed/scheduler.py`, `MemoryState`. Unit: bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryView {
-    /// Resident memory.
     pub process: u64,
     /// Managed data in memory.
     pub managed: u64,
@@ -74,7 +71,6 @@ impl MemoryView {
 /// A task as seen from outside.
 #[derive(Clone, Debug)]
 pub struct TaskView<'a> {
-    /// Its key.
     pub key: &'a Key,
     /// Dask's name of its state.
     pub state: &'static str,
@@ -96,11 +92,8 @@ pub struct TaskView<'a> {
     pub failure: Option<&'a Failure>,
     /// The task whose failure it is.
     pub blame: Option<&'a Key>,
-    /// Group name.
     pub group: &'a Text,
-    /// Prefix name.
     pub prefix: &'a Text,
-    /// It is an actor.
     pub actor: bool,
     /// What the task noted about itself; nil when nothing.
     pub metadata: &'a Value,
@@ -109,7 +102,6 @@ pub struct TaskView<'a> {
 /// Numbers for `counts.json` and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// All tasks.
     pub tasks: usize,
     /// By state: released, waiting, queued, no-worker, processing, memory, erred.
     pub by_state: [usize; 7],
@@ -117,7 +109,6 @@ pub struct Counts {
     pub bytes: i64,
     /// Clients, pseudo clients included.
     pub clients: usize,
-    /// Workers.
     pub workers: usize,
     /// Threads of all workers.
     pub threads: u64,
@@ -135,7 +126,6 @@ pub const STATE_NAMES: [&str; 7] = ["released", "waiting", "queued", "no-worker"
 /// Totals of one prefix, for durations, metrics and pages.
 #[derive(Clone, Debug)]
 pub struct PrefixView<'a> {
-    /// Its name.
     pub name: &'a Text,
     /// Tasks by state, in the order of [`STATE_NAMES`].
     pub states: [usize; 7],
@@ -196,7 +186,9 @@ impl Scheduler {
         })
     }
 
-    /// Workers meant by addresses, names or hosts; a host means all its workers. Source: `workers_list`.
+    /// Workers meant by addresses, names or hosts; a host means all its workers.
+    ///
+    /// Source: `distributed/scheduler.py`, `workers_list`.
     pub fn workers_by_alias(&self, aliases: &[Value]) -> Vec<WorkerId> {
         let mut ids = Vec::new();
         for alias in aliases {
@@ -375,14 +367,14 @@ impl Scheduler {
 
     /// Transitions of the tasks named here, oldest first; all when empty.
     pub fn story(&self, keys: &[Key]) -> Vec<StoryLine> {
-        let told = |entry: &&Entry| keys.is_empty() || keys.contains(&entry.key);
-        self.story.iter().filter(told).map(Entry::line).collect()
+        let told = |entry: &&StoryEntry| keys.is_empty() || keys.contains(&entry.key);
+        self.story.iter().filter(told).map(StoryEntry::line).collect()
     }
 
     /// Transitions of the steps after this one, oldest first.
     pub fn story_since(&self, step: u64) -> impl Iterator<Item = StoryLine> + use<'_> {
         let start = self.story.partition_point(|entry| entry.step <= step);
-        self.story.range(start..).map(Entry::line)
+        self.story.range(start..).map(StoryEntry::line)
     }
 
     /// Since when nothing happens; none when something does. Unit: microseconds since creation.

@@ -9,9 +9,9 @@ use crate::base::{Now, SeededMap, SeededSet, TaskId, Text};
 /// Levels of the stealable sets. Source: `distributed/stealing.py`.
 pub(super) const STEAL_LEVELS: usize = 15;
 
-/// One registered worker. Source: `WorkerState`.
+/// One registered worker. Source: `distributed/scheduler.py`, `WorkerState`.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(super) struct RegisteredWorker {
     pub(super) hello: WorkerHello,
     pub(super) status: WorkerStatus,
     /// Its machine is silent; this would be its status otherwise.
@@ -56,7 +56,7 @@ pub(super) struct WorkerMemory {
     pub(super) unmanaged_old: u64,
 }
 
-impl Worker {
+impl RegisteredWorker {
     pub(super) fn new(hello: WorkerHello, now: Now) -> Self {
         let used_resources = hello.resources.iter().map(|(name, _)| (name.clone(), 0.0)).collect();
         Self {
@@ -99,9 +99,9 @@ impl Worker {
     }
 }
 
-/// A client, real or pseudo. Source: `ClientState`.
+/// A client, real or pseudo. Source: `distributed/scheduler.py`, `ClientState`.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct ClientState {
     pub(super) name: Text,
     pub(super) wants_what: SeededSet<TaskId>,
 }

@@ -8,8 +8,8 @@ use super::Scheduler;
 use super::effect::{Answer, Effect, ToWorker};
 use super::event::{Erred, Event, Finished, Heartbeat, WorkerHello, WorkerStatus};
 use super::task::{StateName, TaskState};
-use super::transition::Cause;
-use super::worker::Worker;
+use super::transition::ErredCause;
+use super::worker::RegisteredWorker;
 use crate::base::{CallId, Failure, Key, PyError, RunId, TaskId, Text, Value, WorkerId};
 
 /// What a step is called, in stories and in the stimulus ids that workers are sent.
@@ -72,7 +72,7 @@ impl Scheduler {
         let address = hello.address.clone();
         self.total_nthreads += u64::from(hello.nthreads);
         let status = hello.status;
-        let mut worker = Worker::new(hello, self.now);
+        let mut worker = RegisteredWorker::new(hello, self.now);
         worker.status = WorkerStatus::Init;
         let id = self.workers.insert(worker);
         self.by_address.insert(address.clone(), id);
@@ -179,7 +179,7 @@ impl Scheduler {
                     name: self.workers[worker].hello.name.clone(),
                     allowed_failures: self.config.allowed_failures,
                 });
-                return self.fail(task, Cause { worker: Some(worker), failure: Some(Arc::new(failure)) });
+                return self.fail(task, ErredCause { worker: Some(worker), failure: Some(Arc::new(failure)) });
             }
         }
         self.recommend(task, StateName::Released);
@@ -338,7 +338,7 @@ impl Scheduler {
             self.recommend(task, StateName::Waiting);
         } else {
             self.run_counted = true;
-            self.fail(task, Cause { worker: Some(worker), failure: Some(Arc::new(erred.failure)) });
+            self.fail(task, ErredCause { worker: Some(worker), failure: Some(Arc::new(erred.failure)) });
             self.shuffle_task_erred(task);
         }
         self.run_transitions();

@@ -10,7 +10,7 @@ use crate::cluster::state::State;
 use crate::cluster::state::call::{Call, Done, Handled, plain};
 use crate::cluster::state::calls::WaitingCall;
 use crate::pickle;
-use crate::sched::coord::{Batch, CoordRequest, Item};
+use crate::sched::coord::{CoordRequest, Item, QueueBatch};
 use crate::sched::{Answer, Event};
 
 /// The operations of this family.
@@ -116,20 +116,20 @@ fn multi_lock_acquire(body: &Value) -> Result<CoordRequest, Failure> {
 fn queue_get(body: &Value) -> Result<CoordRequest, Failure> {
     let timeout = args::timeout(body, "timeout")?;
     let batch = batch(body.get("batch"));
-    if timeout.is_some() && matches!(batch, Batch::Count(_)) {
+    if timeout.is_some() && matches!(batch, QueueBatch::Count(_)) {
         let text = "Dask queues don't support simultaneous use of integer batch sizes and timeouts";
         return Err(raise("NotImplementedError", text));
     }
     Ok(CoordRequest::QueueGet { name: name(body)?, timeout, batch })
 }
 
-fn batch(value: Option<&Value>) -> Batch {
+fn batch(value: Option<&Value>) -> QueueBatch {
     match value {
-        Some(Value::Bool(true)) => Batch::All,
-        None | Some(Value::Bool(false) | Value::Nil) => Batch::One,
+        Some(Value::Bool(true)) => QueueBatch::All,
+        None | Some(Value::Bool(false) | Value::Nil) => QueueBatch::One,
         Some(other) => match other.as_i64().and_then(|n| usize::try_from(n).ok()) {
-            Some(0) | None => Batch::One,
-            Some(n) => Batch::Count(n),
+            Some(0) | None => QueueBatch::One,
+            Some(n) => QueueBatch::Count(n),
         },
     }
 }

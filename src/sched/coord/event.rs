@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::request::CoordView;
-use super::waiters::{Place, Step};
+use super::waiters::{CoordStep, WaitingPlace};
 use crate::base::{CallId, Key, Value};
 
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub fn wait(&mut self, step: &mut Step<'_>, call: CallId, name: Key, timeout: Option<f64>) {
+    pub fn wait(&mut self, step: &mut CoordStep<'_>, call: CallId, name: Key, timeout: Option<f64>) {
         if self.is_set(&name) {
             return step.answer(call, true);
         }
@@ -30,10 +30,10 @@ impl Events {
             return step.answer(call, false);
         }
         self.flags.entry(name.clone()).or_default().waiters.push(call);
-        step.park(call, Place::Event(name), deadline);
+        step.park(call, WaitingPlace::Event(name), deadline);
     }
 
-    pub fn set(&mut self, step: &mut Step<'_>, call: CallId, name: Key) {
+    pub fn set(&mut self, step: &mut CoordStep<'_>, call: CallId, name: Key) {
         let flag = self.flags.entry(name).or_default();
         flag.set = true;
         for waiter in std::mem::take(&mut flag.waiters) {
@@ -43,7 +43,7 @@ impl Events {
     }
 
     /// Nobody waits for an event that is set, so clearing it always ends it.
-    pub fn clear(&mut self, step: &mut Step<'_>, call: CallId, name: &Key) {
+    pub fn clear(&mut self, step: &mut CoordStep<'_>, call: CallId, name: &Key) {
         if self.is_set(name) {
             self.flags.remove(name);
         }
@@ -72,12 +72,12 @@ impl Events {
     }
 
     /// Lists who waits where; returns the first broken rule.
-    pub fn check(&self, waiting: &mut Vec<(CallId, Place)>) -> Result<(), String> {
+    pub fn check(&self, waiting: &mut Vec<(CallId, WaitingPlace)>) -> Result<(), String> {
         for (name, flag) in &self.flags {
             if flag.set != flag.waiters.is_empty() {
                 return Err(format!("event {name} is set: {}, with {} waiters", flag.set, flag.waiters.len()));
             }
-            waiting.extend(flag.waiters.iter().map(|call| (*call, Place::Event(name.clone()))));
+            waiting.extend(flag.waiters.iter().map(|call| (*call, WaitingPlace::Event(name.clone()))));
         }
         Ok(())
     }

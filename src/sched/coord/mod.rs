@@ -15,10 +15,10 @@ mod variable;
 mod waiters;
 
 use crate::base::{CallId, Key, Now, SeededMap, Text, Value};
-pub use request::{Batch, CoordRequest, CoordView, Item, KeyWorld, Wish};
+pub use request::{CoordRequest, CoordView, CoordWish, Item, KeyWorld, QueueBatch};
 pub use semaphore::SemaphoreView;
 
-use waiters::{Place, Step, Target, Timer, Waiters, timed_out};
+use waiters::{CoordStep, FutureTarget, Timer, Waiters, WaitingPlace, timed_out};
 
 /// All coordination primitives of a scheduler.
 pub struct Coord {
@@ -58,10 +58,10 @@ impl Coord {
         client: Option<&Text>,
         request: CoordRequest,
         world: &dyn KeyWorld,
-        wishes: &mut Vec<Wish>,
+        wishes: &mut Vec<CoordWish>,
     ) {
         use CoordRequest as R;
-        let step = &mut Step { now, waiters: &mut self.waiters, wishes };
+        let step = &mut CoordStep { now, waiters: &mut self.waiters, wishes };
         match request {
             R::EventWait { name, timeout } => self.events.wait(step, call, name, timeout),
             R::EventSet { name } => self.events.set(step, call, name),
@@ -78,7 +78,7 @@ impl Coord {
             R::SemaphoreValue { name } => step.answer(call, self.semaphores.value(&name)),
             R::SemaphoreClose { name } => self.semaphores.close(step, call, &name),
             R::MultiLockAcquire { locks, id, timeout, num_locks } => {
-                let wanted = multi_lock::Wanted { locks, count: num_locks, timeout };
+                let wanted = multi_lock::LocksWanted { locks, count: num_locks, timeout };
                 self.multi_locks.acquire(step, call, id, wanted);
             }
             R::MultiLockRelease { id } => self.multi_locks.release(step, call, &id),
@@ -123,29 +123,29 @@ impl Coord {
 
     /// Files a call that waits for a task under the task's key.
     fn note_unborn(&mut self, call: CallId) {
-        if let Some(Place::Unborn { key, .. }) = self.waiters.place(call) {
+        if let Some(WaitingPlace::Unborn { key, .. }) = self.waiters.place(call) {
             self.unborn.entry(key.clone()).or_default().push(call);
         }
     }
 
     /// The asker's connection died: its place in line is free. Calls that were answered are not known any more.
-    pub fn on_abandoned(&mut self, call: CallId, wishes: &mut Vec<Wish>) {
+    pub fn on_abandoned(&mut self, call: CallId, wishes: &mut Vec<CoordWish>) {
         // Leaving a line needs no time: nothing that it sets in motion has a deadline of its own.
         let Some(waiting) = self.waiters.take(call) else { return };
         self.leave(Now(0), call, waiting.place, wishes);
     }
 
     /// Clears a call's place in line.
-    fn leave(&mut self, now: Now, call: CallId, place: Place, wishes: &mut Vec<Wish>) {
-        let step = &mut Step { now, waiters: &mut self.waiters, wishes };
+    fn leave(&mut self, now: Now, call: CallId, place: WaitingPlace, wishes: &mut Vec<CoordWish>) {
+        let step = &mut CoordStep { now, waiters: &mut self.waiters, wishes };
         match place {
-            Place::Event(name) => self.events.withdraw(call, &name),
-            Place::Semaphore(name) => self.semaphores.withdraw(call, &name),
-            Place::MultiLock(id) => self.multi_locks.withdraw(step, &id),
-            Place::QueuePut(name) => self.queues.withdraw_putter(step, call, &name),
-            Place::QueueGet(name) => self.queues.withdraw_getter(step, call, &name),
-            Place::VariableGet(name) => self.variables.withdraw(call, &name),
-            Place::Unborn { key, .. } => {
+            WaitingPlace::Event(name) => self.events.withdraw(call, &name),
+            WaitingPlace::Semaphore(name) => self.semaphores.withdraw(call, &name),
+            WaitingPlace::MultiLock(id) => self.multi_locks.withdraw(step, &id),
+            WaitingPlace::QueuePut(name) => self.queues.withdraw_putter(step, call, &name),
+            WaitingPlace::QueueGet(name) => self.queues.withdraw_getter(step, call, &name),
+            WaitingPlace::VariableGet(name) => self.variables.withdraw(call, &name),
+            WaitingPlace::Unborn { key, .. } => {
                 if let Some(calls) = self.unborn.get_mut(&key) {
                     calls.retain(|other| *other != call);
                     if calls.is_empty() {
@@ -157,22 +157,22 @@ impl Coord {
     }
 
     /// A client is gone for good: it will not confirm the futures it was handed.
-    pub fn on_client_removed(&mut self, client: &Text, wishes: &mut Vec<Wish>) {
-        let step = &mut Step { now: Now(0), waiters: &mut self.waiters, wishes };
+    pub fn on_client_removed(&mut self, client: &Text, wishes: &mut Vec<CoordWish>) {
+        let step = &mut CoordStep { now: Now(0), waiters: &mut self.waiters, wishes };
         self.variables.forget_client(step, client);
     }
 
     /// A task with this key exists now: puts of its future go on.
-    pub fn on_key_known(&mut self, now: Now, key: &Key, world: &dyn KeyWorld, wishes: &mut Vec<Wish>) {
+    pub fn on_key_known(&mut self, now: Now, key: &Key, world: &dyn KeyWorld, wishes: &mut Vec<CoordWish>) {
         let Some(calls) = self.unborn.remove(key) else { return };
         for call in calls {
             let Some(waiting) = self.waiters.take(call) else { continue };
-            let Place::Unborn { target, .. } = waiting.place else { continue };
-            let step = &mut Step { now, waiters: &mut self.waiters, wishes };
+            let WaitingPlace::Unborn { target, .. } = waiting.place else { continue };
+            let step = &mut CoordStep { now, waiters: &mut self.waiters, wishes };
             let item = Item::Future(key.clone());
             match target {
-                Target::Queue(name) => self.queues.put(step, call, (name, item, waiting.deadline), world),
-                Target::Variable(name) => self.variables.set(step, call, (name, item, waiting.deadline), world),
+                FutureTarget::Queue(name) => self.queues.put(step, call, (name, item, waiting.deadline), world),
+                FutureTarget::Variable(name) => self.variables.set(step, call, (name, item, waiting.deadline), world),
             }
             self.note_unborn(call);
         }
@@ -184,30 +184,30 @@ impl Coord {
     }
 
     /// Lets calls give up whose time is over, and ends leases.
-    pub fn on_tick(&mut self, now: Now, world: &dyn KeyWorld, wishes: &mut Vec<Wish>) {
+    pub fn on_tick(&mut self, now: Now, world: &dyn KeyWorld, wishes: &mut Vec<CoordWish>) {
         while let Some(timer) = self.waiters.pop_due(now) {
             match timer {
                 Timer::Call(call) => self.give_up(now, call, wishes),
                 Timer::Leases(name) => {
-                    let step = &mut Step { now, waiters: &mut self.waiters, wishes };
+                    let step = &mut CoordStep { now, waiters: &mut self.waiters, wishes };
                     self.semaphores.look_over(step, &name);
                 }
                 Timer::Serve(name) => {
-                    let step = &mut Step { now, waiters: &mut self.waiters, wishes };
+                    let step = &mut CoordStep { now, waiters: &mut self.waiters, wishes };
                     self.queues.serve(step, &name, world);
                 }
             }
         }
     }
 
-    fn give_up(&mut self, now: Now, call: CallId, wishes: &mut Vec<Wish>) {
+    fn give_up(&mut self, now: Now, call: CallId, wishes: &mut Vec<CoordWish>) {
         let Some(waiting) = self.waiters.take(call) else { return };
         let answer = match &waiting.place {
-            Place::Event(_) | Place::Semaphore(_) | Place::MultiLock(_) => Ok(Value::Bool(false)),
-            Place::QueuePut(_) | Place::QueueGet(_) | Place::VariableGet(_) => Err(timed_out("")),
-            Place::Unborn { key, .. } => Err(timed_out(format!("Task {key} unknown to scheduler."))),
+            WaitingPlace::Event(_) | WaitingPlace::Semaphore(_) | WaitingPlace::MultiLock(_) => Ok(Value::Bool(false)),
+            WaitingPlace::QueuePut(_) | WaitingPlace::QueueGet(_) | WaitingPlace::VariableGet(_) => Err(timed_out("")),
+            WaitingPlace::Unborn { key, .. } => Err(timed_out(format!("Task {key} unknown to scheduler."))),
         };
-        wishes.push(Wish::Answer(call, answer));
+        wishes.push(CoordWish::Answer(call, answer));
         self.leave(now, call, waiting.place, wishes);
     }
 
@@ -262,7 +262,7 @@ impl Coord {
         for (key, calls) in &self.unborn {
             for call in calls {
                 match self.waiters.place(*call) {
-                    Some(place @ Place::Unborn { key: other, .. }) if other == key => {
+                    Some(place @ WaitingPlace::Unborn { key: other, .. }) if other == key => {
                         waiting.push((*call, place.clone()));
                     }
                     place => return Err(format!("call {call} should wait for {key} but stands at {place:?}")),

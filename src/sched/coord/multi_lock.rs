@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::request::CoordView;
-use super::waiters::{Place, Step, assertion};
+use super::waiters::{CoordStep, WaitingPlace, assertion};
 use crate::base::{CallId, Key, PyError, Value};
 
 struct Request {
@@ -27,7 +27,7 @@ pub(super) struct MultiLocks {
 }
 
 /// What a request asks for.
-pub(super) struct Wanted {
+pub(super) struct LocksWanted {
     /// Names of locks.
     pub locks: Vec<Key>,
     /// How many of them; none: all.
@@ -46,7 +46,7 @@ impl MultiLocks {
         })
     }
 
-    pub fn acquire(&mut self, step: &mut Step<'_>, call: CallId, id: Key, wanted: Wanted) {
+    pub fn acquire(&mut self, step: &mut CoordStep<'_>, call: CallId, id: Key, wanted: LocksWanted) {
         let asked = wanted.locks.len();
         let locks: BTreeSet<Key> = wanted.locks.into_iter().collect();
         let needed = wanted.count.unwrap_or(asked);
@@ -75,10 +75,10 @@ impl MultiLocks {
             self.leave(step, &id);
             return step.answer(call, false);
         }
-        step.park(call, Place::MultiLock(id), deadline);
+        step.park(call, WaitingPlace::MultiLock(id), deadline);
     }
 
-    pub fn release(&mut self, step: &mut Step<'_>, call: CallId, id: &Key) {
+    pub fn release(&mut self, step: &mut CoordStep<'_>, call: CallId, id: &Key) {
         let Some(request) = self.requests.get_mut(id) else {
             return step.fail(call, PyError::MissingKey(id.to_value()));
         };
@@ -89,12 +89,12 @@ impl MultiLocks {
         step.answer(call, Value::Nil);
     }
 
-    pub fn withdraw(&mut self, step: &mut Step<'_>, id: &Key) {
+    pub fn withdraw(&mut self, step: &mut CoordStep<'_>, id: &Key) {
         self.leave(step, id);
     }
 
     /// Answers a request that heads enough lines, and takes it out of the others.
-    fn grant(&mut self, step: &mut Step<'_>, id: &Key) {
+    fn grant(&mut self, step: &mut CoordStep<'_>, id: &Key) {
         let Some(request) = self.requests.get_mut(id) else { return };
         let lines = &mut self.lines;
         request.locks.retain(|lock| {
@@ -111,7 +111,7 @@ impl MultiLocks {
     }
 
     /// Ends a request, held or waiting; those behind it move up.
-    fn leave(&mut self, step: &mut Step<'_>, id: &Key) {
+    fn leave(&mut self, step: &mut CoordStep<'_>, id: &Key) {
         let Some(request) = self.requests.remove(id) else { return };
         let mut ready = Vec::new();
         for lock in &request.locks {
@@ -135,7 +135,7 @@ impl MultiLocks {
     }
 
     /// Lists who waits where; returns the first broken rule.
-    pub fn check(&self, waiting: &mut Vec<(CallId, Place)>) -> Result<(), String> {
+    pub fn check(&self, waiting: &mut Vec<(CallId, WaitingPlace)>) -> Result<(), String> {
         for (lock, line) in &self.lines {
             if line.is_empty() {
                 return Err(format!("nobody is in the line of lock {lock}"));
@@ -153,7 +153,7 @@ impl MultiLocks {
             if request.call.is_some() != (held < request.needed) {
                 return Err(format!("multi-lock {id} has {held} of {} locks", request.needed));
             }
-            waiting.extend(request.call.map(|call| (call, Place::MultiLock(id.clone()))));
+            waiting.extend(request.call.map(|call| (call, WaitingPlace::MultiLock(id.clone()))));
         }
         Ok(())
     }

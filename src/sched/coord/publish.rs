@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::request::CoordView;
-use super::waiters::Step;
+use super::waiters::CoordStep;
 use crate::base::{CallId, Key, PyError, Text, Value};
 
 struct Dataset {
@@ -38,7 +38,7 @@ fn pseudo_client(name: &Key) -> Text {
 
 impl Datasets {
     /// As in Dask, the ones before a name that is taken stay published.
-    pub fn put(&mut self, step: &mut Step<'_>, call: CallId, published: Published) {
+    pub fn put(&mut self, step: &mut CoordStep<'_>, call: CallId, published: Published) {
         let Published { names, keys, data, overwrite } = published;
         if names.len() != keys.len() || names.len() != data.len() {
             let text = format!("{} names, {} lists of keys and {} payloads", names.len(), keys.len(), data.len());
@@ -60,7 +60,7 @@ impl Datasets {
         step.answer(call, Value::Nil);
     }
 
-    pub fn delete(&mut self, step: &mut Step<'_>, call: CallId, names: &[Key]) {
+    pub fn delete(&mut self, step: &mut CoordStep<'_>, call: CallId, names: &[Key]) {
         for name in names {
             if let Some(old) = self.by_name.remove(name) {
                 step.release(pseudo_client(name), old.keys);

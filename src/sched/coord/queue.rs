@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::request::{Batch, CoordView, Item, KeyWorld, record};
-use super::waiters::{Place, Step, Target, Timer, timed_out};
+use super::request::{CoordView, Item, KeyWorld, QueueBatch, record};
+use super::waiters::{CoordStep, FutureTarget, Timer, WaitingPlace, timed_out};
 use crate::base::{CallId, Key, Now, PyError, Text, Value};
 
 #[derive(Default)]
@@ -40,7 +40,7 @@ impl Queue {
     }
 
     /// Hands elements to getters and room to putters, first come first served, until neither can go on.
-    fn serve(&mut self, step: &mut Step<'_>, mut claims: Claims<'_>, world: &dyn KeyWorld) {
+    fn serve(&mut self, step: &mut CoordStep<'_>, mut claims: Claims<'_>, world: &dyn KeyWorld) {
         loop {
             while let Some(getter) = self.getters.front_mut()
                 && let Some(item) = self.items.pop_front()
@@ -98,7 +98,7 @@ impl Claims<'_> {
         record(item, world)
     }
 
-    fn add(&mut self, step: &mut Step<'_>, key: &Key) {
+    fn add(&mut self, step: &mut CoordStep<'_>, key: &Key) {
         let claim = self.all.entry((self.name.clone(), key.clone())).or_default();
         claim.inside = claim.inside.saturating_add(1);
         step.desire(pseudo_client(self.name), vec![key.clone()]);
@@ -106,7 +106,7 @@ impl Claims<'_> {
 
     /// One element less claims the key: it was thrown away, or confirmed. Confirming what was not handed out is a
     /// mistake of the caller, or late news.
-    fn drop(&mut self, step: &mut Step<'_>, key: &Key, confirmed: bool) {
+    fn drop(&mut self, step: &mut CoordStep<'_>, key: &Key, confirmed: bool) {
         let place = (self.name.clone(), key.clone());
         let Some(claim) = self.all.get_mut(&place) else { return };
         let count = if confirmed { &mut claim.handed } else { &mut claim.inside };
@@ -148,14 +148,14 @@ impl Queues {
         })
     }
 
-    pub fn create(&mut self, step: &mut Step<'_>, call: CallId, name: Key, maxsize: usize) {
+    pub fn create(&mut self, step: &mut CoordStep<'_>, call: CallId, name: Key, maxsize: usize) {
         let queue = self.by_name.entry(name).or_insert_with(|| Queue { maxsize, ..Queue::default() });
         queue.users = queue.users.saturating_add(1);
         step.answer(call, Value::Nil);
     }
 
     /// The last user deletes the queue. Whoever still waits is told so, rather than left waiting for ever.
-    pub fn release(&mut self, step: &mut Step<'_>, call: CallId, name: &Key) {
+    pub fn release(&mut self, step: &mut CoordStep<'_>, call: CallId, name: &Key) {
         step.answer(call, Value::Nil);
         let Some(queue) = self.by_name.get_mut(name) else { return };
         queue.users = queue.users.saturating_sub(1);
@@ -184,7 +184,7 @@ impl Queues {
     }
 
     /// `deadline` comes apart from `step` because waiting for the future's task may have used some of it up.
-    pub fn put(&mut self, step: &mut Step<'_>, call: CallId, to: (Key, Item, Option<Now>), world: &dyn KeyWorld) {
+    pub fn put(&mut self, step: &mut CoordStep<'_>, call: CallId, to: (Key, Item, Option<Now>), world: &dyn KeyWorld) {
         let (name, item, deadline) = to;
         if let Item::Future(key) = &item
             && world.key_state(key).is_none()
@@ -192,7 +192,11 @@ impl Queues {
             if step.is_past(deadline) {
                 return step.fail(call, timed_out(format!("Task {key} unknown to scheduler.")));
             }
-            return step.park(call, Place::Unborn { key: key.clone(), target: Target::Queue(name) }, deadline);
+            return step.park(
+                call,
+                WaitingPlace::Unborn { key: key.clone(), target: FutureTarget::Queue(name) },
+                deadline,
+            );
         }
         let Some(queue) = self.by_name.get_mut(&name) else {
             return step.fail(call, unknown(&name));
@@ -210,24 +214,30 @@ impl Queues {
             self.withdraw_putter(step, call, &name);
             return step.fail(call, timed_out(""));
         }
-        step.park(call, Place::QueuePut(name), deadline);
+        step.park(call, WaitingPlace::QueuePut(name), deadline);
     }
 
-    pub fn get(&mut self, step: &mut Step<'_>, call: CallId, from: (Key, Option<f64>, Batch), world: &dyn KeyWorld) {
+    pub fn get(
+        &mut self,
+        step: &mut CoordStep<'_>,
+        call: CallId,
+        from: (Key, Option<f64>, QueueBatch),
+        world: &dyn KeyWorld,
+    ) {
         let (name, timeout, batch) = from;
         let Some(queue) = self.by_name.get_mut(&name) else {
             return step.fail(call, unknown(&name));
         };
         let mut claims = Claims { name: &name, all: &mut self.claims };
         let want = match batch {
-            Batch::One => Want::One,
-            Batch::All | Batch::Count(0) => {
-                let count = if batch == Batch::All { queue.items.len() } else { 0 };
+            QueueBatch::One => Want::One,
+            QueueBatch::All | QueueBatch::Count(0) => {
+                let count = if batch == QueueBatch::All { queue.items.len() } else { 0 };
                 let items: Vec<Value> = queue.items.drain(..count).map(|item| claims.hand_out(&item, world)).collect();
                 step.answer(call, items);
                 return queue.serve(step, claims, world);
             }
-            Batch::Count(count) => {
+            QueueBatch::Count(count) => {
                 if timeout.is_some() {
                     let text = "Dask queues don't support simultaneous use of integer batch sizes and timeouts";
                     return step.fail(call, PyError::builtin("NotImplementedError", text));
@@ -245,10 +255,10 @@ impl Queues {
             queue.getters.pop_back();
             return step.fail(call, timed_out(""));
         }
-        step.park(call, Place::QueueGet(name), deadline);
+        step.park(call, WaitingPlace::QueueGet(name), deadline);
     }
 
-    pub fn size(&self, step: &mut Step<'_>, call: CallId, name: &Key) {
+    pub fn size(&self, step: &mut CoordStep<'_>, call: CallId, name: &Key) {
         match self.by_name.get(name) {
             Some(queue) => step.answer(call, queue.items.len()),
             None => step.fail(call, unknown(name)),
@@ -256,14 +266,14 @@ impl Queues {
     }
 
     /// The receiver of a future says that it wants the key itself from now on.
-    pub fn confirm(&mut self, step: &mut Step<'_>, name: &Key, key: Key, client: Option<&Text>) {
+    pub fn confirm(&mut self, step: &mut CoordStep<'_>, name: &Key, key: Key, client: Option<&Text>) {
         if let Some(client) = client {
             step.desire(client.clone(), vec![key.clone()]);
         }
         Claims { name, all: &mut self.claims }.drop(step, &key, true);
     }
 
-    pub fn withdraw_putter(&mut self, step: &mut Step<'_>, call: CallId, name: &Key) {
+    pub fn withdraw_putter(&mut self, step: &mut CoordStep<'_>, call: CallId, name: &Key) {
         let Some(queue) = self.by_name.get_mut(name) else { return };
         let Some(at) = queue.putters.iter().position(|(putter, _)| *putter == call) else { return };
         if let Some((_, Item::Future(key))) = queue.putters.remove(at) {
@@ -273,7 +283,7 @@ impl Queues {
 
     /// What was set aside for the getter goes back to where it came from. It is handed on a moment later, at the
     /// next tick: only there the states of tasks can be asked for.
-    pub fn withdraw_getter(&mut self, step: &mut Step<'_>, call: CallId, name: &Key) {
+    pub fn withdraw_getter(&mut self, step: &mut CoordStep<'_>, call: CallId, name: &Key) {
         let Some(queue) = self.by_name.get_mut(name) else { return };
         let Some(at) = queue.getters.iter().position(|getter| getter.call == call) else { return };
         let Some(Getter { want: Want::Many { got, .. }, .. }) = queue.getters.remove(at) else { return };
@@ -286,14 +296,14 @@ impl Queues {
     }
 
     /// See [`Queues::withdraw_getter`].
-    pub fn serve(&mut self, step: &mut Step<'_>, name: &Key, world: &dyn KeyWorld) {
+    pub fn serve(&mut self, step: &mut CoordStep<'_>, name: &Key, world: &dyn KeyWorld) {
         if let Some(queue) = self.by_name.get_mut(name) {
             queue.serve(step, Claims { name, all: &mut self.claims }, world);
         }
     }
 
     /// Lists who waits where; returns the first broken rule.
-    pub fn check(&self, waiting: &mut Vec<(CallId, Place)>, deferred: bool) -> Result<(), String> {
+    pub fn check(&self, waiting: &mut Vec<(CallId, WaitingPlace)>, deferred: bool) -> Result<(), String> {
         let mut futures: BTreeMap<(Key, Key), usize> = BTreeMap::new();
         for (name, queue) in &self.by_name {
             if queue.users == 0 {
@@ -305,8 +315,8 @@ impl Queues {
             if !queue.putters.is_empty() && queue.has_room() {
                 return Err(format!("queue {name} has room and calls that wait for it"));
             }
-            waiting.extend(queue.getters.iter().map(|getter| (getter.call, Place::QueueGet(name.clone()))));
-            waiting.extend(queue.putters.iter().map(|(call, _)| (*call, Place::QueuePut(name.clone()))));
+            waiting.extend(queue.getters.iter().map(|getter| (getter.call, WaitingPlace::QueueGet(name.clone()))));
+            waiting.extend(queue.putters.iter().map(|(call, _)| (*call, WaitingPlace::QueuePut(name.clone()))));
             let aside = queue.getters.iter().flat_map(|getter| match &getter.want {
                 Want::One => [].iter(),
                 Want::Many { got, .. } => got.iter(),

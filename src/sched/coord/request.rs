@@ -39,7 +39,7 @@ pub enum CoordRequest {
     /// `queue_put`.
     QueuePut { name: Key, item: Item, timeout: Option<f64> },
     /// `queue_get`.
-    QueueGet { name: Key, timeout: Option<f64>, batch: Batch },
+    QueueGet { name: Key, timeout: Option<f64>, batch: QueueBatch },
     /// `queue_qsize`.
     QueueSize { name: Key },
     /// `queue-future-release` (stream).
@@ -75,7 +75,7 @@ pub enum Item {
 
 /// The `batch` argument of `queue_get`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Batch {
+pub enum QueueBatch {
     /// One element, not in a list.
     One,
     /// Whatever is there now, possibly nothing.
@@ -92,7 +92,7 @@ pub trait KeyWorld {
 
 /// What coordination wants done.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Wish {
+pub enum CoordWish {
     /// Answer this call.
     Answer(CallId, Result<Value, PyError>),
     /// Let the pseudo client want these keys.

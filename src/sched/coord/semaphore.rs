@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::waiters::{Place, Step, Timer};
+use super::waiters::{CoordStep, Timer, WaitingPlace};
 use crate::base::{CallId, Key, Now, PyError, Value};
 
 struct Semaphore {
@@ -54,7 +54,7 @@ impl Semaphore {
     }
 
     /// Gives free leases to those first in line.
-    fn serve(&mut self, step: &mut Step<'_>) {
+    fn serve(&mut self, step: &mut CoordStep<'_>) {
         while self.has_room() {
             let Some((call, lease, since)) = self.pending.pop_front() else { return };
             self.waited(step.now.secs_since(since));
@@ -66,7 +66,7 @@ impl Semaphore {
     }
 
     /// A lease asked for twice (a retry over another connection) is one lease.
-    fn serve_twins(&mut self, step: &mut Step<'_>) {
+    fn serve_twins(&mut self, step: &mut CoordStep<'_>) {
         let leases = &self.leases;
         self.pending.retain(|(call, wanted, _)| {
             let held = leases.contains_key(wanted);
@@ -77,7 +77,7 @@ impl Semaphore {
         });
     }
 
-    /// Source: `SemaphoreExtension.acquire`, `average_pending_lease_time`.
+    /// Source: `distributed/semaphore.py`, `SemaphoreExtension.acquire`, `average_pending_lease_time`.
     fn waited(&mut self, secs: f64) {
         self.pending_secs = f64::midpoint(self.pending_secs, secs);
     }
@@ -104,7 +104,7 @@ impl Semaphores {
 
     pub fn register(
         &mut self,
-        step: &mut Step<'_>,
+        step: &mut CoordStep<'_>,
         call: CallId,
         name: Key,
         max_leases: i64,
@@ -128,7 +128,7 @@ impl Semaphores {
         step.fail(call, PyError::builtin("ValueError", text));
     }
 
-    pub fn acquire(&mut self, step: &mut Step<'_>, call: CallId, name: Key, timeout: Option<f64>, lease: Key) {
+    pub fn acquire(&mut self, step: &mut CoordStep<'_>, call: CallId, name: Key, timeout: Option<f64>, lease: Key) {
         let Some(semaphore) = self.by_name.get_mut(&name) else {
             return step.fail(call, unknown(&name));
         };
@@ -144,11 +144,11 @@ impl Semaphores {
             return step.answer(call, false);
         }
         semaphore.pending.push_back((call, lease, step.now));
-        step.park(call, Place::Semaphore(name), deadline);
+        step.park(call, WaitingPlace::Semaphore(name), deadline);
     }
 
     /// Releasing what is not held is only worth a warning, and the caller is told nothing either way.
-    pub fn release(&mut self, step: &mut Step<'_>, call: CallId, name: &Key, lease: &Key) {
+    pub fn release(&mut self, step: &mut CoordStep<'_>, call: CallId, name: &Key, lease: &Key) {
         if let Some(semaphore) = self.by_name.get_mut(name) {
             if semaphore.leases.remove(lease).is_some() {
                 semaphore.released = semaphore.released.saturating_add(1);
@@ -160,7 +160,7 @@ impl Semaphores {
     }
 
     /// A lease that ran out meanwhile is taken again, even beyond the maximum: its holder believes in it.
-    pub fn refresh(&mut self, step: &mut Step<'_>, call: CallId, name: &Key, leases: Vec<Key>) {
+    pub fn refresh(&mut self, step: &mut CoordStep<'_>, call: CallId, name: &Key, leases: Vec<Key>) {
         if let Some(semaphore) = self.by_name.get_mut(name) {
             semaphore.leases.extend(leases.into_iter().map(|lease| (lease, step.now)));
             semaphore.serve_twins(step);
@@ -174,7 +174,7 @@ impl Semaphores {
     }
 
     /// Whoever still waits would wait for ever: they are told that the semaphore is gone.
-    pub fn close(&mut self, step: &mut Step<'_>, call: CallId, name: &Key) {
+    pub fn close(&mut self, step: &mut CoordStep<'_>, call: CallId, name: &Key) {
         if let Some(semaphore) = self.by_name.remove(name) {
             for (waiter, _, _) in semaphore.pending {
                 step.fail(waiter, unknown(name));
@@ -193,7 +193,7 @@ impl Semaphores {
     }
 
     /// Ends the leases that were not refreshed in time.
-    pub fn look_over(&mut self, step: &mut Step<'_>, name: &Key) {
+    pub fn look_over(&mut self, step: &mut CoordStep<'_>, name: &Key) {
         let Some(semaphore) = self.by_name.get_mut(name) else { return };
         semaphore.looked_over = None;
         if let Some(timeout) = semaphore.lease_timeout {
@@ -205,7 +205,7 @@ impl Semaphores {
 
     /// Sets the next look-over: no later than the first that could find the oldest lease over its time,
     /// and only while there are leases. Looks happen at whole validation intervals, as Dask's do.
-    fn arm(&mut self, step: &mut Step<'_>, name: &Key) {
+    fn arm(&mut self, step: &mut CoordStep<'_>, name: &Key) {
         let Some(semaphore) = self.by_name.get_mut(name) else { return };
         let oldest = semaphore.leases.values().min().copied();
         let due = match (semaphore.lease_timeout, oldest) {
@@ -245,7 +245,7 @@ impl Semaphores {
     }
 
     /// Lists who waits where; returns the first broken rule.
-    pub fn check(&self, waiting: &mut Vec<(CallId, Place)>) -> Result<(), String> {
+    pub fn check(&self, waiting: &mut Vec<(CallId, WaitingPlace)>) -> Result<(), String> {
         for (name, semaphore) in &self.by_name {
             if !semaphore.pending.is_empty() && semaphore.has_room() {
                 return Err(format!("semaphore {name} has a lease to give and calls that wait for it"));
@@ -257,7 +257,7 @@ impl Semaphores {
             if expires != semaphore.looked_over.is_some() {
                 return Err(format!("semaphore {name} is looked over at {:?}", semaphore.looked_over));
             }
-            waiting.extend(semaphore.pending.iter().map(|(call, _, _)| (*call, Place::Semaphore(name.clone()))));
+            waiting.extend(semaphore.pending.iter().map(|(call, _, _)| (*call, WaitingPlace::Semaphore(name.clone()))));
         }
         Ok(())
     }

@@ -43,14 +43,16 @@ impl Desk {
         Self { coord, world: World::default(), now: Now(0), calls: 0, answers: BTreeMap::new(), wants: Vec::new() }
     }
 
-    fn settle(&mut self, wishes: Vec<Wish>) {
+    fn settle(&mut self, wishes: Vec<CoordWish>) {
         for wish in wishes {
             match wish {
-                Wish::Answer(call, answer) => {
+                CoordWish::Answer(call, answer) => {
                     assert!(self.answers.insert(call, answer).is_none(), "call {call} was answered twice");
                 }
-                Wish::Desire(client, keys) => self.wants.extend(keys.iter().map(|key| format!("+{client} {key}"))),
-                Wish::Release(client, keys) => self.wants.extend(keys.iter().map(|key| format!("-{client} {key}"))),
+                CoordWish::Desire(client, keys) => self.wants.extend(keys.iter().map(|key| format!("+{client} {key}"))),
+                CoordWish::Release(client, keys) => {
+                    self.wants.extend(keys.iter().map(|key| format!("-{client} {key}")))
+                }
             }
         }
         self.coord.check().expect("the rules hold");
@@ -111,7 +113,7 @@ impl Desk {
 fn put(name: &str, item: Item, timeout: Option<f64>) -> CoordRequest {
     CoordRequest::QueuePut { name: key(name), item, timeout }
 }
-fn take(name: &str, timeout: Option<f64>, batch: Batch) -> CoordRequest {
+fn take(name: &str, timeout: Option<f64>, batch: QueueBatch) -> CoordRequest {
     CoordRequest::QueueGet { name: key(name), timeout, batch }
 }
 fn queue(desk: &mut Desk, maxsize: usize) {
@@ -259,9 +261,9 @@ fn a_multi_lock_that_gives_up_lets_those_behind_it_pass() {
 fn a_queue_serves_getters_and_putters_in_order_and_never_holds_more_than_its_size() {
     let mut desk = Desk::new();
     assert_eq!(desk.get(put("q", data(0), None)), Err(PyError::MissingKey(Value::str("q"))));
-    assert_eq!(desk.get(take("q", None, Batch::One)), Err(PyError::MissingKey(Value::str("q"))));
+    assert_eq!(desk.get(take("q", None, QueueBatch::One)), Err(PyError::MissingKey(Value::str("q"))));
     queue(&mut desk, 2);
-    let [first, second, third] = [None, Some(1.0), None].map(|timeout| desk.ask(take("q", timeout, Batch::One)));
+    let [first, second, third] = [None, Some(1.0), None].map(|timeout| desk.ask(take("q", timeout, QueueBatch::One)));
     desk.sleep(1.5);
     assert_eq!(desk.answer(second), Some(Err(PyError::builtin("TimeoutError", ""))));
     for number in 1..=4 {
@@ -272,18 +274,18 @@ fn a_queue_serves_getters_and_putters_in_order_and_never_holds_more_than_its_siz
     assert_eq!(desk.get(put("q", data(7), Some(0.0))), Err(PyError::builtin("TimeoutError", "")));
     assert_eq!(desk.get(CoordRequest::QueueSize { name: key("q") }), Ok(Value::Int(2)));
     desk.abandon(fifth);
-    assert_eq!(desk.get(take("q", Some(0.0), Batch::One)), Ok(msgpack(3)));
+    assert_eq!(desk.get(take("q", Some(0.0), QueueBatch::One)), Ok(msgpack(3)));
     assert_eq!((desk.answer(fifth), desk.answer(sixth)), (None, DONE));
-    assert_eq!(desk.get(take("q", None, Batch::All)), Ok(Value::Array(vec![msgpack(4), msgpack(6)])));
-    assert_eq!(desk.get(take("q", None, Batch::All)), Ok(Value::Array(vec![])));
+    assert_eq!(desk.get(take("q", None, QueueBatch::All)), Ok(Value::Array(vec![msgpack(4), msgpack(6)])));
+    assert_eq!(desk.get(take("q", None, QueueBatch::All)), Ok(Value::Array(vec![])));
 }
 
 #[test]
 fn a_batch_larger_than_the_queue_fills_up_and_gives_back_what_it_had_when_its_asker_dies() {
     let mut desk = Desk::new();
     queue(&mut desk, 1);
-    let batch = desk.ask(take("q", None, Batch::Count(3)));
-    let other = desk.ask(take("q", None, Batch::Count(3)));
+    let batch = desk.ask(take("q", None, QueueBatch::Count(3)));
+    let other = desk.ask(take("q", None, QueueBatch::Count(3)));
     for number in 1..=2 {
         assert_eq!(desk.get(put("q", data(number), None)), Ok(Value::Nil));
     }
@@ -292,7 +294,7 @@ fn a_batch_larger_than_the_queue_fills_up_and_gives_back_what_it_had_when_its_as
     desk.sleep(0.0);
     assert_eq!(desk.get(put("q", data(3), None)), Ok(Value::Nil));
     assert_eq!(desk.answer(other), Some(Ok(Value::Array(vec![msgpack(1), msgpack(2), msgpack(3)]))));
-    let refused = desk.get(take("q", Some(1.0), Batch::Count(2)));
+    let refused = desk.get(take("q", Some(1.0), QueueBatch::Count(2)));
     assert!(matches!(refused, Err(PyError::Builtin { class, .. }) if &*class == "NotImplementedError"));
 }
 
@@ -311,14 +313,14 @@ fn a_future_in_a_queue_is_wanted_until_every_receiver_wants_it_itself() {
     desk.get(put("q", future("x"), None)).expect("put again");
     assert_eq!(desk.wants(), ["+queue-q x", "+queue-q x"]);
     let record = Value::map([("type", "Future".into()), ("value", "x".into()), ("state", "memory".into())]);
-    assert_eq!(desk.get(take("q", None, Batch::One)), Ok(record));
+    assert_eq!(desk.get(take("q", None, QueueBatch::One)), Ok(record));
     let confirm = || CoordRequest::QueueFutureRelease { name: key("q"), key: key("x") };
     desk.get(confirm()).expect("confirmed");
     assert_eq!(desk.wants(), ["+me x"]);
     desk.get(CoordRequest::QueueCreate { name: key("q"), maxsize: 0 }).expect("a second user");
     desk.get(CoordRequest::QueueRelease { name: key("q") }).expect("and it leaves");
     assert_eq!(desk.wants(), [""; 0]);
-    let waiting = desk.ask(take("q", None, Batch::Count(5)));
+    let waiting = desk.ask(take("q", None, QueueBatch::Count(5)));
     desk.get(CoordRequest::QueueRelease { name: key("q") }).expect("the last leaves");
     assert_eq!(desk.wants(), ["-queue-q x"]);
     assert_eq!(desk.answer(waiting), Some(Err(PyError::MissingKey(Value::str("q")))));
@@ -355,7 +357,7 @@ fn readers_of_futures_learn_how_they_stand() {
         desk.get(put("q", future(name), None)).expect("known");
     }
     desk.world.0.remove(&key("c"));
-    let answer = desk.get(take("q", None, Batch::All)).expect("three");
+    let answer = desk.get(take("q", None, QueueBatch::All)).expect("three");
     let fields = |at: usize| {
         let record = answer.items().and_then(|items| items.get(at)).expect("a record");
         ["state", "exception", "traceback"].map(|field| record.get(field).cloned())
@@ -464,7 +466,7 @@ fn any_request(rng: &mut Rng) -> CoordRequest {
     let name = key(["a", "b"][rng.below(2)]);
     let item = if rng.below(2) == 0 { data(1) } else { future(["x", "y", "z"][rng.below(3)]) };
     let lease_id = Key::int(rng.below(4) as i64);
-    let batch = [Batch::One, Batch::One, Batch::All, Batch::Count(1 + rng.below(4))][rng.below(4)];
+    let batch = [QueueBatch::One, QueueBatch::One, QueueBatch::All, QueueBatch::Count(1 + rng.below(4))][rng.below(4)];
     let locks = (0..1 + rng.below(3)).map(|_| Key::int(rng.below(4) as i64)).collect();
     match rng.below(24) {
         0 | 1 => CoordRequest::EventWait { name, timeout },

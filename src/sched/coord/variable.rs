@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::request::{CoordView, Item, KeyWorld, record};
-use super::waiters::{Place, Step, Target, timed_out};
+use super::waiters::{CoordStep, FutureTarget, WaitingPlace, timed_out};
 use crate::base::{CallId, Key, Now, Text, Value};
 
 #[derive(Default)]
@@ -20,7 +20,7 @@ struct Variable {
 
 impl Variable {
     /// Releases what is neither the value nor on its way to a reader.
-    fn let_go(&mut self, step: &mut Step<'_>, name: &Key) {
+    fn let_go(&mut self, step: &mut CoordStep<'_>, name: &Key) {
         let value = &self.value;
         let mut gone = Vec::new();
         self.held.retain(|key, tokens| {
@@ -63,7 +63,7 @@ impl Variables {
         })
     }
 
-    pub fn set(&mut self, step: &mut Step<'_>, call: CallId, to: (Key, Item, Option<Now>), world: &dyn KeyWorld) {
+    pub fn set(&mut self, step: &mut CoordStep<'_>, call: CallId, to: (Key, Item, Option<Now>), world: &dyn KeyWorld) {
         let (name, item, deadline) = to;
         if let Item::Future(key) = &item
             && world.key_state(key).is_none()
@@ -71,7 +71,11 @@ impl Variables {
             if step.is_past(deadline) {
                 return step.fail(call, timed_out(format!("Task {key} unknown to scheduler.")));
             }
-            return step.park(call, Place::Unborn { key: key.clone(), target: Target::Variable(name) }, deadline);
+            return step.park(
+                call,
+                WaitingPlace::Unborn { key: key.clone(), target: FutureTarget::Variable(name) },
+                deadline,
+            );
         }
         let variable = self.by_name.entry(name.clone()).or_default();
         if let Item::Future(key) = &item {
@@ -88,7 +92,7 @@ impl Variables {
 
     pub fn get(
         &mut self,
-        step: &mut Step<'_>,
+        step: &mut CoordStep<'_>,
         call: CallId,
         from: (Key, Option<f64>, Option<&Text>),
         world: &dyn KeyWorld,
@@ -102,10 +106,17 @@ impl Variables {
             return step.fail(call, timed_out(""));
         }
         self.by_name.entry(name.clone()).or_default().getters.push((call, client.cloned()));
-        step.park(call, Place::VariableGet(name), deadline);
+        step.park(call, WaitingPlace::VariableGet(name), deadline);
     }
 
-    fn hand_out(&mut self, step: &mut Step<'_>, call: CallId, name: &Key, client: Option<&Text>, world: &dyn KeyWorld) {
+    fn hand_out(
+        &mut self,
+        step: &mut CoordStep<'_>,
+        call: CallId,
+        name: &Key,
+        client: Option<&Text>,
+        world: &dyn KeyWorld,
+    ) {
         let Some(variable) = self.by_name.get_mut(name) else { return };
         let Some(item) = &variable.value else { return };
         let mut answer = record(item, world);
@@ -119,7 +130,7 @@ impl Variables {
     }
 
     /// The receiver of a future says that it wants the key itself from now on.
-    pub fn confirm(&mut self, step: &mut Step<'_>, of: (&Key, Key, &Text), client: Option<&Text>) {
+    pub fn confirm(&mut self, step: &mut CoordStep<'_>, of: (&Key, Key, &Text), client: Option<&Text>) {
         let (name, key, token) = of;
         if let Some(client) = client {
             step.desire(client.clone(), vec![key.clone()]);
@@ -131,7 +142,7 @@ impl Variables {
     }
 
     /// Readers that wait go on waiting: somebody may set the variable again.
-    pub fn delete(&mut self, step: &mut Step<'_>, name: &Key) {
+    pub fn delete(&mut self, step: &mut CoordStep<'_>, name: &Key) {
         if let Some(variable) = self.by_name.get_mut(name) {
             variable.value = None;
         }
@@ -147,7 +158,7 @@ impl Variables {
     }
 
     /// A client that is gone will not confirm what it was handed.
-    pub fn forget_client(&mut self, step: &mut Step<'_>, client: &Text) {
+    pub fn forget_client(&mut self, step: &mut CoordStep<'_>, client: &Text) {
         let mut names = BTreeSet::new();
         for (name, variable) in &mut self.by_name {
             for tokens in variable.held.values_mut() {
@@ -174,7 +185,7 @@ impl Variables {
         });
     }
 
-    fn tidy(&mut self, step: &mut Step<'_>, name: &Key) {
+    fn tidy(&mut self, step: &mut CoordStep<'_>, name: &Key) {
         let Some(variable) = self.by_name.get_mut(name) else { return };
         variable.let_go(step, name);
         if variable.is_gone() {
@@ -183,7 +194,7 @@ impl Variables {
     }
 
     /// Lists who waits where; returns the first broken rule.
-    pub fn check(&self, waiting: &mut Vec<(CallId, Place)>) -> Result<(), String> {
+    pub fn check(&self, waiting: &mut Vec<(CallId, WaitingPlace)>) -> Result<(), String> {
         for (name, variable) in &self.by_name {
             if variable.is_gone() {
                 return Err(format!("variable {name} is kept for nobody"));
@@ -201,7 +212,7 @@ impl Variables {
             if variable.held.iter().any(|(key, tokens)| tokens.is_empty() && Some(key) != current) {
                 return Err(format!("variable {name} holds a key for nobody"));
             }
-            waiting.extend(variable.getters.iter().map(|(call, _)| (*call, Place::VariableGet(name.clone()))));
+            waiting.extend(variable.getters.iter().map(|(call, _)| (*call, WaitingPlace::VariableGet(name.clone()))));
         }
         Ok(())
     }

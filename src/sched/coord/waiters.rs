@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::request::Wish;
+use super::request::CoordWish;
 use crate::base::{CallId, Key, Now, PyError, SeededMap, Text, Value};
 
 /// Where a waiting call stands in line.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Place {
+pub(super) enum WaitingPlace {
     /// Waits for this event to be set.
     Event(Key),
     /// Waits for a lease of this semaphore.
@@ -21,12 +21,12 @@ pub(super) enum Place {
     /// Waits for this variable to be set.
     VariableGet(Key),
     /// Waits for the task `key` to exist, to put its future there.
-    Unborn { key: Key, target: Target },
+    Unborn { key: Key, target: FutureTarget },
 }
 
 /// Where a future goes once its task exists.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Target {
+pub(super) enum FutureTarget {
     /// Into the queue of this name.
     Queue(Key),
     /// Into the variable of this name.
@@ -37,7 +37,7 @@ pub(super) enum Target {
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {
     /// Where it stands.
-    pub place: Place,
+    pub place: WaitingPlace,
     /// When it gives up; none: never.
     pub deadline: Option<Now>,
 }
@@ -71,7 +71,7 @@ impl Waiters {
     }
 
     /// Where the call stands.
-    pub fn place(&self, call: CallId) -> Option<&Place> {
+    pub fn place(&self, call: CallId) -> Option<&WaitingPlace> {
         self.waiting.get(&call).map(|waiting| &waiting.place)
     }
 
@@ -124,39 +124,39 @@ impl Waiters {
 }
 
 /// What every operation of a primitive needs at hand.
-pub(super) struct Step<'a> {
+pub(super) struct CoordStep<'a> {
     /// The time.
     pub now: Now,
     /// Waiting calls and timers.
     pub waiters: &'a mut Waiters,
     /// Where wishes go.
-    pub wishes: &'a mut Vec<Wish>,
+    pub wishes: &'a mut Vec<CoordWish>,
 }
 
-impl Step<'_> {
+impl CoordStep<'_> {
     /// Answers a call, whether it waited or not.
     pub fn answer(&mut self, call: CallId, answer: impl Into<Value>) {
         self.waiters.take(call);
-        self.wishes.push(Wish::Answer(call, Ok(answer.into())));
+        self.wishes.push(CoordWish::Answer(call, Ok(answer.into())));
     }
 
     /// Raises at the caller.
     pub fn fail(&mut self, call: CallId, error: PyError) {
         self.waiters.take(call);
-        self.wishes.push(Wish::Answer(call, Err(error)));
+        self.wishes.push(CoordWish::Answer(call, Err(error)));
     }
 
     /// Lets a client want keys, unless there are none.
     pub fn desire(&mut self, client: Text, keys: Vec<Key>) {
         if !keys.is_empty() {
-            self.wishes.push(Wish::Desire(client, keys));
+            self.wishes.push(CoordWish::Desire(client, keys));
         }
     }
 
     /// Lets a client release keys, unless there are none.
     pub fn release(&mut self, client: Text, keys: Vec<Key>) {
         if !keys.is_empty() {
-            self.wishes.push(Wish::Release(client, keys));
+            self.wishes.push(CoordWish::Release(client, keys));
         }
     }
 
@@ -171,7 +171,7 @@ impl Step<'_> {
     }
 
     /// Lets a call wait. The caller has checked that its deadline is ahead.
-    pub fn park(&mut self, call: CallId, place: Place, deadline: Option<Now>) {
+    pub fn park(&mut self, call: CallId, place: WaitingPlace, deadline: Option<Now>) {
         if let Some(at) = deadline {
             self.waiters.arm(at, Timer::Call(call));
         }

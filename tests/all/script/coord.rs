@@ -3,7 +3,7 @@
 //! `alice calls event-wait e timeout=5s`; the words are the names of Dask's operations with `-` for `_`.
 
 use rask::base::{Key, Value};
-use rask::sched::coord::{Batch, CoordRequest, Item};
+use rask::sched::coord::{CoordRequest, Item, QueueBatch};
 
 use super::play::{Line, keys_of};
 
@@ -47,7 +47,7 @@ pub fn request(operation: &str, line: &Line) -> Result<CoordRequest, String> {
             CoordRequest::QueueCreate { name: name()?, maxsize: usize::try_from(number("max", 0)?).unwrap_or(0) }
         }
         "queue-put" => CoordRequest::QueuePut { name: name()?, item: item(line)?, timeout },
-        "queue-get" => CoordRequest::QueueGet { name: name()?, timeout, batch: Batch::One },
+        "queue-get" => CoordRequest::QueueGet { name: name()?, timeout, batch: QueueBatch::One },
         "queue-release" => CoordRequest::QueueRelease { name: name()? },
         "variable-set" => CoordRequest::VariableSet { name: name()?, item: item(line)?, timeout },
         "variable-get" => CoordRequest::VariableGet { name: name()?, timeout },

@@ -1,7 +1,7 @@
 //! What clients do, and what goes wrong.
 
 use rask::base::{GraphPart, GraphTask, Key, Value, WorkerId};
-use rask::sched::coord::{Batch, CoordRequest, Item};
+use rask::sched::coord::{CoordRequest, Item, QueueBatch};
 use rask::sched::{AmmAction, Event, PlacedData, ToClient, WorkerStatus};
 
 use super::{Call, MS, Reading, SEC, Thing, World, opening};
@@ -149,7 +149,7 @@ impl World<'_> {
             2 => (Call::VariableGet(at), CoordRequest::VariableGet { name: variable, timeout }),
             3 => (Call::Other, CoordRequest::QueueCreate { name: queue, maxsize: at }),
             4 | 5 => (Call::Other, CoordRequest::QueuePut { name: queue, item, timeout }),
-            _ => (Call::QueueGet(at), CoordRequest::QueueGet { name: queue, timeout, batch: Batch::One }),
+            _ => (Call::QueueGet(at), CoordRequest::QueueGet { name: queue, timeout, batch: QueueBatch::One }),
         };
         let call = self.call(Some(client), about);
         let delay = self.lag();
