@@ -250,8 +250,10 @@ impl Scheduler {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::base::{GraphPart, GraphTask, Key, Now};
+    use crate::base::{GraphPart, GraphTask, Key, Now, Opaque};
     use crate::sched::{Actors, Event, GraphOpen, SchedConfig};
 
     /// Goal: a task that waits in the queue without a priority, since its client left it out of `internal_priority`,
@@ -272,7 +274,9 @@ mod tests {
                 actors: Actors::None,
             };
             scheduler.step(Now(ticket), Event::GraphOpened { ticket, graph: Box::new(open) }, &mut out);
-            let task = |key: &Key| GraphTask { key: key.clone(), order, ..GraphTask::default() };
+            let run_spec = Some(Arc::new(Opaque::default()));
+            let task =
+                |key: &Key| GraphTask { key: key.clone(), order, run_spec: run_spec.clone(), ..GraphTask::default() };
             let tasks = keys.iter().map(task).collect();
             let part = GraphPart { tasks, wanted: keys.clone(), ..GraphPart::default() };
             scheduler.step(Now(ticket), Event::GraphPart { ticket, part, last: true }, &mut out);
