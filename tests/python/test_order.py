@@ -31,7 +31,7 @@ for left_out, _why in {
 
 # Beyond stock's worst run: a result or 2 % of them, which are the steps in which these figures come.
 SPARE = 1.02
-STOCK_RUNS = 4
+STOCK_RUNS = 6
 NUMBERS = itertools.count()
 
 

@@ -72,7 +72,8 @@ impl<'a> Walk<'a> {
         self.sequence
     }
 
-    /// From an output to an input, always to the need of the largest rank. The other needs are put beside the path.
+    /// From an output to an input, always to the need of the largest rank. The other needs are put beside the path, by
+    /// rank: the largest is taken first on the way up, too.
     fn walk_down(&self, target: u32, path: &mut Vec<u32>) {
         path.push(target);
         let is_open = |node: &u32| !self.is_placed[*node as usize];
@@ -81,7 +82,9 @@ impl<'a> Walk<'a> {
             path.push(node);
             let needs = self.graph.needs.of(node).iter().filter(|need| is_open(need));
             next = needs.clone().max_by_key(|&&need| self.rank[need as usize]);
+            let before = path.len();
             path.extend(needs);
+            path[before..].sort_unstable_by_key(|&need| self.rank[need as usize]);
         }
     }
 
