@@ -70,6 +70,8 @@ def submit(client, collection):
     future = client.compute(collection)
 
     def is_known():
+        if future.status == "error":
+            future.result(timeout=20)
         return client.sync(client.scheduler.get_task_status, keys=[future.key])[future.key] is not None
 
     wait_until(is_known, "the tasks of the graph", timeout=300, period=0.1)
