@@ -32,8 +32,11 @@ pub struct ServerCertificate {
     /// All that this machine is called, now.
     pub names: fn() -> Vec<String>,
     /// Keeps a copy of each new certificate for people: `rask certs` shows it.
-    pub keep: Box<dyn Fn(&str) -> io::Result<()> + Send + Sync>,
+    pub keep: KeepCopy,
 }
+
+/// Is given each new certificate, as PEM text.
+pub type KeepCopy = Box<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
 
 /// The server has no certificate.
 #[derive(Debug, thiserror::Error)]
