@@ -1,10 +1,20 @@
-//! Who may name whom, which words pure code may not contain, and module docs: as a text search.
+//! Who may name whom, which words pure code may not contain, and what documents say: as a text search. Below
+//! `tests/tidy/`: circles of imports, and how long and how often things may be.
 //!
 //! Standard library only: `rustc --test tests/tidy.rs` builds it in a second, so the gate runs it first. Run it from
 //! the root of the repository.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+#[path = "tidy/imports.rs"]
+mod imports;
+#[path = "tidy/shape.rs"]
+mod shape;
+#[path = "tidy/source.rs"]
+mod source;
+
+use source::{Source, holds_word, report, sources};
 
 /// Module and what it may name with `crate::`. `*` is everything.
 const MAY_NAME: &[(&str, &str)] = &[
@@ -73,64 +83,9 @@ const IMPURE: &[&str] = &[
     "std::time",
 ];
 
-/// A Rust file below `src/`.
-struct Source {
-    path: String,
-    module: String,
-    text: String,
-}
-
-fn sources() -> Vec<Source> {
-    let mut files = Vec::new();
-    walk(Path::new("src"), &mut files);
-    files.sort();
-    assert!(!files.is_empty(), "run this from the root of the repository");
-    files.into_iter().map(read).collect()
-}
-
-fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder of sources") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            walk(&path, files);
-        } else if path.extension().is_some_and(|end| end == "rs") {
-            files.push(path);
-        }
-    }
-}
-
-fn read(path: PathBuf) -> Source {
-    let below = path.strip_prefix("src").expect("below src").to_string_lossy().into_owned();
-    let module = below.split('/').next().unwrap_or_default().trim_end_matches(".rs").to_owned();
-    Source { text: fs::read_to_string(&path).expect("UTF-8"), path: below, module }
-}
-
-impl Source {
-    fn is_root(&self) -> bool {
-        matches!(self.path.as_str(), "lib.rs" | "main.rs")
-    }
-
-    fn is_test(&self) -> bool {
-        self.path.ends_with("tests.rs") || self.path.contains("/tests/")
-    }
-
-    fn is_pure(&self) -> bool {
-        let is_below = |pure: &&str| self.path.strip_prefix(pure).is_some_and(|rest| rest.starts_with('/'));
-        PURE.iter().any(|pure| self.path == *pure || self.module == *pure || is_below(pure))
-    }
-
-    /// Lines without comments, with their numbers.
-    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let lines = self.text.lines().enumerate().map(|(index, line)| (index + 1, line));
-        lines.map(|(number, line)| (number, line.split("//").next().unwrap_or_default()))
-    }
-
-    /// Number of the line where unit tests begin.
-    fn tests_begin(&self) -> usize {
-        let lines: Vec<&str> = self.text.lines().collect();
-        let begins = |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod tests {");
-        lines.windows(2).position(begins).map_or(usize::MAX, |index| index + 1)
-    }
+fn is_pure(source: &Source) -> bool {
+    let is_below = |pure: &&str| source.path.strip_prefix(pure).is_some_and(|rest| rest.starts_with('/'));
+    PURE.iter().any(|pure| source.path == *pure || source.room == *pure || is_below(pure))
 }
 
 /// The modules named with `crate::x` in a line.
@@ -141,33 +96,22 @@ fn named(line: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn holds_word(line: &str, word: &str) -> bool {
-    line.match_indices(word).any(|(at, _)| {
-        let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-        !part(line[..at].chars().next_back()) && !part(line[at + word.len()..].chars().next())
-    })
-}
-
-fn report(found: Vec<String>) {
-    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
-}
-
 #[test]
 fn modules_name_only_what_they_may() {
     let mut found = Vec::new();
     for source in sources().iter().filter(|source| !source.is_root()) {
-        let Some((_, may)) = MAY_NAME.iter().find(|(module, _)| *module == source.module) else {
-            found.push(format!("src/{}: module {} is not in the table", source.path, source.module));
+        let Some((_, may)) = MAY_NAME.iter().find(|(module, _)| *module == source.room) else {
+            found.push(format!("src/{}: module {} is not in the table", source.path, source.room));
             continue;
         };
-        for (number, line) in source.code() {
+        for (number, line) in source.lines() {
             if line.contains("crate::{") {
                 found.push(format!("src/{}:{number}: one `use crate::` line per module, please", source.path));
             }
             for name in named(line) {
-                let allowed = *may == "*" || name == source.module || may.split(' ').any(|other| other == name);
+                let allowed = *may == "*" || name == source.room || may.split(' ').any(|other| other == name);
                 if !allowed && !name.is_empty() {
-                    found.push(format!("src/{}:{number}: {} may not name {name}", source.path, source.module));
+                    found.push(format!("src/{}:{number}: {} may not name {name}", source.path, source.room));
                 }
             }
         }
@@ -178,9 +122,8 @@ fn modules_name_only_what_they_may() {
 #[test]
 fn pure_modules_touch_no_clock_no_files_no_network_and_no_runtime() {
     let mut found = Vec::new();
-    for source in sources().iter().filter(|source| source.is_pure() && !source.is_test()) {
-        let end = source.tests_begin();
-        for (number, line) in source.code().filter(|(number, _)| *number < end) {
+    for source in sources().iter().filter(|source| is_pure(source) && !source.is_test()) {
+        for (number, line) in source.lines_before_tests() {
             for word in IMPURE.iter().filter(|word| holds_word(line, word)) {
                 found.push(format!("src/{}:{number}: {word} in pure code", source.path));
             }
@@ -193,9 +136,8 @@ fn pure_modules_touch_no_clock_no_files_no_network_and_no_runtime() {
 #[test]
 fn only_the_clock_reads_the_clock() {
     let mut found = Vec::new();
-    for source in sources().iter().filter(|source| source.module != "clock" && !source.is_test()) {
-        let end = source.tests_begin();
-        for (number, line) in source.code().filter(|(number, _)| *number < end) {
+    for source in sources().iter().filter(|source| source.room != "clock" && !source.is_test()) {
+        for (number, line) in source.lines_before_tests() {
             let of_std = line.contains("std::time") && holds_word(line, "Instant");
             if of_std || holds_word(line, "SystemTime") || line.contains("thread_rng") {
                 found.push(format!("src/{}:{number}: the clock is read in clock.rs only", source.path));
@@ -207,7 +149,7 @@ fn only_the_clock_reads_the_clock() {
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    let without = sources().into_iter().filter(|source| !source.is_test() && !source.text.starts_with("//!"));
+    let without = sources().iter().filter(|source| !source.is_test() && !source.text.starts_with("//!"));
     report(without.map(|source| format!("src/{}: does not open with //!", source.path)).collect());
 }
 
@@ -240,9 +182,9 @@ fn documents() -> Vec<PathBuf> {
 fn paths(text: &str) -> impl Iterator<Item = &str> {
     const FOLDERS: [&str; 5] = ["src/", "tests/", "web/", "packaging/", "config/"];
     let part = |c: char| c.is_alphanumeric() || "_./-".contains(c);
-    text.split(move |c: char| !part(c)).map(|word| word.trim_start_matches("../").trim_end_matches('.')).filter(
-        move |word| FOLDERS.iter().any(|folder| word.starts_with(folder)) && !word.starts_with("web/dist"),
-    )
+    text.split(move |c: char| !part(c))
+        .map(|word| word.trim_start_matches("../").trim_end_matches('.'))
+        .filter(move |word| FOLDERS.iter().any(|folder| word.starts_with(folder)) && !word.starts_with("web/dist"))
 }
 
 #[test]

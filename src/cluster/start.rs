@@ -52,7 +52,7 @@ pub struct SchedulerOpts {
     pub scheduler_file: Option<PathBuf>,
     /// Where the HTTP pages of this scheduler are served, for `identity.services.dashboard`. Served by `app`.
     pub dashboard_port: Option<u16>,
-    /// The interpreter for pyhost. None: what needs Python is refused with [`NO_PYTHON`].
+    /// The interpreter for pyhost. None: what needs Python is refused in words.
     pub python: Option<PathBuf>,
     /// Added to the environment of that interpreter.
     pub python_env: Vec<(String, String)>,

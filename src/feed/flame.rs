@@ -12,7 +12,7 @@ const NAMES_MAX: usize = 4;
 
 /// Between two samples, unless workers are configured otherwise. Unit: seconds.
 ///
-/// Source: `distributed.worker.profile.interval`.
+/// Source: `distributed/distributed.yaml`, `distributed.worker.profile.interval`.
 const SAMPLE_SECS: f64 = 0.01;
 
 /// `{"name", "file", "line", "code", "value", "children"}`, all the way down.

@@ -1,6 +1,7 @@
 //! The task stream in the format of Chrome's tracer, which Perfetto and `chrome://tracing` show.
 //!
-//! Source: "Trace Event Format", complete events (`X`) and metadata (`M`). Times there are in microseconds.
+//! The format is "Trace Event Format" of the Chromium project: complete events (`X`) and metadata (`M`). Times there are
+//! in microseconds.
 
 use std::collections::BTreeMap;
 

@@ -71,7 +71,7 @@ impl Nodes {
 
     /// One of numpy's numbers, which some of Dask's own keys contain: in Python it equals the plain one and has its hash.
     ///
-    /// Source: what `numpy.generic.__reduce__` calls, `scalar(dtype, bytes)`.
+    /// What `numpy.generic.__reduce__` calls: `scalar(dtype, bytes)`.
     fn numpy_number(&self, id: NodeId) -> Option<Value> {
         let (function, args) = self.reduce(id)?;
         let ("numpy._core.multiarray" | "numpy.core.multiarray", "scalar") = self.global(function)? else {

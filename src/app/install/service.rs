@@ -402,7 +402,7 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     })
 }
 
-/// Does systemd run this machine? Source: sd_booted(3).
+/// Does systemd run this machine? Source: man 3 sd_booted.
 fn booted() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }

@@ -35,7 +35,7 @@ pub fn init(log: &LogSection) -> Result<(), Failure> {
 
 /// Lines as the journal wants them: it has the time itself, and reads the priority from the front.
 ///
-/// Source: sd-daemon(3), "Logging"; syslog(3) for the numbers.
+/// Source: man 3 sd-daemon, "Logging"; man 3 syslog for the numbers.
 struct ForJournal(Format<Full, ()>);
 
 impl Default for ForJournal {

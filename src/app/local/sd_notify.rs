@@ -1,4 +1,5 @@
-//! Tells a service manager how far we are, and that we are alive. Source: sd_notify(3), sd_watchdog_enabled(3).
+//! Tells a service manager how far we are, and that we are alive. Source: man 3 sd_notify, man 3
+//! sd_watchdog_enabled.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;

@@ -89,14 +89,16 @@ fn a_tree_is_reduced_as_it_is_made() {
     assert!(pressure(&needs, &places(&needs)) <= 4 * 6 + 1);
 }
 
-/// Goal: with nothing else to decide, neighbours stay neighbours. Source: Dask's `test_break_ties_by_str`.
+/// Goal: with nothing else to decide, neighbours stay neighbours.
+/// Source: `dask/tests/test_order.py`, `test_break_ties_by_str`.
 #[test]
 fn equals_are_taken_in_the_order_of_their_numbers() {
     let needs = edges(&[&[], &[], &[], &[], &[0, 1, 2, 3]]);
     assert_eq!(places(&needs), [3, 2, 1, 0, 4]);
 }
 
-/// Goal: one half is finished before the other is begun. Source: Dask's `test_terminal_node_backtrack`.
+/// Goal: one half is finished before the other is begun.
+/// Source: `dask/tests/test_order.py`, `test_terminal_node_backtrack`.
 #[test]
 fn halves_that_only_meet_at_the_end_are_done_one_after_the_other() {
     let needs: [&[u32]; 15] =
@@ -129,7 +131,8 @@ fn the_order_of_needs_does_not_matter() {
     }
 }
 
-/// Goal: keys that exist elsewhere get no place. Source: Dask's `test_handle_out_of_graph_dependencies`.
+/// Goal: keys that exist elsewhere get no place.
+/// Source: `dask/tests/test_order.py`, `test_handle_out_of_graph_dependencies`.
 #[test]
 fn what_is_outside_has_no_place() {
     assert_eq!(places(&edges(&[&[9], &[0, 7]])), [0, 1]);

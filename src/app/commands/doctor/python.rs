@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::facts::Python;
 use super::finding::{Finding, show};
 
-/// What this was tested with. Source: `requirements.txt` beside `pymake.rs`.
+/// What this was tested with, as the `requirements.txt` that rask installs from says.
 const TESTED: &str = "2026.8";
 
 pub(super) fn check(python: &Python) -> Vec<Finding> {
