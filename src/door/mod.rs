@@ -100,7 +100,7 @@ impl Door {
 
     async fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
         let deadline = Duration::from_millis(self.limits.handshake_ms);
-        let protocol = match tokio::time::timeout(deadline, detect_protocol(&stream)).await {
+        let protocol = match tokio::time::timeout(deadline, detect_protocol(&stream, true)).await {
             Ok(Ok(protocol)) => protocol,
             Ok(Err(error)) => return tracing::debug!(%peer, %error, "lost before its first bytes"),
             Err(_elapsed) => return tracing::debug!(%peer, "said too little in time; closed"),

@@ -76,7 +76,7 @@ impl Acceptor {
         let local = stream.local_addr()?;
         let late = |_| NetError::Timeout { waited_ms: limit_ms };
         let limit = Duration::from_millis(limit_ms);
-        let protocol = timeout(limit, detect_protocol(&stream)).await.map_err(late)??;
+        let protocol = timeout(limit, detect_protocol(&stream, self.tls.is_some())).await.map_err(late)??;
         let (scheme, opened) = match protocol {
             // Port scans and health checks connect and leave.
             Protocol::Nothing => return Ok(None),

@@ -34,7 +34,9 @@ pub enum Protocol {
 }
 
 /// Peeks until it is clear what the connection is, and takes no byte from it. Has no deadline of its own.
-pub async fn detect_protocol(stream: &TcpStream) -> io::Result<Protocol> {
+///
+/// Where TLS is not served, its first two bytes tell enough: nobody waits for the rest of a handshake.
+pub async fn detect_protocol(stream: &TcpStream, serves_tls: bool) -> io::Result<Protocol> {
     let mut head = vec![0u8; HEAD_FIRST];
     let (mut before, mut pause) = (0, PAUSE);
     loop {
@@ -42,6 +44,9 @@ pub async fn detect_protocol(stream: &TcpStream) -> io::Result<Protocol> {
         let seen = head.get(..count).unwrap_or_default();
         if count == 0 {
             return Ok(Protocol::Nothing);
+        }
+        if !serves_tls && matches!(seen, [0x16, 0x03, ..]) {
+            return Ok(Protocol::Tls(None));
         }
         if count != before
             && let Some(protocol) = judge(seen)
