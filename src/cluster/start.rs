@@ -25,7 +25,7 @@ use crate::cluster::state::handle::{INBOX_MAX, InboxItem};
 use crate::cluster::state::{Handle, SchedulerSetup, State};
 use crate::cluster::views::python_snapshot;
 use crate::files;
-use crate::net::{Acceptor, Listener, NetError, PlainRule, Pool, Tls, TlsPem};
+use crate::net::{Acceptor, Listener, NetError, PlainRule, Pool, Refusals, Tls, TlsPem};
 use crate::pyhost::{Pyhost, PyhostConfig};
 use crate::sched::{SchedConfig, Scheduler};
 
@@ -133,6 +133,7 @@ fn acceptor(handle: &Handle, limits: &Arc<Limits>, tls: Option<Tls>, plain: Plai
         limits: limits.clone(),
         tls,
         plain,
+        refusals: Refusals::default(),
         on_comm: Arc::new(move |connection| connection_reader::serve(connection, handle.clone()).boxed()),
         on_http: None,
     })

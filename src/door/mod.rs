@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 
 use crate::base::Limits;
 use crate::link::{Link, LinkError};
-use crate::net::{NetError, Protocol, detect_protocol};
+use crate::net::{NetError, Protocol, Refusals, StrangersPlaces, detect_protocol};
 
 /// After a failed accept (too many open files): pause instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -64,17 +64,22 @@ pub struct Door {
     pub http: ServeHttp,
     /// Who may come in from this machine.
     pub admit: Admit,
+    /// Places for programs of other users of this machine.
+    pub strangers: StrangersPlaces,
     /// For TLS that is for the appliance itself. None: there is no certificate.
     pub tls: Option<ServeHttp>,
     /// Are other machines welcome? They must speak TLS.
     pub lan: bool,
     waiting: Semaphore,
+    refusals: Refusals,
 }
 
 impl Door {
     /// A door that is not open yet.
     pub fn new(limits: Limits, find: FindCluster, http: ServeHttp, admit: Admit) -> Self {
-        Self { limits, find, http, admit, tls: None, lan: false, waiting: Semaphore::new(WAITING_MAX) }
+        let strangers = StrangersPlaces::among(limits.connections, Vec::new());
+        let (waiting, refusals) = (Semaphore::new(WAITING_MAX), Refusals::default());
+        Self { limits, find, http, admit, strangers, tls: None, lan: false, waiting, refusals }
     }
 
     /// Accepts on `listener` until dropped.
@@ -99,6 +104,11 @@ impl Door {
     }
 
     async fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
+        // Before anything is awaited: whoever says nothing holds a place.
+        let _place = match self.strangers.take(&stream) {
+            Ok(place) => place,
+            Err(error) => return self.refusals.note(peer, &error),
+        };
         let deadline = Duration::from_millis(self.limits.handshake_ms);
         let protocol = match tokio::time::timeout(deadline, detect_protocol(&stream, true)).await {
             Ok(Ok(protocol)) => protocol,
@@ -107,7 +117,7 @@ impl Door {
         };
         let elsewhere = self.lan && !peer.ip().to_canonical().is_loopback();
         if !elsewhere && let Err(error) = (self.admit)(&stream, &protocol) {
-            return tracing::warn!(%peer, %error, "connection refused");
+            return self.refusals.note(peer, &error);
         }
         match protocol {
             Protocol::Dask | Protocol::WebSocket | Protocol::Http if elsewhere => {

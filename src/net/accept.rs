@@ -17,7 +17,9 @@ use super::conn::{Connection, Opened, PeerInfo, establish, ws_config};
 use super::error::NetError;
 use super::prefixed::starts_with_get;
 use super::protocol_detect::{Protocol, detect_protocol};
+use super::refusals::Refusals;
 use super::socket::ByteStream;
+use super::strangers::StrangersPlaces;
 use super::tls::Tls;
 use super::{owner, socket};
 use crate::base::Limits;
@@ -46,6 +48,8 @@ pub struct Acceptor {
     pub tls: Option<Tls>,
     /// Who may connect without TLS.
     pub plain: PlainRule,
+    /// What was turned away is logged once in a while.
+    pub refusals: Refusals,
     /// Runs for every Dask connection after its handshake, in the task of that connection.
     pub on_comm: CommHandler,
     /// Runs for every plain HTTP connection that is no Dask WebSocket; nothing was read from it. None: turned away.
@@ -66,7 +70,25 @@ impl Acceptor {
         match self.open(stream, peer).await {
             Ok(Some(connection)) => (self.on_comm)(connection).await,
             Ok(None) => {}
-            Err(error) => tracing::warn!(%peer, %error, "connection refused"),
+            Err(error) => self.refuse(peer, &error),
+        }
+    }
+
+    /// Strangers who are kept out may come again and again; what is wrong with others is said each time.
+    fn refuse(&self, peer: SocketAddr, error: &NetError) {
+        match error {
+            NetError::OtherUser { .. } | NetError::TooManyStrangers | NetError::TooMany { .. } => {
+                self.refusals.note(peer, error);
+            }
+            error => tracing::warn!(%peer, %error, "connection refused"),
+        }
+    }
+
+    /// May it be looked at? A stranger who is to get nothing holds no place while he says nothing.
+    fn admit(&self, stream: &TcpStream, peer: SocketAddr) -> Result<(), NetError> {
+        match (&self.tls, &self.plain) {
+            (None, PlainRule::LoopbackUsers(_)) => self.check_plain(peer, stream.local_addr()?),
+            (None | Some(_), _) => Ok(()),
         }
     }
 
@@ -157,11 +179,9 @@ impl PlainRule {
         if !peer.ip().to_canonical().is_loopback() || !local.ip().to_canonical().is_loopback() {
             return Err(NetError::PlainForbidden);
         }
-        let uid = owner::uid_of_peer(peer, local)?;
-        let ours = rustix::process::geteuid().as_raw();
-        match uid {
-            Some(uid) if uid == ours || uid == 0 || allowed.contains(&uid) => Ok(()),
-            Some(_) | None => Err(NetError::OtherUser { uid }),
+        match owner::uid_of_peer(peer, local)? {
+            Some(uid) if owner::is_ours(uid, allowed) => Ok(()),
+            uid => Err(NetError::OtherUser { uid }),
         }
     }
 }
@@ -196,6 +216,14 @@ impl Listener {
     /// once.
     pub async fn run(self, acceptor: Arc<Acceptor>) {
         let open = Arc::new(AtomicU32::new(0));
+        let limit = acceptor.limits.connections;
+        let strangers = match &acceptor.plain {
+            // Here nobody is a stranger.
+            PlainRule::Anyone => None,
+            PlainRule::LoopbackUsers(allowed) => Some(StrangersPlaces::among(limit, allowed.clone())),
+            PlainRule::Nobody => Some(StrangersPlaces::among(limit, Vec::new())),
+        };
+        let strangers = Arc::new(strangers);
         loop {
             let (stream, peer) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
@@ -206,14 +234,24 @@ impl Listener {
                     continue;
                 }
             };
-            if open.load(Ordering::Relaxed) >= acceptor.limits.connections {
-                tracing::warn!(%peer, limit = acceptor.limits.connections, "too many connections, one turned away");
+            if open.load(Ordering::Relaxed) >= limit {
+                acceptor.refuse(peer, &NetError::TooMany { limit });
                 continue;
             }
             let counted = Counted::new(&open);
-            let acceptor = acceptor.clone();
+            let (acceptor, strangers) = (acceptor.clone(), strangers.clone());
             tokio::spawn(async move {
-                acceptor.serve_stream(stream).await;
+                let place = acceptor.admit(&stream, peer).and_then(|()| match strangers.as_ref() {
+                    Some(places) => places.take(&stream),
+                    None => Ok(None),
+                });
+                match place {
+                    Ok(place) => {
+                        acceptor.serve_stream(stream).await;
+                        drop(place);
+                    }
+                    Err(error) => acceptor.refuse(peer, &error),
+                }
                 drop(counted);
             });
         }

@@ -46,6 +46,12 @@ pub enum NetError {
     /// The peer runs as another user and plain TCP over loopback is for its own user only.
     #[error("{}", other_user(*uid))]
     OtherUser { uid: Option<u32> },
+    /// Programs of other users hold all connections that they may hold.
+    #[error("other users of this machine have too many connections open")]
+    TooManyStrangers,
+    /// As many as [`crate::base::Limits::connections`] are open.
+    #[error("{limit} connections are open, more than are allowed (limits.connections)")]
+    TooMany { limit: u32 },
 }
 
 impl From<WsError> for NetError {
@@ -63,7 +69,9 @@ impl NetError {
             | Self::PlainHttp
             | Self::Tls(_)
             | Self::PlainForbidden
-            | Self::OtherUser { .. } => Blame::Peer,
+            | Self::OtherUser { .. }
+            | Self::TooManyStrangers
+            | Self::TooMany { .. } => Blame::Peer,
             Self::BadAddress(_) | Self::NoTls | Self::BadPem(_) => Blame::Caller,
             Self::Io(_) | Self::Closed | Self::Timeout { .. } => Blame::World,
         }
@@ -72,7 +80,7 @@ impl NetError {
 
 fn other_user(uid: Option<u32>) -> String {
     match uid {
-        Some(uid) => format!("the peer runs as user {uid}, which is not allowed"),
+        Some(uid) => format!("it belongs to another user (id {uid}), who is not in security.allow_users"),
         None => "the peer's user could not be told".to_owned(),
     }
 }

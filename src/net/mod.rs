@@ -26,7 +26,9 @@ mod pace;
 mod pool;
 mod prefixed;
 mod protocol_detect;
+mod refusals;
 mod socket;
+mod strangers;
 mod tls;
 mod writer;
 
@@ -39,6 +41,8 @@ pub use outbox::Outbox;
 pub use pace::WritePace;
 pub use pool::Pool;
 pub use protocol_detect::{Protocol, detect_protocol};
+pub use refusals::Refusals;
+pub use strangers::StrangersPlaces;
 pub use tls::{Tls, TlsPem};
 
 #[cfg(test)]

@@ -34,6 +34,11 @@ pub(super) fn uid_of_peer(peer: SocketAddr, local: SocketAddr) -> io::Result<Opt
     }
 }
 
+/// Is this user we, root, or one of these?
+pub(super) fn is_ours(uid: u32, allowed: &[u32]) -> bool {
+    uid == rustix::process::geteuid().as_raw() || uid == 0 || allowed.contains(&uid)
+}
+
 /// Does the kernel know the owner of a socket that we do have? Tried once.
 fn diagnostics_work() -> bool {
     static WORK: OnceLock<bool> = OnceLock::new();

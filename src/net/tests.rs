@@ -45,6 +45,7 @@ async fn serve(limits: Limits, plain: PlainRule) -> SocketAddr {
         limits: Arc::new(limits),
         tls: None,
         plain,
+        refusals: super::Refusals::default(),
         on_comm: Arc::new(|connection| Box::pin(echo(connection))),
         on_http: Some(Arc::new(|mut stream: TcpStream| {
             Box::pin(async move {

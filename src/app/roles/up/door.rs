@@ -14,7 +14,7 @@ use crate::door::{Door, FindCluster};
 use crate::fleet::FleetHandle;
 use crate::gateway::Gateway;
 use crate::http::{Examine, Front, ServerCertificate};
-use crate::net::{PlainRule, Protocol};
+use crate::net::{PlainRule, Protocol, StrangersPlaces};
 use crate::pki::Authority;
 
 /// The handles that connections are served with.
@@ -55,6 +55,7 @@ pub(super) fn door(config: &UpConfig, behind: Behind<'_>) -> Result<Door, Failur
     let fleet = behind.fleet.clone();
     let find: FindCluster = Arc::new(move |name| fleet.link(name));
     let mut door = Door::new(config.limits.clone(), find, front.plain(), Arc::new(admit));
+    door.strangers = StrangersPlaces::among(config.limits.connections, config.allow_users.clone());
     (door.lan, door.tls) = (behind.lan.is_some(), Some(tls));
     Ok(door)
 }

@@ -9,6 +9,10 @@ use super::config::UpConfig;
 use crate::app::failure::Failure;
 use crate::app::local::state_dir::Running;
 
+/// Connections that wait for `accept`, as many as a scheduler's: a burst of others' must not cost ours. Source:
+/// `distributed.comm.socket-backlog`.
+const BACKLOG: i32 = 2048;
+
 /// All listening sockets of an appliance.
 pub(super) struct Ports {
     pub(super) listeners: Vec<TcpListener>,
@@ -38,6 +42,10 @@ impl Ports {
         let dask = bind(config.host, port, "--scheduler-port", "up.scheduler_port").await?;
         let dask_at = local(&dask)?;
         listeners.push(dask);
+        for listener in &listeners {
+            let longer = rustix::net::listen(listener, BACKLOG);
+            longer.map_err(|why| Failure::world(format!("cannot listen: {}", io::Error::from(why))))?;
+        }
         Ok(Self { listeners, http_at, dask_at })
     }
 }
