@@ -35,7 +35,8 @@ pub(super) struct SchedulerFlags {
     /// Private key for TLS (PEM)
     #[arg(long, value_name = "PATH")]
     tls_key: Option<PathBuf>,
-    /// Where the pages are served; another port if this one is taken
+    /// Where the pages are served; another port if this one is taken. Without a host: every interface, or loopback if the
+    /// scheduler listens there only
     #[arg(long, default_value = ":8787")]
     dashboard_address: String,
     /// Serve the pages [default]
@@ -80,9 +81,14 @@ pub(super) struct SchedulerFlags {
     /// Python for what only Python can read [default: the active one, else python3]
     #[arg(long, value_name = "PATH")]
     python: Option<String>,
-    /// Refuse plain connections of other users of this machine
-    #[arg(long)]
+    /// Answer only this user, root and users in security.allow_users, and without TLS only on loopback [default if it
+    /// listens on loopback only]
+    #[arg(long, overrides_with = "any_user")]
     same_user: bool,
+    /// Answer every user of this machine, also on loopback: each of them may run code as you [default if other machines
+    /// reach it]
+    #[arg(long, overrides_with = "same_user")]
+    any_user: bool,
     /// Listen here for the appliance
     #[arg(long, hide = true)]
     control_socket: Option<PathBuf>,
@@ -131,7 +137,10 @@ impl SchedulerFlags {
             control_socket: self.control_socket,
             python_checked: self.python_checked,
             served_dashboard_port: self.served_dashboard_port,
-            same_user: self.same_user,
+            same_user: match (self.same_user, self.any_user) {
+                (false, false) => None,
+                (same_user, _) => Some(same_user),
+            },
             http_socket: self.http_socket,
             web_dir: self.web_dir,
         })

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from base64 import b64encode
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -145,6 +146,84 @@ def test_no_port_of_the_appliance_answers_another_user(work_dir, tmp_path):
             for name in names:
                 # One of the two lies on the other worker.
                 assert client.submit(both, here, there, workers=name, pure=False).result() == (name, 2_000_002)
+
+
+PAGE = b"GET /workers HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def page_port(cluster) -> tuple[str, int]:
+    return "127.0.0.1", cluster.identity["services"]["dashboard"]
+
+
+def test_a_scheduler_on_loopback_answers_its_owner_only(start_cluster):
+    """`rask scheduler` by itself: the port of clients and workers, and the port of its pages, whose buttons stop work."""
+    cluster = start_cluster(worker="rask", dashboard=True)
+    cluster.add_worker("a", nthreads=1, nanny=True)
+    ports = [cluster.hostport, page_port(cluster)]
+    says = [encode(HELLO) + encode({"op": "identity", "reply": True}), PAGE]
+    told = stranger(ports, says)
+    assert len(told) == 2 and not any(any(said) for said in told.values())
+    # Whoever looks into the log reads who it was; however often they try, it is a line.
+    assert "it belongs to another user (id 65534), who is not in security.allow_users" in cluster.proc.output()
+    assert cluster.proc.output().count("connection refused") <= 2
+    assert not any(any(said) for said in stranger(ports * 5, says[:1]).values())
+    assert cluster.proc.output().count("connection refused") <= 2
+
+    with Client(cluster.address, timeout=30) as client:
+        client.wait_for_workers(1, timeout=60)
+        assert client.submit(nested, 1).result() == 4
+    with urlopen(f"http://127.0.0.1:{page_port(cluster)[1]}/workers", timeout=30) as page:
+        assert page.status == 200
+
+
+def test_a_scheduler_for_any_user_answers_them(start_cluster):
+    cluster = start_cluster(args=("--any-user",), dashboard=True)
+    hello, page = stranger([cluster.hostport, page_port(cluster)], [encode(HELLO), PAGE]).values()
+    assert hello[0] and "200 OK" in page[1]
+
+
+def test_users_that_are_allowed_get_answers_from_a_scheduler(start_cluster):
+    cluster = start_cluster(env={"RASK_SECURITY__ALLOW_USERS": "[65534]"}, dashboard=True)
+    hello, page = stranger([cluster.hostport, page_port(cluster)], [encode(HELLO), PAGE]).values()
+    assert hello[0] and "200 OK" in page[1]
+
+
+# Arguments: host, port, how many. Says so when that many were opened, and holds on to them until its input ends.
+CROWD = """
+import socket, sys
+held = []
+for _ in range(int(sys.argv[3])):
+    try:
+        held.append(socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20))
+    except OSError:
+        pass
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("port", ["appliance", "scheduler"])
+def test_silent_connections_of_another_user_cost_the_owner_nothing(work_dir, start_cluster, port):
+    """They are more than all connections that there may be, and stay open until they are told to go."""
+    if port == "appliance":
+        with Appliance(work_dir / "crowd", "[limits]\nconnections = 40\nhandshake = '100s'\n") as appliance:
+            at, log = appliance.hostport, appliance.proc.output
+            crowded(at, log, lambda: appliance.ask("GET", "/health", timeout=20).status == 200)
+    else:
+        cluster = start_cluster(env={"RASK_LIMITS__CONNECTIONS": "40", "RASK_LIMITS__HANDSHAKE": "100s"})
+        crowded(cluster.hostport, cluster.proc.output, lambda: ask_as_owner(cluster.hostport, {"op": "identity", "reply": True}))
+
+
+def crowded(at, log, answers):
+    line = [*AS_ANOTHER, CROWD, at[0], str(at[1]), "400"]
+    crowd = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
+    try:
+        assert crowd.stdout.readline() == "open\n"
+        assert all(answers() for _ in range(20))
+        assert log().count("connection refused") == 1
+    finally:
+        crowd.stdin.close()
+        crowd.wait(20)
 
 
 def ask_as_owner(at: tuple[str, int], message) -> bool:

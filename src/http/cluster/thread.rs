@@ -17,6 +17,7 @@ use crate::feed::Feed;
 use crate::http::assets::Assets;
 use crate::http::serve::serve_stream;
 use crate::link;
+use crate::net::{NetError, PlainRule, Refusals};
 
 /// Pause after a failed accept: descriptors may be short for a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -27,6 +28,8 @@ pub struct Pages {
     pub control: mpsc::Sender<Control>,
     /// A port of its own.
     pub tcp: Option<TcpListener>,
+    /// Who is answered there.
+    pub callers: PlainRule,
     /// A Unix socket, behind the appliance.
     pub socket: Option<PathBuf>,
     /// A folder with the page's files; `None`: the embedded ones.
@@ -82,7 +85,8 @@ pub fn serve_pages(pages: Pages) -> Result<(PagesSocket, Reporter), PagesError> 
             let local = tcp.as_ref().is_none_or(|tcp| tcp.local_addr().is_ok_and(|at| at.ip().is_loopback()));
             let site = Site { feed, assets, name: name.map(Into::into), actions: local, tickets };
             let router = router(site);
-            futures_util::future::join3(hub, accept_tcp(tcp, router.clone()), accept_unix(unix, router)).await;
+            futures_util::future::join3(hub, accept_tcp(tcp, pages.callers, router.clone()), accept_unix(unix, router))
+                .await;
         });
     };
     std::thread::Builder::new().name("pages".to_owned()).spawn(work).map_err(PagesError::Thread)?;
@@ -118,11 +122,17 @@ fn listen_unix(path: &Path) -> Result<std::os::unix::net::UnixListener, PagesErr
     link::bind(path).map_err(failed)
 }
 
-async fn accept_tcp(listener: Option<TcpListener>, router: axum::Router) {
+async fn accept_tcp(listener: Option<TcpListener>, callers: PlainRule, router: axum::Router) {
     let Some(Ok(listener)) = listener.map(tokio::net::TcpListener::from_std) else { return };
+    let refusals = Refusals::default();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
+                let admitted = stream.local_addr().map_err(NetError::from).and_then(|local| callers.admit(peer, local));
+                if let Err(error) = admitted {
+                    refusals.note(peer, &error);
+                    continue;
+                }
                 let _small_messages_wait_otherwise = stream.set_nodelay(true);
                 tokio::spawn(serve_stream(router.clone(), stream));
             }

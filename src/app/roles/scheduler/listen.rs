@@ -59,10 +59,17 @@ pub(crate) fn specs(asked: Where<'_>) -> Result<Vec<ListenSpec>, Failure> {
         .collect()
 }
 
-/// Takes the port of `--dashboard-address`; another one if that is in use, as Dask does.
-pub(crate) fn dashboard(address: &str) -> Result<TcpListener, Failure> {
+/// The loopback address that all of them listen on. None: other machines reach one of them.
+pub(crate) fn loopback(specs: &[ListenSpec]) -> Option<IpAddr> {
+    let all = specs.iter().all(|spec| spec.host.is_some_and(|host| host.to_canonical().is_loopback()));
+    specs.first().and_then(|spec| spec.host).filter(|_| all)
+}
+
+/// Takes the port of `--dashboard-address`; another one if that is in use, as Dask does. Without a host it is on
+/// `loopback`, if the scheduler is reached there only, and otherwise on every interface.
+pub(crate) fn dashboard(address: &str, loopback: Option<IpAddr>) -> Result<TcpListener, Failure> {
     let (host, port) = dashboard_address(address)?;
-    let host = host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let host = host.or(loopback).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let failed = |why: io::Error| Failure::world(format!("cannot listen for the dashboard on {host}:{port}: {why}"));
     match TcpListener::bind((host, port)) {
         Err(why) if why.kind() == io::ErrorKind::AddrInUse => {
@@ -73,12 +80,15 @@ pub(crate) fn dashboard(address: &str) -> Result<TcpListener, Failure> {
     }
 }
 
-/// `--dashboard-address`: `:8787`, `8787`, `host:8787` or a URL. `None` for the host: every interface.
+/// `--dashboard-address`: `:8787`, `8787`, `host:8787` or a URL. `None` for the host: it names none.
 fn dashboard_address(text: &str) -> Result<(Option<IpAddr>, u16), Failure> {
     let bare = text.trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
     let bare = if bare.is_empty() { ":0" } else { bare };
     let (host, port) = bare.rsplit_once(':').unwrap_or(("", bare));
-    Ok((resolve(host.trim_matches(['[', ']']))?, parse_port("--dashboard-address", port)?))
+    let host = host.trim_matches(['[', ']']);
+    let named = |ip: Option<IpAddr>| ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let host = if host.is_empty() { None } else { Some(named(resolve(host)?)) };
+    Ok((host, parse_port("--dashboard-address", port)?))
 }
 
 fn parse_scheme(name: &str) -> Result<Scheme, Failure> {
@@ -164,6 +174,7 @@ mod tests {
         assert_eq!(dashboard_address(":8787"), Ok((None, 8787)));
         assert_eq!(dashboard_address("127.0.0.1:0"), Ok((ip("127.0.0.1"), 0)));
         assert_eq!(dashboard_address("8787"), Ok((None, 8787)));
+        assert_eq!(dashboard_address("0.0.0.0:8787"), Ok((ip("0.0.0.0"), 8787)), "every interface, by name");
     }
 
     #[test]

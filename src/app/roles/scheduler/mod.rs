@@ -3,7 +3,7 @@
 mod listen;
 
 use std::fs::{self, DirBuilder};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +24,7 @@ use crate::control::Question;
 use crate::http::{Pages, serve_pages};
 use crate::link::{self, Incoming};
 
+use crate::net::PlainRule;
 /// Requests waiting for the scheduler; askers beyond that wait.
 const CONTROL_QUEUE: usize = 64;
 
@@ -71,8 +72,8 @@ pub struct SchedulerArgs {
     pub python_checked: bool,
     /// The appliance serves the pages of this scheduler, on this port.
     pub served_dashboard_port: Option<u16>,
-    /// Refuse plain connections of other users.
-    pub same_user: bool,
+    /// `--same-user` (true) or `--any-user` (false): may other users connect without TLS? None: if other machines may.
+    pub same_user: Option<bool>,
     /// Serve the pages on this Unix socket, for the appliance.
     pub http_socket: Option<PathBuf>,
     /// Serve the page's files from this folder.
@@ -110,7 +111,7 @@ async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Res
     let address = args.dashboard_address.as_deref().unwrap_or("127.0.0.1:0");
     let tcp = match args.served_dashboard_port {
         Some(_) => None,
-        None => Some(listen::dashboard(address)?),
+        None => Some(listen::dashboard(address, listen::loopback(&opts.listen))?),
     };
     let at = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
     let (_pages, reporter) = serve_pages(Pages {
@@ -120,6 +121,7 @@ async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Res
         web_dir: args.web_dir.clone(),
     })
     .map_err(|error| Failure::world(error.to_string()))?;
+        callers: page_callers(&opts, tcp.as_ref()),
     opts.reporter = Some(reporter);
     opts.dashboard_port = at.map(|at| at.port()).or(args.served_dashboard_port);
     let dashboard = at.filter(|_| args.dashboard_address.is_some());
@@ -149,6 +151,16 @@ async fn announce(when_ready: oneshot::Receiver<Ready>, dashboard: Option<Socket
     let Ok(ready) = when_ready.await else { return };
     if let Some(at) = dashboard {
         let shown = if at.ip().is_unspecified() { host.or_else(|| host_of(&ready.address)) } else { Some(at.ip()) };
+/// Who may look at the pages, and press their buttons: on loopback whoever may connect to the scheduler.
+fn page_callers(opts: &SchedulerOpts, port: Option<&TcpListener>) -> PlainRule {
+    let on_loopback = port.and_then(|port| port.local_addr().ok()).is_some_and(|at| at.ip().is_loopback());
+    let anyone_connects = !opts.same_user_only && opts.listen.iter().any(|spec| !spec.scheme.is_tls());
+    match on_loopback && !anyone_connects {
+        true => PlainRule::LoopbackUsers(opts.allow_users.clone()),
+        false => PlainRule::Anyone,
+    }
+}
+
         let shown = SocketAddr::new(shown.unwrap_or(at.ip()), at.port());
         tracing::info!("  dashboard at:  http://{shown}/status");
     }
@@ -203,6 +215,7 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         let secs = config::parse_secs(text).ok_or_else(|| {
             Failure::usage(format!("--idle-timeout {text} is not a duration")).remedy("try \"5 minutes\" or 300")
         })?;
+    let same_user_only = args.same_user.unwrap_or_else(|| listen::loopback(&listen).is_some());
         sched.idle_timeout_secs = (secs > 0.0).then_some(secs);
     }
     let contact = args.contact_address.clone().or_else(|| some_text(&config.scheduler.contact_address));
@@ -213,7 +226,7 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         contact_address: contact.map(Into::into),
         tls,
         require_encryption: config.comm.require_encryption,
-        same_user_only: args.same_user,
+        same_user_only,
         allow_users: config.security.allow_users.clone(),
         scheduler_file: args.scheduler_file.clone(),
         dashboard_port: None,
