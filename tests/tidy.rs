@@ -132,6 +132,20 @@ fn pure_modules_touch_no_clock_no_files_no_network_and_no_runtime() {
     report(found);
 }
 
+/// What comes from a cluster may hold control characters: `src/app/text.rs` makes them safe for a terminal.
+#[test]
+fn commands_print_by_way_of_text() {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| source.room == "app" && source.path != "app/text.rs") {
+        for (number, line) in source.lines_before_tests() {
+            if line.replace("eprintln!", "").contains("println!") {
+                found.push(format!("src/{}:{number}: outln! instead of println!", source.path));
+            }
+        }
+    }
+    report(found);
+}
+
 /// `tokio::time::Instant` is fine: it is for deadlines, and stands still in tests that say so.
 #[test]
 fn only_the_clock_reads_the_clock() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::base::Blame;
+use crate::base::{Blame, printable_lines};
 
 /// One line: what failed and why, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,11 +44,12 @@ impl Failure {
     }
 }
 
+/// The words may be another program's: they are safe for a terminal.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.remedy {
-            Some(remedy) => write!(f, "{}; {remedy}", self.what),
-            None => f.write_str(&self.what),
+            Some(remedy) => write!(f, "{}; {}", printable_lines(&self.what), printable_lines(remedy)),
+            None => f.write_str(&printable_lines(&self.what)),
         }
     }
 }

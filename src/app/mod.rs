@@ -17,7 +17,7 @@ pub use commands::docs::generate_docs;
 pub use commands::doctor::{Diagnosis, DoctorArgs, Finding, Severity, doctor, examine};
 pub use commands::down::down;
 pub use commands::explain::explain;
-pub use commands::logs::logs;
+pub use commands::logs::{LogsArgs, logs};
 pub use commands::open::open;
 pub use commands::pages::Meant;
 pub use commands::peers::{PeerDo, peer, peers};

@@ -19,7 +19,7 @@ use rustix::process::Signal;
 
 use common::{Common, Format};
 
-use crate::app::{self, DoctorArgs, Failure, Loaded, UninstallArgs};
+use crate::app::{self, DoctorArgs, Failure, Loaded, LogsArgs, UninstallArgs};
 use crate::config::LogFormat;
 use crate::supervise::exec_child;
 
@@ -64,6 +64,9 @@ enum Command {
         /// How many of the last lines
         #[arg(long, short = 'n', default_value_t = 100)]
         lines: u32,
+        /// Print control characters as they are
+        #[arg(long)]
+        raw: bool,
     },
     /// Run a Python script on it; starts one for the script if none runs
     Run(Box<up::RunFlags>),
@@ -212,7 +215,7 @@ pub fn main() -> Result<u8, Failure> {
         Command::Status { json } => app::status(state, json).map(|()| 0),
         Command::Down { clusters_only } => app::down(state, clusters_only).map(|()| 0),
         Command::Open { no_browser } => app::open(state, &background_line(&common), no_browser).map(|()| 0),
-        Command::Logs { follow, lines } => app::logs(state, lines, follow).map(|()| 0),
+        Command::Logs { follow, lines, raw } => app::logs(state, LogsArgs { lines, follow, raw }).map(|()| 0),
         Command::Service(service) => service.carry_out(&common).map(|()| 0),
         Command::Uninstall { yes, keep_state, system } => {
             let state_dir = common.state_dir.clone();

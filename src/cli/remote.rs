@@ -120,6 +120,9 @@ enum ClusterWhat {
         /// Go on with what is written from now on
         #[arg(long, short)]
         follow: bool,
+        /// Print control characters as they are
+        #[arg(long)]
+        raw: bool,
     },
 }
 
@@ -134,8 +137,8 @@ impl ClusterFlags {
             ClusterWhat::Scale { name, workers } => ClusterCommand::Scale { name, workers },
             ClusterWhat::Adapt { name, minimum, maximum, off } => ClusterCommand::Adapt { name, minimum, maximum, off },
             ClusterWhat::Stop { names } => ClusterCommand::Stop { names },
-            ClusterWhat::Logs { name, worker, since, tail, follow } => {
-                ClusterCommand::Logs { name, worker, since, tail, follow }
+            ClusterWhat::Logs { name, worker, since, tail, follow, raw } => {
+                ClusterCommand::Logs { name, worker, since, tail, follow, raw }
             }
         }
     }

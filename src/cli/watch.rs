@@ -47,10 +47,13 @@ pub(super) struct Explain {
     key: String,
     #[command(flatten)]
     which: PagesFlags,
+    /// Print control characters of keys and errors as they are
+    #[arg(long)]
+    raw: bool,
 }
 
 impl Explain {
     pub(super) fn run(self, state: Option<&Path>) -> Result<(), Failure> {
-        app::explain(&self.which.meant(), state, &self.key)
+        app::explain(&self.which.meant(), state, &self.key, self.raw)
     }
 }

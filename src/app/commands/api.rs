@@ -17,6 +17,8 @@ use crate::app::local::state_dir::{Running, state_dir};
 
 /// An appliance answers at once, or is in trouble; `?wait` takes 20 s.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// Longest URL: the head of a request may have 64 KiB. Unit: bytes.
+const URL_BYTES_MAX: usize = 60_000;
 /// Where the API is.
 const BASE: &str = "/api/rask/v1";
 
@@ -66,22 +68,22 @@ impl ApiClient {
 
     /// `GET`, as JSON.
     pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.read(self.signed(self.agent.get(self.url(path))).call())
+        self.read(self.signed(self.agent.get(self.url(path)?)).call())
     }
 
     /// `POST`, as JSON.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.read(self.signed(self.agent.post(self.url(path))).send_json(body))
+        self.read(self.signed(self.agent.post(self.url(path)?)).send_json(body))
     }
 
     /// `DELETE`
     pub(crate) fn delete(&self, path: &str) -> Result<(), Failure> {
-        self.read(self.signed(self.agent.delete(self.url(path))).call()).map(|_| ())
+        self.read(self.signed(self.agent.delete(self.url(path)?)).call()).map(|_| ())
     }
 
     /// `GET` of text, line by line, for as long as it comes.
     pub(crate) fn lines(&self, path: &str, mut each: impl FnMut(&str)) -> Result<(), Failure> {
-        let endless = self.signed(self.agent.get(self.url(path)));
+        let endless = self.signed(self.agent.get(self.url(path)?));
         let answer = endless.config().timeout_global(None).timeout_recv_body(None).build().call();
         let answer = answer.map_err(|why| self.silent(&why))?;
         if !answer.status().is_success() {
@@ -93,8 +95,8 @@ impl ApiClient {
         Ok(())
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("{}{BASE}{path}", self.base)
+    fn url(&self, path: &str) -> Result<String, Failure> {
+        fitting(format!("{}{BASE}{path}", self.base))
     }
 
     fn signed<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
@@ -128,6 +130,15 @@ impl ApiClient {
 
     fn silent(&self, why: &ureq::Error) -> Failure {
         Failure::world(format!("{} does not answer: {why}", self.base)).remedy("check that rask runs there, and --url")
+    }
+}
+
+/// A URL, if servers would read it. Names and keys become a part of it.
+pub(super) fn fitting(url: String) -> Result<String, Failure> {
+    match url.len() {
+        ..=URL_BYTES_MAX => Ok(url),
+        bytes => Err(Failure::usage(format!("a name or key this long cannot be asked for: the URL has {bytes} bytes"))
+            .remedy(format!("at most {URL_BYTES_MAX} are possible"))),
     }
 }
 

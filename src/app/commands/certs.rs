@@ -10,6 +10,7 @@ use crate::app::failure::Failure;
 use crate::app::local::authority::folder;
 use crate::app::local::state_dir::state_dir;
 use crate::app::text::day;
+use crate::app::text::outln;
 use crate::pki::{CertificateFacts, facts};
 
 /// `rask certs`: what certificates there are, with fingerprints and ends.
@@ -18,20 +19,20 @@ pub fn certs(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
     let found = found(&state)?;
     if as_json {
         let all: Vec<Value> = found.iter().map(|(what, path, known)| shown(what, path, known)).collect();
-        println!("{:#}", Value::Array(all));
+        outln!("{:#}", Value::Array(all));
         return Ok(());
     }
     if found.is_empty() {
-        println!("There are no certificates in {} yet: `rask up` makes them.", state.display());
+        outln!("There are no certificates in {} yet: `rask up` makes them.", state.display());
         return Ok(());
     }
     for (what, path, known) in &found {
-        println!("{what}\n  file         {}\n  subject      {}", path.display(), known.subject);
+        outln!("{what}\n  file         {}\n  subject      {}", path.display(), known.subject);
         if !known.names.is_empty() {
-            println!("  names        {}", known.names.join(", "));
+            outln!("  names        {}", known.names.join(", "));
         }
-        println!("  fingerprint  {} (SHA-256)", known.fingerprint);
-        println!("  valid until  {}", day(known.not_after));
+        outln!("  fingerprint  {} (SHA-256)", known.fingerprint);
+        outln!("  valid until  {}", day(known.not_after));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `rask cluster ...`: the clusters of a running appliance, through its REST API.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
 
@@ -9,8 +10,11 @@ use super::api::{ApiClient, Remote};
 use crate::app::failure::Failure;
 use crate::app::text::counted;
 use crate::app::text::day;
+use crate::app::text::out;
+use crate::app::text::outln;
+use crate::app::text::printable_json;
 use crate::app::text::table;
-use crate::base::url_part;
+use crate::base::{printable_lines, url_part};
 use crate::clock::unix_ms;
 use crate::config::show_size;
 
@@ -63,6 +67,8 @@ pub enum ClusterCommand {
         tail: Option<u32>,
         /// Go on.
         follow: bool,
+        /// With control characters.
+        raw: bool,
     },
 }
 
@@ -87,7 +93,7 @@ pub fn cluster(remote: &Remote, command: &ClusterCommand, as_json: bool) -> Resu
             granted(&answer, &format!("{name} {done}"), as_json)
         }
         ClusterCommand::Stop { names } => stop(&client, names, as_json),
-        ClusterCommand::Logs { name, worker, since, tail, follow } => {
+        ClusterCommand::Logs { name, worker, since, tail, follow, raw } => {
             let mut query: Vec<String> = Vec::new();
             let mut add = |key: &str, value: Option<String>| {
                 query.extend(value.map(|value| format!("{key}={}", url_part(&value))));
@@ -96,7 +102,7 @@ pub fn cluster(remote: &Remote, command: &ClusterCommand, as_json: bool) -> Resu
             add("since", since.clone());
             add("tail", tail.map(|lines| lines.to_string()));
             add("follow", follow.then(|| "1".to_owned()));
-            print_lines(&client, &of(name, &format!("/logs?{}", query.join("&"))))
+            print_lines(&client, &of(name, &format!("/logs?{}", query.join("&"))), *raw)
         }
     }
 }
@@ -106,10 +112,11 @@ fn of(name: &str, rest: &str) -> String {
 }
 
 /// Whoever reads us may have enough: `rask cluster logs x | head`.
-fn print_lines(client: &ApiClient, path: &str) -> Result<(), Failure> {
+fn print_lines(client: &ApiClient, path: &str, raw: bool) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let mut open = true;
     client.lines(path, |line| {
+        let line = if raw { Cow::Borrowed(line) } else { printable_lines(line) };
         if open && writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
             open = false;
             // Nothing that we could still say would be read.
@@ -121,9 +128,9 @@ fn print_lines(client: &ApiClient, path: &str) -> Result<(), Failure> {
 fn list(client: &ApiClient, ended: bool, as_json: bool) -> Result<(), Failure> {
     let clusters = all(client, ended)?;
     match as_json {
-        true => println!("{:#}", Value::Array(clusters)),
-        false if clusters.is_empty() => println!("No clusters. Make one: rask cluster create"),
-        false => print!("{}", show_list(&clusters)),
+        true => outln!("{:#}", Value::Array(clusters)),
+        false if clusters.is_empty() => outln!("No clusters. Make one: rask cluster create"),
+        false => out(&show_list(&clusters)),
     }
     Ok(())
 }
@@ -209,9 +216,10 @@ fn show(client: &ApiClient, name: &str, as_json: bool) -> Result<(), Failure> {
 
 fn print_cluster(cluster: &Value, as_json: bool) {
     if as_json {
-        println!("{cluster:#}");
+        outln!("{cluster:#}");
         return;
     }
+    let cluster = &printable_json(cluster.clone());
     let seconds = |field: &str| match cluster.get(field).and_then(Value::as_f64) {
         Some(secs) => show_age(secs as i64),
         None => "never".to_owned(),
@@ -240,10 +248,10 @@ fn print_cluster(cluster: &Value, as_json: bool) {
     facts
         .push(("options", options.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")));
     for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
-        println!("{name:<10} {value}");
+        outln!("{name:<10} {value}");
     }
     for line in cluster.get("last_lines").and_then(Value::as_array).into_iter().flatten() {
-        println!("  | {}", line.as_str().unwrap_or_default());
+        outln!("  | {}", line.as_str().unwrap_or_default());
     }
 }
 
@@ -291,25 +299,25 @@ fn create(client: &ApiClient, body: &Value, wait: bool, as_json: bool) -> Result
     if text(&cluster, "status") == "FAILED" {
         let lines = cluster.get("last_lines").and_then(Value::as_array).cloned().unwrap_or_default();
         for line in lines.iter().filter_map(Value::as_str) {
-            eprintln!("  | {line}");
+            eprintln!("  | {}", printable_lines(line));
         }
         return Err(Failure::world(format!("cluster {name} failed: {}", text(&cluster, "reason")))
             .remedy(format!("see `rask cluster logs {name}`")));
     }
     match as_json {
-        true => println!("{cluster:#}"),
-        false => println!("{name}"),
+        true => outln!("{cluster:#}"),
+        false => outln!("{name}"),
     }
     Ok(())
 }
 
 fn granted(answer: &Value, done: &str, as_json: bool) -> Result<(), Failure> {
     if as_json {
-        println!("{answer:#}");
+        outln!("{answer:#}");
     } else {
         match answer.get("msg").and_then(Value::as_str) {
-            Some(told) => println!("{told}"),
-            None => println!("{done}."),
+            Some(told) => outln!("{told}"),
+            None => outln!("{done}."),
         }
     }
     Ok(())
@@ -321,11 +329,11 @@ fn stop(client: &ApiClient, names: &[String], as_json: bool) -> Result<(), Failu
         client.get(&of(name, ""))?;
         client.delete(&of(name, ""))?;
         if !as_json {
-            println!("{name} is stopping.");
+            outln!("{name} is stopping.");
         }
     }
     if as_json {
-        println!("{:#}", json!({ "stopping": names }));
+        outln!("{:#}", json!({ "stopping": names }));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::app::failure::Failure;
 use crate::app::local::settings::home;
 use crate::app::local::state_dir::Running;
+use crate::app::text::outln;
 
 /// How the file of `rask configure` begins.
 pub(crate) const DASK_FILE_MARK: &str = "# Written by `rask configure`";
@@ -15,11 +16,11 @@ pub(crate) const DASK_FILE_MARK: &str = "# Written by `rask configure`";
 pub fn env(state: Option<&Path>) -> Result<(), Failure> {
     let running = Running::required(state)?;
     if let Some(address) = &running.scheduler {
-        println!("export DASK_SCHEDULER_ADDRESS={address}");
+        outln!("export DASK_SCHEDULER_ADDRESS={address}");
     }
-    println!("export DASK_GATEWAY__ADDRESS={}", running.http);
+    outln!("export DASK_GATEWAY__ADDRESS={}", running.http);
     // A company's proxy is not the way to this machine, and the client would take it.
-    println!("export DASK_GATEWAY__HTTP_CLIENT__PROXY=False");
+    outln!("export DASK_GATEWAY__HTTP_CLIENT__PROXY=False");
     Ok(())
 }
 
@@ -29,11 +30,11 @@ pub fn configure(state: Option<&Path>, remove: bool) -> Result<(), Failure> {
     if remove {
         return match fs::remove_file(&path) {
             Ok(()) => {
-                println!("Removed {}", path.display());
+                outln!("Removed {}", path.display());
                 Ok(())
             }
             Err(why) if why.kind() == ErrorKind::NotFound => {
-                println!("There is no {}", path.display());
+                outln!("There is no {}", path.display());
                 Ok(())
             }
             Err(why) => Err(Failure::world(format!("cannot remove {}: {why}", path.display()))),
@@ -52,7 +53,7 @@ pub fn configure(state: Option<&Path>, remove: bool) -> Result<(), Failure> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let written = fs::create_dir_all(folder).and_then(|()| fs::write(&path, text));
     written.map_err(|why| Failure::world(format!("cannot write {}: {why}", path.display())))?;
-    println!("Wrote {}: {}", path.display(), finds.join(", "));
+    outln!("Wrote {}: {}", path.display(), finds.join(", "));
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::api::{ApiClient, Remote};
 use crate::app::failure::Failure;
+use crate::app::text::outln;
 
 /// Where it goes on the other machine, below the home folder.
 const PLACE: &str = ".local/share/rask/deploy";
@@ -79,10 +80,10 @@ pub fn deploy(args: &DeployArgs) -> Result<(), Failure> {
     let mut failed = 0_usize;
     for (host, outcome) in args.hosts.iter().zip(outcomes) {
         match outcome {
-            Ok(said) => println!("{host}: {}", said.trim()),
+            Ok(said) => outln!("{host}: {}", said.trim()),
             Err(why) => {
                 failed = failed.saturating_add(1);
-                println!("{host}: FAILED: {}", why.trim());
+                outln!("{host}: FAILED: {}", why.trim());
             }
         }
     }

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::app::failure::Failure;
 use crate::app::local::state_dir::{LogPlace, Running, state_dir};
 use crate::app::process::block_on;
+use crate::app::text::outln;
 use crate::control::Question;
 use crate::link::Link;
 
@@ -29,12 +30,12 @@ pub fn down(state: Option<&Path>, clusters_only: bool) -> Result<(), Failure> {
     }
     let ended = block_on(end_clusters(&state))?;
     match (&running, ended.as_slice()) {
-        (Some(running), _) => println!("Stopped rask (process {}).", running.pid),
-        (None, []) if !clusters_only => println!("Nothing runs with the state folder {}.", state.display()),
+        (Some(running), _) => outln!("Stopped rask (process {}).", running.pid),
+        (None, []) if !clusters_only => outln!("Nothing runs with the state folder {}.", state.display()),
         (None, _) => {}
     }
     if !ended.is_empty() {
-        println!("Stopped clusters: {}.", ended.join(", "));
+        outln!("Stopped clusters: {}.", ended.join(", "));
     }
     Ok(())
 }

@@ -7,15 +7,19 @@ use serde_json::Value as Json;
 
 use super::pages::{Meant, PagesOf};
 use crate::app::failure::Failure;
+use crate::app::text::{out, out_raw, printable_json};
 
 /// Neighbours that are named.
 const NAMED_MAX: usize = 10;
 
-/// Prints what there is to say of a task.
-pub fn explain(meant: &Meant, state: Option<&Path>, key: &str) -> Result<(), Failure> {
+/// Prints what there is to say of a task. `raw`: with the control characters of its texts.
+pub fn explain(meant: &Meant, state: Option<&Path>, key: &str, raw: bool) -> Result<(), Failure> {
     let pages = PagesOf::find(meant, state)?;
     let task = pages.ask("api/task", &[("key", key)])?;
-    print!("{}", told(&task));
+    match raw {
+        true => out_raw(&told(&task)),
+        false => out(&told(&printable_json(task))),
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! `rask logs`: shows the log of an appliance, wherever that goes.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
@@ -10,26 +11,38 @@ use std::time::Duration;
 
 use crate::app::failure::Failure;
 use crate::app::local::state_dir::{LogPlace, Running, state_dir};
+use crate::base::printable_lines;
 
 /// Between two looks at whether more was written.
 const LOOK: Duration = Duration::from_millis(100);
 /// Read from a log at once. Unit: bytes.
 const CHUNK: usize = 64 << 10;
 
+/// Flags of `rask logs`, as given.
+#[derive(Clone, Copy, Debug)]
+pub struct LogsArgs {
+    /// How many of the last lines.
+    pub lines: u32,
+    /// Go on.
+    pub follow: bool,
+    /// With control characters.
+    pub raw: bool,
+}
+
 /// `rask logs`: the appliance's own log, wherever it goes.
-pub fn logs(state: Option<&Path>, lines: u32, follow: bool) -> Result<(), Failure> {
+pub fn logs(state: Option<&Path>, args: LogsArgs) -> Result<(), Failure> {
     let state = state_dir(state)?;
     let running = Running::find(&state);
     let place = running.as_ref().and_then(|running| running.log.clone());
     let last = state.join("logs").join("up.log");
     match place {
-        Some(LogPlace::Journal { unit, user }) => journal(&unit, user, lines, follow),
-        Some(LogPlace::File(path)) => show(&path, lines, follow),
+        Some(LogPlace::Journal { unit, user }) => journal(&unit, user, args),
+        Some(LogPlace::File(path)) => show(&path, args),
         Some(LogPlace::Passing) => {
             Err(Failure::world("the running appliance writes its log to the terminal it was started in")
                 .remedy("look there; `rask up --background` writes a file"))
         }
-        None if last.exists() => show(&last, lines, follow),
+        None if last.exists() => show(&last, args),
         None => Err(Failure::world(format!(
             "no appliance runs with the state folder {}, and no log is left",
             state.display()
@@ -38,7 +51,7 @@ pub fn logs(state: Option<&Path>, lines: u32, follow: bool) -> Result<(), Failur
     }
 }
 
-fn journal(unit: &str, user: bool, lines: u32, follow: bool) -> Result<(), Failure> {
+fn journal(unit: &str, user: bool, LogsArgs { lines, follow, .. }: LogsArgs) -> Result<(), Failure> {
     let mut command = Command::new("journalctl");
     command.args(user.then_some("--user")).args(["--unit", unit, "--lines", &lines.to_string()]);
     command.args(follow.then_some("--follow"));
@@ -46,16 +59,17 @@ fn journal(unit: &str, user: bool, lines: u32, follow: bool) -> Result<(), Failu
     Err(Failure::world(format!("journalctl cannot be started: {why}")))
 }
 
-fn show(path: &Path, lines: u32, follow: bool) -> Result<(), Failure> {
+fn show(path: &Path, LogsArgs { lines, follow, raw }: LogsArgs) -> Result<(), Failure> {
     let failed = |why: io::Error| Failure::world(format!("cannot read {}: {why}", path.display()));
     let mut file = File::open(path).map_err(failed)?;
     let start = start_of_last(&mut file, lines).map_err(failed)?;
     file.seek(SeekFrom::Start(start)).map_err(failed)?;
-    let mut buffer = vec![0; CHUNK];
+    let (mut buffer, mut cut) = (vec![0; CHUNK], Vec::new());
     loop {
         let count = file.read(&mut buffer).map_err(failed)?;
-        let written =
-            io::stdout().write_all(buffer.get(..count).unwrap_or_default()).and_then(|()| io::stdout().flush());
+        let bytes = buffer.get(..count).unwrap_or_default();
+        let shown = if raw { Cow::Borrowed(bytes) } else { Cow::Owned(printable_bytes(&mut cut, bytes)) };
+        let written = io::stdout().write_all(&shown).and_then(|()| io::stdout().flush());
         // Whoever read has read enough.
         if written.is_err() || (count == 0 && !follow) {
             return Ok(());
@@ -69,6 +83,20 @@ fn show(path: &Path, lines: u32, follow: bool) -> Result<(), Failure> {
             }
         }
     }
+}
+
+/// The next bytes of a log, safe for a terminal. `cut`: the beginning of a character whose rest comes with the next.
+fn printable_bytes(cut: &mut Vec<u8>, bytes: &[u8]) -> Vec<u8> {
+    cut.extend_from_slice(bytes);
+    let whole = match std::str::from_utf8(cut) {
+        // What is wrong in the middle stays wrong; at the end it may be half a character.
+        Err(why) if why.error_len().is_none() => why.valid_up_to(),
+        Ok(_) | Err(_) => cut.len(),
+    };
+    let rest = cut.split_off(whole);
+    let shown = printable_lines(&String::from_utf8_lossy(cut)).into_owned().into_bytes();
+    *cut = rest;
+    shown
 }
 
 /// Where the last `lines` lines begin.
@@ -98,6 +126,18 @@ fn start_of_last(file: &mut File, lines: u32) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn characters_that_two_reads_share_are_shown_whole_and_control_characters_in_words() {
+        let text = "ä \u{1b}[31m \u{202e}x\n".as_bytes();
+        for at in 0..=text.len() {
+            let mut cut = Vec::new();
+            let (first, second) = text.split_at(at);
+            let shown = [printable_bytes(&mut cut, first), printable_bytes(&mut cut, second)].concat();
+            assert_eq!(String::from_utf8_lossy(&shown), "ä \\u001b[31m \\u202ex\n", "cut at {at}");
+        }
+        assert_eq!(printable_bytes(&mut Vec::new(), b"\x9b31m\xff\n"), "\u{fffd}31m\u{fffd}\n".as_bytes());
+    }
 
     #[test]
     fn the_last_lines_begin_where_they_should() {

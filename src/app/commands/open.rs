@@ -8,6 +8,7 @@ use crate::app::failure::Failure;
 use crate::app::local::desktop::{notify, open_browser};
 use crate::app::local::state_dir::{Running, state_dir};
 use crate::app::roles::up::background;
+use crate::app::text::outln;
 
 /// `rask open`: opens the dashboard of the running appliance; starts one first if none runs.
 pub fn open(state: Option<&Path>, up_args: &[OsString], no_browser: bool) -> Result<(), Failure> {
@@ -20,7 +21,7 @@ pub fn open(state: Option<&Path>, up_args: &[OsString], no_browser: bool) -> Res
             notify(&format!("rask could not start: {why}"));
         }
     })?;
-    println!("Dashboard: {}\nStop: rask down", running.http);
+    outln!("Dashboard: {}\nStop: rask down", running.http);
     if !no_browser {
         open_browser(&running.http);
     }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
+use super::api::fitting;
 use crate::app::failure::Failure;
 use crate::app::local::state_dir::{Running, state_dir};
+use crate::base::url_part;
 
 /// A scheduler answers at once, or is in trouble.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,15 +56,13 @@ impl PagesOf {
 
     /// One question. Errors: no answer, or a refusal with its own words.
     pub(crate) fn ask(&self, path: &str, query: &[(&str, &str)]) -> Result<Json, Failure> {
-        let mut request = self.agent.get(format!("{}{path}", self.base));
-        for (name, value) in query {
-            request = request.query(name, value);
-        }
+        let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", url_part(value))).collect();
+        let url = fitting(format!("{}{path}?{}", self.base, query.join("&")))?;
         let silent = |why: String| {
             Failure::world(format!("{} does not answer: {why}", self.base))
                 .remedy("check the address; a cluster that is starting or failed has no pages")
         };
-        let mut answer = request.call().map_err(|why| silent(why.to_string()))?;
+        let mut answer = self.agent.get(url).call().map_err(|why| silent(why.to_string()))?;
         let code = answer.status().as_u16();
         let text =
             answer.body_mut().with_config().limit(BODY_MAX).read_to_string().map_err(|why| silent(why.to_string()))?;

@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use super::api::{ApiClient, Remote};
 use crate::app::failure::Failure;
+use crate::app::text::out;
+use crate::app::text::outln;
+use crate::app::text::printable_json;
 use crate::base::COLUMN_CHARS_MAX;
 use crate::base::url_part;
 use crate::config::show_size;
@@ -26,18 +29,18 @@ pub enum PeerDo {
 pub fn peers(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
     let list = call(state, "GET", "peers")?;
     if as_json {
-        println!("{list:#}");
+        outln!("{list:#}");
         return Ok(());
     }
-    let list = list.as_array().cloned().unwrap_or_default();
+    let list = printable_json(list).as_array().cloned().unwrap_or_default();
     if list.is_empty() {
-        println!("No other machine has joined. Make a line to paste there: rask token create --join");
+        outln!("No other machine has joined. Make a line to paste there: rask token create --join");
         return Ok(());
     }
     let mut rows =
         vec![["NAME", "STATE", "CORES", "MEMORY", "LOAD", "WORKERS", "PYTHON", "HEARD", "ADDRESS"].map(str::to_owned)];
     rows.extend(list.iter().map(row));
-    print!("{}", table(&rows));
+    out(&table(&rows));
     for peer in &list {
         notes(peer);
     }
@@ -73,17 +76,17 @@ fn notes(peer: &Value) {
     let name = peer.get("name").and_then(Value::as_str).unwrap_or_default();
     let skew = peer.get("clock_skew_ms").and_then(Value::as_i64).unwrap_or_default();
     if skew.saturating_abs() > 30_000 {
-        println!("{name}: its clock is off by {} s: set it (timedatectl set-ntp true)", skew / 1000);
+        outln!("{name}: its clock is off by {} s: set it (timedatectl set-ntp true)", skew / 1000);
     }
     let free = peer.get("facts").and_then(|facts| facts.get("memory_free_bytes")).and_then(Value::as_u64);
     let usable = peer.get("usable").and_then(Value::as_bool) == Some(true);
     if let Some(free) = free.filter(|free| usable && *free < RESERVE_BYTES) {
-        println!("{name}: nothing more is placed there: only {} of its memory is free", show_size(free));
+        outln!("{name}: nothing more is placed there: only {} of its memory is free", show_size(free));
     }
     for group in peer.get("groups").and_then(Value::as_array).into_iter().flatten() {
         let part = |name: &str| group.get(name).and_then(Value::as_str).unwrap_or_default();
         if !part("note").is_empty() {
-            println!("{name}: cluster {}: {}: {}", part("cluster"), part("phase"), part("note"));
+            outln!("{name}: cluster {}: {}: {}", part("cluster"), part("phase"), part("note"));
         }
     }
 }
@@ -110,15 +113,15 @@ pub fn peer(state: Option<&Path>, name: &str, what: PeerDo) -> Result<(), Failur
     match what {
         PeerDo::Drain => {
             call(state, "POST", &format!("peers/{}/drain", url_part(name)))?;
-            println!("{name} gets no new work; its data moves to other workers. Undo: rask peer resume {name}");
+            outln!("{name} gets no new work; its data moves to other workers. Undo: rask peer resume {name}");
         }
         PeerDo::Resume => {
             call(state, "POST", &format!("peers/{}/resume", url_part(name)))?;
-            println!("{name} is used again");
+            outln!("{name} is used again");
         }
         PeerDo::Remove => {
             call(state, "DELETE", &format!("peers/{}", url_part(name)))?;
-            println!("{name} is no member any more; its certificate opens nothing");
+            outln!("{name} is no member any more; its certificate opens nothing");
         }
     }
     Ok(())

@@ -14,6 +14,8 @@ use crate::app::local::state_dir::Running;
 use crate::app::text::counted;
 
 /// An appliance on this machine answers at once, or is in trouble.
+use crate::app::text::out;
+use crate::app::text::outln;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Prints what runs.
@@ -24,23 +26,23 @@ pub fn status(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
     let clusters = clusters(state);
     if as_json {
         let told = json!({ "running": running, "counts": counts.as_ref().ok(), "clusters": clusters.ok() });
-        println!("{told:#}");
+        outln!("{told:#}");
         return Ok(());
     }
-    println!("rask {} runs (process {}).", running.version, running.pid);
-    print!("{}", running.how_to());
+    outln!("rask {} runs (process {}).", running.version, running.pid);
+    out(&running.how_to());
     match counts {
         Ok(counts) => {
             let number = |name: &str| counts.get(name).and_then(Value::as_u64).unwrap_or_default();
             let [workers, cores, tasks] =
                 ["worker", "core", "task"].map(|word| counted(number(&format!("{word}s")), word));
             let (processing, memory) = (number("processing"), number("memory"));
-            println!("Now: {workers}, {cores}, {tasks} ({processing} processing, {memory} in memory)");
+            outln!("Now: {workers}, {cores}, {tasks} ({processing} processing, {memory} in memory)");
         }
-        Err(why) if running.scheduler.is_some() => println!("Now: {why}"),
+        Err(why) if running.scheduler.is_some() => outln!("Now: {why}"),
         Err(_) => {}
     }
-    print!("{}", show_list(&clusters?));
+    out(&show_list(&clusters?));
     Ok(())
 }
 

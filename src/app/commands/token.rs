@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use super::api::{ApiClient, Remote};
 use crate::app::failure::Failure;
 use crate::app::text::day;
+use crate::app::text::out;
+use crate::app::text::outln;
 use crate::app::text::table;
 use crate::base::url_part;
 use crate::clock::unix_ms;
@@ -46,23 +48,23 @@ pub fn token(remote: &Remote, command: &TokenCommand, as_json: bool) -> Result<(
             let body = json!({ "label": label, "user": user, "role": role, "expires_in": expires_in });
             let made = client.post("/tokens", &body)?;
             if as_json {
-                println!("{made:#}");
+                outln!("{made:#}");
                 return Ok(());
             }
             // The secret alone on standard output, so that it can be caught: TOKEN=$(rask token create).
             eprintln!("Shown once; use it as the password, or as `Authorization: Bearer`:");
-            println!("{}", made.get("secret").and_then(Value::as_str).unwrap_or_default());
+            outln!("{}", made.get("secret").and_then(Value::as_str).unwrap_or_default());
             Ok(())
         }
         TokenCommand::Revoke { ids } => {
             for id in ids {
                 revoke(&client, id)?;
                 if !as_json {
-                    println!("{id} is revoked.");
+                    outln!("{id} is revoked.");
                 }
             }
             if as_json {
-                println!("{:#}", json!({ "revoked": ids }));
+                outln!("{:#}", json!({ "revoked": ids }));
             }
             Ok(())
         }
@@ -94,12 +96,12 @@ fn as_token(join: &Value) -> Value {
 fn invite(client: &ApiClient, secs: u64, uses: u32, as_json: bool) -> Result<(), Failure> {
     let made = client.post("/join-tokens", &json!({ "ttl_secs": secs, "uses": uses }))?;
     if as_json {
-        println!("{made:#}");
+        outln!("{made:#}");
         return Ok(());
     }
     let token = made.get("token").and_then(Value::as_str).unwrap_or_default();
     let at = made.get("address").and_then(Value::as_str).unwrap_or("https://HEAD:8787");
-    println!("rask join {at} --token {token}");
+    outln!("rask join {at} --token {token}");
     Ok(())
 }
 
@@ -115,11 +117,11 @@ fn list(client: &ApiClient, as_json: bool) -> Result<(), Failure> {
     let mut tokens = answer.get("tokens").and_then(Value::as_array).cloned().unwrap_or_default();
     tokens.extend(join_tokens(client).iter().map(as_token));
     if as_json {
-        println!("{:#}", Value::Array(tokens));
+        outln!("{:#}", Value::Array(tokens));
         return Ok(());
     }
     if tokens.is_empty() {
-        println!("No tokens. Make one: rask token create");
+        outln!("No tokens. Make one: rask token create");
         return Ok(());
     }
     let time = |token: &Value, field: &str, none: &str| match token.get(field).and_then(Value::as_i64) {
@@ -140,6 +142,6 @@ fn list(client: &ApiClient, as_json: bool) -> Result<(), Failure> {
         ]
     };
     let rows: Vec<Vec<String>> = tokens.iter().map(row).collect();
-    print!("{}", table(&["ID", "USER", "ROLE", "EXPIRES", "LAST USED", "LABEL"], &rows));
+    out(&table(&["ID", "USER", "ROLE", "EXPIRES", "LAST USED", "LABEL"], &rows));
     Ok(())
 }

@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 
 use super::pages::{Meant, PagesOf};
 use crate::app::failure::Failure;
+use crate::app::text::{out, printable_json};
 use crate::base::COLUMN_CHARS_MAX;
 use crate::clock::Clock;
 use crate::config::show_size;
@@ -32,7 +33,7 @@ pub fn top(meant: &Meant, state: Option<&Path>, once: bool) -> Result<(), Failur
     let pages = PagesOf::find(meant, state)?;
     let first = look(&pages)?;
     if once || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
-        print!("{}", plain(&first));
+        out(&plain(&first));
         return Ok(());
     }
     let mut terminal = ratatui::try_init().map_err(|why| Failure::world(format!("cannot use the terminal: {why}")))?;
@@ -42,7 +43,7 @@ pub fn top(meant: &Meant, state: Option<&Path>, once: bool) -> Result<(), Failur
 }
 
 fn look(pages: &PagesOf) -> Result<Seen, Failure> {
-    Ok(Seen::of(&pages.ask("api/state", &[("topics", TOPICS)])?))
+    Ok(Seen::of(&printable_json(pages.ask("api/state", &[("topics", TOPICS)])?)))
 }
 
 fn show(pages: &PagesOf, terminal: &mut ratatui::DefaultTerminal, first: Seen) -> Result<(), Failure> {

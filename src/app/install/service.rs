@@ -11,6 +11,7 @@ use crate::app::failure::Failure;
 use crate::app::local::account::account;
 use crate::app::local::settings::home;
 use crate::app::local::state_dir as state;
+use crate::app::text::outln;
 use crate::config::SAMPLE;
 use crate::peer::Membership;
 
@@ -97,15 +98,15 @@ pub fn install(args: &ServiceArgs) -> Result<(), Failure> {
     let membership = if args.join && !files_only { Some(membership(args)?) } else { None };
     let program = program(args)?;
     if packaged(args, &program) {
-        println!("The package's units are used as they are.");
+        outln!("The package's units are used as they are.");
     } else {
         for (path, text) in files(args, &program)? {
             write(&path, &text)?;
-            println!("Wrote {}", path.display());
+            outln!("Wrote {}", path.display());
         }
     }
     if files_only {
-        println!("Not started. Later: {} enable --now {wanted}", systemctl_words(args.scope));
+        outln!("Not started. Later: {} enable --now {wanted}", systemctl_words(args.scope));
         return Ok(());
     }
     if args.scope == Scope::System {
@@ -124,7 +125,7 @@ pub fn install(args: &ServiceArgs) -> Result<(), Failure> {
             }
         ))
     })?;
-    println!(
+    outln!(
         "{wanted} runs now and at every start of {}.",
         match args.scope {
             Scope::System => "this machine",
@@ -146,7 +147,7 @@ pub fn uninstall(scope: Scope, root: Option<&Path>) -> Result<(), Failure> {
     for path in made(scope, root) {
         match fs::remove_file(&path) {
             Ok(()) => {
-                println!("Removed {}", path.display());
+                outln!("Removed {}", path.display());
                 removed += 1;
             }
             Err(why) if why.kind() == io::ErrorKind::NotFound => {}
@@ -154,13 +155,13 @@ pub fn uninstall(scope: Scope, root: Option<&Path>) -> Result<(), Failure> {
         }
     }
     if removed == 0 {
-        println!("No units of ours in {}.", unit_folder(scope, root).display());
+        outln!("No units of ours in {}.", unit_folder(scope, root).display());
     }
     if root.is_none() && booted() {
         systemctl(scope, &["daemon-reload"])?;
     }
     if scope == Scope::System {
-        println!("Kept: settings in /etc/rask, state in /var/lib/rask, the user rask.");
+        outln!("Kept: settings in /etc/rask, state in /var/lib/rask, the user rask.");
     }
     Ok(())
 }
@@ -194,7 +195,7 @@ fn move_to_service((joined, folder): &(Membership, PathBuf), args: &ServiceArgs)
     let kept = joined.save(&place).map_err(|why| Failure::world(why.to_string()));
     kept.and_then(|()| give_to_service(&place))?;
     Membership::forget(folder);
-    println!("This machine's membership is kept in {} now.", place.display());
+    outln!("This machine's membership is kept in {} now.", place.display());
     Ok(())
 }
 
@@ -225,7 +226,7 @@ pub fn status(as_json: bool) -> Result<(), Failure> {
     let all: Vec<Status> = scopes.into_iter().flat_map(|scope| [look(scope, UP), look(scope, JOIN)]).collect();
     if as_json {
         let text = serde_json::to_string_pretty(&all);
-        println!("{}", text.map_err(|why| Failure::world(why.to_string()))?);
+        outln!("{}", text.map_err(|why| Failure::world(why.to_string()))?);
         return Ok(());
     }
     for status in &all {
@@ -233,15 +234,15 @@ pub fn status(as_json: bool) -> Result<(), Failure> {
         match &status.unit {
             Some(path) => {
                 let (service, path) = (status.service, path.display());
-                println!("{scope:<7} {service:<18} {}, {}  ({path})", status.active, status.enabled);
+                outln!("{scope:<7} {service:<18} {}, {}  ({path})", status.active, status.enabled);
             }
             // One word for what comes together.
-            None if status.service == UP => println!("{scope:<7} not installed"),
+            None if status.service == UP => outln!("{scope:<7} not installed"),
             None => {}
         }
     }
     if !booted() {
-        println!("systemd does not run this machine.");
+        outln!("systemd does not run this machine.");
     }
     Ok(())
 }

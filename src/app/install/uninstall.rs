@@ -10,6 +10,7 @@ use crate::app::commands::configure;
 use crate::app::failure::Failure;
 use crate::app::local::settings::home;
 use crate::app::local::state_dir::{self as state, Running};
+use crate::app::text::outln;
 
 /// What a state folder of ours has at least one of.
 const MARKS: &[&str] = &["rask.db", "up.lock", "clusters", "envs", "logs", "ca"];
@@ -46,14 +47,14 @@ pub fn uninstall(args: &UninstallArgs) -> Result<(), Failure> {
     }
     let items = items(&state, args)?;
     if items.is_empty() {
-        println!("Nothing to remove.");
+        outln!("Nothing to remove.");
     } else {
-        println!("This goes:");
+        outln!("This goes:");
         for item in &items {
-            println!("  {:<12} {}", item.what, item.path.display());
+            outln!("  {:<12} {}", item.what, item.path.display());
         }
         if !args.yes && !confirmed()? {
-            println!("Nothing was removed.");
+            outln!("Nothing was removed.");
             return Ok(());
         }
         if items.iter().any(|item| item.what == "service") {
@@ -64,9 +65,9 @@ pub fn uninstall(args: &UninstallArgs) -> Result<(), Failure> {
         for item in items.iter().filter(|item| item.what != "service") {
             remove(&item.path)?;
         }
-        println!("Removed.");
+        outln!("Removed.");
     }
-    hints(args).into_iter().for_each(|hint| println!("{hint}"));
+    hints(args).into_iter().for_each(|hint| outln!("{hint}"));
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use crate::app::local::sd_notify::Manager;
 use crate::app::local::settings::Loaded;
 use crate::app::local::state_dir::{self as state, private_folder};
 use crate::app::process::{Signals, block_on, this_process};
+use crate::app::text::outln;
 use crate::config::LogFormat;
 use crate::control::Question;
 use crate::files::FileLock;
@@ -82,7 +83,7 @@ async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> R
     let _socket = listen_for_leave(folder, wish)?;
     let mut manager = Manager::from_env();
     manager.ready("this machine is a member");
-    println!("Joined {} as {}. Stop: Ctrl-C. Leave for good: rask leave", joined.url, joined.name);
+    outln!("Joined {} as {}. Stop: Ctrl-C. Leave for good: rask leave", joined.url, joined.name);
     let ends = LinkEnds { folder, fixed, orders: groups.orders.clone(), states: groups.states.clone(), leave };
     let over = tokio::select! {
         over = keep_linked(&mut joined, ends) => over,
@@ -100,7 +101,7 @@ async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> R
     match over {
         LinkOver::Goodbye(why) => {
             Membership::forget(folder);
-            println!("This machine is no member any more: {why}");
+            outln!("This machine is no member any more: {why}");
             Ok(())
         }
         LinkOver::Failed(why) => Err(explain(why)),
@@ -143,12 +144,12 @@ fn common_args(state: &Path, loaded: &Loaded) -> Vec<OsString> {
 pub fn leave(state: Option<&Path>, force: bool) -> Result<(), Failure> {
     let folder = state::state_dir(state)?.join("peer");
     let Some(joined) = Membership::load(&folder).map_err(explain)? else {
-        println!("This machine has not joined any head.");
+        outln!("This machine has not joined any head.");
         return Ok(());
     };
     if force {
         Membership::forget(&folder);
-        println!("Forgotten here. The head still lists {}; there: rask peer remove {}", joined.name, joined.name);
+        outln!("Forgotten here. The head still lists {}; there: rask peer remove {}", joined.name, joined.name);
         return Ok(());
     }
     block_on(async {
@@ -159,7 +160,7 @@ pub fn leave(state: Option<&Path>, force: bool) -> Result<(), Failure> {
                     "start rask join and leave then, or rask leave --force, and on the head rask peer remove NAME",
                 ));
         }
-        println!("Moving data to other workers ...");
+        outln!("Moving data to other workers ...");
         let mut signals = Signals::listen()?;
         tokio::select! {
             _ended = link.gone() => {}
@@ -167,7 +168,7 @@ pub fn leave(state: Option<&Path>, force: bool) -> Result<(), Failure> {
         }
         match Membership::load(&folder) {
             Ok(None) => {
-                println!("Left {}.", joined.url);
+                outln!("Left {}.", joined.url);
                 Ok(())
             }
             Ok(Some(_)) | Err(_) => {
@@ -214,7 +215,7 @@ async fn show_heads() -> Failure {
     match found {
         Ok(Ok(heads)) if !heads.is_empty() => {
             for FoundHead { name, url, fingerprint, version } in &heads {
-                println!("{url}  {name}, rask {version}\n  key {fingerprint}");
+                outln!("{url}  {name}, rask {version}\n  key {fingerprint}");
             }
             Failure::usage("which one, and with which token?")
                 .remedy("make a token on the head (rask token create --join) and paste the line that it prints; it names the same key")

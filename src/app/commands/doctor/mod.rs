@@ -21,6 +21,8 @@ use crate::app::failure::Failure;
 use crate::app::local::state_dir as state;
 use crate::app::process::block_on;
 use crate::app::text::counted;
+use crate::app::text::out;
+use crate::app::text::outln;
 use facts::DoctorFacts;
 
 pub use facts::DoctorArgs;
@@ -83,9 +85,9 @@ pub fn doctor(args: &DoctorArgs, as_json: bool) -> Result<u8, Failure> {
     let diagnosis = block_on(examine(args))?;
     if as_json {
         let text = serde_json::to_string_pretty(&diagnosis);
-        println!("{}", text.map_err(|why| Failure::world(format!("no JSON of the findings: {why}")))?);
+        outln!("{}", text.map_err(|why| Failure::world(format!("no JSON of the findings: {why}")))?);
     } else {
-        print!("{}", diagnosis.text());
+        out(&diagnosis.text());
     }
     Ok(u8::from(diagnosis.worst == Severity::Problem))
 }

@@ -29,6 +29,7 @@ use crate::app::local::settings::Loaded;
 use crate::app::local::state_dir::{self as state, LogPlace, Running, Seat};
 use crate::app::process::{Signals, block_on, raise_open_files};
 use crate::app::text::counted;
+use crate::app::text::outln;
 use crate::config::show_size;
 use crate::fleet::{FleetHandle, LOCAL};
 use crate::host::{Interpreter, PoolSize};
@@ -41,7 +42,7 @@ pub fn up(args: &UpArgs, loaded: &Loaded) -> Result<(), Failure> {
     let state = state::state_dir(args.state_dir.as_deref())?;
     let Some(seat) = Seat::take(&state)? else {
         let running = wait_for_running(&state)?;
-        println!("rask is already running (process {}).\n{}", running.pid, running.how_to());
+        outln!("rask is already running (process {}).\n{}", running.pid, running.how_to());
         if args.open {
             open_browser(&running.http);
         }
@@ -62,10 +63,10 @@ pub fn up(args: &UpArgs, loaded: &Loaded) -> Result<(), Failure> {
         let appliance = Appliance::start(args, loaded, seat, &mut signals, true).await?;
         manager.ready(&format!("Serving {}", appliance.running.http));
         if let Some(line) = &appliance.invitation {
-            println!("To add another machine, run there (good for one machine and an hour):\n  {line}");
+            outln!("To add another machine, run there (good for one machine and an hour):\n  {line}");
         }
         let how = if args.detached { "rask down" } else { "Ctrl-C" };
-        println!("{}Stop: {how}", appliance.running.how_to());
+        outln!("{}Stop: {how}", appliance.running.how_to());
         if args.open {
             open_browser(&appliance.running.http);
         }
@@ -89,7 +90,7 @@ fn in_background(args: &UpArgs, state: &Path) -> Result<(), Failure> {
     let detached = |arg: OsString| if arg == "--background" { "--detached".into() } else { arg };
     let line: Vec<OsString> = std::env::args_os().skip(1).filter(|arg| arg != "--open").map(detached).collect();
     let running = background::start(&line, state)?;
-    println!("{}Log: rask logs   Stop: rask down", running.how_to());
+    outln!("{}Log: rask logs   Stop: rask down", running.how_to());
     if args.open {
         open_browser(&running.http);
     }
