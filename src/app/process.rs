@@ -21,8 +21,10 @@ pub(crate) fn block_on<T>(role: impl Future<Output = Result<T, Failure>>) -> Res
     result
 }
 
-/// The next SIGINT or SIGTERM, any number of times.
+/// The next SIGINT, SIGTERM or SIGHUP, any number of times.
 pub(crate) struct Signals {
+    /// The terminal was closed. None: whoever started us wants us to go on then (`nohup`).
+    hangup: Option<tokio::signal::unix::Signal>,
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
@@ -31,7 +33,8 @@ impl Signals {
     pub(crate) fn listen() -> Result<Self, Failure> {
         use tokio::signal::unix::{SignalKind, signal};
         let listen = |kind| signal(kind).map_err(|why| Failure::world(format!("cannot listen for signals: {why}")));
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        let hangup = if hangup_is_ignored() { None } else { Some(listen(SignalKind::hangup())?) };
+        Ok(Self { hangup, interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
     /// Does something that a signal ends by dropping it.
@@ -46,8 +49,23 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
+            () = hung_up(&mut self.hangup) => "SIGHUP",
         }
     }
+}
+
+async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Was this process started with SIGHUP ignored? Source: man 5 proc, `SigIgn` of `/proc/PID/status`.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 /// Who answers at our control sockets.

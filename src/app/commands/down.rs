@@ -1,6 +1,5 @@
 //! `rask down`: ends the appliance of a state folder and the clusters that one left behind.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::Command;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::app::failure::Failure;
+use crate::app::local::left_clusters::{LeftCluster, left_clusters};
 use crate::app::local::state_dir::{LogPlace, Running, state_dir};
 use crate::app::process::block_on;
 use crate::app::text::outln;
@@ -72,16 +72,14 @@ fn end_appliance(running: &Running, state: &Path) -> Result<(), Failure> {
 /// Ends clusters that have no appliance. Returns their names.
 async fn end_clusters(state: &Path) -> Result<Vec<String>, Failure> {
     let mut ended = Vec::new();
-    for folder in fs::read_dir(state.join("clusters")).into_iter().flatten().flatten() {
-        let name = folder.file_name().to_string_lossy().into_owned();
-        let [scheduler, workers] = ["control.sock", "workers.sock"].map(|file| folder.path().join(file));
-        let (scheduler, workers) = (Link::new(scheduler), Link::new(workers));
+    for LeftCluster { name, folder, scheduler, .. } in left_clusters(state).await {
+        let workers = Link::new(folder.join("workers.sock"));
         if scheduler.ask(Question::Stop).await.is_err() {
             continue;
         }
         if timeout(END, async { tokio::join!(scheduler.gone(), workers.gone()) }).await.is_err() {
             let what = format!("the cluster {name} was told to stop and still runs");
-            return Err(Failure::world(what).remedy(format!("see {}", folder.path().join("logs").display())));
+            return Err(Failure::world(what).remedy(format!("see {}", folder.join("logs").display())));
         }
         ended.push(name);
     }

@@ -10,17 +10,20 @@ use serde_json::{Value, json};
 use super::api::{ApiClient, Remote};
 use super::cluster::{all as all_clusters, show_list};
 use crate::app::failure::Failure;
-use crate::app::local::state_dir::Running;
+use crate::app::local::left_clusters::left_clusters;
+use crate::app::local::state_dir::{Running, state_dir};
+use crate::app::process::block_on;
 use crate::app::text::counted;
-
-/// An appliance on this machine answers at once, or is in trouble.
 use crate::app::text::out;
 use crate::app::text::outln;
+
+/// An appliance on this machine answers at once, or is in trouble.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Prints what runs.
 pub fn status(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
-    let running = Running::required(state)?;
+    let state_dir = state_dir(state)?;
+    let Some(running) = Running::find(&state_dir) else { return Err(none_runs(&state_dir)) };
     let counts = get(&running, "/json/counts.json")
         .and_then(|body| serde_json::from_str::<Value>(&body).map_err(|why| Failure::world(why.to_string())));
     let clusters = clusters(state);
@@ -44,6 +47,19 @@ pub fn status(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
     }
     out(&show_list(&clusters?));
     Ok(())
+}
+
+/// Nothing that answers questions runs; something may run all the same.
+fn none_runs(state: &Path) -> Failure {
+    let none = format!("no rask runs with the state folder {}", state.display());
+    let left = block_on(async { Ok(left_clusters(state).await) }).unwrap_or_default();
+    let alive = left.iter().filter_map(|one| Some(format!("{} (process {})", one.name, one.pid.as_deref()?)));
+    let alive: Vec<String> = alive.collect();
+    match alive.is_empty() {
+        true => Failure::world(none).remedy("start one: rask up"),
+        false => Failure::world(format!("{none}, but clusters that outlived it do: {}", alive.join(", ")))
+            .remedy("`rask up` takes them over, `rask down` ends them"),
+    }
 }
 
 fn clusters(state: Option<&Path>) -> Result<Vec<Value>, Failure> {

@@ -4,6 +4,7 @@ pub(crate) mod account;
 pub(crate) mod authority;
 pub(crate) mod cli_token;
 pub(crate) mod desktop;
+pub(crate) mod left_clusters;
 pub(crate) mod logging;
 pub(crate) mod pid_file;
 pub(crate) mod python_env;

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::app::commands::configure;
 use crate::app::failure::Failure;
+use crate::app::local::left_clusters::{LeftCluster, left_clusters};
 use crate::app::local::python_env::path::{on_path, variable};
 use crate::app::local::python_env::{choose as pyenv, make as pymake};
 use crate::app::local::settings::{self, Loaded};
@@ -230,12 +231,8 @@ async fn appliance(state: &Path, running: Option<Running>) -> ApplianceFacts {
         None => (None, Vec::new()),
     };
     let (mut clusters_alive, mut clusters_dead) = (Vec::new(), Vec::new());
-    let folders = fs::read_dir(state.join("clusters")).into_iter().flatten().flatten();
-    for folder in folders.filter(|folder| folder.path().join("control.sock").exists()) {
-        let name = folder.file_name().to_string_lossy().into_owned();
-        let link = crate::link::Link::new(folder.path().join("control.sock"));
-        let answer = timeout(PATIENCE, link.ask(crate::control::Question::Health)).await;
-        if matches!(answer, Ok(Ok(_))) { clusters_alive.push(name) } else { clusters_dead.push(name) }
+    for LeftCluster { name, pid, .. } in left_clusters(state).await {
+        if pid.is_some() { clusters_alive.push(name) } else { clusters_dead.push(name) }
     }
     let stale_file = running.is_none() && state.join("up.json").exists();
     ApplianceFacts { running, health, clusters_alive, clusters_dead, stale_file, peers }
