@@ -103,6 +103,11 @@ impl ClusterFolder {
         self.path.join("tls.key")
     }
 
+    /// A copy of its record: the database may be lost while it runs.
+    pub fn record(&self) -> PathBuf {
+        self.path.join("record.json")
+    }
+
     /// What its workers put on disk.
     pub fn spill(&self) -> PathBuf {
         self.path.join("spill")
@@ -125,7 +130,7 @@ impl ClusterFolder {
 
     /// Removes all but the logs.
     pub(super) fn clear(&self) {
-        for file in [self.control(), self.workers(), self.http(), self.cert(), self.key()] {
+        for file in [self.control(), self.workers(), self.http(), self.cert(), self.key(), self.record()] {
             let _may_not_exist = fs::remove_file(file);
         }
         for folder in [self.spill(), self.path.join("scheduler")] {

@@ -64,6 +64,7 @@ impl FleetHandle {
         for record in fleet.shared.store.load_clusters().await? {
             fleet.take_over(record);
         }
+        fleet.take_over_unknown();
         tokio::spawn(fleet.clone().sweep_daily());
         Ok(fleet)
     }
@@ -124,6 +125,30 @@ impl FleetHandle {
         let view = view_of(&name, &record.user, record.start_ms, &body);
         if let Some(inbox) = self.enter(view.clone()) {
             ClusterTask::spawn(self.shared.clone(), view, body, inbox, Origin::Found);
+        }
+    }
+
+    /// Clusters that run and of which the database knows nothing: it was lost, or moved away. Their folders tell.
+    fn take_over_unknown(&self) {
+        let folders = std::fs::read_dir(self.shared.config.state.join("clusters")).into_iter().flatten().flatten();
+        for name in folders.filter_map(|folder| folder.file_name().into_string().ok()) {
+            let is_known = self.get(&name).is_some_and(|view| !view.status.is_final());
+            let files = self.files(&name);
+            if is_known || !files.control().exists() {
+                continue;
+            }
+            let text = std::fs::read(files.record()).ok();
+            let record = text.and_then(|text| serde_json::from_slice::<ClusterRecord>(&text).ok());
+            match record.filter(|record| record.name == name && record.stop_ms.is_none()) {
+                Some(record) => {
+                    tracing::warn!(cluster = name, "not in the database, and there: it is taken over if it runs");
+                    self.take_over(record);
+                }
+                None => tracing::warn!(
+                    cluster = name,
+                    "has a socket, and neither the database nor its folder says what it is; `rask down` ends what runs"
+                ),
+            }
         }
     }
 

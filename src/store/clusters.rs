@@ -1,12 +1,13 @@
 //! Records of clusters: what the next appliance needs to adopt one, or to close it honestly.
 
 use rusqlite::{Row, params};
+use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use super::thread::StoreHandle;
 
 /// The record of a cluster. A name may come again later; the start tells them apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterRecord {
     pub name: String,
     /// Unit: milliseconds since the epoch.

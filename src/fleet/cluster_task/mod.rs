@@ -22,6 +22,7 @@ use super::step::{Connected, PlanStep};
 use super::types::{ClusterStatus, ClusterView, FleetError, FleetEvent};
 use super::{config::ClusterFolder, logs};
 use crate::control::{GroupState, PoolQuestion, SchedulerQuestion};
+use crate::files;
 use crate::link::Link;
 use crate::peer::{EnvLock, PeerEvent};
 use crate::store::{ClusterRecord, StoreError};
@@ -538,4 +539,16 @@ async fn ended(process: &mut Option<DetachedProcess>) -> Option<ExitCause> {
         Some(process) => process.ended().await,
         None => std::future::pending().await,
     }
+        if self.scheduler.is_some() {
+            self.save_copy(&record).await;
+        }
 }
+    /// Disks may be slow, and other clusters are looked after on this thread.
+    async fn save_copy(&self, record: &ClusterRecord) {
+        let (path, text) = (self.folder.record(), serde_json::to_vec(record).unwrap_or_default());
+        let written = tokio::task::spawn_blocking(move || files::write_atomic(&path, &text, files::PRIVATE)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!(cluster = %self.view.name, %error, "the copy of its record could not be written");
+        }
+    }
+
