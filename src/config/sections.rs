@@ -144,6 +144,8 @@ pub struct SchedulerSection {
     pub unknown_task_duration: Secs,
     /// Assumed for these prefixes.
     pub default_task_durations: BTreeMap<String, Secs>,
+    /// A step that uses more processor time than this is stuck: the scheduler ends.
+    pub stuck_after: MaybeSecs,
     /// Check every invariant after every step.
     pub validate: bool,
     /// Semaphores.
@@ -190,6 +192,7 @@ impl Default for SchedulerSection {
             preload: Vec::new(),
             unknown_task_duration: Secs(0.5),
             default_task_durations: quick.into_iter().map(|prefix| (prefix.to_owned(), Secs(1e-6))).collect(),
+            stuck_after: MaybeSecs(Some(300.0)),
             validate: false,
             locks: Locks::default(),
             allowed_imports: vec!["dask".to_owned(), "distributed".to_owned()],

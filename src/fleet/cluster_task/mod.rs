@@ -33,6 +33,8 @@ use crate::supervise::{DetachedProcess, ExitCause, last_lines};
 const START_POLL: Duration = Duration::from_millis(10);
 /// Pause between two polls while workers come or go.
 const QUICK_POLL: Duration = Duration::from_millis(250);
+/// A scheduler that has not answered for this long is worth a word.
+const SILENCE: Duration = Duration::from_secs(15);
 /// Longest wait for a process that may be an older rask, or none.
 const HELLO: Duration = Duration::from_secs(5);
 /// Ends in a row, each soon after its start, before the cluster of `rask up` is given up.
@@ -95,6 +97,8 @@ pub(super) struct ClusterTask {
     noted: u64,
     poll_now: bool,
     settled: bool,
+    /// Since when its scheduler has not answered.
+    silent: Option<Instant>,
     /// Other machines, if the cluster may have workers there.
     remote: Option<RemoteWorkers>,
     /// What its Python consists of, for them.
@@ -133,6 +137,7 @@ impl ClusterTask {
             noted: 0,
             poll_now: true,
             settled: false,
+            silent: None,
             remote: None,
             lock: None,
             connected: Vec::new(),
@@ -224,7 +229,7 @@ impl ClusterTask {
         self.view.start_ms = self.shared.now_ms();
         (self.view.stop_ms, self.view.reason) = (None, None);
         (self.view.ran, self.body.ran) = (false, false);
-        self.noted = 0;
+        (self.noted, self.silent) = (0, None);
         self.view.last_lines.clear();
         self.body.last_lines.clear();
         (self.body.scheduler, self.body.group) = (None, None);
@@ -313,7 +318,8 @@ impl ClusterTask {
         if let Some(end) = looked.group.take().and_then(|group| self.on_group(group)) {
             return Some(end);
         }
-        // It may be in a long step; whether it lives, its process tells.
+        // It may be in a long step; whether it lives, its process tells, and whether it spins, it tells itself.
+        self.note_silence(looked.scheduler.is_some());
         let state = looked.scheduler.as_ref()?;
         let members = self.group.is_some().then_some(self.told.workers.as_slice());
         let age_secs = self.shared.now_ms().saturating_sub(self.view.start_ms) as f64 / 1e3;
@@ -338,6 +344,30 @@ impl ClusterTask {
         self.tell_silence().await;
         self.follow_others(&seen).await;
         None
+    }
+
+    /// A scheduler that does not answer for long is spoken of until it does.
+    fn note_silence(&mut self, answered: bool) {
+        let silent = *self.silent.get_or_insert_with(Instant::now);
+        let known = self.view.reason.is_some();
+        if answered {
+            self.silent = None;
+            if known {
+                tracing::info!(cluster = %self.view.name, "its scheduler answers again");
+                self.view.reason = None;
+                self.publish();
+            }
+        } else if silent.elapsed() >= SILENCE && !known {
+            let pid = self.scheduler.as_ref().map_or(0, |process| process.id().pid);
+            let why = format!(
+                "its scheduler (process {pid}) has not answered for {} s: it is stopped, in a very long step, or stuck; \
+                 one that spins ends by itself after scheduler.stuck-after",
+                silent.elapsed().as_secs()
+            );
+            tracing::warn!(cluster = %self.view.name, "{why}");
+            self.view.reason = Some(why);
+            self.publish();
+        }
     }
 
     fn note_workers(&mut self, seen: &Seen) {
@@ -509,7 +539,19 @@ impl ClusterTask {
             reason: self.view.reason.clone(),
             body,
         };
+        if self.scheduler.is_some() {
+            self.save_copy(&record).await;
+        }
         self.shared.store.upsert_cluster(record).await
+    }
+
+    /// Disks may be slow, and other clusters are looked after on this thread.
+    async fn save_copy(&self, record: &ClusterRecord) {
+        let (path, text) = (self.folder.record(), serde_json::to_vec(record).unwrap_or_default());
+        let written = tokio::task::spawn_blocking(move || files::write_atomic(&path, &text, files::PRIVATE)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!(cluster = %self.view.name, %error, "the copy of its record could not be written");
+        }
     }
 
     /// Writes the record; a cluster that runs is not ended because that fails.
@@ -539,16 +581,4 @@ async fn ended(process: &mut Option<DetachedProcess>) -> Option<ExitCause> {
         Some(process) => process.ended().await,
         None => std::future::pending().await,
     }
-        if self.scheduler.is_some() {
-            self.save_copy(&record).await;
-        }
 }
-    /// Disks may be slow, and other clusters are looked after on this thread.
-    async fn save_copy(&self, record: &ClusterRecord) {
-        let (path, text) = (self.folder.record(), serde_json::to_vec(record).unwrap_or_default());
-        let written = tokio::task::spawn_blocking(move || files::write_atomic(&path, &text, files::PRIVATE)).await;
-        if let Ok(Err(error)) = written {
-            tracing::warn!(cluster = %self.view.name, %error, "the copy of its record could not be written");
-        }
-    }
-

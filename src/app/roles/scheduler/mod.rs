@@ -1,6 +1,7 @@
 //! The role `rask scheduler`: one cluster's scheduler, with its pages and its control socket.
 
 mod listen;
+mod watchdog;
 
 use std::fs::{self, DirBuilder};
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -23,8 +24,8 @@ use crate::config::{self, Config};
 use crate::control::Question;
 use crate::http::{Pages, serve_pages};
 use crate::link::{self, Incoming};
-
 use crate::net::PlainRule;
+
 /// Requests waiting for the scheduler; askers beyond that wait.
 const CONTROL_QUEUE: usize = 64;
 
@@ -87,7 +88,11 @@ pub fn scheduler(args: &SchedulerArgs, loaded: &Loaded) -> Result<(), Failure> {
     // Beside the socket if there is one: there the next of us finds what a killed one left.
     let run_dir = RunDir::make("scheduler", args.control_socket.as_deref())?;
     let opts = options(args, &loaded.config, &run_dir.0)?;
-    block_on(run(args, opts, args.python.as_deref().unwrap_or(&loaded.config.up.python)))
+    let stuck_after = loaded.config.scheduler.stuck_after.0.map(Duration::from_secs_f64);
+    block_on(async {
+        watchdog::watch(stuck_after)?;
+        run(args, opts, args.python.as_deref().unwrap_or(&loaded.config.up.python)).await
+    })
 }
 
 async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Result<(), Failure> {
@@ -116,12 +121,12 @@ async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Res
     let at = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
     let (_pages, reporter) = serve_pages(Pages {
         control: control.clone(),
+        callers: page_callers(&opts, tcp.as_ref()),
         tcp,
         socket: args.http_socket.clone(),
         web_dir: args.web_dir.clone(),
     })
     .map_err(|error| Failure::world(error.to_string()))?;
-        callers: page_callers(&opts, tcp.as_ref()),
     opts.reporter = Some(reporter);
     opts.dashboard_port = at.map(|at| at.port()).or(args.served_dashboard_port);
     let dashboard = at.filter(|_| args.dashboard_address.is_some());
@@ -146,11 +151,6 @@ async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Res
     Ok(())
 }
 
-/// The second of the lines that launchers look for on standard error; the first comes from the driver.
-async fn announce(when_ready: oneshot::Receiver<Ready>, dashboard: Option<SocketAddr>, host: Option<IpAddr>) {
-    let Ok(ready) = when_ready.await else { return };
-    if let Some(at) = dashboard {
-        let shown = if at.ip().is_unspecified() { host.or_else(|| host_of(&ready.address)) } else { Some(at.ip()) };
 /// Who may look at the pages, and press their buttons: on loopback whoever may connect to the scheduler.
 fn page_callers(opts: &SchedulerOpts, port: Option<&TcpListener>) -> PlainRule {
     let on_loopback = port.and_then(|port| port.local_addr().ok()).is_some_and(|at| at.ip().is_loopback());
@@ -161,6 +161,11 @@ fn page_callers(opts: &SchedulerOpts, port: Option<&TcpListener>) -> PlainRule {
     }
 }
 
+/// The second of the lines that launchers look for on standard error; the first comes from the driver.
+async fn announce(when_ready: oneshot::Receiver<Ready>, dashboard: Option<SocketAddr>, host: Option<IpAddr>) {
+    let Ok(ready) = when_ready.await else { return };
+    if let Some(at) = dashboard {
+        let shown = if at.ip().is_unspecified() { host.or_else(|| host_of(&ready.address)) } else { Some(at.ip()) };
         let shown = SocketAddr::new(shown.unwrap_or(at.ip()), at.port());
         tracing::info!("  dashboard at:  http://{shown}/status");
     }
@@ -210,12 +215,12 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
             Failure::usage("encryption is required, and the address is not encrypted").remedy("use --protocol tls")
         );
     }
+    let same_user_only = args.same_user.unwrap_or_else(|| listen::loopback(&listen).is_some());
     let mut sched = settings::sched_config(&config.scheduler);
     if let Some(text) = &args.idle_timeout {
         let secs = config::parse_secs(text).ok_or_else(|| {
             Failure::usage(format!("--idle-timeout {text} is not a duration")).remedy("try \"5 minutes\" or 300")
         })?;
-    let same_user_only = args.same_user.unwrap_or_else(|| listen::loopback(&listen).is_some());
         sched.idle_timeout_secs = (secs > 0.0).then_some(secs);
     }
     let contact = args.contact_address.clone().or_else(|| some_text(&config.scheduler.contact_address));
