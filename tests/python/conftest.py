@@ -26,6 +26,15 @@ def pytest_report_header(config):
 HEADER = pytest.StashKey()
 
 
+# Files whose tests take longest. Begun first, they do not keep everybody waiting at the end.
+LONGEST_FIRST = ["test_peers_faults", "test_fleet", "test_cluster", "test_peers", "test_run", "test_up", "test_gateway"]
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: at for at, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
 @pytest.fixture(scope="session")
 def work_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("rask")
