@@ -10,12 +10,10 @@ use crate::control::{LastWords, SchedulerQuestion};
 use crate::link::Link;
 use crate::supervise::ExitCause;
 
-/// Questions until the scheduler has noticed: the end of a process closes its connections at once.
-const TRIES: u32 = 10;
-/// Between two of them.
+/// Between two questions, until the scheduler has noticed the end of the worker's connections.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Longest wait for all of them: the group does nothing else meanwhile. A cause without a task is better than none.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for the answer: the pool does nothing else meanwhile. A cause without a task is better than none.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a nanny says about the end of its worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +66,7 @@ pub(super) async fn with_last_words(cause: String, worker: &str, scheduler: Opti
 }
 
 async fn last_words(worker: &str, scheduler: &Link) -> Option<LastWords> {
-    for _ in 0..TRIES {
+    loop {
         let question = SchedulerQuestion::LastWords { worker: worker.to_owned() };
         // An error: the scheduler does not tell; it may be older than we are.
         let words = scheduler.ask_for::<LastWords>(question).await.ok()?;
@@ -77,7 +75,6 @@ async fn last_words(worker: &str, scheduler: &Link) -> Option<LastWords> {
         }
         sleep(PAUSE).await;
     }
-    None
 }
 
 fn joined(mut cause: String, words: &LastWords) -> String {
