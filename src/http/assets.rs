@@ -13,9 +13,15 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
-/// What a page may load and who may frame it. Embedding is what JupyterLab does; the page acts only on its own origin.
+/// What a page may load and who may frame it: only our own pages, since a stranger could lay something of his own over
+/// buttons such as Stop.
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; \
+    connect-src 'self' ws: wss:; worker-src 'self' blob:; frame-ancestors 'self'; base-uri 'self'; form-action 'self'";
+/// The same of panes, which have no buttons that change anything: JupyterLab and others show them in frames.
+const PANE_POLICY: &str = "default-src 'self'; img-src 'self' data:; \
     connect-src 'self' ws: wss:; worker-src 'self' blob:; frame-ancestors *; base-uri 'self'; form-action 'self'";
+/// How the addresses of panes begin. Source: `distributed/dashboard/scheduler.py`.
+const PANE: &str = "individual-";
 
 /// Smaller files gain nothing. Unit: bytes.
 const GZIP_MIN: usize = 860;
@@ -132,7 +138,9 @@ impl Assets {
         let html = with_base(&html, &base_of(path), ticket);
         let file = File::new(Bytes::from(html), self.folder.is_none());
         let mut response = respond(&file, "text/html; charset=utf-8", "no-cache", headers);
-        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        let is_pane = path.rsplit('/').next().is_some_and(|page| page.starts_with(PANE));
+        let policy = if is_pane { PANE_POLICY } else { POLICY };
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
         response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
         response
     }
