@@ -5,7 +5,7 @@ mod watchdog;
 
 use std::fs::{self, DirBuilder};
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::app::process::{Signals, block_on, raise_open_files, this_process};
 use crate::cluster::{self, Control, NO_PYTHON, Ready, RunError, SchedulerOpts, TlsFiles};
 use crate::config::{self, Config};
 use crate::control::Question;
+use crate::files::FileLock;
 use crate::http::{Pages, serve_pages};
 use crate::link::{self, Incoming};
 use crate::net::PlainRule;
@@ -296,7 +297,10 @@ fn listen_for_appliance(path: &Path, control: &mpsc::Sender<Control>) -> Result<
 }
 
 /// A private folder for this process, gone with it.
-pub(in crate::app) struct RunDir(pub(in crate::app) PathBuf);
+pub(in crate::app) struct RunDir(pub(in crate::app) PathBuf, Option<FileLock>);
+
+/// In folders that have the process's id for a name: held while the process lives.
+const ALIVE: &str = "alive.lock";
 
 impl RunDir {
     /// Beside the control socket, if there is one. `role`: whose files they are.
@@ -304,18 +308,40 @@ impl RunDir {
         let path = control_socket.and_then(Path::parent).map(|place| place.join(role)).unwrap_or_else(|| {
             let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
             let name = format!("rask-{role}-{}", std::process::id());
-            base.unwrap_or_else(std::env::temp_dir).join(name)
+            let base = base.unwrap_or_else(std::env::temp_dir);
+            sweep(&base, role);
+            base.join(name)
         });
         // What a process with our id left behind: only if it was ours can it be removed.
         let _may_not_exist = fs::remove_dir_all(&path);
         let made = DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|why| Failure::world(format!("cannot make the folder {}: {why}", path.display())))?;
-        Ok(Self(path))
+        let lock = FileLock::take(&path.join(ALIVE)).ok().flatten();
+        Ok(Self(path, lock))
+    }
+}
+
+/// Removes what killed processes of this user left. A lock tells whether somebody lives, also in another container that
+/// shares the folder; without one, as of older versions and for a moment at each start, the process's id does.
+fn sweep(base: &Path, role: &str) {
+    let ours = rustix::process::geteuid().as_raw();
+    for path in fs::read_dir(base).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some(pid) = name.strip_prefix(&format!("rask-{role}-")).and_then(|pid| pid.parse::<u32>().ok()) else {
+            continue;
+        };
+        let is_ours = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir() && meta.uid() == ours);
+        let alive = Path::new("/proc").join(pid.to_string()).exists() || FileLock::is_held(&path.join(ALIVE));
+        if is_ours && !alive {
+            tracing::debug!(path = %path.display(), "left by a process that was killed; removed");
+            let _next_time_again = fs::remove_dir_all(&path);
+        }
     }
 }
 
 impl Drop for RunDir {
     fn drop(&mut self) {
+        drop(self.1.take());
         let _may_be_gone = fs::remove_dir_all(&self.0);
     }
 }
