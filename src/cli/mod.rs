@@ -187,6 +187,8 @@ enum DeathSignal {
 
 /// Reads the command line and does what it says. Returns the exit code.
 pub fn main() -> Result<u8, Failure> {
+    // Those that we start run /proc/self/exe, and `ps` and `top` would call them `exe`.
+    let _only_a_name = rustix::thread::set_name(c"rask");
     let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     let Cli { common, command } = match parsed {
         Ok(cli) => cli,
