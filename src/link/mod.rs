@@ -16,13 +16,15 @@
 )]
 
 mod client;
+mod kept;
 mod server;
 mod socket;
 #[cfg(test)]
 mod tests;
 
 pub use client::{Link, LinkError};
-pub use server::{Incoming, Served, bind, connect, serve};
+pub use kept::{KeptListener, bind};
+pub use server::{Incoming, Served, connect, serve};
 
 use serde::{Deserialize, Serialize};
 

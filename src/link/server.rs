@@ -1,17 +1,17 @@
 //! The listening end: takes requests in and hands them to whoever can answer.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::LinkMessage;
+use super::kept::{KeptListener, bind};
 use super::socket::{Channel, short_path};
 use crate::control::{ProcessInfo, Question};
 
@@ -46,17 +46,6 @@ impl Drop for Served {
     }
 }
 
-/// A Unix socket at `path`, however long that is, for this user alone.
-///
-/// Errors: there is a file already; the folder is missing or not ours.
-pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    let (short, _open) = short_path(path)?;
-    let listener = std::os::unix::net::UnixListener::bind(&short)?;
-    fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 /// A connection to the Unix socket at `path`, however long that is.
 ///
 /// Errors: nobody listens there.
@@ -71,12 +60,12 @@ pub async fn connect(path: &Path) -> io::Result<UnixStream> {
 pub fn serve(path: &Path, us: &ProcessInfo, inbox: mpsc::Sender<Incoming>) -> io::Result<Served> {
     // The caller holds the lock of this folder: whatever is there belongs to a process that is gone.
     let _may_not_exist = fs::remove_file(path);
-    let listener = UnixListener::from_std(bind(path)?)?;
+    let mut listener = KeptListener::new(path, bind(path)?)?;
     let us = Arc::new(us.clone());
     let task = tokio::spawn(async move {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(talk(Channel::new(stream), us.clone(), inbox.clone()))),
+                Ok(stream) => drop(tokio::spawn(talk(Channel::new(stream), us.clone(), inbox.clone()))),
                 Err(why) => {
                     // Out of descriptors, mostly: the appliance must find us again once there are some.
                     tracing::warn!(%why, "control socket: cannot accept");

@@ -18,6 +18,11 @@ impl CliToken {
         write_private(&path, &secret)?;
         Ok(Self { path, secret })
     }
+
+    /// Writes it again if somebody removed it.
+    pub(crate) fn put_back(&self) -> Result<(), Failure> {
+        if self.path.exists() { Ok(()) } else { write_private(&self.path, &self.secret) }
+    }
 }
 
 impl Drop for CliToken {

@@ -132,8 +132,10 @@ impl Running {
 #[derive(Debug)]
 pub(crate) struct Seat {
     state: PathBuf,
-    /// Removed after the file that tells others.
-    _lock: FileLock,
+    /// What others were told.
+    told: Option<Running>,
+    /// Removed after the file that tells others. None: somebody else took it while its file was gone.
+    lock: Option<FileLock>,
 }
 
 impl Seat {
@@ -143,15 +145,41 @@ impl Seat {
         let path = lock_path(state);
         let lock = FileLock::take(&path)
             .map_err(|error| Failure::world(format!("cannot lock {}: {error}", path.display())))?;
-        Ok(lock.map(|lock| Self { state: state.to_path_buf(), _lock: lock }))
+        Ok(lock.map(|lock| Self { state: state.to_path_buf(), told: None, lock: Some(lock) }))
     }
 
     /// Tells others. Complete at the moment it appears.
-    pub(crate) fn announce(&self, running: &Running) -> Result<(), Failure> {
+    pub(crate) fn announce(&mut self, running: &Running) -> Result<(), Failure> {
+        self.told = Some(running.clone());
         let path = file_path(&self.state);
         let text = serde_json::to_vec_pretty(running).map_err(io::Error::from);
         let written = text.and_then(|text| files::write_atomic(&path, &text, files::PRIVATE));
         written.map_err(|error| unwritten(&path, &error))
+    }
+}
+
+impl Seat {
+    /// Puts back what was removed under us: the folder, the lock, and what others are told. `true`: it was needed.
+    ///
+    /// Errors: it cannot be put back; another appliance has taken the seat meanwhile.
+    pub(crate) fn put_back(&mut self) -> Result<bool, Failure> {
+        let path = lock_path(&self.state);
+        let is_locked = FileLock::is_held(&path);
+        if is_locked && (self.told.is_none() || file_path(&self.state).exists()) {
+            return Ok(false);
+        }
+        private_folder(&self.state)?;
+        if !is_locked {
+            // An old lock takes the file at its path with it, so it goes first.
+            self.lock = None;
+            let taken = FileLock::take(&path);
+            self.lock = taken.map_err(|error| Failure::world(format!("cannot lock {}: {error}", path.display())))?;
+        }
+        match (&self.lock, self.told.take()) {
+            (None, _) => Err(Failure::world(format!("another rask up has taken {}", self.state.display()))),
+            (Some(_), Some(told)) => self.announce(&told).map(|()| true),
+            (Some(_), None) => Ok(true),
+        }
     }
 }
 
@@ -185,11 +213,16 @@ mod tests {
             workers: String::new(),
             log: Some(LogPlace::Journal { unit: "x.service".to_owned(), user: true }),
         };
-        let seat = Seat::take(&state).expect("a folder").expect("free");
+        let mut seat = Seat::take(&state).expect("a folder").expect("free");
         assert_eq!(Running::find(&state), None);
         seat.announce(&running).expect("written");
         assert!(Seat::take(&state).expect("a folder").is_none());
+        assert_eq!(Running::find(&state), Some(running.clone()));
+        assert_eq!(seat.put_back(), Ok(false));
+        fs::remove_dir_all(&state).expect("removed under it");
+        assert_eq!(seat.put_back(), Ok(true));
         assert_eq!(Running::find(&state), Some(running));
+        assert!(Seat::take(&state).expect("a folder").is_none());
         drop(seat);
         assert_eq!(fs::read_dir(&state).expect("a folder").count(), 0);
         drop(Seat::take(&state).expect("a folder").expect("free again"));

@@ -43,6 +43,7 @@ impl ClusterTask {
         }
         self.next_chores_secs = now_secs + CHORES_SECS;
         self.rotate_logs();
+        self.put_back_files();
         self.note_computations().await;
     }
 
@@ -68,6 +69,16 @@ impl ClusterTask {
             start_ms: (one.start_secs * 1e3) as i64,
             stop_ms: one.stop_secs.map(|secs| (secs * 1e3) as i64),
             body: body.to_string(),
+        }
+    }
+
+    /// New workers read the credentials, and write their logs.
+    fn put_back_files(&self) {
+        if let Some(pair) = self.view.tls.as_ref().filter(|_| !self.folder.key().exists()) {
+            match self.folder.make(pair) {
+                Ok(()) => tracing::warn!(cluster = %self.view.name, "its certificates were removed, and are put back"),
+                Err(error) => tracing::error!(cluster = %self.view.name, %error, "its certificates were removed"),
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use crate::cluster::{Control, Reporter};
 use crate::feed::Feed;
 use crate::http::assets::Assets;
 use crate::http::serve::serve_stream;
-use crate::link;
+use crate::link::{self, KeptListener};
 use crate::net::{NetError, PlainRule, Refusals};
 
 /// Pause after a failed accept: descriptors may be short for a moment.
@@ -69,6 +69,7 @@ impl Drop for PagesSocket {
 /// Starts to serve, on a thread that ends with the scheduler.
 pub fn serve_pages(pages: Pages) -> Result<(PagesSocket, Reporter), PagesError> {
     let unix = pages.socket.as_deref().map(listen_unix).transpose()?;
+    let unix = pages.socket.clone().zip(unix);
     for listener in pages.tcp.iter() {
         listener.set_nonblocking(true).map_err(PagesError::Port)?;
     }
@@ -141,11 +142,11 @@ async fn accept_tcp(listener: Option<TcpListener>, callers: PlainRule, router: a
     }
 }
 
-async fn accept_unix(listener: Option<std::os::unix::net::UnixListener>, router: axum::Router) {
-    let Some(Ok(listener)) = listener.map(tokio::net::UnixListener::from_std) else { return };
+async fn accept_unix(socket: Option<(PathBuf, std::os::unix::net::UnixListener)>, router: axum::Router) {
+    let Some(Ok(mut listener)) = socket.map(|(path, bound)| KeptListener::new(&path, bound)) else { return };
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(serve_stream(router.clone(), stream))),
+            Ok(stream) => drop(tokio::spawn(serve_stream(router.clone(), stream))),
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }

@@ -60,7 +60,7 @@ pub fn up(args: &UpArgs, loaded: &Loaded) -> Result<(), Failure> {
     manager.starting("Starting: scheduler and workers");
     block_on(async {
         let mut signals = Signals::listen()?;
-        let appliance = Appliance::start(args, loaded, seat, &mut signals, true).await?;
+        let mut appliance = Appliance::start(args, loaded, seat, &mut signals, true).await?;
         manager.ready(&format!("Serving {}", appliance.running.http));
         if let Some(line) = &appliance.invitation {
             outln!("To add another machine, run there (good for one machine and an hour):\n  {line}");
@@ -70,7 +70,7 @@ pub fn up(args: &UpArgs, loaded: &Loaded) -> Result<(), Failure> {
         if args.open {
             open_browser(&appliance.running.http);
         }
-        let signal = signals.next().await;
+        let signal = appliance.run(&mut signals).await;
         manager.stopping();
         if args.keep_clusters {
             eprintln!("{signal}: stopping; clusters go on, and the next rask up takes them over");
@@ -124,6 +124,9 @@ impl Running {
     }
 }
 
+/// Between two looks at whether the state folder is there.
+const SEAT_LOOK: Duration = Duration::from_secs(5);
+
 /// All that runs under one `rask up`. Dropping it leaves the clusters alone; [`Appliance::stop`] ends them.
 pub(crate) struct Appliance {
     pub(crate) running: Running,
@@ -133,7 +136,7 @@ pub(crate) struct Appliance {
     fleet: FleetHandle,
     doors: Vec<JoinHandle<()>>,
     /// Commands of this user read it; it goes with us.
-    _token: CliToken,
+    token: CliToken,
     // Last: the seat is free when everything else is gone.
     seat: Seat,
 }
@@ -193,7 +196,7 @@ impl Appliance {
         let behind = door::Behind { fleet: &fleet, gateway: &gateway, authority, lan: lan.as_ref() };
         let door = Arc::new(door::door(&config, behind)?);
         let doors = ports.listeners.into_iter().map(|one| tokio::spawn(Arc::clone(&door).accept(one))).collect();
-        let appliance = Self { running, invitation, _announced: announced, fleet, doors, _token: token, seat };
+        let mut appliance = Self { running, invitation, _announced: announced, fleet, doors, token, seat };
         let came = match came {
             Ok(()) => clusters::first_worker(&appliance.fleet, signals).await,
             Err(why) => Err(why),
@@ -204,6 +207,32 @@ impl Appliance {
         }
         appliance.seat.announce(&appliance.running)?;
         Ok(appliance)
+    }
+
+    /// Until a signal comes: looks after what is there for others to find.
+    async fn run(&mut self, signals: &mut Signals) -> &'static str {
+        let mut look = tokio::time::interval(SEAT_LOOK);
+        loop {
+            tokio::select! {
+                signal = signals.next() => return signal,
+                _ = look.tick() => self.put_back(),
+            }
+        }
+    }
+
+    fn put_back(&mut self) {
+        match self.seat.put_back() {
+            Ok(false) => {}
+            Ok(true) => tracing::error!(
+                "the state folder was removed while rask runs. What others find us by is put back; clients and workers \
+                 that are there go on, and what else was in it is lost: history, tokens, logs. Start anew when you can: \
+                 rask down, then rask up"
+            ),
+            Err(error) => tracing::error!(%error, "the state folder was removed while rask runs"),
+        }
+        if let Err(error) = self.token.put_back() {
+            tracing::error!(%error, "the token of this user's commands was removed, and cannot be put back");
+        }
     }
 
     /// Nothing new comes in, then all clusters end.
