@@ -62,6 +62,10 @@ pub struct UpSection {
     pub lan: bool,
     /// Interpreter or environment of the workers, or `"auto"`.
     pub python: String,
+    /// Worker processes of all clusters on this machine; 0 for no limit.
+    pub max_workers: Auto<u32>,
+    /// Memory that is promised to them; 0 for no limit.
+    pub max_memory: Auto<ByteSize>,
 }
 
 impl Default for UpSection {
@@ -73,6 +77,8 @@ impl Default for UpSection {
             local_cluster: true,
             lan: false,
             python: "auto".to_owned(),
+            max_workers: Auto::Auto,
+            max_memory: Auto::Auto,
         }
     }
 }

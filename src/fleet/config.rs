@@ -50,11 +50,30 @@ pub struct FleetConfig {
     pub span: Option<SpanConfig>,
     /// A control group in which groups for workers may be made.
     pub cgroup: Option<PathBuf>,
+    /// Of this machine.
+    pub share: MachineShare,
 }
 
 impl fmt::Debug for FleetConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FleetConfig").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// What the workers of all clusters may take of this machine together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MachineShare {
+    pub workers: u32,
+    /// Unit: bytes.
+    pub memory_bytes: u64,
+}
+
+impl MachineShare {
+    /// How many workers with this memory limit (0: none) one cluster may have, beside `others` and their memory.
+    pub fn beside(self, others: u32, others_bytes: u64, each_bytes: u64) -> u32 {
+        let by_memory = self.memory_bytes.saturating_sub(others_bytes).checked_div(each_bytes);
+        let by_memory = by_memory.map_or(u32::MAX, |workers| u32::try_from(workers).unwrap_or(u32::MAX));
+        self.workers.saturating_sub(others).min(by_memory)
     }
 }
 

@@ -23,7 +23,7 @@ mod worker_exit;
 mod worker_pool;
 
 pub use cgroup::{WorkerCgroups, delegated};
-pub use config::{ClusterFolder, FindPython, FleetConfig};
+pub use config::{ClusterFolder, FindPython, FleetConfig, MachineShare};
 pub use handle::FleetHandle;
 pub use logs::Logbook;
 pub use placement::RESERVE_BYTES;

@@ -2,6 +2,7 @@
 
 mod end;
 mod remote;
+mod share;
 mod start;
 
 use std::path::PathBuf;
@@ -97,6 +98,10 @@ pub(super) struct ClusterTask {
     noted: u64,
     poll_now: bool,
     settled: bool,
+    /// Workers that were let start here, of which the group may not have told yet.
+    granted: u32,
+    /// Wanted, and more than all clusters together may have here.
+    beyond_share: u32,
     /// Since when its scheduler has not answered.
     silent: Option<Instant>,
     /// Other machines, if the cluster may have workers there.
@@ -138,6 +143,8 @@ impl ClusterTask {
             poll_now: true,
             settled: false,
             silent: None,
+            granted: 0,
+            beyond_share: 0,
             remote: None,
             lock: None,
             connected: Vec::new(),
@@ -335,6 +342,7 @@ impl ClusterTask {
         if self.note_plan() {
             self.keep().await;
         }
+        let steps = self.within_share(steps);
         self.note_workers(&seen);
         for step in steps {
             if let Some(end) = self.carry(step).await {
@@ -378,7 +386,8 @@ impl ClusterTask {
         if changed {
             self.shared.tell(FleetEvent::Workers { cluster: self.view.name.to_string(), workers });
         }
-        let without_room = std::mem::replace(&mut self.view.without_room, self.plan.without_room());
+        let without_room = self.without_room();
+        let without_room = std::mem::replace(&mut self.view.without_room, without_room);
         if changed
             || without_room != self.view.without_room
             || self.view.target != self.body.target
@@ -517,7 +526,7 @@ impl ClusterTask {
             self.view.tls = None;
         }
         let view = Arc::new(self.view.clone());
-        let here = u32::try_from(self.told.workers.len()).unwrap_or(u32::MAX);
+        let here = u32::try_from(self.told.workers.len()).unwrap_or(u32::MAX).max(self.granted);
         self.shared.directory.send_modify(|directory| {
             if let Some(entry) = directory.get_mut(view.name.as_str()) {
                 *entry = ClusterEntry { view, here, ..entry.clone() };

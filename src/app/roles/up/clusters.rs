@@ -11,12 +11,12 @@ use crate::app::failure::Failure;
 use crate::app::local::python_env::choose as pyenv;
 use crate::app::local::settings::Loaded;
 use crate::app::process::Signals;
-use crate::config::LogFormat;
+use crate::config::{LogFormat, UpSection};
 use crate::fleet::{
     self, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FindPython, FleetConfig, FleetHandle, LOCAL,
-    NewCluster, SpanConfig,
+    MachineShare, NewCluster, SpanConfig,
 };
-use crate::host::Interpreter;
+use crate::host::{Interpreter, Machine};
 use crate::peer::HeadHandle;
 use crate::store::{StoreError, StoreHandle};
 use crate::supervise::ParentDeath;
@@ -50,6 +50,19 @@ pub(crate) fn fleet_config(
         parent_death: if outlive { ParentDeath::Nothing } else { ParentDeath::Term },
         span,
         cgroup: fleet::delegated(),
+        share: share(&loaded.config.up),
+    }
+}
+
+/// Each worker is a process or two of Python, and what it may keep is promised, not taken: several times the machine's
+/// cores and memory are usual, tens of times make it unusable.
+fn share(up: &UpSection) -> MachineShare {
+    let machine = Machine::look();
+    let some = |number: u32| if number == 0 { u32::MAX } else { number };
+    let bytes = |size: u64| if size == 0 { u64::MAX } else { size };
+    MachineShare {
+        workers: up.max_workers.set().map_or(machine.cores.saturating_mul(16).max(64), some),
+        memory_bytes: up.max_memory.set().map_or(machine.memory_bytes.saturating_mul(4), |size| bytes(size.0)),
     }
 }
 
