@@ -1,4 +1,4 @@
-//! What can go wrong between us and the Python side, users' own exceptions aside.
+//! What can go wrong between us and the Python side, and what users' code raised there.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::base::Text;
 /// Why pyhost gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PyhostError {
-    /// The process could not be started.
+    /// There is no Python to ask: the process could not be started, or it never came as far as a first answer.
     Start {
-        /// What the operating system said.
+        /// What the operating system said, or how the process ended.
         reason: Text,
     },
     /// The process ended while it was at work, by itself or by what it was made to run.
@@ -54,6 +54,20 @@ impl PyhostError {
             Self::Reply { .. } | Self::Closed => Blame::Ours,
         }
     }
+
+    /// The same, of a process that was asked for nothing yet: it is the interpreter that does not work.
+    pub(super) fn while_starting(self) -> Self {
+        let reason = match self {
+            Self::Start { reason } => reason,
+            Self::Died { status, last_words, .. } => format!("it ended with {status}{}", Words(&last_words)).into(),
+            Self::Deadline { limit, last_words, .. } => {
+                format!("it took longer than {} s{}", limit.as_secs_f64(), Words(&last_words)).into()
+            }
+            Self::Reply { what } => format!("its first answer was odd: {what}").into(),
+            Self::Closed => return Self::Closed,
+        };
+        Self::Start { reason }
+    }
 }
 
 impl fmt::Display for PyhostError {
@@ -79,6 +93,30 @@ struct Words<'a>(&'a str);
 impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(f, "; its last words:\n{}", self.0) }
+    }
+}
+
+/// Why a request to Python has no result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AskError {
+    /// Python gave no answer.
+    NoAnswer(PyhostError),
+    /// What it was asked to do raised.
+    Raised(Failure),
+}
+
+impl From<PyhostError> for AskError {
+    fn from(error: PyhostError) -> Self {
+        Self::NoAnswer(error)
+    }
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::NoAnswer(error) => error.into(),
+            AskError::Raised(failure) => failure,
+        }
     }
 }
 

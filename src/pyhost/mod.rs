@@ -27,7 +27,7 @@ use crate::base::Text;
 use crate::base::Value;
 
 pub use config::PyhostConfig;
-pub use error::PyhostError;
+pub use error::{AskError, PyhostError};
 pub use files::{Script, write_script};
 
 use slot::Slot;
@@ -103,7 +103,7 @@ impl Pyhost {
     /// of its own), 1 (resolves), 2 (may be called, too), or nothing.
     ///
     /// Errors: what loading it raised, in the words of Dask's scheduler; no answer.
-    pub async fn vouch(&self, expr: Arc<Opaque>, names: &[(Text, Text)]) -> Result<Vec<Option<i64>>, Failure> {
+    pub async fn vouch(&self, expr: Arc<Opaque>, names: &[(Text, Text)]) -> Result<Vec<Option<i64>>, AskError> {
         let pair = |(module, name): &(Text, Text)| Value::Array(vec![module.clone().into(), name.clone().into()]);
         let names = Value::Array(names.iter().map(pair).collect());
         let slot = self.graph_slot().ok_or(PyhostError::Closed)?;
@@ -114,7 +114,7 @@ impl Pyhost {
     /// `distributed.versions.get_versions()` of the interpreter.
     pub async fn versions(&self) -> Result<Value, Failure> {
         let slot = self.graph_slot().ok_or(PyhostError::Closed)?;
-        ask(slot, "versions", Value::Map(Vec::new())).await
+        Ok(ask(slot, "versions", Value::Map(Vec::new())).await?)
     }
 
     /// Any other request: `body` is a map, the answer is its `result`. Runs where the users' plugins live, and files
@@ -150,7 +150,7 @@ impl Pyhost {
     }
 }
 
-async fn ask(slot: &Place, op: &str, body: Value) -> Result<Value, Failure> {
+async fn ask(slot: &Place, op: &str, body: Value) -> Result<Value, AskError> {
     let (reply, answer) = oneshot::channel();
     let command = SlotCommand::Ask { op: op.into(), body, reply };
     slot.load.fetch_add(1, Ordering::Relaxed);

@@ -11,10 +11,10 @@ use crate::base::Text;
 use crate::base::Value;
 use crate::wire::Message;
 
-use super::PyhostError;
+use super::{AskError, PyhostError};
 
 /// The `result` of an answer, or the failure that it tells.
-pub(super) fn result(answer: &Value, id: u64) -> Result<Value, Failure> {
+pub(super) fn result(answer: &Value, id: u64) -> Result<Value, AskError> {
     // An answer without an id is about a request that could not even be read.
     let told = answer.field("id").and_then(Value::as_i64);
     if told.is_some_and(|told| u64::try_from(told) != Ok(id)) {
@@ -22,12 +22,12 @@ pub(super) fn result(answer: &Value, id: u64) -> Result<Value, Failure> {
     }
     match answer.field("ok").and_then(Value::as_bool) {
         Some(true) => Ok(answer.get("result").cloned().unwrap_or_default()),
-        Some(false) => Err(Failure::Remote {
+        Some(false) => Err(AskError::Raised(Failure::Remote {
             exception: answer.get("exception").cloned().unwrap_or_default(),
             traceback: answer.get("traceback").cloned().unwrap_or_default(),
             exception_text: text(answer, "exception_text"),
             traceback_text: text(answer, "traceback_text"),
-        }),
+        })),
         None => Err(PyhostError::Reply { what: "neither a result nor an error" }.into()),
     }
 }

@@ -10,21 +10,26 @@ use tokio::time::Instant;
 use tokio::time::sleep_until;
 use tokio::time::timeout;
 
-use crate::base::Failure;
 use crate::base::Text;
 use crate::base::Value;
 
-use super::PyhostError;
 use super::config::PyhostConfig;
 use super::process::Broken;
 use super::process::Process;
 use super::reply;
+use super::{AskError, PyhostError};
+
+/// Where an answer goes.
+type Asker = oneshot::Sender<Result<Value, AskError>>;
+
+/// Requests that read what clients sent, which may never end: their process goes when the asker does.
+const READS_GRAPHS: [&str; 2] = ["graph", "vouch"];
 
 /// What a slot can be told.
 #[derive(Debug)]
 pub(super) enum SlotCommand {
     /// A request and where its answer goes.
-    Ask { op: Text, body: Value, reply: oneshot::Sender<Result<Value, Failure>> },
+    Ask { op: Text, body: Value, reply: Asker },
     /// A file that users uploaded: every process must have it.
     File { body: Value },
 }
@@ -54,9 +59,6 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that no handle is left.
     drop(stop.wait_for(|stop| *stop).await);
 }
-
-/// Where an answer goes.
-type Asker = oneshot::Sender<Result<Value, Failure>>;
 
 /// Ends when the asker gives up; never, when there is none.
 async fn left(asker: Option<&mut Asker>) {
@@ -110,11 +112,19 @@ impl Slot {
         drop(inbox);
     }
 
-    async fn ask(&mut self, op: &Text, body: Value, asker: &mut Asker) -> Result<Value, Failure> {
+    async fn ask(&mut self, op: &Text, body: Value, asker: &mut Asker) -> Result<Value, AskError> {
         self.ensure().await?;
-        let result = self.exchange(op, &body, Some(asker)).await?;
-        self.note(op, body, &result);
-        Ok(result)
+        if asker.is_closed() {
+            return Err(PyhostError::Closed.into());
+        }
+        let result = self.exchange(op, &body, Some(asker)).await;
+        if !matches!(result, Err(AskError::NoAnswer(_))) {
+            self.deaths = 0;
+        }
+        if let Ok(result) = &result {
+            self.note(op, body, result);
+        }
+        result
     }
 
     /// Remembers what a successor would have to be told.
@@ -169,6 +179,7 @@ impl Slot {
                 return Err(error);
             }
         }
+        self.greet().await?;
         for body in self.files.clone() {
             self.set_up("import_file", &body).await;
         }
@@ -181,6 +192,15 @@ impl Slot {
         Ok(())
     }
 
+    /// Waits until a new process can be asked. What ends it from here on is what it is asked to do.
+    async fn greet(&mut self) -> Result<(), PyhostError> {
+        match self.exchange(&"ping".into(), &Value::Map(Vec::new()), None).await {
+            Ok(_) => Ok(()),
+            Err(AskError::NoAnswer(error)) => Err(error.while_starting()),
+            Err(AskError::Raised(_)) => Err(PyhostError::Reply { what: "an error about nothing" }.while_starting()),
+        }
+    }
+
     fn count_death(&mut self) {
         let doubled = BACKOFF_STEP.saturating_mul(1 << self.deaths.min(16));
         let wait = if self.deaths == 0 { Duration::ZERO } else { doubled.min(BACKOFF_MAX) };
@@ -189,7 +209,7 @@ impl Slot {
     }
 
     /// One request and its answer. A graph whose asker leaves is not read to its end: it may never get there.
-    async fn exchange(&mut self, op: &Text, body: &Value, asker: Option<&mut Asker>) -> Result<Value, Failure> {
+    async fn exchange(&mut self, op: &Text, body: &Value, asker: Option<&mut Asker>) -> Result<Value, AskError> {
         // Out of its place while it works: whatever ends this early leaves no half-read answer behind.
         let Some(mut process) = self.process.take() else { return Err(PyhostError::Closed.into()) };
         self.next_id += 1;
@@ -197,7 +217,7 @@ impl Slot {
             Value::map([("id", Value::from(self.next_id)), ("op", Value::Str(op.clone())), ("body", body.clone())]);
         let outcome = tokio::select! {
             () = stopped(&mut self.stop) => None,
-            () = left(asker.filter(|_| &**op == "graph")) => None,
+            () = left(asker.filter(|_| READS_GRAPHS.contains(&&**op))) => None,
             outcome = timeout(self.config.deadline, process.exchange(&request)) => Some(outcome),
         };
         let Some(outcome) = outcome else {
@@ -207,7 +227,6 @@ impl Slot {
         match outcome {
             Ok(Ok(answer)) => {
                 self.process = Some(process);
-                self.deaths = 0;
                 reply::result(&answer, self.next_id)
             }
             Ok(Err(Broken::Wire(error))) => {

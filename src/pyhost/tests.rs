@@ -1,8 +1,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::AskError;
 use super::Pyhost;
 use super::PyhostConfig;
 use super::PyhostError;
@@ -120,6 +122,20 @@ fn a_missing_interpreter_is_named() {
     });
 }
 
+/// Goal: an interpreter without Dask is no Python to ask, however it ends; what ends a Python that had answered is
+/// another matter, and is seen in `tests/python/test_unloadable.py`.
+#[test]
+fn a_python_that_never_answered_could_not_start() {
+    run(async {
+        let folder = Folder::new("no-dask");
+        for script in ["exit 3", "exec sleep 600"] {
+            let pyhost = pyhost(&folder, folder.script(script), Duration::from_millis(300));
+            let asked = pyhost.vouch(Arc::default(), &[]).await;
+            assert!(matches!(asked, Err(AskError::NoAnswer(PyhostError::Start { .. }))), "{asked:?}");
+        }
+    });
+}
+
 /// Goal: bytes that are no message end the process, not us.
 #[test]
 fn a_process_that_prints_nonsense_is_given_up() {
@@ -157,10 +173,12 @@ fn answers_are_read_for_what_they_say() {
         ])
     };
     assert_eq!(reply::result(&told(true), 4), Ok(Value::Int(5)));
-    let Err(Failure::Remote { exception, traceback, exception_text, .. }) = reply::result(&told(false), 4) else {
+    let Err(AskError::Raised(Failure::Remote { exception, traceback, exception_text, .. })) =
+        reply::result(&told(false), 4)
+    else {
         panic!("an error was told");
     };
     assert_eq!((exception, traceback, &*exception_text), (Value::Bin("pickle".into()), Value::Nil, "Oops()"));
-    assert!(matches!(reply::result(&told(true), 5), Err(Failure::Raised(_))));
+    assert!(matches!(reply::result(&told(true), 5), Err(AskError::NoAnswer(PyhostError::Reply { .. }))));
     assert!(reply::bulk_graph(&Value::Nil).is_err());
 }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 import dask
 import dask.array
 import dask.bag
 import pytest
+from distributed import Client
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -42,6 +44,23 @@ class Refuses:
 
     def __getstate__(self):
         return {"a": 1}
+
+
+class Ends:
+    """Loading it ends the process that does; making its token would load it, too."""
+
+    def __setstate__(self, state):
+        os._exit(9)
+
+    def __getstate__(self):
+        return {"a": 1}
+
+
+class Hangs:
+    """Loading it does not end."""
+
+    def __reduce__(self):
+        return time.sleep, (3600,)
 
 
 class Calls:
@@ -104,6 +123,29 @@ def test_an_argument_whose_loading_raises(unharmed, value):
     # Known by now, and asked about all the same.
     refusal(unharmed.submit(inc, value()), ValueError)
     refusal(unharmed.submit(inc, {1: [value()]}), ValueError)
+
+
+def test_an_argument_whose_loading_ends_its_process(unharmed):
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="Error during deserialization of the task graph: (.|\n)*exit code 9"):
+            unharmed.submit(inc, Ends(), pure=False).result(timeout=30)
+    for future in unharmed.map(inc, [1, Ends()], pure=False):
+        with pytest.raises(RuntimeError, match="Error during deserialization of the task graph"):
+            future.result(timeout=30)
+    with dask.annotate(note=Ends()), pytest.raises(RuntimeError, match="exit code 9"):
+        unharmed.submit(inc, 1, pure=False).result(timeout=30)
+
+
+def test_an_argument_whose_loading_never_ends(start_cluster):
+    cluster = start_cluster(env={"RASK_LIMITS__PYHOST": "10s"})
+    cluster.add_worker("alice")
+    with Client(cluster.address, timeout=30) as client:
+        client.wait_for_workers(1, timeout=60)
+        pid = client.run(os.getpid)
+        with pytest.raises(RuntimeError, match="took longer than 10 s"):
+            client.submit(inc, Hangs(), pure=False).result(timeout=60)
+        assert client.submit(inc, 1).result(timeout=30) == 2
+        assert client.run(os.getpid) == pid
 
 
 def test_one_bad_item_among_good_ones_of_a_map(unharmed, only_here):

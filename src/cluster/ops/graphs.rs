@@ -13,7 +13,7 @@ use crate::cluster::options::NO_PYTHON;
 use crate::cluster::state::State;
 use crate::cluster::state::graphs::{GraphSource, IncomingGraph};
 use crate::graph::{self, GlobalName, GraphError, GraphInput, GraphRead, Verdict, Vouched};
-use crate::pyhost::{GraphRequest, Pyhost};
+use crate::pyhost::{AskError, GraphRequest, Pyhost, PyhostError};
 use crate::sched::{Actors, Event, GraphOpen};
 use crate::wire::op::UpdateGraph;
 
@@ -132,18 +132,28 @@ fn vouch_for(
                     Arc::make_mut(&mut state.graphs.vouched).add(known);
                     take_parts(state, ticket, parts);
                 }
-                Err(failure @ Failure::Remote { .. }) => fail_graph(state, ticket, failure),
-                // Python gave no answer: submit and map work without it.
-                Err(Failure::Raised(error)) => {
-                    debug!(ticket, ?error, "a graph goes to workers that Python did not load");
+                Err(AskError::Raised(failure)) => fail_graph(state, ticket, failure),
+                // There is no Python to ask: submit and map work without it.
+                Err(AskError::NoAnswer(error @ PyhostError::Start { .. })) => {
+                    debug!(ticket, %error, "a graph goes to workers that Python did not load");
                     take_parts(state, ticket, parts);
                 }
+                Err(AskError::NoAnswer(error)) => fail_graph(state, ticket, not_loaded(&error)),
             })
             .await;
     });
     if let Some(pending) = state.graphs.open.get_mut(&ticket) {
         pending.job = Some(job.abort_handle());
     }
+}
+
+/// Loading it ended Python, or did not end: it would do the same to every worker.
+fn not_loaded(error: &PyhostError) -> Failure {
+    let text = format!(
+        "Error during deserialization of the task graph: {error}\nNo worker was given this graph, since loading it \
+         there would end in the same way; look at what its objects do when they are unpickled"
+    );
+    raise("RuntimeError", text)
 }
 
 /// The first part goes in at once, unless others wait their turn.
