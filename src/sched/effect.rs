@@ -28,7 +28,8 @@ pub enum Effect {
     /// The worker is registered and known to everybody.
     WorkerAdded { worker: WorkerId },
     /// The worker is gone from the scheduler; its stream should be closed after what was sent.
-    WorkerRemoved { worker: WorkerId, address: Text, expected: bool },
+    /// `close`: it was told to close, or its connection is lost. Otherwise the connection is the worker's to end.
+    WorkerRemoved { worker: WorkerId, address: Text, expected: bool, close: bool },
     /// The worker has been silent for longer than its TTL: restart it through its nanny.
     WorkerSilent { worker: WorkerId },
     /// Every key of the retiring worker has a copy elsewhere, or it can't be: no recipient.

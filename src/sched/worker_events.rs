@@ -144,7 +144,7 @@ impl Scheduler {
             let message = ToWorker::RemoveWorker { address: address.clone() };
             self.out.push(Effect::ToWorker { worker: peer, message });
         }
-        self.out.push(Effect::WorkerRemoved { worker: id, address, expected });
+        self.out.push(Effect::WorkerRemoved { worker: id, address, expected, close });
     }
 
     /// Takes a worker out of every list; what it had is still in its own record.

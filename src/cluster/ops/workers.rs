@@ -192,9 +192,9 @@ fn note_exit(state: &mut State, worker: WorkerId) {
     state.records.worker_exits.keep(name, exit);
 }
 
-/// The core forgot a worker: its stream ends after what was sent.
-pub fn on_worker_removed(state: &mut State, worker: WorkerId, address: &Text, expected: bool) {
-    info!(worker = %address, expected, "worker removed");
+/// The core forgot a worker. Its stream ends after what was sent, unless the worker is to end it: one that retires
+/// itself would take the end for a broken connection, and close for good where it meant to start again.
+pub fn on_worker_removed(state: &mut State, worker: WorkerId, address: &Text, close: bool) {
     state.peers.totals.workers_removed += 1;
     state.handle.forget(address);
     state.records.timeline.forget_worker(worker);
@@ -204,7 +204,9 @@ pub fn on_worker_removed(state: &mut State, worker: WorkerId, address: &Text, ex
     state.peers.tell_watchers(&Value::Array(vec!["remove".into(), Value::Str(address.clone())]));
     if let Some(link) = state.peers.workers.remove(&worker) {
         link.outbox.kick();
-        link.outbox.close();
+        if close {
+            link.outbox.close();
+        }
         if let Some(found) = state.peers.conns.get_mut(&link.conn) {
             found.role = ConnRole::Quiet;
         }

@@ -44,8 +44,9 @@ fn carry(state: &mut State, effect: Effect) {
         Effect::ReadGraph { ticket } => graphs::read_graph(state, ticket),
         Effect::GraphClosed { ticket } => graphs::on_graph_closed(state, ticket),
         Effect::WorkerAdded { worker } => workers::on_worker_added(state, worker),
-        Effect::WorkerRemoved { worker, address, expected } => {
-            workers::on_worker_removed(state, worker, &address, expected)
+        Effect::WorkerRemoved { worker, address, expected, close } => {
+            info!(worker = %address, expected, "worker removed");
+            workers::on_worker_removed(state, worker, &address, close);
         }
         Effect::WorkerSilent { worker } => restart::restart_silent(state, worker),
         Effect::Retired { worker, moved } => {
