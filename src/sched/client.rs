@@ -173,24 +173,31 @@ impl Scheduler {
     }
 
     /// Source: `distributed/scheduler.py`, `stimulus_retry`. Unknown keys are skipped.
-    pub(super) fn on_retry(&mut self, call: CallId, keys: &[Key]) {
+    ///
+    /// The answer names what is tried again: the client makes these futures wait for news. What did not fail and is in
+    /// memory is computed again, as in Dask; what is under way already is not named, since its news may be on its way.
+    pub(super) fn on_retry(&mut self, call: CallId, client: ClientId, keys: &[Key]) {
         let mut stack: Vec<TaskId> = keys.iter().filter_map(|key| self.find(key)).collect();
         let mut seen = crate::base::SeededSet::default();
-        let mut visited = Vec::new();
+        let mut tried_again = Vec::new();
         while let Some(task) = stack.pop() {
             if !seen.insert(task) {
                 continue;
             }
-            visited.push(self.tasks[task].key.clone());
             let entry = &self.tasks[task];
             stack.extend(entry.dependencies.iter().filter(|&&id| self.tasks[id].state.name() == StateName::Erred));
+            let at_rest = matches!(entry.state.name(), StateName::Erred | StateName::Memory);
+            // Scattered data and actors cannot be made again: that they are lost is told on the client's stream alone.
+            if at_rest && entry.run_spec.is_some() && !entry.actor && entry.who_wants.contains(&client) {
+                tried_again.push(entry.key.clone());
+            }
             // All of them, roots last and so first to go: what waits for several must know that each is tried again.
-            if entry.state.name() == StateName::Erred {
+            if at_rest {
                 self.recommend(task, StateName::Waiting);
             }
         }
         self.run_transitions();
-        self.out.push(Effect::Answer { call, answer: Answer::Keys(visited) });
+        self.out.push(Effect::Answer { call, answer: Answer::Keys(tried_again) });
     }
 
     /// Source: `distributed/scheduler.py`, `update_data`.

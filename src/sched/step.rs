@@ -38,7 +38,7 @@ impl Scheduler {
                 self.on_cancel_keys(client, &keys, force, &reason, &msg);
             }
             Event::ReportKey { client, key } => self.on_report_key(client, key),
-            Event::Retry { call, client: _, keys } => self.on_retry(call, &keys),
+            Event::Retry { call, client, keys } => self.on_retry(call, client, &keys),
             Event::Restart => self.on_restart(),
             Event::GraphOpened { ticket, graph } => self.on_graph_opened(ticket, *graph),
             Event::GraphPart { ticket, part, last } => self.on_graph_part(ticket, part, last),
