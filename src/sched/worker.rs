@@ -14,6 +14,9 @@ pub(super) const STEAL_LEVELS: usize = 15;
 pub(super) struct RegisteredWorker {
     pub(super) hello: WorkerHello,
     pub(super) status: WorkerStatus,
+    /// It is no part of the cluster any more, and about to be forgotten. Workers that say `closed` still are: they go
+    /// when their connection ends.
+    pub(super) removed: bool,
     /// Its machine is silent; this would be its status otherwise.
     pub(super) silent: Option<WorkerStatus>,
     /// Unit: bytes.
@@ -61,6 +64,7 @@ impl RegisteredWorker {
         let used_resources = hello.resources.iter().map(|(name, _)| (name.clone(), 0.0)).collect();
         Self {
             status: hello.status,
+            removed: false,
             silent: None,
             hello,
             nbytes: 0,

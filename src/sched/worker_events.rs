@@ -53,7 +53,7 @@ pub const fn event_kind(event: &Event) -> &'static str {
 impl Scheduler {
     /// Is the worker (still) part of the cluster?
     pub(super) fn is_registered(&self, worker: WorkerId) -> bool {
-        self.workers.get(worker).is_some_and(|worker| worker.status != WorkerStatus::Closed)
+        self.workers.get(worker).is_some_and(|worker| !worker.removed)
     }
 
     // ---- life of a worker ------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ impl Scheduler {
     }
 
     pub(super) fn on_worker_status(&mut self, id: WorkerId, status: WorkerStatus) {
-        let Some(worker) = self.workers.get_mut(id) else { return };
+        let Some(worker) = self.workers.get_mut(id).filter(|worker| !worker.removed) else { return };
         // News that was on its way when its machine fell silent.
         if worker.silent.is_some() && matches!(status, WorkerStatus::Running | WorkerStatus::Paused) {
             worker.silent = Some(status);
@@ -94,8 +94,7 @@ impl Scheduler {
         }
         worker.silent = None;
         let before = std::mem::replace(&mut worker.status, status);
-        if before == status || before == WorkerStatus::Closed {
-            worker.status = before;
+        if before == status {
             return;
         }
         let address = worker.hello.address.clone();
@@ -153,6 +152,7 @@ impl Scheduler {
         self.running.remove(&id);
         let worker = &mut self.workers[id];
         worker.status = WorkerStatus::Closed;
+        worker.removed = true;
         let address = worker.hello.address.clone();
         let name = Key::from_value(&worker.hello.name).unwrap_or_else(|| Key::text(&address));
         self.total_nthreads -= u64::from(worker.hello.nthreads);

@@ -16,7 +16,7 @@
 //! | `alice scatters x on a b 28B`, `alice pins x to a` | data from outside, `set_restrictions` |
 //! | `alice calls event-wait e` | coordination, see [`super::coord`] |
 //! | `a finishes x 28B 0.1s run=1`, `a fails x` | a run ended; `run=1` is the first sending of the key, else the last one is meant |
-//! | `a dies/leaves/pauses/resumes/closes/goes-silent/is-heard/retires/stays` | its life |
+//! | `a dies/leaves/pauses/resumes/says-closed/closes/goes-silent/is-heard/retires/stays` | its life |
 //! | `a beats memory=1GB x=2s` | a heartbeat; `x` has been running for two seconds |
 //! | `a has/lost/secedes/reschedules/misses x` | `add-keys`, `release-worker-data`, `long-running`, `reschedule`, `request-refresh-who-has` |
 //! | `a answers x ready` | its answer to a steal request: its state of the task, or `none` |
@@ -476,6 +476,7 @@ impl Stage {
             "closes" => Event::RemoveWorker { worker, expected: true, close: true, reason: "asked to".into() },
             "pauses" => status(WorkerStatus::Paused),
             "resumes" => status(WorkerStatus::Running),
+            "says-closed" => status(WorkerStatus::Closed),
             "goes-silent" | "is-heard" => Event::WorkerSilent { worker, silent: verb == "goes-silent" },
             "retires" => Event::Retire { workers: vec![worker] },
             "stays" => Event::RetireAborted { worker },
