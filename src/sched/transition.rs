@@ -186,6 +186,7 @@ impl Scheduler {
         self.transitions += 1;
         self.enter_erred(task, cause);
         self.tell(key, start, StateName::Erred);
+        self.shuffle_task_erred(task);
     }
 
     // ---- into waiting ----------------------------------------------------------------------------------------

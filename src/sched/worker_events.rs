@@ -339,7 +339,6 @@ impl Scheduler {
         } else {
             self.run_counted = true;
             self.fail(task, ErredCause { worker: Some(worker), failure: Some(Arc::new(erred.failure)) });
-            self.shuffle_task_erred(task);
         }
         self.run_transitions();
     }
