@@ -157,7 +157,7 @@ impl Scheduler {
     fn restrictions_of(&self, annotations: &Annotations) -> Restrictions {
         let mut restrictions = Restrictions::default();
         for name in &annotations.workers {
-            if let Some(&id) = self.by_name.get(&Key::text(name)) {
+            if let Some(id) = self.worker_named(name) {
                 restrictions.workers.push(self.workers[id].hello.address.clone());
             } else if name.contains("://") {
                 restrictions.workers.push(name.clone());

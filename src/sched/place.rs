@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::Scheduler;
 use super::task::StateName;
 use super::worker::RegisteredWorker;
-use crate::base::{Key, TaskId, Text, WorkerId};
+use crate::base::{Key, TaskId, Text, Value, WorkerId};
 
 /// With fewer idle workers than this, the least occupied one is searched for; with more, they take turns.
 const SEARCH_MAX: usize = 20;
@@ -180,7 +180,7 @@ impl Scheduler {
                 rare.worker_restrictions.iter().filter_map(|address| self.by_address.get(address).copied()).collect();
             for host in &rare.host_restrictions {
                 // A name that was unknown when the graph came may be a worker's by now.
-                let alias = self.by_name.get(&Key::text(host)).map(|&id| self.workers[id].hello.host.clone());
+                let alias = self.worker_named(host).map(|id| self.workers[id].hello.host.clone());
                 let host = alias.as_ref().unwrap_or(host);
                 named.extend(self.by_address.values().filter(|&&id| self.workers[id].hello.host == *host));
             }
@@ -203,10 +203,20 @@ impl Scheduler {
         valid.map(|ids| ids.into_iter().filter(|id| self.running.contains(id)).collect())
     }
 
+    /// The worker of that name. Names may be numbers, and are compared as texts here: a name that is one wins.
+    pub(super) fn worker_named(&self, name: &str) -> Option<WorkerId> {
+        let as_number = || {
+            let whole = name.parse().ok().map(Value::Int);
+            let number = whole.or_else(|| name.parse().ok().map(Value::Float))?;
+            self.by_name.get(&Key::from_value(&number)?)
+        };
+        self.by_name.get(&Key::text(name)).or_else(as_number).copied()
+    }
+
     /// The address that a name, alias or address means; unknown names stay as they are.
     pub(super) fn address_of(&self, name: &Text) -> Text {
-        match self.by_name.get(&Key::text(name)) {
-            Some(&id) => self.workers[id].hello.address.clone(),
+        match self.worker_named(name) {
+            Some(id) => self.workers[id].hello.address.clone(),
             None => name.clone(),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::base::{Failure, PyError, Value};
 use crate::cluster::codec::args;
-use crate::cluster::codec::args::amounts;
+use crate::cluster::codec::args::{amounts, shown};
 use crate::cluster::codec::failures::raise;
 use crate::cluster::ops::handler::{Operations, now};
 use crate::cluster::state::State;
@@ -30,8 +30,8 @@ fn set_restrictions(state: &mut State, body: &Value) -> Outcome {
     let mut restrictions = Vec::with_capacity(fields.len());
     for (key, workers) in fields {
         let workers = match workers {
-            Value::Str(one) => vec![one.clone()],
-            many => args::texts(Some(many)),
+            one @ (Value::Str(_) | Value::Int(_)) => vec![shown(one).into()],
+            many => many.items().unwrap_or_default().iter().map(|name| shown(name).into()).collect(),
         };
         restrictions.push((key.as_key().ok_or_else(wrong)?, workers));
     }
