@@ -18,7 +18,7 @@ pub(super) enum Name {
     Barrier,
     Alias,
     DataNode,
-    /// `TaskRef` or a client's `Future`: stands for the result under a key.
+    /// `TaskRef`, a client's `Future` or an actor's handle: stands for the result under a key.
     Reference,
     Range,
     Other,
@@ -57,7 +57,9 @@ impl<'a> Reader<'a> {
             Some(("distributed.shuffle._core", "P2PBarrierTask")) => Name::Barrier,
             Some(("dask._task_spec", "Alias")) => Name::Alias,
             Some(("dask._task_spec", "DataNode")) => Name::DataNode,
-            Some(("dask._task_spec", "TaskRef") | ("distributed.client", "Future")) => Name::Reference,
+            Some(
+                ("dask._task_spec", "TaskRef") | ("distributed.client", "Future") | ("distributed.actor", "Actor"),
+            ) => Name::Reference,
             Some(("builtins", "range")) => Name::Range,
             _ => Name::Other,
         };

@@ -360,11 +360,11 @@ impl Expansion<'_, '_> {
         }
     }
 
-    /// The key that a `TaskRef` or `Future` stands for.
+    /// The key that a reference stands for: the last argument of each kind.
     fn reference(&mut self, id: NodeId) -> Option<NodeId> {
         let (function, args) = self.reader.nodes.reduce(id)?;
         (self.reader.name(function) == Name::Reference)
-            .then(|| self.reader.nodes.tuple(args)?.first().copied())
+            .then(|| self.reader.nodes.tuple(args)?.last().copied())
             .flatten()
     }
 

@@ -91,6 +91,9 @@ fn read_inert(input: &GraphInput<'_>) -> Result<(Vec<GraphTask>, Option<Vec<Glob
             if !nodes.is_plain(*annotations) {
                 return Err("annotations inside a map".into());
             }
+            if input.vouched.is_some_and(|vouched| vouch::has_foreign_references(&nodes, vouched)) {
+                return Err("an object that may stand for a task".into());
+            }
             let call = map::MapCall { func, iterables, kwargs, keys };
             map::read(&mut Reader::new(&nodes), &part.buffers, &call, input)?
         }

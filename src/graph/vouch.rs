@@ -13,6 +13,8 @@ use crate::pickle::{Kind, NodeId, Nodes};
 pub enum Verdict {
     /// A class that does something of its own when it is loaded, which can fail for one object and not for another.
     LoadsItself,
+    /// A class whose objects stand for the results of tasks, as futures do: only Python can tell of which.
+    StandsForResult,
     /// Safe to refer to. What it does when a pickle calls it is not known.
     Resolves,
     /// Safe to refer to and to call, as pickles of well-known libraries do.
@@ -59,6 +61,13 @@ pub(super) fn must_load(nodes: &Nodes, vouched: &Vouched) -> Option<Vec<GlobalNa
         }
     }
     (look.must_load || !look.unknown.is_empty()).then_some(look.unknown)
+}
+
+/// May something in this pickle stand for the result of a task without being one of Dask's own references?
+pub(super) fn has_foreign_references(nodes: &Nodes, vouched: &Vouched) -> bool {
+    let stands_for_result =
+        |id| nodes.global(id).is_some_and(|(module, name)| vouched.get(module, name) == Some(Verdict::StandsForResult));
+    nodes.ids().any(|id| nodes.kind(id) == Kind::Global && stands_for_result(id))
 }
 
 struct NameCheck<'a> {

@@ -100,7 +100,7 @@ impl Pyhost {
     }
 
     /// Loads an expression as a worker would, and says what is known of these names: for each 0 (a class with a loading
-    /// of its own), 1 (resolves), 2 (may be called, too), or nothing.
+    /// of its own), 1 (resolves), 2 (may be called, too), 3 (its objects stand for results), or nothing.
     ///
     /// Errors: what loading it raised, in the words of Dask's scheduler; no answer.
     pub async fn vouch(&self, expr: Arc<Opaque>, names: &[(Text, Text)]) -> Result<Vec<Option<i64>>, AskError> {

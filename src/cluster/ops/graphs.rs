@@ -86,7 +86,7 @@ pub fn read_graph(state: &mut State, ticket: TicketId) {
 fn take_read(state: &mut State, ticket: TicketId, source: GraphSource, read: Result<ReadGraph, GraphError>) {
     match read {
         Ok(ReadGraph::Parts(parts)) => take_parts(state, ticket, parts),
-        Ok(ReadGraph::Unvouched(parts, names)) => vouch_for(state, ticket, source.expr, (parts, names)),
+        Ok(ReadGraph::Unvouched(parts, names)) => vouch_for(state, ticket, source, (parts, names)),
         Ok(ReadGraph::NeedsPython(reason)) => read_in_python(state, ticket, source, &reason),
         Err(error) => fail_graph(state, ticket, error.failure()),
     }
@@ -117,20 +117,21 @@ fn read_in_python(state: &mut State, ticket: TicketId, source: GraphSource, reas
 fn vouch_for(
     state: &mut State,
     ticket: TicketId,
-    expr: Arc<Opaque>,
+    source: GraphSource,
     (parts, names): (Vec<GraphPart>, Vec<GlobalName>),
 ) {
     let Some(pyhost) = state.python.pyhost.clone() else { return take_parts(state, ticket, parts) };
     let handle = state.handle.clone();
     let job = tokio::spawn(async move {
-        let said = pyhost.vouch(expr, &names).await;
+        let said = pyhost.vouch(source.expr.clone(), &names).await;
         handle
             .tell(move |state| match said {
                 Ok(verdicts) => {
                     let known = names.into_iter().zip(verdicts.into_iter().map(verdict));
-                    let known = known.filter_map(|(name, verdict)| Some((name, verdict?)));
+                    let known: Vec<_> = known.filter_map(|(name, verdict)| Some((name, verdict?))).collect();
+                    let read_again = known.iter().any(|(_, verdict)| *verdict == Verdict::StandsForResult);
                     Arc::make_mut(&mut state.graphs.vouched).add(known);
-                    take_parts(state, ticket, parts);
+                    if read_again { put_back(state, ticket, source) } else { take_parts(state, ticket, parts) }
                 }
                 Err(AskError::Raised(failure)) => fail_graph(state, ticket, failure),
                 // There is no Python to ask: submit and map work without it.
@@ -145,6 +146,13 @@ fn vouch_for(
     if let Some(pending) = state.graphs.open.get_mut(&ticket) {
         pending.job = Some(job.abort_handle());
     }
+}
+
+/// It was read without knowing what one of its names means.
+fn put_back(state: &mut State, ticket: TicketId, source: GraphSource) {
+    let Some(pending) = state.graphs.open.get_mut(&ticket) else { return };
+    pending.source = Some(source);
+    read_graph(state, ticket);
 }
 
 /// Loading it ended Python, or did not end: it would do the same to every worker.
@@ -263,6 +271,7 @@ const fn verdict(told: Option<i64>) -> Option<Verdict> {
         Some(0) => Some(Verdict::LoadsItself),
         Some(1) => Some(Verdict::Resolves),
         Some(2) => Some(Verdict::Rebuilds),
+        Some(3) => Some(Verdict::StandsForResult),
         Some(_) | None => None,
     }
 }

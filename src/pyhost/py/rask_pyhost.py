@@ -61,7 +61,7 @@ import traceback
 try:
     import distributed
     import msgpack
-    from dask._task_spec import Alias, convert_legacy_graph
+    from dask._task_spec import Alias, TaskRef, convert_legacy_graph
     from distributed.core import Status, error_message
     from distributed.protocol import pickle
     from distributed.protocol.core import dumps, loads
@@ -199,7 +199,8 @@ LOADING = {"__setstate__", "__new__", "__setattr__", "__setitem__", "append", "e
 
 
 def verdict(module: str, name: str):
-    """0: a class with a loading of its own; 1: it resolves; 2: a pickle may call it, too; None: it does not resolve."""
+    """0: a class with a loading of its own; 1: it resolves; 2: a pickle may call it, too; 3: its objects stand for
+    results of tasks; None: it does not resolve."""
     if "#" in name:  # a type of the interpreter, called with so many arguments: it was, just now
         return 2
     try:
@@ -210,7 +211,12 @@ def verdict(module: str, name: str):
         return None
     if is_library(module) or module in REBUILDERS or (module == "builtins" and name in BUILTINS):
         return 2
-    return 0 if isinstance(found, type) and loads_itself(found) else 1
+    if not isinstance(found, type):
+        return 1
+    # Source: ``dask/_task_spec.py``, ``_is_dask_future``.
+    if issubclass(found, TaskRef) or getattr(found, "__dask_future__", False):
+        return 3
+    return 0 if loads_itself(found) else 1
 
 
 def is_library(module: str) -> bool:
