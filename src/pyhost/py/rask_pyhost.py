@@ -52,6 +52,7 @@ import asyncio
 import importlib
 import inspect
 import io
+import numbers
 import signal
 import struct
 import textwrap
@@ -260,7 +261,7 @@ def cull(dsk, keys):
 def annotate(dsk, everywhere, by_type):
     """A table of the annotation maps that occur, and which task has which. The first is everybody's."""
     common = {name: value for name, value in everywhere.items() if not callable(value)}
-    table = [{name: plain(value) for name, value in common.items()}]
+    table = [{name: annotation(name, value) for name, value in common.items()}]
     calls = {name: value for name, value in everywhere.items() if callable(value)}
     if not calls and not any(by_type.values()):
         return table, []
@@ -271,7 +272,7 @@ def annotate(dsk, everywhere, by_type):
         own.update((name, values[key]) for name, values in by_type.items() if values.get(key) is not None)
         if not own:
             continue
-        merged = {name: plain(value) for name, value in {**common, **own}.items()}
+        merged = {name: annotation(name, value) for name, value in {**common, **own}.items()}
         try:
             same = msgpack.packb(merged, use_bin_type=True)
         except Exception:
@@ -281,6 +282,19 @@ def annotate(dsk, everywhere, by_type):
             table.append(merged)
         annotated.append((at, place))
     return table, annotated
+
+
+def annotation(name, value):
+    """Scheduling counts with numbers of any class: NumPy's, fractions, decimals. The rest stays as it is."""
+    if name in ("priority", "retries", "resources"):
+        value = {key: number(item) for key, item in value.items()} if isinstance(value, dict) else number(value)
+    return plain(value)
+
+
+def number(value):
+    if isinstance(value, numbers.Number) and not isinstance(value, (bool, int, float, complex)):
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    return value
 
 
 def shuffles(dsk):
