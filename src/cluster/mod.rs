@@ -32,7 +32,7 @@ mod views;
 
 pub use crate::net::Scheme;
 pub use control::inbox::{Answered, Control};
-pub use options::{Keep, ListenSpec, NO_PYTHON, Ready, Reporter, RunError, TlsFiles};
+pub use options::{Keep, ListenSpec, NO_PYTHON, Ready, RebalanceRules, Reporter, RunError, TlsFiles};
 pub use records::computations::Computation;
 pub use records::failures::FailureCause;
 pub use records::timeline::{ACTION_NAMES, FAILED, Lane, RectChunk};

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::base::{Blame, Text};
 use crate::net::Scheme;
+use crate::sched::MemoryMeasure;
 use futures_util::future::BoxFuture;
 
 /// What is said, at the start and to whoever needs it, when no interpreter was found.
@@ -51,6 +52,27 @@ impl Default for Keep {
             rectangles: 1_000_000,
             events_cleanup_secs: 3_600.0,
         }
+    }
+}
+
+/// When `rebalance` moves data. Shares are of a worker's memory.
+///
+/// Source: `distributed/distributed.yaml`, `distributed.worker.memory.rebalance`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RebalanceRules {
+    /// Which memory counts.
+    pub measure: MemoryMeasure,
+    /// Below this a worker sends nothing away.
+    pub sender_min: f64,
+    /// Above this a worker takes nothing.
+    pub recipient_max: f64,
+    /// Workers closer to the mean than half of this are left alone.
+    pub sender_recipient_gap: f64,
+}
+
+impl Default for RebalanceRules {
+    fn default() -> Self {
+        Self { measure: MemoryMeasure::Optimistic, sender_min: 0.3, recipient_max: 0.6, sender_recipient_gap: 0.1 }
     }
 }
 

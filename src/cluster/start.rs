@@ -20,7 +20,7 @@ use crate::cluster::connection_reader;
 use crate::cluster::control::inbox::Control;
 use crate::cluster::jobs::python::carry_out;
 use crate::cluster::ops::scheduler_plugins;
-use crate::cluster::options::{Keep, ListenSpec, Ready, Reporter, RunError, TlsFiles};
+use crate::cluster::options::{Keep, ListenSpec, Ready, RebalanceRules, Reporter, RunError, TlsFiles};
 use crate::cluster::state::handle::{INBOX_MAX, InboxItem};
 use crate::cluster::state::{Handle, SchedulerSetup, State};
 use crate::cluster::views::python_snapshot;
@@ -66,6 +66,8 @@ pub struct SchedulerOpts {
     pub blocked_handlers: Vec<Text>,
     /// How much is kept for people to read later.
     pub keep: Keep,
+    /// When `rebalance` moves data.
+    pub rebalance: RebalanceRules,
     /// What scheduling itself reads.
     pub sched: SchedConfig,
     /// Bounds on what peers may send or make us hold.
@@ -120,6 +122,7 @@ pub async fn start(opts: &SchedulerOpts) -> Result<Started, RunError> {
         blocked: opts.blocked_handlers.iter().cloned().collect(),
         graph_part_tasks: usize::try_from(limits.graph_part_tasks).unwrap_or(usize::MAX).max(1),
         keep: opts.keep.clone(),
+        rebalance: opts.rebalance,
         reporter: opts.reporter.clone(),
     };
     let sched = Scheduler::new(opts.sched.clone());

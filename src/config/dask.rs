@@ -7,9 +7,13 @@ use toml::Value;
 use super::pyliteral;
 
 /// Settings outside `distributed.scheduler` that a scheduler reads, and where we keep them.
-const ELSEWHERE: [(&str, &str); 13] = [
+const ELSEWHERE: [(&str, &str); 17] = [
     ("distributed.worker.memory.terminate", "scheduler.worker-memory-terminate"),
     ("distributed.worker.memory.recent-to-old-time", "scheduler.recent-to-old-time"),
+    ("distributed.worker.memory.rebalance.measure", "scheduler.rebalance.measure"),
+    ("distributed.worker.memory.rebalance.sender-min", "scheduler.rebalance.sender-min"),
+    ("distributed.worker.memory.rebalance.recipient-max", "scheduler.rebalance.recipient-max"),
+    ("distributed.worker.memory.rebalance.sender-recipient-gap", "scheduler.rebalance.sender-recipient-gap"),
     ("distributed.admin.low-level-log-length", "scheduler.low-level-log-length"),
     ("distributed.admin.log-length", "scheduler.log-length"),
     ("distributed.comm.require-encryption", "comm.require-encryption"),
@@ -54,6 +58,13 @@ fn shaped(target: &str, value: Value) -> Value {
         ("scheduler.worker-memory-terminate", Value::Boolean(on)) => Value::Boolean(on),
         ("scheduler.worker-memory-terminate", Value::Float(limit)) => Value::Boolean(limit > 0.0),
         ("scheduler.worker-memory-terminate", Value::Integer(limit)) => Value::Boolean(limit > 0),
+        ("scheduler.preload" | "scheduler.blocked-handlers" | "scheduler.allowed-imports", Value::String(one)) => {
+            Value::Array(if one == "none" { Vec::new() } else { vec![Value::String(one)] })
+        }
+        // `None`: all of them are kept.
+        ("scheduler.log-length" | "scheduler.low-level-log-length", Value::String(text)) if text == "none" => {
+            Value::Integer(i64::MAX)
+        }
         ("comm.require-encryption", Value::String(text)) if text == "none" => Value::Boolean(false),
         (_, Value::String(text)) if text == "none" && target.starts_with("comm.tls") => Value::String(String::new()),
         ("scheduler.contact-address", Value::String(text)) if text == "none" => Value::String(String::new()),

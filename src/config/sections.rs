@@ -164,6 +164,8 @@ pub struct SchedulerSection {
     pub worker_memory_terminate: bool,
     /// `distributed.worker.memory.recent-to-old-time`.
     pub recent_to_old_time: Secs,
+    /// `distributed.worker.memory.rebalance`.
+    pub rebalance: Rebalance,
     /// `distributed.admin.low-level-log-length`.
     pub low_level_log_length: usize,
     /// `distributed.admin.log-length`.
@@ -205,6 +207,7 @@ impl Default for SchedulerSection {
             active_memory_manager: ActiveMemoryManager::default(),
             worker_memory_terminate: true,
             recent_to_old_time: Secs(30.0),
+            rebalance: Rebalance::default(),
             low_level_log_length: 1_000,
             log_length: 10_000,
         }
@@ -224,6 +227,26 @@ pub struct Locks {
 impl Default for Locks {
     fn default() -> Self {
         Self { lease_validation_interval: Secs(10.0), lease_timeout: Secs(30.0) }
+    }
+}
+
+/// `[scheduler.rebalance]`
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Rebalance {
+    /// Which memory counts.
+    pub measure: Measure,
+    /// Below this share of its memory a worker sends nothing away.
+    pub sender_min: f64,
+    /// Above this share of its memory a worker takes nothing.
+    pub recipient_max: f64,
+    /// Workers within half of this share around the mean are left alone.
+    pub sender_recipient_gap: f64,
+}
+
+impl Default for Rebalance {
+    fn default() -> Self {
+        Self { measure: Measure::Optimistic, sender_min: 0.3, recipient_max: 0.6, sender_recipient_gap: 0.1 }
     }
 }
 
@@ -247,7 +270,7 @@ impl Default for ActiveMemoryManager {
             start: true,
             interval: Secs(2.0),
             measure: Measure::Optimistic,
-            policies: vec![AmmPolicy { class: AmmClass::ReduceReplicas }],
+            policies: vec![AmmPolicy { class: AmmPolicy::REDUCE_REPLICAS.to_owned(), arguments: toml::Table::new() }],
         }
     }
 }
@@ -260,26 +283,31 @@ pub enum Measure {
     Process,
     /// Managed data and long-standing unmanaged memory.
     Optimistic,
-    /// Data of tasks.
-    Managed,
     /// Data of tasks that is not spilled.
-    ManagedInMemory,
+    #[serde(alias = "managed_in_memory")]
+    Managed,
+    /// Data of tasks, spilled data included.
+    ManagedTotal,
 }
 
 /// One policy of the active memory manager.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct AmmPolicy {
-    /// Its class in Dask.
-    pub class: AmmClass,
+    /// Its class in Dask, or one of a user's own, which is left out: it would have to run inside the scheduler.
+    pub class: String,
+    /// Its arguments.
+    #[serde(flatten)]
+    pub arguments: toml::Table,
 }
 
-/// The policies that are built in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum AmmClass {
-    /// Drop copies that nobody needs.
-    #[serde(rename = "distributed.active_memory_manager.ReduceReplicas")]
-    ReduceReplicas,
+impl AmmPolicy {
+    /// The policy that is built in: drops copies that nobody needs.
+    pub const REDUCE_REPLICAS: &str = "distributed.active_memory_manager.ReduceReplicas";
+
+    /// Is it built in?
+    pub fn is_known(&self) -> bool {
+        self.class == Self::REDUCE_REPLICAS
+    }
 }
 
 /// `[comm]`

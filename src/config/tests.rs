@@ -71,19 +71,33 @@ fn dasks_variables_hold_python_literals() {
     assert!(!check("WORKER__MEMORY__TERMINATE", "False").scheduler.worker_memory_terminate);
     assert!(!check("SCHEDULER__ACTIVE_MEMORY_MANAGER__START", "False").scheduler.active_memory_manager.start);
     assert_eq!(check("COMM__TLS__CA_FILE", "/x.pem").comm.tls.ca_file, "/x.pem");
+    for (text, length) in [("None", i64::MAX as usize), ("0", 0)] {
+        assert_eq!(check("ADMIN__LOG_LENGTH", text).scheduler.log_length, length);
+        assert_eq!(check("ADMIN__LOW_LEVEL_LOG_LENGTH", text).scheduler.low_level_log_length, length);
+    }
+    assert_eq!(check("SCHEDULER__PRELOAD", "my_module").scheduler.preload, ["my_module"]);
+    assert_eq!(
+        check("WORKER__MEMORY__REBALANCE__MEASURE", "managed_total").scheduler.rebalance.measure,
+        Measure::ManagedTotal
+    );
+    assert_eq!(check("WORKER__MEMORY__REBALANCE__SENDER_MIN", "0").scheduler.rebalance.sender_min, 0.0);
+    // Policies of a user's own are left out, and no reason not to start.
+    let own =
+        check("SCHEDULER__ACTIVE_MEMORY_MANAGER__POLICIES", "[{'class': 'my.Policy', 'rate': 3, 'how': {'a': [1]}}]");
+    assert!(!own.scheduler.active_memory_manager.policies[0].is_known());
     // Settings of pages, clients and plugins that we do not have are not ours to refuse.
     check("SCHEDULER__DASHBOARD__STATUS__TASK_STREAM_LENGTH", "7");
     check("CLIENT__HEARTBEAT", "1s");
 }
 
 #[test]
-fn values_out_of_range_and_unknown_policies_stop_us() {
+fn values_out_of_range_stop_us() {
     for (name, text) in [
         ("DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION", "-1"),
         ("DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION", "lots"),
         ("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "soon"),
         ("DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__MEASURE", "guess"),
-        ("DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__POLICIES", "[{'class': 'my.Policy'}]"),
+        ("DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__POLICIES", "[{'rate': 3}]"),
     ] {
         let error = with_var(name, text).expect_err(name);
         assert!(matches!(error, ConfigError::Variable { name: ref named, .. } if named == name));

@@ -63,10 +63,10 @@ pub enum MemoryMeasure {
     /// Managed data and unmanaged memory that has been there for a while.
     #[default]
     Optimistic,
-    /// Data of tasks, in memory and spilled.
-    Managed,
     /// Data of tasks in memory.
-    ManagedInMemory,
+    Managed,
+    /// Data of tasks, in memory and spilled.
+    ManagedTotal,
 }
 
 impl Default for SchedConfig {

@@ -135,8 +135,8 @@ impl Scheduler {
         let bytes = match self.config.amm_measure {
             MemoryMeasure::Process => worker.memory.process,
             MemoryMeasure::Optimistic => worker.managed().saturating_add(worker.memory.unmanaged_old),
-            MemoryMeasure::Managed => u64::try_from(worker.nbytes).unwrap_or(0),
-            MemoryMeasure::ManagedInMemory => worker.managed(),
+            MemoryMeasure::Managed => worker.managed(),
+            MemoryMeasure::ManagedTotal => worker.managed().saturating_add(worker.memory.spilled_disk),
         };
         i64::try_from(bytes).unwrap_or(i64::MAX)
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Scheduler;
+use super::config::MemoryMeasure;
 use super::coord::{CoordView, SemaphoreView};
 use super::effect::Priority;
 use super::event::WorkerStatus;
@@ -61,6 +62,15 @@ impl MemoryView {
     /// Unmanaged memory that came lately.
     pub const fn unmanaged_recent(&self) -> u64 {
         self.process.saturating_sub(self.managed).saturating_sub(self.unmanaged_old)
+    }
+    /// By one of the measures that settings name.
+    pub const fn by(&self, measure: MemoryMeasure) -> u64 {
+        match measure {
+            MemoryMeasure::Process => self.process,
+            MemoryMeasure::Optimistic => self.optimistic(),
+            MemoryMeasure::Managed => self.managed,
+            MemoryMeasure::ManagedTotal => self.managed.saturating_add(self.spilled),
+        }
     }
     /// What will stay when recent unmanaged memory is gone.
     pub const fn optimistic(&self) -> u64 {

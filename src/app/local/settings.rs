@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::app::failure::Failure;
 use crate::base::Limits;
-use crate::cluster::Keep;
-use crate::config::{self, AmmClass, Config, Measure};
+use crate::cluster::{Keep, RebalanceRules};
+use crate::config::{self, AmmPolicy, Config, Measure};
 use crate::sched::{MemoryMeasure, SchedConfig};
 
 /// A configuration and where it came from.
@@ -81,17 +81,33 @@ pub(crate) fn sched_config(scheduler: &config::SchedulerSection) -> SchedConfig 
         lease_timeout_secs: scheduler.locks.lease_timeout.0,
         amm_start: amm.start,
         amm_interval_secs: amm.interval.0,
-        amm_reduce_replicas: amm.policies.iter().any(|policy| policy.class == AmmClass::ReduceReplicas),
-        amm_measure: match amm.measure {
-            Measure::Process => MemoryMeasure::Process,
-            Measure::Optimistic => MemoryMeasure::Optimistic,
-            Measure::Managed => MemoryMeasure::Managed,
-            Measure::ManagedInMemory => MemoryMeasure::ManagedInMemory,
-        },
+        amm_reduce_replicas: amm.policies.iter().any(AmmPolicy::is_known),
+        amm_measure: measure(amm.measure),
         memory_guard: scheduler.worker_memory_terminate,
         recent_to_old_secs: scheduler.recent_to_old_time.0,
         story_length: scheduler.low_level_log_length.max(STORY_LENGTH_MIN),
     }
+}
+
+const fn measure(named: Measure) -> MemoryMeasure {
+    match named {
+        Measure::Process => MemoryMeasure::Process,
+        Measure::Optimistic => MemoryMeasure::Optimistic,
+        Measure::Managed => MemoryMeasure::Managed,
+        Measure::ManagedTotal => MemoryMeasure::ManagedTotal,
+    }
+}
+
+/// When `rebalance` moves data.
+pub(crate) fn rebalance(scheduler: &config::SchedulerSection) -> RebalanceRules {
+    let config::Rebalance { measure: named, sender_min, recipient_max, sender_recipient_gap } = scheduler.rebalance;
+    RebalanceRules { measure: measure(named), sender_min, recipient_max, sender_recipient_gap }
+}
+
+/// The classes of policies that are asked for and left out.
+pub(crate) fn policies_left_out(scheduler: &config::SchedulerSection) -> Vec<&str> {
+    let policies = scheduler.active_memory_manager.policies.iter();
+    policies.filter(|policy| !policy.is_known()).map(|policy| policy.class.as_str()).collect()
 }
 
 /// Plugins are told of transitions from the story, so it has to span what happens between two looks at it.

@@ -10,21 +10,9 @@ use futures_util::future::join_all;
 use crate::base::{Key, SeededMap, SeededSet, Text, Value};
 use crate::cluster::codec::args;
 use crate::cluster::jobs::replicate::{copy_to, delete_from, partial_fail};
+use crate::cluster::options::RebalanceRules;
 use crate::cluster::state::call::{Call, Done, Handled};
 use crate::cluster::state::{Handle, State};
-
-/// Below this share of its memory a worker sends nothing away.
-///
-/// Source: `distributed/distributed.yaml`, `worker.memory.rebalance.sender-min`.
-const SENDER_MIN: f64 = 0.30;
-/// Above this share of its memory a worker takes nothing.
-///
-/// Source: `distributed/distributed.yaml`, `worker.memory.rebalance.recipient-max`.
-const RECIPIENT_MAX: f64 = 0.60;
-/// Workers closer to the mean than this share of their memory are left alone.
-///
-/// Source: `distributed/distributed.yaml`, half of `worker.memory.rebalance.sender-recipient-gap`.
-const HALF_GAP: f64 = 0.05;
 
 /// One worker, as far as balance goes. Sizes in bytes.
 #[derive(Clone, Debug)]
@@ -58,7 +46,7 @@ pub fn start(state: &mut State, call: Call, body: &Value) -> Handled {
     }
     let wanted: Option<SeededSet<Key>> = wanted.map(|keys| keys.into_iter().collect());
     let holders: Vec<WorkerBalance> = workers.into_iter().filter_map(|id| holder(state, id)).collect();
-    let moves = find_moves(&holders, wanted.as_ref());
+    let moves = find_moves(&state.setup.rebalance, &holders, wanted.as_ref());
     if moves.is_empty() {
         return Ok(Done::Now(ok()));
     }
@@ -76,7 +64,7 @@ fn holder(state: &State, worker: crate::base::WorkerId) -> Option<WorkerBalance>
     let keys = state.sched.has_what(worker);
     Some(WorkerBalance {
         address: view.address.clone(),
-        memory: size(view.memory.optimistic()),
+        memory: size(view.memory.by(state.setup.rebalance.measure)),
         memory_limit: size(view.memory_limit),
         keys: keys
             .into_iter()
@@ -92,16 +80,17 @@ fn holder(state: &State, worker: crate::base::WorkerId) -> Option<WorkerBalance>
 type Side = BinaryHeap<Reverse<(i64, i64, usize)>>;
 
 /// Pairs senders with recipients, farthest from the mean first, oldest keys first.
-pub fn find_moves(holders: &[WorkerBalance], wanted: Option<&SeededSet<Key>>) -> Vec<Move> {
+pub fn find_moves(rules: &RebalanceRules, holders: &[WorkerBalance], wanted: Option<&SeededSet<Key>>) -> Vec<Move> {
     let mut moves = Vec::new();
     let Some(count) = i64::try_from(holders.len()).ok().filter(|count| *count > 0) else { return moves };
     let mean = holders.iter().fold(0i64, |sum, holder| sum.saturating_add(holder.memory)) / count;
     let (mut senders, mut recipients) = (Side::new(), Side::new());
     for (at, holder) in holders.iter().enumerate() {
         let limit = holder.memory_limit as f64;
-        let half_gap = (HALF_GAP * limit) as i64;
-        let above_max = holder.memory_limit > 0 && holder.memory as f64 >= RECIPIENT_MAX * limit;
-        if !holder.keys.is_empty() && holder.memory >= mean + half_gap && holder.memory as f64 >= SENDER_MIN * limit {
+        let half_gap = (rules.sender_recipient_gap / 2.0 * limit) as i64;
+        let above_max = holder.memory_limit > 0 && holder.memory as f64 >= rules.recipient_max * limit;
+        let is_above_min = holder.memory as f64 >= rules.sender_min * limit;
+        if !holder.keys.is_empty() && holder.memory >= mean + half_gap && is_above_min {
             let most = mean - holder.memory;
             senders.push(Reverse((most, most + half_gap, at)));
         } else if holder.memory < mean - half_gap && !above_max {
@@ -202,9 +191,13 @@ mod tests {
         let keys: Vec<(Key, i64)> = (0..10).map(|n| (Key::int(n), 100)).collect();
         let full = WorkerBalance { address: "a".into(), memory: 1_000, memory_limit: 2_000, keys };
         let empty = WorkerBalance { address: "b".into(), memory: 0, memory_limit: 2_000, keys: Vec::new() };
-        let moves = find_moves(&[full.clone(), empty], None);
+        let moves = find_moves(&RebalanceRules::default(), &[full.clone(), empty.clone()], None);
         let moved: Vec<Key> = moves.iter().map(|step| step.key.clone()).collect();
         assert_eq!(moved, (0..4).map(Key::int).collect::<Vec<_>>());
-        assert!(find_moves(&[full], None).is_empty());
+        assert!(find_moves(&RebalanceRules::default(), std::slice::from_ref(&full), None).is_empty());
+        let strict = RebalanceRules { sender_min: 0.6, ..RebalanceRules::default() };
+        assert!(find_moves(&strict, &[full.clone(), empty.clone()], None).is_empty());
+        let eager = RebalanceRules { sender_recipient_gap: 0.0, ..RebalanceRules::default() };
+        assert_eq!(find_moves(&eager, &[full, empty], None).len(), 5);
     }
 }

@@ -24,7 +24,7 @@ use crate::base::{CallId, ClientId, Failure, Key, SeededMap, SeededSet, Text, Va
 use crate::clock::Clock;
 use crate::cluster::codec::failures::{failure_reply, raise};
 use crate::cluster::codec::messages::{Stimulus, put_event};
-use crate::cluster::options::{Keep, Reporter};
+use crate::cluster::options::{Keep, RebalanceRules, Reporter};
 use crate::cluster::records::computations::Computations;
 use crate::cluster::records::failures::Failures;
 use crate::cluster::records::log::LogLines;
@@ -72,6 +72,8 @@ pub struct SchedulerSetup {
     pub graph_part_tasks: usize,
     /// How much is remembered of the past.
     pub keep: Keep,
+    /// When `rebalance` moves data.
+    pub rebalance: RebalanceRules,
     /// Makes performance reports.
     pub reporter: Option<Reporter>,
 }

@@ -227,6 +227,12 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
     let contact = args.contact_address.clone().or_else(|| some_text(&config.scheduler.contact_address));
     let mut preload = config.scheduler.preload.clone();
     preload.extend(args.preload.iter().cloned());
+    for class in settings::policies_left_out(&config.scheduler) {
+        tracing::warn!(
+            class,
+            "a policy of the active memory manager is left out: only Dask's ReduceReplicas is built in"
+        );
+    }
     Ok(SchedulerOpts {
         listen,
         contact_address: contact.map(Into::into),
@@ -243,6 +249,7 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         preload_argv: args.preload_argv.clone(),
         blocked_handlers: config.scheduler.blocked_handlers.iter().map(|name| name.as_str().into()).collect(),
         keep: settings::keep(&config.scheduler),
+        rebalance: settings::rebalance(&config.scheduler),
         sched,
         limits: settings::limits(config),
         control: None,
