@@ -10,5 +10,6 @@ pub mod task_metadata;
 pub mod task_stream;
 pub mod timeline;
 pub mod topics;
+pub mod turns;
 pub mod worker_exit;
 pub mod worker_metrics;

@@ -35,6 +35,7 @@ use crate::cluster::records::task_metadata::TaskMetadata;
 use crate::cluster::records::task_stream::TaskStream;
 use crate::cluster::records::timeline::Timeline;
 use crate::cluster::records::topics::Topics;
+use crate::cluster::records::turns::Turns;
 use crate::cluster::records::worker_exit::WorkerExits;
 use crate::cluster::records::worker_metrics::WorkerMetrics;
 use crate::cluster::state::call::{Call, Done, Outcome};
@@ -104,6 +105,7 @@ pub struct Records {
     pub failures: Failures,
     pub worker_exits: WorkerExits,
     pub log: LogLines,
+    pub turns: Turns,
 }
 
 /// What jobs keep here between two of their turns.
@@ -157,6 +159,7 @@ impl State {
             failures: Failures::default(),
             worker_exits: WorkerExits::default(),
             log: LogLines::new(keep.log_lines),
+            turns: Turns::default(),
         };
         let mut plugins = Plugins::default();
         plugins.workers.keep("shuffle".into(), Value::Bin(crate::pickle::shuffle_worker_plugin()));

@@ -16,6 +16,7 @@ use crate::sched::Event;
 
 /// One thing from the inbox.
 pub fn on_item(state: &mut State, item: InboxItem<State>) {
+    state.records.turns.begin(|| state.clock.now());
     match item {
         InboxItem::Opened { conn, line } => {
             let role = ConnRole::Rpc(RpcLine::default());
@@ -31,6 +32,7 @@ pub fn on_item(state: &mut State, item: InboxItem<State>) {
 
 /// A deadline passed, or there are parts of graphs or of streams left.
 pub fn on_deadline(state: &mut State) {
+    state.records.turns.begin(|| state.clock.now());
     graphs::next_graph_part(state);
     settle(state);
     if let Some((conn, client)) = state.pending.unfinished.pop_front() {
@@ -78,6 +80,7 @@ pub fn end(state: &mut State) {
     graphs::close_computation(state);
     flush_clients(state);
     state.peers.flush_workers();
+    state.records.turns.end(state.clock.now());
 }
 
 fn flush_clients(state: &mut State) {

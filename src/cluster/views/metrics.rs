@@ -66,6 +66,7 @@ const fn counter(name: &'static str, help: &'static str, samples: Vec<Sample>) -
 /// Everything that `/metrics` exports, now.
 pub fn metrics(state: &State) -> Vec<Family> {
     let mut families = cluster(state);
+    families.extend(machinery(state));
     families.extend(prefixes(state));
     families.extend(semaphores(state));
     if state.sched.config().work_stealing {
@@ -104,6 +105,21 @@ fn cluster(state: &State) -> Vec<Family> {
             one(state.sched.forgotten_total()),
         ),
         gauge("scheduler_task_groups", "Number of task groups known by scheduler", one(state.sched.group_count())),
+    ]
+}
+
+/// The loop's turns are what stock's event loop calls ticks. Nothing is ever collected as garbage here.
+fn machinery(state: &State) -> Vec<Family> {
+    let turns = &state.records.turns;
+    vec![
+        counter("scheduler_gc_collection_seconds", "Total time spent on garbage collection", one(0u64)),
+        counter("scheduler_last_time", "When this scheduler was last measured", one(Number(state.clock.wall()))),
+        gauge(
+            "scheduler_tick_duration_maximum_seconds",
+            "Longest turn of the loop since this was last asked for",
+            one(Number(turns.take_longest_secs())),
+        ),
+        counter("scheduler_tick_count", "Total number of turns of the loop", one(turns.count())),
     ]
 }
 
