@@ -121,10 +121,11 @@ pub fn remote_failure(answer: &Value) -> Failure {
 
 /// The exception for a peer that can't be reached.
 pub fn unreachable(address: &str, error: &NetError) -> Failure {
-    let text = format!("in <rask>: no answer from {address}: {error}");
     match error {
-        NetError::Timeout { .. } => raise("TimeoutError", text),
-        _ => raise("OSError", text),
+        NetError::Timeout { .. } => raise("TimeoutError", format!("in <rask>: no answer from {address}: {error}")),
+        // Code matches these words. Source: `distributed/comm/core.py`, `connect`.
+        NetError::Io(_) => raise("OSError", format!("Timed out trying to connect to {address}: {error}")),
+        _ => raise("OSError", format!("in <rask>: no answer from {address}: {error}")),
     }
 }
 
