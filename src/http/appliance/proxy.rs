@@ -75,8 +75,12 @@ pub(super) fn routes(fleet: FleetHandle) -> Router {
     for name in dask::PAGES.into_iter().chain(["info", "info/{*rest}"]) {
         router = router.route(&format!("/{name}"), any(local_page));
     }
+    for name in dask::PAGES {
+        router = router.route(&format!("/{name}/"), any(local_page));
+    }
     for (name, _) in dask::INDIVIDUAL {
         router = router.route(&format!("/individual-{name}"), any(local_page));
+        router = router.route(&format!("/individual-{name}/"), any(local_page));
     }
     router.with_state(backends)
 }

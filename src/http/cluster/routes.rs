@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
-use axum::response::{Redirect, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 
 use super::site::Site;
@@ -69,6 +69,13 @@ async fn asset(State(site): State<Site>, uri: Uri, headers: HeaderMap) -> Respon
     site.assets.serve(uri.path().trim_start_matches('/'), &headers)
 }
 
-async fn not_found() -> Response {
+/// A page with a slash at its end is the page without it, by a relative address: a prefix before ours stays.
+async fn not_found(uri: Uri) -> Response {
+    let bare = uri.path().trim_end_matches('/');
+    if let Some(name) = bare.rsplit('/').next().filter(|name| !name.is_empty() && bare.len() < uri.path().len()) {
+        let up = "../".repeat(uri.path().len() - bare.len());
+        let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+        return Redirect::temporary(&format!("{up}{name}{query}")).into_response();
+    }
     problem(StatusCode::NOT_FOUND, "there is no such page", "see sitemap.json for what there is")
 }
