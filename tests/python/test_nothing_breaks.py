@@ -1,0 +1,317 @@
+"""What is allowed and rare, and ends as on a stock scheduler: no future waits for ever, no worker is lost."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import urllib.error
+import urllib.request
+from decimal import Decimal
+from fractions import Fraction
+
+import dask
+import pytest
+from dask._task_spec import TaskRef
+from distributed import Client, get_worker, wait
+from distributed.scheduler import KilledWorker
+
+from harness import running_workers, wait_until
+from rawdask import Raw, worker_registration
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def inc(x):
+    return x + 1
+
+
+def where(_=None):
+    return get_worker().name
+
+
+class Counter:
+    def __init__(self):
+        self.n = 0
+
+    def add(self, by):
+        self.n += by
+        return self.n
+
+
+class Handle(TaskRef):
+    """A reference of a user's own, which pickles as itself."""
+
+    def __init__(self, label, key, more):
+        super().__init__(key)
+        self.label, self.more = label, more
+
+    def __reduce__(self):
+        return Handle, (self.label, self.key, self.more)
+
+
+# --- retry ---------------------------------------------------------------------------------------
+
+
+def test_retry_of_what_did_not_fail_computes_it_again(client):
+    done = client.submit(inc, 1, pure=False)
+    top = client.submit(inc, done, pure=False)
+    failed = client.submit(lambda x: 1 // 0, done, pure=False)
+    wait([top, failed])
+    done.retry()
+    assert (done.result(timeout=20), top.result(timeout=20)) == (2, 3)
+    client.retry([failed, top, done])
+    assert (done.result(timeout=20), top.result(timeout=20)) == (2, 3)
+    with pytest.raises(ZeroDivisionError):
+        failed.result(timeout=20)
+    running = client.submit(time.sleep, 0.3, pure=False)
+    running.retry()
+    assert running.result(timeout=20) is None
+
+
+def test_retry_of_a_failure_whose_input_nobody_holds(client):
+    root = client.submit(lambda: 1 // 0, pure=False)
+    top = client.submit(inc, root, pure=False)
+    del root
+    wait(top)
+    top.retry()
+    with pytest.raises(ZeroDivisionError):
+        top.result(timeout=20)
+
+
+def test_retry_of_what_cannot_be_made_again_says_so(client):
+    scattered = client.scatter(5, hash=False)
+    scattered.retry()
+    with pytest.raises(Exception, match="cancelled"):
+        scattered.result(timeout=20)
+    actor = client.submit(Counter, actor=True)
+    wait(actor)
+    actor.retry()
+    with pytest.raises(RuntimeError, match="Worker holding Actor was lost"):
+        actor.result(timeout=20)
+
+
+# --- annotations ---------------------------------------------------------------------------------
+
+
+def test_numbers_of_any_class_are_numbers_in_annotations(client):
+    np = pytest.importorskip("numpy")
+    numbers = [np.int64(2), np.float32(0.5), Fraction(1, 2), Decimal("1.5")]
+    for number in numbers:
+        with dask.annotate(priority=number, resources={"GOLD": type(number)(1)}):
+            assert client.compute(dask.delayed(where)(), optimize_graph=False).result(timeout=20) == "alice"
+        with dask.annotate(priority=lambda key, number=number: number):
+            assert client.compute(dask.delayed(inc)(1), optimize_graph=False).result(timeout=20) == 2
+        assert client.submit(inc, 1, priority=number, pure=False).result(timeout=20) == 2
+    with dask.annotate(retries=np.int64(1)):
+        assert client.compute(dask.delayed(inc)(1), optimize_graph=False).result(timeout=20) == 2
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def test_rebalance_moves_data_by_its_settings(start_cluster):
+    rebalance = "DASK_DISTRIBUTED__WORKER__MEMORY__REBALANCE__"
+    eager = {"MEASURE": "managed", "SENDER_MIN": 0, "SENDER_RECIPIENT_GAP": 0}
+    cluster = start_cluster(env={rebalance + name: value for name, value in eager.items()})
+    for name in ("a", "b", "c"):
+        cluster.add_worker(name)
+    with Client(cluster.address, timeout=30) as client:
+        client.wait_for_workers(3, timeout=60)
+        a, b, c = (address_of_name(client, name) for name in "abc")
+        futures = client.scatter([bytes(1000 + n) for n in range(8)], workers=[a], hash=False)
+        wait(futures)
+        # named keys go to named workers, and nothing else moves
+        wait_until(lambda: measured(client, a) >= 8000, "the scheduler knows of the memory", 20)
+        client.rebalance(futures[:4], workers=[a, b])
+        held = {address: len(keys) for address, keys in client.has_what().items()}
+        assert (held[a], held[b], held[c]) == (4, 4, 0)
+        client.rebalance()
+        held = {address: len(keys) for address, keys in client.has_what().items()}
+        assert held[c] >= 1 and sum(held.values()) == 8
+        assert client.gather(futures) == [bytes(1000 + n) for n in range(8)]
+
+
+def measured(client, address) -> int:
+    return client.scheduler_info(n_workers=-1)["workers"][address]["nbytes"]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"DASK_DISTRIBUTED__ADMIN__LOG_LENGTH": "None", "DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "None"},
+        {"DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__POLICIES": "[{'class': 'mine.Policy', 'rate': 3}]"},
+    ],
+)
+def test_settings_that_dask_takes_do_not_stop_the_scheduler(start_cluster, setting):
+    cluster = start_cluster(env=setting)
+    cluster.add_worker("a")
+    with Client(cluster.address, timeout=30) as client:
+        assert client.submit(inc, 1).result(timeout=30) == 2
+    assert ("mine.Policy" in cluster.proc.output()) == any("POLICIES" in name for name in setting)
+
+
+# --- references ----------------------------------------------------------------------------------
+
+
+def test_an_actors_handle_is_an_item_of_a_map(client):
+    actor = client.submit(Counter, actor=True).result()
+    use = lambda counter, by: counter.add(by).result()
+    assert sorted(client.gather(client.map(use, [actor, actor], [1, 2], pure=False)))[-1] == 3
+    assert client.gather(client.map(lambda both: both[0].add(1).result(), [[actor]], pure=False)) == [4]
+    assert client.gather(client.map(lambda x, counter: counter.add(x).result(), [1], counter=actor, pure=False)) == [5]
+
+
+def test_a_reference_of_a_users_own_class_is_an_item_of_a_map(client):
+    future = client.submit(inc, 1, pure=False)
+    for _ in range(2):  # once when its class is new, once when it is known
+        handles = [Handle("mine", future.key, "more")]
+        assert client.gather(client.map(inc, handles, pure=False)) == [3]
+        assert client.gather(client.map(sum, [handles], pure=False)) == [2]
+
+
+# --- workers -------------------------------------------------------------------------------------
+
+
+def test_a_worker_named_by_a_number_can_be_chosen_by_it(start_cluster):
+    cluster = start_cluster()
+    for name in ("3", "other"):
+        cluster.add_worker(name)
+    with Client(cluster.address, timeout=30) as client:
+        client.wait_for_workers(2, timeout=60)
+        number = next(name for name in running_workers_raw(client) if name != "other")
+        assert number == 3
+        for workers in (3, [3], [3, 3]):
+            kw = dict(workers=workers, pure=False)
+            assert client.submit(where, **kw).result(timeout=20) == 3
+            assert set(client.gather(client.map(where, range(4), **kw))) == {3}
+        assert client.submit(where, workers=3, allow_other_workers=True, pure=False).result(timeout=20) == 3
+        with dask.annotate(workers=[3]):
+            assert client.submit(where, pure=False).result(timeout=20) == 3
+        data = client.scatter([1, 2], workers=[3], hash=False)
+        held = client.has_what()
+        assert {address for address, keys in held.items() if keys} == {address_of_name(client, 3)}
+        assert len(client.retire_workers(names=[3])) == 1
+        assert client.gather(data) == [1, 2]
+        assert running_workers_raw(client) == ["other"]
+
+
+def running_workers_raw(client) -> list:
+    return [worker["name"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+
+
+def address_of_name(client, name) -> str:
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return next(address for address, worker in workers.items() if worker["name"] == name)
+
+
+@pytest.mark.parametrize("how", ["close_gracefully", "lifetime"])
+def test_a_worker_that_retires_itself_to_restart_comes_back(start_cluster, how):
+    cluster = start_cluster()
+    cluster.add_worker("stays", nanny=True)
+    more = ["--lifetime", "4s", "--lifetime-restart"] if how == "lifetime" else []
+    cluster.add_worker("goes", *more, nanny=True)
+    with Client(cluster.address, timeout=30) as client:
+        client.wait_for_workers(2, timeout=60)
+        pid = lambda: pids(client).get("goes")
+        before = pid()
+        results = client.map(inc, range(20))
+        wait(results)
+        if how == "close_gracefully":
+
+            def retire(dask_worker):
+                restart = lambda: dask_worker.close_gracefully(restart=True)
+                dask_worker.loop.call_later(0.2, restart)
+
+            client.run(retire, workers=[address_of_name(client, "goes")])
+        wait_until(lambda: pid() not in (None, before), "the worker is back in a new process", 60)
+        assert client.gather(results) == list(range(1, 21))
+        wait_until(lambda: running_workers(client) == ["goes", "stays"], "both run", 30)
+
+
+def pids(client) -> dict:
+    workers = client.run(lambda dask_worker: (dask_worker.name, os.getpid()), on_error="ignore")
+    return dict(workers.values())
+
+
+@pytest.mark.parametrize("said", ["when it registers", "later"])
+def test_a_worker_that_is_closed_and_hangs_up_is_gone(start_cluster, said):
+    cluster = start_cluster()
+    with Client(cluster.address, timeout=30) as client, socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = "tcp://127.0.0.1:%d" % silent.getsockname()[1]
+        worker = Raw(cluster.hostport)
+        status = "closed" if said == "when it registers" else "running"
+        worker.send(worker_registration("closing", address, status=status))
+        assert worker.receive()["status"] == "OK"
+        future = client.submit(where, pure=False)
+        if said == "later":
+            wait_until(lambda: client.processing()[address], "the task is on it", 20)
+            worker.send([{"op": "worker-status-change", "status": "closed", "stimulus_id": "test"}])
+            wait_until(lambda: status_of(client, address) == "closed", "it says so", 20)
+        worker.sock.close()
+        wait_until(lambda: client.ncores() == {}, "it is gone", 20)
+        # its name is free again, and its task runs there
+        cluster.add_worker("closing")
+        assert future.result(timeout=60) == "closing"
+
+
+def status_of(client, address) -> str:
+    return client.scheduler_info(n_workers=-1)["workers"][address]["status"]
+
+
+def test_a_shuffle_that_kills_its_worker_is_told_on_its_topic(start_cluster):
+    pd, dd = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
+    cluster = start_cluster(env={"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": 0})
+    for name in ("a", "b"):
+        cluster.add_worker(name, nanny=True)
+
+    def deadly(part, partition_info=None):
+        if partition_info and partition_info["number"] == 5:
+            time.sleep(1)
+            os._exit(7)
+        return part
+
+    with Client(cluster.address, timeout=30) as client:
+        client.wait_for_workers(2, timeout=60)
+        frame = dd.from_pandas(pd.DataFrame({"x": range(60), "y": range(60)}), npartitions=6)
+        shuffled = frame.shuffle("x", shuffle_method="p2p").map_partitions(deadly, meta=frame._meta)
+        with pytest.raises(KilledWorker):
+            client.compute(shuffled.sum()).result(timeout=60)
+        told = lambda: [event for _, event in client.get_events("p2p") if event.get("action") == "p2p-failed"]
+        assert wait_until(told, "the failure is told", 20)
+
+
+# --- pages ---------------------------------------------------------------------------------------
+
+
+def test_a_slash_at_the_end_of_a_page_leads_to_the_page(start_cluster):
+    cluster = start_cluster(dashboard=True)
+    host, _ = cluster.hostport
+    base = f"http://{host}:{cluster.identity['services']['dashboard']}"
+    assert urllib.request.urlopen(f"{base}/health/", timeout=20).read() == b"ok"
+    for page in ("status", "workers", "individual-task-stream", "json/counts.json"):
+        answer = requested(f"{base}/{page}/?theme=dark")
+        assert answer == f"{base}/{page}?theme=dark"
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{base}/no-such-page/", timeout=20)
+
+
+def test_metrics_have_the_series_of_a_stock_event_loop(start_cluster):
+    cluster = start_cluster(dashboard=True)
+    host, _ = cluster.hostport
+    url = f"http://{host}:{cluster.identity['services']['dashboard']}/metrics"
+    lines = urllib.request.urlopen(url, timeout=20).read().decode().splitlines()
+    series = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert float(series["dask_scheduler_tick_count_total"]) > 0
+    assert 0 <= float(series["dask_scheduler_tick_duration_maximum_seconds"]) < 60
+    assert float(series["dask_scheduler_last_time_total"]) > 1e9
+    assert float(series["dask_scheduler_gc_collection_seconds_total"]) == 0
+
+
+def requested(url) -> str:
+    """The address that was asked for in the end, whatever was there."""
+    try:
+        return urllib.request.urlopen(url, timeout=20).geturl()
+    except urllib.error.HTTPError as error:
+        return error.geturl()
