@@ -2,12 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use data_encoding::HEXLOWER;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 
 /// Permissions of a file that only its owner may read.
 pub const PRIVATE: u32 = 0o600;
@@ -37,6 +39,24 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     // The file is there. Only its survival of a power failure is in question, and some file systems cannot tell.
     let _best_effort = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
+}
+
+/// Writes a script that the binary carries into `folder`, which is made if need be, and returns its path. The name holds
+/// its SHA-256, so that two versions of rask never run each other's file, and a file that is there already with the right
+/// content is left alone.
+///
+/// Errors: the folder or the file cannot be written.
+pub fn write_script(folder: &Path, stem: &str, source: &str) -> io::Result<PathBuf> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let digest = Sha256::digest(source.as_bytes());
+    let name = HEXLOWER.encode(digest.get(..16).unwrap_or(&digest));
+    let path = folder.join(format!("{stem}-{name}.py"));
+    if fs::read(&path).is_ok_and(|there| there == source.as_bytes()) {
+        return Ok(path);
+    }
+    // Another process may do the same at the same time: the file must be complete when it gets its name.
+    write_atomic(&path, source.as_bytes(), PRIVATE)?;
+    Ok(path)
 }
 
 /// A lock that one process at a time holds, and that the kernel gives back however that process ends.

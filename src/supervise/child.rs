@@ -281,10 +281,14 @@ pub(super) fn spawn(spec: &Spec) -> io::Result<(tokio::process::Child, u64)> {
     Ok((command.spawn()?, log_start))
 }
 
-/// A command for `program` that gets `SIGTERM` when we die, for children that are watched elsewhere. Must be started
-/// from the main thread.
-pub fn tied(program: &Path) -> Command {
-    guarded(program, "TERM", None)
+/// A command for `program` that gets a signal when we die, for children that are watched elsewhere. Must be started from
+/// the main thread.
+pub fn tied(program: &Path, at_death: ParentDeath) -> Command {
+    match at_death {
+        ParentDeath::Kill => guarded(program, "KILL", None),
+        ParentDeath::Term => guarded(program, "TERM", None),
+        ParentDeath::Nothing => Command::new(program),
+    }
 }
 
 /// `rask exec-child`.

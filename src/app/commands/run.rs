@@ -13,7 +13,7 @@ use crate::app::local::state_dir::{self as state, Running, Seat};
 use crate::app::process::{Signals, block_on};
 use crate::app::roles::up::Appliance;
 use crate::app::roles::up::config::UpArgs;
-use crate::supervise;
+use crate::supervise::{self, ParentDeath};
 
 /// `rask run SCRIPT [ARGS]`
 #[derive(Clone, Debug, Default)]
@@ -53,7 +53,7 @@ async fn with_own_appliance(args: &RunArgs, loaded: &Loaded, seat: Seat) -> Resu
     let appliance = Appliance::start(&up, loaded, seat, &mut signals, false).await?;
     eprintln!("rask: started for this script, status at {}", appliance.running.http);
     // Without us there is no cluster for it.
-    let command = script(args, &appliance.running, |python| supervise::tied(python).into_std())?;
+    let command = script(args, &appliance.running, |python| supervise::tied(python, ParentDeath::Term).into_std())?;
     let code = watch_script(command, &mut signals).await;
     appliance.stop().await;
     code
