@@ -31,6 +31,8 @@ pub enum PlainRule {
     Anyone,
     /// Only over loopback, and only our own user, root, and these.
     LoopbackUsers(Vec<u32>),
+    /// Other machines, as with `dask worker`; on this one only our own user, root, and these.
+    OwnUsers(Vec<u32>),
     /// Nobody: `require-encryption`.
     Nobody,
 }
@@ -87,7 +89,9 @@ impl Acceptor {
     /// May it be looked at? A stranger who is to get nothing holds no place while he says nothing.
     fn admit(&self, stream: &TcpStream, peer: SocketAddr) -> Result<(), NetError> {
         match (&self.tls, &self.plain) {
-            (None, PlainRule::LoopbackUsers(_)) => self.check_plain(peer, stream.local_addr()?),
+            (None, PlainRule::LoopbackUsers(_) | PlainRule::OwnUsers(_)) => {
+                self.check_plain(peer, stream.local_addr()?)
+            }
             (None | Some(_), _) => Ok(()),
         }
     }
@@ -174,11 +178,19 @@ impl PlainRule {
         let allowed = match self {
             Self::Anyone => return Ok(()),
             Self::Nobody => return Err(NetError::PlainForbidden),
-            Self::LoopbackUsers(allowed) => allowed,
+            Self::OwnUsers(allowed) => {
+                if !owner::is_of_this_machine(peer.ip()) {
+                    return Ok(());
+                }
+                allowed
+            }
+            Self::LoopbackUsers(allowed) => {
+                if !peer.ip().to_canonical().is_loopback() || !local.ip().to_canonical().is_loopback() {
+                    return Err(NetError::PlainForbidden);
+                }
+                allowed
+            }
         };
-        if !peer.ip().to_canonical().is_loopback() || !local.ip().to_canonical().is_loopback() {
-            return Err(NetError::PlainForbidden);
-        }
         match owner::uid_of_peer(peer, local)? {
             Some(uid) if owner::is_ours(uid, allowed) => Ok(()),
             uid => Err(NetError::OtherUser { uid }),
@@ -218,8 +230,8 @@ impl Listener {
         let open = Arc::new(AtomicU32::new(0));
         let limit = acceptor.limits.connections;
         let strangers = match &acceptor.plain {
-            // Here nobody is a stranger.
-            PlainRule::Anyone => None,
+            // Here nobody is a stranger who was let in.
+            PlainRule::Anyone | PlainRule::OwnUsers(_) => None,
             PlainRule::LoopbackUsers(allowed) => Some(StrangersPlaces::among(limit, allowed.clone())),
             PlainRule::Nobody => Some(StrangersPlaces::among(limit, Vec::new())),
         };

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::OnceLock;
 
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
@@ -37,6 +37,12 @@ pub(super) fn uid_of_peer(peer: SocketAddr, local: SocketAddr) -> io::Result<Opt
 /// Is this user we, root, or one of these?
 pub(super) fn is_ours(uid: u32, allowed: &[u32]) -> bool {
     uid == rustix::process::geteuid().as_raw() || uid == 0 || allowed.contains(&uid)
+}
+
+/// Is this one of our own addresses? Only these can be bound.
+pub(super) fn is_of_this_machine(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// Does the kernel know the owner of a socket that we do have? Tried once.
@@ -164,6 +170,12 @@ mod tests {
             assert_eq!(uid_of_peer(peer, local).unwrap_or(None), None);
             assert_eq!(look_up(peer, local).ok(), Some(None));
         }
+    }
+
+    #[test]
+    fn our_own_addresses_are_told_from_others() {
+        let is_ours = |text: &str| is_of_this_machine(text.parse().expect("an address"));
+        assert!(is_ours("127.0.0.1") && is_ours("::ffff:127.0.0.1") && !is_ours("192.0.2.1"));
     }
 
     #[test]
