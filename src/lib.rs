@@ -18,6 +18,8 @@
 //! | `peer` | other machines: tokens, the link between head and peer, what runs on them |
 //! | `net` | listeners, TLS, connections, outgoing calls |
 //! | `pyhost` | the Python processes beside a scheduler |
+//! | `executor` | the Python process of one of our own workers: its sockets, what is said on them |
+//! | `node` | one of our own workers, all but its Python |
 //! | `cluster` | the driver: the only place where the scheduler meets the world |
 //! | `host`, `supervise` | this machine; child processes on it |
 //! | `gateway` | dask-gateway's REST API and our own: users, options, limits |
@@ -36,6 +38,7 @@ pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod door;
+pub mod executor;
 pub mod feed;
 pub mod files;
 pub mod fleet;
@@ -45,6 +48,7 @@ pub mod host;
 pub mod http;
 pub mod link;
 pub mod net;
+pub mod node;
 pub mod peer;
 pub mod pickle;
 pub mod pki;

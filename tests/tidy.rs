@@ -36,6 +36,8 @@ const MAY_NAME: &[(&str, &str)] = &[
     ("door", "base clock control link net"),
     ("supervise", "base clock files host"),
     ("pyhost", "base clock files wire supervise"),
+    ("executor", "base clock files supervise wire"),
+    ("node", "base clock executor host net wire worker_state"),
     ("cluster", "base clock config control files graph net pickle pyhost sched wire"),
     ("peer", "base clock config control files host link net pki store supervise wire"),
     ("fleet", "base clock config control files host link peer pki store supervise"),
@@ -63,6 +65,9 @@ const PURE: &[&str] = &[
     "fleet/step.rs",
     "feed/delta.rs",
     "cluster/codec",
+    "executor/frame.rs",
+    "node/translate.rs",
+    "node/store.rs",
 ];
 
 /// Words that a pure module may not contain, comments and tests aside.

@@ -100,6 +100,11 @@ impl WorkerMachine {
         self.tasks.find(key).map(|id| self.phase(id))
     }
 
+    /// Size of a task's value, as far as it is known. Unit: bytes.
+    pub fn size_bytes_of(&self, key: &Key) -> u64 {
+        self.tasks.find(key).and_then(|id| self.tasks[id].size_bytes).unwrap_or_default()
+    }
+
     /// All tasks with their states, in no particular order.
     pub fn phases(&self) -> impl Iterator<Item = (&Key, TaskPhase)> {
         self.tasks.iter().map(|(_, task)| (&task.key, task.state.phase()))

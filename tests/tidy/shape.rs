@@ -10,7 +10,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 600;
 
 /// Rooms, and single files elsewhere, that read what strangers send: a panic there ends a cluster. (`graph` and `pickle` shall follow.)
-const READS_STRANGERS: &[&str] = &["door", "link", "net", "peer", "wire"];
+const READS_STRANGERS: &[&str] = &["door", "executor", "link", "net", "node", "peer", "wire"];
 /// What such a room denies, in its `mod.rs`.
 const PANIC_LINTS: &[&str] =
     &["clippy::unwrap_used", "clippy::expect_used", "clippy::panic", "clippy::indexing_slicing"];

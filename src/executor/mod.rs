@@ -1,0 +1,26 @@
+//! The Python process of one of rask's own workers: its sockets, what is said on them, and its end. Runs tasks, holds their
+//! values, and is the `distributed.Worker` that user code sees (`py/`).
+//!
+//! Knows keys and bytes, no scheduler and no rules: those are the node's. What comes from the process is read like a
+//! stranger's, because user code may have written it: a malformed message ends that worker and nothing else.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod frame;
+mod process;
+mod socket;
+
+pub use frame::{
+    Exported, FacadeNews, Inquiry, KindTable, RunEnd, RunOrder, RunResult, SlotNews, ToControl, ToPorter,
+    inquiry_answer,
+};
+pub use process::{Executor, ExecutorPlan, FromExecutor};

@@ -1,0 +1,205 @@
+//! The process itself: started with its sockets, watched by its handle, ended with everything it started.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::frame::{Exported, FacadeNews, Inquiry, KindTable, SlotNews, ToControl, ToPorter};
+use super::socket::{self, Outlet};
+use crate::base::{Limits, Value};
+use crate::files;
+use crate::supervise::{self, ParentDeath};
+use crate::wire::{Message, WireError};
+
+/// How to start an executor.
+#[derive(Clone, Debug)]
+pub struct ExecutorPlan {
+    /// The interpreter.
+    pub python: PathBuf,
+    /// A private folder for the script.
+    pub run_dir: PathBuf,
+    /// Threads that run tasks.
+    pub slots: u32,
+}
+
+/// What an executor says, and its end.
+#[derive(Debug)]
+pub enum FromExecutor {
+    /// News of a slot.
+    Slot { slot: u32, news: Vec<SlotNews> },
+    /// The porter has serialised something.
+    Exported(Exported),
+    /// News of the facade.
+    Facade(FacadeNews),
+    /// Somebody in it waits for an answer.
+    Inquiry(Inquiry),
+    /// It says what it should not; it must end.
+    Malformed { what: &'static str, error: WireError },
+    /// Its process is gone.
+    Ended { how: String },
+}
+
+/// A running executor. Dropping it kills it and whatever it started.
+#[derive(Debug)]
+pub struct Executor {
+    /// Its process id, also of its process group.
+    pub pid: u32,
+    slots: Vec<Outlet>,
+    porter: Outlet,
+    control: Outlet,
+    questions: Outlet,
+}
+
+impl Executor {
+    /// Starts the process. What it says goes to `inbox`, in order for each of its sockets. Must run on the main thread.
+    ///
+    /// Errors: no sockets, no script, no interpreter.
+    pub fn start<T: From<FromExecutor> + Send + 'static>(
+        plan: &ExecutorPlan,
+        hello: Value,
+        inbox: &mpsc::UnboundedSender<T>,
+    ) -> io::Result<Self> {
+        let script = files::write_script(&plan.run_dir, "rask_executor", include_str!("py/rask_executor.py"))?;
+        let mut pairs = Vec::new();
+        for _ in 0..plan.slots.saturating_add(3) {
+            let (ours, theirs) = StdUnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            // Nothing else is started between here and the process that these are for.
+            fcntl_setfd(&theirs, FdFlags::empty())?;
+            pairs.push((UnixStream::from_std(ours)?, theirs));
+        }
+        let mut command = supervise::tied(&plan.python, ParentDeath::Kill);
+        command.arg(script).args(pairs.iter().map(|(_, theirs)| theirs.as_raw_fd().to_string()));
+        command.env("PYTHONUNBUFFERED", "1").env("PYTHONFAULTHANDLER", "1").stdin(Stdio::null()).process_group(0);
+        let child = command.spawn()?;
+        let pid = child.id().unwrap_or_default();
+        watch(child, pid, inbox.clone());
+        let mut ours = pairs.into_iter().map(|(ours, _)| ours);
+        let mut next = || ours.next().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+        let control = serve(next()?, "control", inbox, |message, limits| {
+            FacadeNews::decode(message, limits).map(FromExecutor::Facade)
+        });
+        let questions = serve(next()?, "a question", inbox, |message, limits| {
+            Inquiry::decode(message, limits).map(FromExecutor::Inquiry)
+        });
+        let porter = serve(next()?, "an export", inbox, |message, limits| {
+            Exported::decode(message, limits).map(FromExecutor::Exported)
+        });
+        let slots = (0..plan.slots).zip(ours).map(|(slot, stream)| {
+            let mut kinds = KindTable::default();
+            serve(stream, "an answer", inbox, move |message, limits| {
+                kinds.slot_news(message, limits).map(|news| FromExecutor::Slot { slot, news })
+            })
+        });
+        let executor = Self { pid, slots: slots.collect(), porter, control, questions };
+        executor.tell(&ToControl::Hello(hello));
+        Ok(executor)
+    }
+
+    /// To the facade.
+    pub fn tell(&self, news: &ToControl<'_>) {
+        self.control.send(news.encode());
+    }
+
+    /// To the porter.
+    pub fn port(&self, order: &ToPorter<'_>) {
+        self.porter.send(order.encode());
+    }
+
+    /// To a slot.
+    pub fn hand(&self, slot: usize, runs: Message) {
+        if let Some(outlet) = self.slots.get(slot) {
+            outlet.send(runs);
+        }
+    }
+
+    /// Wakes threads that wait for a run.
+    pub fn nudge(&self) {
+        for slot in &self.slots {
+            slot.send(Message::from_value(&Value::Array(Vec::new())));
+        }
+    }
+
+    /// The answer to a question.
+    pub fn answer(&self, answer: Message) {
+        self.questions.send(answer);
+    }
+
+    /// At once, with whatever it started.
+    pub fn kill(&self) {
+        kill_group(self.pid);
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn serve<T: From<FromExecutor> + Send + 'static>(
+    stream: UnixStream,
+    what: &'static str,
+    inbox: &mpsc::UnboundedSender<T>,
+    mut decode: impl FnMut(&Message, &Limits) -> Result<FromExecutor, WireError> + Send + 'static,
+) -> Outlet {
+    let (inbox, limits) = (inbox.clone(), Limits::default());
+    socket::serve(stream, move |message| {
+        let news = message.and_then(|message| decode(&message, &limits));
+        let is_good = news.is_ok();
+        let news = news.unwrap_or_else(|error| FromExecutor::Malformed { what, error });
+        inbox.send(news.into()).is_ok() && is_good
+    })
+}
+
+/// For what the process printed last to come out of its pipes.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+
+/// The process's handle says when it is gone; its sockets do not, because a task's children may hold them open.
+fn watch<T: From<FromExecutor> + Send + 'static>(
+    mut child: tokio::process::Child,
+    pid: u32,
+    inbox: mpsc::UnboundedSender<T>,
+) {
+    tokio::spawn(async move {
+        let how = tokio::select! {
+            status = child.wait() => status.map_or_else(|why| why.to_string(), describe),
+            // Nobody listens any more, and nobody holds the handle.
+            () = inbox.closed() => {
+                kill_group(pid);
+                let _reaped = child.wait().await;
+                return;
+            }
+        };
+        kill_group(pid);
+        // What it said before it went is told before its end.
+        let _settled = timeout(LAST_WORDS, std::future::pending::<()>()).await;
+        let _nobody = inbox.send(FromExecutor::Ended { how }.into());
+    });
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(9)) => "killed by SIGKILL (often the system's memory limit)".to_owned(),
+        (None, Some(11)) => "crashed with SIGSEGV".to_owned(),
+        (None, Some(signal)) => format!("ended by signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
+
+fn kill_group(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(Pid::from_raw) {
+        let _already_gone = kill_process_group(pid, Signal::KILL);
+    }
+}

@@ -1,0 +1,87 @@
+//! Everything that a worker is told: one inbox, in the order of arrival.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::base::{Key, Opaque, Text, Value};
+use crate::executor::FromExecutor;
+use crate::net::NetError;
+use crate::wire::Message;
+use crate::wire::op::WorkerOrder;
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(super) enum NodeInput {
+    /// By its scheduler.
+    Orders(Vec<WorkerOrder>),
+    /// The scheduler's stream ended.
+    StreamEnded { why: String },
+    /// By its executor.
+    Executor(FromExecutor),
+    /// By peers and clients.
+    Call(PeerCall),
+    /// A transfer ended.
+    Fetched { peer: Text, got: FetchOutcome },
+    /// The scheduler's answer to a heartbeat, and when that was sent and answered. Unit: seconds since the epoch.
+    Beat { answer: Result<Value, NetError>, asked: f64, answered: f64 },
+}
+
+impl From<FromExecutor> for NodeInput {
+    fn from(news: FromExecutor) -> Self {
+        Self::Executor(news)
+    }
+}
+
+pub(super) type Inbox = mpsc::UnboundedSender<NodeInput>;
+
+/// Payloads of an export, in the order asked for.
+pub(super) type Payloads = Vec<Option<Arc<Opaque>>>;
+
+/// How a transfer to this worker ended.
+#[derive(Debug)]
+pub(super) enum FetchOutcome {
+    Values(Vec<(Key, Arc<Opaque>)>),
+    Busy,
+    Broken(NetError),
+    /// An answer that cannot be used.
+    Nonsense(String),
+}
+
+/// What a peer's connection asks of its worker.
+#[derive(Debug)]
+pub(super) enum PeerCall {
+    /// `get_data`.
+    GetData { keys: Vec<Key>, same_host: bool, reply: oneshot::Sender<DataReply> },
+    /// What was sent for it is there, or the connection broke.
+    Sent { size_bytes: u64 },
+    /// `update_data`.
+    UpdateData { values: Vec<(Key, Arc<Opaque>)> },
+    /// `free_keys`.
+    FreeKeys { keys: Vec<Key> },
+    /// `terminate`.
+    Terminate,
+    /// Anything else: the facade's. Its words for this connection go to `back`.
+    Relay { connection: u64, peer: Text, message: Message, back: mpsc::UnboundedSender<ForPeer> },
+    /// A connection of which the facade has heard is closed.
+    Gone { connection: u64 },
+}
+
+/// The answer to `get_data`.
+#[derive(Debug)]
+pub(super) enum DataReply {
+    Busy,
+    /// What is here, and what the executor serialises.
+    Ready {
+        payloads: Vec<(Key, Arc<Opaque>)>,
+        exports: Option<(Vec<Key>, oneshot::Receiver<Payloads>)>,
+        size_bytes: u64,
+    },
+}
+
+/// What the facade says to a peer.
+#[derive(Debug)]
+pub(super) enum ForPeer {
+    Message(Message),
+    Hangup,
+}

@@ -1,0 +1,42 @@
+//! One of rask's own workers, without its Python: to schedulers, clients and peers it is a Dask worker.
+//!
+//! It registers, listens, sends heartbeats, fetches and serves values, and carries out what the state machine
+//! (`worker_state`) decides; an executor (`executor`) runs the tasks. What peers ask and it does not know is passed on to
+//! Dask's own code there. Payloads are never opened. Each worker is a task of its own: what breaks it closes that worker
+//! only.
+//!
+//! Files, from the bottom: the protocol (`translate`), what is held (`store`), what a worker is told (`input`), what is due (`beat`), talk with
+//! peers (`peer fetch`), the worker (`driver`), what it does (`effects executor_news calls orders heartbeat`), how it
+//! starts (`join`) and lives (`run`).
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod beat;
+mod calls;
+mod driver;
+mod effects;
+mod error;
+mod executor_news;
+mod fetch;
+mod heartbeat;
+mod input;
+mod join;
+mod orders;
+mod peer;
+mod plan;
+mod run;
+mod store;
+mod translate;
+
+pub use error::NodeError;
+pub use plan::{WorkerEnd, WorkerPlan};
+pub use run::run_worker;

@@ -1,0 +1,205 @@
+//! One connection of a peer or client: operations of the node's own, and what the facade answers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::input::{DataReply, ForPeer, Inbox, NodeInput, PeerCall};
+use super::store::payload_size;
+use crate::base::{Key, Limits, Text, Value};
+use crate::net::{Address, Connection, MessageReader, NetError, Outbox};
+use crate::wire::op::request_head;
+use crate::wire::{Encoder, Message, WireError};
+
+static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
+
+/// Serves a connection to its end. `us`: the worker's address.
+pub(super) async fn serve(connection: Connection, inbox: Inbox, us: Text) {
+    let Connection { reader, outbox, peer } = connection;
+    let number = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
+    let host = |address: &str| Address::parse(address).map(|address| address.host).ok();
+    let same_host = host(&peer.address) == host(&us);
+    let (back, from_facade) = mpsc::unbounded_channel();
+    let mut served = Served { number, peer: peer.address, same_host, inbox, outbox, back, from_facade, relayed: false };
+    if let Err(error) = served.run(reader).await {
+        tracing::debug!(peer = %served.peer, %error, "a peer's connection ended");
+    }
+    if served.relayed {
+        served.tell(PeerCall::Gone { connection: number });
+    }
+}
+
+struct Served {
+    number: u64,
+    peer: Text,
+    same_host: bool,
+    inbox: Inbox,
+    outbox: Outbox,
+    back: mpsc::UnboundedSender<ForPeer>,
+    from_facade: mpsc::UnboundedReceiver<ForPeer>,
+    /// The facade knows this connection.
+    relayed: bool,
+}
+
+/// What happens to a connection after a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// The next request.
+    Read,
+    /// The facade's answer first.
+    Wait,
+    /// Messages go both ways unread: it became a stream of the facade's.
+    Stream,
+    Close,
+}
+
+impl Served {
+    fn tell(&self, call: PeerCall) -> bool {
+        self.inbox.send(NodeInput::Call(call)).is_ok()
+    }
+
+    async fn run(&mut self, mut reader: MessageReader) -> Result<(), NetError> {
+        let (mut after, mut close) = (After::Read, false);
+        loop {
+            tokio::select! {
+                message = reader.recv(), if after != After::Wait => {
+                    let Some(message) = message? else { return Ok(()) };
+                    if after == After::Stream {
+                        self.relay(message);
+                        continue;
+                    }
+                    let head = request_head(&message)?;
+                    close = head.close;
+                    after = self.request(&head.op, head.reply, message, &mut reader).await?;
+                }
+                word = self.from_facade.recv() => match word {
+                    Some(ForPeer::Message(message)) => {
+                        self.outbox.send(message);
+                        after = if after == After::Wait { After::Read } else { after };
+                    }
+                    Some(ForPeer::Hangup) | None => after = After::Close,
+                },
+                // A worker that closed answers nobody any more.
+                () = self.inbox.closed() => after = After::Close,
+            }
+            if after == After::Close || close && after == After::Read {
+                self.outbox.close();
+                return Ok(());
+            }
+        }
+    }
+
+    async fn request(
+        &mut self,
+        op: &str,
+        reply: bool,
+        message: Message,
+        reader: &mut MessageReader,
+    ) -> Result<After, NetError> {
+        let limits = Limits::default();
+        let answer = match op {
+            "get_data" => {
+                let keys = message.to_value(&limits)?.get("keys").and_then(Value::as_keys);
+                let keys = keys.ok_or(WireError::Unexpected { what: "keys" })?;
+                self.get_data(keys, reader).await?;
+                return Ok(After::Read);
+            }
+            "update_data" => match values(&message.to_value(&limits)?) {
+                Some(values) => {
+                    let sizes = values.iter().map(|(key, payload)| (key.to_value(), payload_size(payload).into()));
+                    let sizes = Value::Map(sizes.collect());
+                    self.tell(PeerCall::UpdateData { values });
+                    Value::map([("nbytes", sizes), ("status", "OK".into())])
+                }
+                None => return Ok(self.relay_request(message, op, reply)),
+            },
+            "free_keys" => {
+                let keys = message.to_value(&limits)?.get("keys").and_then(Value::as_keys);
+                self.tell(PeerCall::FreeKeys { keys: keys.ok_or(WireError::Unexpected { what: "keys" })? });
+                Value::Nil
+            }
+            "terminate" => {
+                self.tell(PeerCall::Terminate);
+                "OK".into()
+            }
+            "close" => {
+                if reply {
+                    self.outbox.send(Message::from_value(&"OK".into()));
+                }
+                return Ok(After::Close);
+            }
+            _ => return Ok(self.relay_request(message, op, reply)),
+        };
+        if reply {
+            self.outbox.send(Message::from_value(&answer));
+        }
+        Ok(After::Read)
+    }
+
+    fn relay(&mut self, message: Message) {
+        self.relayed = true;
+        let (connection, peer, back) = (self.number, self.peer.clone(), self.back.clone());
+        self.tell(PeerCall::Relay { connection, peer, message, back });
+    }
+
+    fn relay_request(&mut self, message: Message, op: &str, reply: bool) -> After {
+        self.relay(message);
+        match (op, reply) {
+            ("connection_stream", _) => After::Stream,
+            (_, true) => After::Wait,
+            (_, false) => After::Read,
+        }
+    }
+
+    /// Source: `distributed/worker.py`, `get_data`.
+    async fn get_data(&mut self, keys: Vec<Key>, reader: &mut MessageReader) -> Result<(), NetError> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(PeerCall::GetData { keys, same_host: self.same_host, reply });
+        let (mut payloads, exports, size_bytes) = match answer.await.map_err(|_| NetError::Closed)? {
+            DataReply::Busy => {
+                self.outbox.send(Message::from_value(&Value::map([("status", "busy".into())])));
+                return Ok(());
+            }
+            DataReply::Ready { payloads, exports, size_bytes } => (payloads, exports, size_bytes),
+        };
+        let _sent = Sent { inbox: self.inbox.clone(), size_bytes };
+        if let Some((keys, exported)) = exports {
+            let exported = exported.await.map_err(|_| NetError::Closed)?;
+            payloads.extend(keys.into_iter().zip(exported).filter_map(|(key, payload)| Some((key, payload?))));
+        }
+        let mut out = Encoder::new();
+        out.put_map(2);
+        out.put_str("status");
+        out.put_str("OK");
+        out.put_str("data");
+        out.put_map(payloads.len());
+        for (key, payload) in &payloads {
+            out.put_key(key);
+            out.put_serialized(payload);
+        }
+        self.outbox.send(out.finish());
+        // The second leg: the peer has it all.
+        reader.recv().await.map(drop)
+    }
+}
+
+/// Tells the worker that a transfer to a peer ended, however it did.
+struct Sent {
+    inbox: Inbox,
+    size_bytes: u64,
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        let _closed = self.inbox.send(NodeInput::Call(PeerCall::Sent { size_bytes: self.size_bytes }));
+    }
+}
+
+/// The values of an `update_data`; none if one of them is not serialised by itself.
+fn values(body: &Value) -> Option<Vec<(Key, std::sync::Arc<crate::base::Opaque>)>> {
+    let pair = |(key, value): &(Value, Value)| match value {
+        Value::Serialized(payload) => Some((key.as_key()?, payload.clone())),
+        _ => None,
+    };
+    body.get("data")?.fields()?.iter().map(pair).collect()
+}
