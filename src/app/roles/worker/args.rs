@@ -3,6 +3,16 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+/// Who does the work around Python.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WorkerEngine {
+    /// Dask's own workers.
+    #[default]
+    Stock,
+    /// `node`, with an executor for Python.
+    Rask,
+}
+
 /// Flags of `rask worker`, as given.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerArgs {
@@ -30,6 +40,8 @@ pub struct WorkerArgs {
     pub state_dir: Option<PathBuf>,
     /// A limited wait for the scheduler was asked for: then an exit is final.
     pub death_timeout: bool,
+    /// `--engine`
+    pub engine: WorkerEngine,
     /// Flags that Dask's worker gets as they are.
     pub pass: Vec<OsString>,
     /// Arguments of preloaded modules.

@@ -1,6 +1,7 @@
-//! The role `rask worker`: a group of Dask's own workers with their nannies, started and watched.
+//! The role `rask worker`: a group of Dask's own workers with their nannies, or of ours, started and watched.
 
 pub(crate) mod args;
+mod own;
 mod pool;
 mod process;
 
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
 
-use args::WorkerArgs;
+use args::{WorkerArgs, WorkerEngine};
 use process::{FAILURES_MAX, Launcher, spec_of, tell};
 
 use crate::app::failure::Failure;
@@ -19,6 +20,7 @@ use crate::app::process::{Signals, block_on};
 use crate::app::roles::scheduler::RunDir;
 use crate::config;
 use crate::host::{AskedSize, Machine, PoolSize, size_group};
+use crate::supervise::policy::RestartRule;
 use crate::supervise::{self, Child, Output, Spec};
 
 /// Runs the group until all its workers ended for good or a signal comes.
@@ -50,6 +52,12 @@ async fn run(args: &WorkerArgs, group: PoolSize, state: &Path) -> Result<(), Fai
     );
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     let run_dir = RunDir::make("worker", args.group.as_ref().map(|ours| ours.control_socket.as_path()))?;
+    if args.engine == WorkerEngine::Rask {
+        let ports = ports("--worker-port", args.worker_port.as_deref(), group.nworkers)?;
+        let plans = own::plans(args, group, &ports, &python, &run_dir.0)?;
+        let restart = if args.no_nanny { RestartRule::Never } else { RestartRule::Failure };
+        return own::run(plans, restart, &mut signals).await;
+    }
     let launcher = Launcher::write(python, &run_dir.0)?;
     match &args.group {
         Some(ours) => pool::run(args, ours, group, launcher, &mut signals).await,
