@@ -15,10 +15,11 @@ use super::delta::Rows;
 use super::history::History;
 use super::overview::About;
 use super::series::{self, MachineGauge, Rates, Sums};
+use super::silence::{Silence, within};
 use super::stream::{FRESH, LIVE_MAX, Pick, block};
 use super::viewer::{KEEP_ALIVE, Pace, Viewer};
 use super::want::{Topic, Want};
-use super::{Silence, more_rows, rows};
+use super::{more_rows, rows};
 use crate::base::{SeededMap, Text};
 use crate::cluster::{Control, Snapshot, SnapshotParts, TimelineWindow};
 
@@ -282,7 +283,7 @@ impl Hub {
         };
         let (reply, answer) = oneshot::channel();
         self.control.send(Control::Look { look, reply }).await.map_err(|_| Silence::Gone)?;
-        super::within(PATIENCE, answer).await
+        within(PATIENCE, answer).await
     }
 
     /// The topic of events whose turn it is, of those that somebody watches, and from which number on.
@@ -412,7 +413,7 @@ impl Hub {
         if self.control.send(wish).await.is_err() {
             return false;
         }
-        let stream = match super::within(PATIENCE, answer).await {
+        let stream = match within(PATIENCE, answer).await {
             Ok(stream) => stream,
             Err(why) => return why == Silence::Late,
         };

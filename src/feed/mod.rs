@@ -13,6 +13,7 @@ mod overview;
 mod report;
 mod rows;
 mod series;
+mod silence;
 mod stream;
 mod trace;
 mod viewer;
@@ -22,21 +23,22 @@ pub use delta::Change;
 pub use flame::flame;
 pub use limit::{Limit, Measures, limiting};
 pub use rows::json_of;
+pub use silence::Silence;
 pub use stream::{ASKED_MAX, FRESH, Pick, block};
 pub use want::{StreamWant, Topic, Want};
 
-use std::fmt;
 use std::future::Future;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Duration, timeout};
+use tokio::time::Duration;
 
 use crate::base::Value;
 use crate::clock::{Clock, uuid_v4_text};
 use crate::cluster::{Answered, Control, TimelineWindow};
 use crate::control::SchedulerQuestion;
 use hub::{Command, Hub, ViewerId};
+use silence::within;
 
 /// Commands that wait for the hub; askers beyond that wait.
 const COMMANDS: usize = 64;
@@ -46,27 +48,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Requests that go on to the workers.
 const LONG_PATIENCE: Duration = Duration::from_secs(120);
-
-/// Why there is no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Silence {
-    /// The scheduler is gone or stopping.
-    Gone,
-    /// It did not answer in time.
-    Late,
-    /// The request failed; the exception's text.
-    Failed(String),
-}
-
-impl fmt::Display for Silence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gone => f.write_str("the scheduler is stopping"),
-            Self::Late => f.write_str("the scheduler did not answer in time"),
-            Self::Failed(why) => f.write_str(why),
-        }
-    }
-}
 
 /// A handle on one scheduler for its pages. Cloning shares it.
 #[derive(Clone)]
@@ -143,14 +124,6 @@ impl Feed {
     /// The task stream between two times as a Chrome trace, which Perfetto reads too.
     pub async fn trace(&self, from_secs: f64, to_secs: f64) -> Result<String, Silence> {
         Ok(trace::chrome(&*self.rects(from_secs, to_secs).await?, (from_secs * 1e3, to_secs * 1e3)))
-    }
-}
-
-async fn within<T>(patience: Duration, answer: oneshot::Receiver<T>) -> Result<T, Silence> {
-    match timeout(patience, answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Err(Silence::Gone),
-        Err(_) => Err(Silence::Late),
     }
 }
 

@@ -9,8 +9,8 @@ use crate::base::Key;
 use crate::pickle::NodeId;
 use crate::pickle::Splitter;
 
-use super::GraphInput;
 use super::error::Stop;
+use super::input::GraphInput;
 use super::known::GraphNode;
 use super::known::Reader;
 use super::order;

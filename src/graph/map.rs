@@ -13,8 +13,8 @@ use crate::pickle::Kind;
 use crate::pickle::NodeId;
 use crate::pickle::Splitter;
 
-use super::GraphInput;
 use super::error::Stop;
+use super::input::GraphInput;
 use super::known::GraphNode;
 use super::known::Name;
 use super::known::Reader;

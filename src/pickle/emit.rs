@@ -11,6 +11,7 @@ use super::nodes::Kind;
 use super::nodes::Node;
 use super::nodes::NodeId;
 use super::nodes::Nodes;
+use super::opcodes::{put_int, put_text};
 
 /// Bytes and text at least this long become shared buffers instead of copies: many tasks may refer to one.
 ///
@@ -123,7 +124,7 @@ impl<'a> Splitter<'a> {
 
     /// Appends an `int`.
     pub fn int(&mut self, number: i64) {
-        super::write::put_int(&mut self.out, number);
+        put_int(&mut self.out, number);
     }
 
     /// Appends a `str`.
@@ -340,22 +341,4 @@ impl<'a> Splitter<'a> {
         self.steps.push(Step::Byte(opcode));
         self.steps.extend(self.nodes.span(entry.first, entry.len).iter().rev().map(|&child| Step::Node(child)));
     }
-}
-
-/// Appends `str` opcodes for UTF-8 text.
-pub(super) fn put_text(out: &mut Vec<u8>, text: &[u8]) {
-    match u8::try_from(text.len()) {
-        Ok(len) => out.extend_from_slice(&[0x8c, len]),
-        Err(_) => match u32::try_from(text.len()) {
-            Ok(len) => {
-                out.push(b'X');
-                out.extend_from_slice(&len.to_le_bytes());
-            }
-            Err(_) => {
-                out.push(0x8d);
-                out.extend_from_slice(&(text.len() as u64).to_le_bytes());
-            }
-        },
-    }
-    out.extend_from_slice(text);
 }

@@ -6,6 +6,7 @@
 mod emit;
 mod error;
 mod nodes;
+mod opcodes;
 mod read;
 #[cfg(test)]
 pub(crate) mod tests;

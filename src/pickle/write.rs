@@ -14,7 +14,7 @@ use crate::base::Value;
 
 use super::PickleError;
 use super::emit::Splitter;
-use super::emit::put_text;
+use super::opcodes::{put_bytes, put_float, put_global, put_int, put_text, put_uint};
 
 /// Messages and annotations nest a few levels; this bounds recursion.
 const DEPTH_MAX: u32 = 200;
@@ -143,12 +143,6 @@ fn finish(mut out: Vec<u8>) -> Bytes {
     out.into()
 }
 
-fn put_global(out: &mut Vec<u8>, module: &str, name: &str) {
-    put_text(out, module.as_bytes());
-    put_text(out, name.as_bytes());
-    out.push(0x93);
-}
-
 fn call(out: &mut Vec<u8>, module: &str, name: &str, args: impl FnOnce(&mut Vec<u8>)) {
     put_global(out, module, name);
     out.push(b'(');
@@ -173,44 +167,6 @@ fn put_arg(out: &mut Vec<u8>, value: &Value) {
         out.truncate(before);
         out.push(b'N');
     }
-}
-
-pub(super) fn put_int(out: &mut Vec<u8>, number: i64) {
-    if let Ok(small) = u8::try_from(number) {
-        out.extend_from_slice(&[b'K', small]);
-    } else if let Ok(medium) = i32::try_from(number) {
-        out.push(b'J');
-        out.extend_from_slice(&medium.to_le_bytes());
-    } else {
-        out.extend_from_slice(&[0x8a, 8]);
-        out.extend_from_slice(&number.to_le_bytes());
-    }
-}
-
-fn put_uint(out: &mut Vec<u8>, number: u64) {
-    // A ninth byte keeps the sign bit clear.
-    out.extend_from_slice(&[0x8a, 9]);
-    out.extend_from_slice(&number.to_le_bytes());
-    out.push(0);
-}
-
-fn put_float(out: &mut Vec<u8>, number: f64) {
-    out.push(b'G');
-    out.extend_from_slice(&number.to_be_bytes());
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    match u32::try_from(bytes.len()) {
-        Ok(len) => {
-            out.push(b'B');
-            out.extend_from_slice(&len.to_le_bytes());
-        }
-        Err(_) => {
-            out.push(0x8e);
-            out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        }
-    }
-    out.extend_from_slice(bytes);
 }
 
 fn put_text_set(out: &mut Vec<u8>, items: &[Text]) {
@@ -239,7 +195,7 @@ fn put_partition(out: &mut Vec<u8>, layout: &ShuffleLayout, partition: &[i64]) {
     }
 }
 
-pub(super) fn put_key(out: &mut Vec<u8>, key: &Key) {
+fn put_key(out: &mut Vec<u8>, key: &Key) {
     put_key_part(out, key.part());
 }
 
