@@ -1,13 +1,14 @@
 //! Composition roots, one per role: build in order, wire handles, stop in reverse order.
 
+mod command_error;
 mod commands;
-mod failure;
 mod install;
 mod local;
 mod process;
 mod roles;
 mod text;
 
+pub use command_error::CommandError;
 pub use commands::api::Remote;
 pub use commands::certs::certs;
 pub use commands::cluster::{ClusterCommand, cluster};
@@ -26,7 +27,6 @@ pub use commands::run::{RunArgs, run};
 pub use commands::status::status;
 pub use commands::token::{TokenCommand, token};
 pub use commands::top::top;
-pub use failure::Failure;
 pub use install::service::{
     Scope, ServiceArgs, install as service_install, release as service_release, status as service_status,
     uninstall as service_uninstall, usual_scope,

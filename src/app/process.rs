@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::control::ProcessInfo;
 use crate::supervise::ProcessId;
 
@@ -11,11 +11,11 @@ use crate::supervise::ProcessId;
 const LEFTOVERS: Duration = Duration::from_millis(200);
 
 /// Runs a role on the main thread: children are bound to the thread that starts them (`supervise`).
-pub(crate) fn block_on<T>(role: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(crate) fn block_on<T>(role: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|why| Failure::world(format!("cannot start an event loop: {why}")))?;
+        .map_err(|why| CommandError::world(format!("cannot start an event loop: {why}")))?;
     let result = runtime.block_on(role);
     runtime.shutdown_timeout(LEFTOVERS);
     result
@@ -30,18 +30,22 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    pub(crate) fn listen() -> Result<Self, Failure> {
+    pub(crate) fn listen() -> Result<Self, CommandError> {
         use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind| signal(kind).map_err(|why| Failure::world(format!("cannot listen for signals: {why}")));
+        let listen =
+            |kind| signal(kind).map_err(|why| CommandError::world(format!("cannot listen for signals: {why}")));
         let hangup = if hangup_is_ignored() { None } else { Some(listen(SignalKind::hangup())?) };
         Ok(Self { hangup, interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
     /// Does something that a signal ends by dropping it.
-    pub(crate) async fn during<T>(&mut self, doing: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    pub(crate) async fn during<T>(
+        &mut self,
+        doing: impl Future<Output = Result<T, CommandError>>,
+    ) -> Result<T, CommandError> {
         tokio::select! {
             done = doing => done,
-            signal = self.next() => Err(Failure::world(format!("stopped by {signal} while starting"))),
+            signal = self.next() => Err(CommandError::world(format!("stopped by {signal} while starting"))),
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::common::Common;
-use crate::app::{self, Failure, Scope, ServiceArgs};
+use crate::app::{self, CommandError, Scope, ServiceArgs};
 
 /// What `rask service` does.
 #[derive(Debug, Clone, Subcommand)]
@@ -68,7 +68,7 @@ impl ServiceOf {
 }
 
 impl Service {
-    pub(super) fn carry_out(self, common: &Common) -> Result<(), Failure> {
+    pub(super) fn carry_out(self, common: &Common) -> Result<(), CommandError> {
         match self {
             Self::Install { which, no_start, join, python } => {
                 let scope = which.scope();

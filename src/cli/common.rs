@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::app::Failure;
+use crate::app::CommandError;
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
@@ -27,6 +27,6 @@ pub(super) enum Format {
 }
 
 /// Wrong usage that clap cannot see.
-pub(super) fn unsupported(flag: &str, instead: &str) -> Failure {
-    Failure::usage(format!("{flag} is not supported")).remedy(instead)
+pub(super) fn unsupported(flag: &str, instead: &str) -> CommandError {
+    CommandError::usage(format!("{flag} is not supported")).remedy(instead)
 }

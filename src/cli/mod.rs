@@ -19,7 +19,7 @@ use rustix::process::Signal;
 
 use common::{Common, Format};
 
-use crate::app::{self, DoctorArgs, Failure, Loaded, LogsArgs, UninstallArgs};
+use crate::app::{self, CommandError, DoctorArgs, Loaded, LogsArgs, UninstallArgs};
 use crate::config::LogFormat;
 use crate::supervise::exec_child;
 
@@ -186,7 +186,7 @@ enum DeathSignal {
 }
 
 /// Reads the command line and does what it says. Returns the exit code.
-pub fn main() -> Result<u8, Failure> {
+pub fn main() -> Result<u8, CommandError> {
     // Those that we start run /proc/self/exe, and `ps` and `top` would call them `exe`.
     let _only_a_name = rustix::thread::set_name(c"rask");
     let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
@@ -265,7 +265,7 @@ fn background_line(common: &Common) -> Vec<OsString> {
 }
 
 /// The configuration, with logging started as it says.
-fn prepared(common: &Common) -> Result<Loaded, Failure> {
+fn prepared(common: &Common) -> Result<Loaded, CommandError> {
     let mut loaded = app::load_config(common.config.as_deref())?;
     match common.log_format {
         Some(Format::Text) => loaded.config.log.format = LogFormat::Text,
@@ -276,16 +276,21 @@ fn prepared(common: &Common) -> Result<Loaded, Failure> {
     Ok(loaded)
 }
 
-fn exec_child(parent: u32, signal: DeathSignal, cgroup: Option<&Path>, program: &[OsString]) -> Result<u8, Failure> {
+fn exec_child(
+    parent: u32,
+    signal: DeathSignal,
+    cgroup: Option<&Path>,
+    program: &[OsString],
+) -> Result<u8, CommandError> {
     let signal = match signal {
         DeathSignal::Kill => Signal::KILL,
         DeathSignal::Term => Signal::TERM,
     };
     let Some((program, args)) = program.split_first() else {
-        return Err(Failure::usage("exec-child needs a program"));
+        return Err(CommandError::usage("exec-child needs a program"));
     };
     let why = exec_child::become_child(parent, signal, cgroup, program, args);
-    Err(Failure::world(format!("cannot start {}: {why}", program.to_string_lossy())))
+    Err(CommandError::world(format!("cannot start {}: {why}", program.to_string_lossy())))
 }
 
 /// The whole command line.

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 
 use super::common::Common;
-use crate::app::{self, DeployArgs, Failure, PeerDo};
+use crate::app::{self, CommandError, DeployArgs, PeerDo};
 
 /// What to do to a machine that joined.
 #[derive(Debug, Clone, Subcommand)]
@@ -28,7 +28,7 @@ pub(super) enum PeerCommand {
 }
 
 impl PeerCommand {
-    pub(super) fn run(&self, state: Option<&Path>) -> Result<(), Failure> {
+    pub(super) fn run(&self, state: Option<&Path>) -> Result<(), CommandError> {
         match self {
             Self::Drain { name } => app::peer(state, name, PeerDo::Drain),
             Self::Resume { name } => app::peer(state, name, PeerDo::Resume),

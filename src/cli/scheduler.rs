@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::common::{Common, unsupported};
-use crate::app::{Failure, SchedulerArgs};
+use crate::app::{CommandError, SchedulerArgs};
 
 /// Flags of `rask scheduler`.
 #[derive(Debug, Clone, Args)]
@@ -110,7 +110,7 @@ pub(super) struct SchedulerFlags {
 }
 
 impl SchedulerFlags {
-    pub(super) fn args(self, common: &Common) -> Result<SchedulerArgs, Failure> {
+    pub(super) fn args(self, common: &Common) -> Result<SchedulerArgs, CommandError> {
         if self.jupyter {
             return Err(unsupported("--jupyter", "start Jupyter on its own"));
         }

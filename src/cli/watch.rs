@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use crate::app::{self, Failure, Meant};
+use crate::app::{self, CommandError, Meant};
 
 /// PagesFlags cluster is meant.
 #[derive(Debug, Clone, Args)]
@@ -34,7 +34,7 @@ pub(super) struct Top {
 }
 
 impl Top {
-    pub(super) fn run(self, state: Option<&Path>) -> Result<(), Failure> {
+    pub(super) fn run(self, state: Option<&Path>) -> Result<(), CommandError> {
         app::top(&self.which.meant(), state, self.once)
     }
 }
@@ -53,7 +53,7 @@ pub(super) struct Explain {
 }
 
 impl Explain {
-    pub(super) fn run(self, state: Option<&Path>) -> Result<(), Failure> {
+    pub(super) fn run(self, state: Option<&Path>) -> Result<(), CommandError> {
         app::explain(&self.which.meant(), state, &self.key, self.raw)
     }
 }

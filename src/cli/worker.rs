@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::common::Common;
-use crate::app::{Failure, GroupArgs, WorkerArgs, WorkerEngine};
+use crate::app::{CommandError, GroupArgs, WorkerArgs, WorkerEngine};
 
 /// Flags of `rask worker`.
 #[derive(Debug, Clone, Args)]
@@ -156,11 +156,10 @@ enum EngineFlag {
 }
 
 impl WorkerFlags {
-    pub(super) fn args(self, common: &Common, allow_users: Vec<u32>) -> Result<WorkerArgs, Failure> {
+    pub(super) fn args(self, common: &Common, allow_users: Vec<u32>) -> Result<WorkerArgs, CommandError> {
         if self.listen_address.is_some() && (self.worker_port.is_some() || self.host.is_some()) {
-            return Err(
-                Failure::usage("--listen-address does not go with --worker-port or --host").remedy("give one of them")
-            );
+            return Err(CommandError::usage("--listen-address does not go with --worker-port or --host")
+                .remedy("give one of them"));
         }
         Ok(WorkerArgs {
             group: self.group(),

@@ -1,6 +1,6 @@
 //! What changed between two views of a topic. Pure.
 //!
-//! A topic is a map from row id to row, a row a list of named fields. The rule for applying a change stands in the page
+//! A topic is a map from row id to row, a row a list of named fields. The rule for applying a delta stands in the page
 //! too, and both are tested on `tests/golden/feed/*.json`: first `del`, then `put`, which sets the given fields of a
 //! row (of an empty one, if there is none).
 
@@ -16,7 +16,7 @@ pub type Rows = BTreeMap<String, Row>;
 
 /// From one view to a later one.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Change {
+pub struct Delta {
     /// Rows that are gone (or are made anew by `put`).
     pub del: BTreeSet<String>,
     /// Fields that are new or have another value.
@@ -24,44 +24,44 @@ pub struct Change {
 }
 
 /// What leads from `old` to `new`.
-pub fn diff(old: &Rows, new: &Rows) -> Change {
-    let mut change = Change::default();
-    change.del.extend(old.keys().filter(|id| !new.contains_key(*id)).cloned());
+pub fn diff(old: &Rows, new: &Rows) -> Delta {
+    let mut delta = Delta::default();
+    delta.del.extend(old.keys().filter(|id| !new.contains_key(*id)).cloned());
     for (id, row) in new {
         match old.get(id) {
-            None => drop(change.put.insert(id.clone(), row.clone())),
-            Some(before) => diff_row(id, before, row, &mut change),
+            None => drop(delta.put.insert(id.clone(), row.clone())),
+            Some(before) => diff_row(id, before, row, &mut delta),
         }
     }
-    change
+    delta
 }
 
-fn diff_row(id: &str, old: &Row, new: &Row, change: &mut Change) {
+fn diff_row(id: &str, old: &Row, new: &Row, delta: &mut Delta) {
     let same_fields = old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old.0 == new.0);
     if !same_fields {
         let lost = old.iter().any(|(name, _)| !new.iter().any(|(other, _)| other == name));
         if lost {
             // A field can't vanish from a row, so the row is made anew.
-            change.del.insert(id.to_owned());
-            change.put.insert(id.to_owned(), new.clone());
+            delta.del.insert(id.to_owned());
+            delta.put.insert(id.to_owned(), new.clone());
             return;
         }
     }
     let changed = |field: &&(&'static str, Json)| !old.contains(field);
     let fields: Row = new.iter().filter(changed).cloned().collect();
     if !fields.is_empty() {
-        change.put.insert(id.to_owned(), fields);
+        delta.put.insert(id.to_owned(), fields);
     }
 }
 
-impl Change {
+impl Delta {
     /// Does it change nothing?
     pub fn is_empty(&self) -> bool {
         self.del.is_empty() && self.put.is_empty()
     }
 
-    /// This change and then `later`, as one.
-    pub fn then(&mut self, later: &Change) {
+    /// This delta and then `later`, as one.
+    pub fn then(&mut self, later: &Delta) {
         for id in &later.del {
             self.put.remove(id);
             self.del.insert(id.clone());
@@ -172,9 +172,9 @@ mod tests {
         serde_json::from_str(&text).expect("JSON")
     }
 
-    fn change_json(change: &Change) -> Json {
+    fn delta_json(delta: &Delta) -> Json {
         let mut text = String::new();
-        change.write(&mut text);
+        delta.write(&mut text);
         serde_json::from_str(&text).expect("JSON")
     }
 
@@ -195,7 +195,7 @@ mod tests {
                 continue;
             }
             let found = diff(&old, &new);
-            assert_eq!(change_json(&found), *change, "{name}");
+            assert_eq!(delta_json(&found), *change, "{name}");
             let mut applied = old;
             found.apply(&mut applied);
             assert_eq!(as_json(&applied), case["new"], "{name}");
@@ -212,7 +212,7 @@ mod tests {
             json!({"b": {"z": 1, "x": 5}, "c": {"x": 0}}),
         ];
         let views: Vec<Rows> = views.iter().map(rows).collect();
-        let mut sum = Change::default();
+        let mut sum = Delta::default();
         for pair in views.windows(2) {
             sum.then(&diff(&pair[0], &pair[1]));
         }

@@ -2,22 +2,22 @@
 
 use std::collections::VecDeque;
 
-use super::delta::{Change, Row, Rows, diff, write_full};
+use super::delta::{Delta, Row, Rows, diff, write_full};
 
-/// Changes that are remembered, and how much they may hold. A viewer that missed more gets the whole.
-const CHANGES_MAX: usize = 100;
-/// See [`CHANGES_MAX`]. Unit: rows.
+/// Deltas that are remembered, and how much they may hold. A viewer that missed more gets the whole.
+const DELTAS_MAX: usize = 100;
+/// See [`DELTAS_MAX`]. Unit: rows.
 const ROWS_MAX: usize = 20_000;
 
 /// One topic.
 #[derive(Debug, Default)]
 pub struct History {
     rows: Rows,
-    /// Number of the last change.
+    /// Number of the last delta.
     seq: u64,
-    changes: VecDeque<(u64, Change)>,
+    deltas: VecDeque<(u64, Delta)>,
     changed_rows: usize,
-    /// Everything after this number is in `changes`.
+    /// Everything after this number is in `deltas`.
     from: u64,
     /// It was looked at, at least once.
     pub known: bool,
@@ -33,58 +33,58 @@ impl History {
 
     /// Takes a new view, made at `seq`.
     pub fn take(&mut self, seq: u64, rows: Rows) {
-        let change = diff(&self.rows, &rows);
+        let delta = diff(&self.rows, &rows);
         if !self.known {
             self.from = seq;
         }
-        self.note(seq, change);
+        self.note(seq, delta);
         self.rows = rows;
     }
 
     /// Adds rows to a topic that only grows, keeping the last `max` by the order that `key` gives.
     pub fn append(&mut self, seq: u64, new: Rows, max: usize, key: fn(&str) -> u64) {
-        let mut change = Change { put: new, ..Change::default() };
-        let over = (self.rows.len() + change.put.len()).saturating_sub(max);
+        let mut delta = Delta { put: new, ..Delta::default() };
+        let over = (self.rows.len() + delta.put.len()).saturating_sub(max);
         if over > 0 {
             let mut ids: Vec<(u64, String)> =
-                self.rows.keys().chain(change.put.keys()).map(|id| (key(id), id.clone())).collect();
+                self.rows.keys().chain(delta.put.keys()).map(|id| (key(id), id.clone())).collect();
             ids.sort_unstable();
             for (_, id) in ids.into_iter().take(over) {
-                if change.put.remove(&id).is_none() {
-                    change.del.insert(id);
+                if delta.put.remove(&id).is_none() {
+                    delta.del.insert(id);
                 }
             }
         }
         if !self.known {
             self.from = seq;
         }
-        change.apply(&mut self.rows);
-        self.note(seq, change);
+        delta.apply(&mut self.rows);
+        self.note(seq, delta);
     }
 
     /// Sets one row of a topic that is otherwise appended to.
     pub fn set(&mut self, seq: u64, id: &str, row: Row) {
         let before: Rows = self.rows.get(id).map(|row| (id.to_owned(), row.clone())).into_iter().collect();
-        let change = diff(&before, &Rows::from([(id.to_owned(), row)]));
-        change.apply(&mut self.rows);
-        self.note(seq, change);
+        let delta = diff(&before, &Rows::from([(id.to_owned(), row)]));
+        delta.apply(&mut self.rows);
+        self.note(seq, delta);
     }
 
-    fn note(&mut self, seq: u64, change: Change) {
+    fn note(&mut self, seq: u64, delta: Delta) {
         self.known = true;
-        if change.is_empty() {
+        if delta.is_empty() {
             return;
         }
         self.written.clear();
         self.seq = seq;
-        self.changed_rows += change.put.len() + change.del.len();
-        match self.changes.back_mut() {
-            Some((last, sum)) if *last == seq => sum.then(&change),
-            _ => self.changes.push_back((seq, change)),
+        self.changed_rows += delta.put.len() + delta.del.len();
+        match self.deltas.back_mut() {
+            Some((last, sum)) if *last == seq => sum.then(&delta),
+            _ => self.deltas.push_back((seq, delta)),
         }
-        while self.changes.len() > CHANGES_MAX || self.changed_rows > ROWS_MAX {
-            let Some((gone, change)) = self.changes.pop_front() else { return };
-            self.changed_rows = self.changed_rows.saturating_sub(change.put.len() + change.del.len());
+        while self.deltas.len() > DELTAS_MAX || self.changed_rows > ROWS_MAX {
+            let Some((gone, delta)) = self.deltas.pop_front() else { return };
+            self.changed_rows = self.changed_rows.saturating_sub(delta.put.len() + delta.del.len());
             self.from = gone;
         }
     }
@@ -96,7 +96,7 @@ impl History {
         }
         // All that know nothing, or too little, get the same.
         let since = since.filter(|since| *since >= self.from);
-        let after = since.map(|since| self.changes.partition_point(|(seq, _)| *seq <= since) as u64);
+        let after = since.map(|since| self.deltas.partition_point(|(seq, _)| *seq <= since) as u64);
         if let Some((_, text)) = self.written.iter().find(|(of, _)| *of == after) {
             return Some(text.clone());
         }
@@ -104,14 +104,14 @@ impl History {
         match after.and_then(|after| usize::try_from(after).ok()) {
             None => write_full(&self.rows, &mut text),
             Some(after) => {
-                let mut changes = self.changes.iter().skip(after);
-                let (_, first) = changes.next()?;
-                match changes.next() {
+                let mut deltas = self.deltas.iter().skip(after);
+                let (_, first) = deltas.next()?;
+                match deltas.next() {
                     None => first.write(&mut text),
                     Some((_, second)) => {
                         let mut sum = first.clone();
                         sum.then(second);
-                        changes.for_each(|(_, change)| sum.then(change));
+                        deltas.for_each(|(_, delta)| sum.then(delta));
                         sum.write(&mut text);
                     }
                 }

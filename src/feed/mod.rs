@@ -19,7 +19,7 @@ mod trace;
 mod viewer;
 mod want;
 
-pub use delta::Change;
+pub use delta::Delta;
 pub use flame::flame;
 pub use limit::{Limit, Measures, limiting};
 pub use rows::json_of;

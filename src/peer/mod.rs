@@ -26,9 +26,9 @@ pub use discover::{Announced, DiscoverError, FoundHead, announce, find as find_h
 pub use env_lock::{EnvLock, LockError, in_one_line};
 pub use head::{BadToken, CERTIFICATE_SECS, HeadError, HeadHandle, HeadSettings, LinkEnd, PeerEvent, PeerView, Placed};
 pub use node::{
-    CallError, Caller, Caps, FindEnv, FixedFacts, HeadUrl, JoinError, LinkEnds, LinkOver, Membership, OwnCertificate,
-    PoolOrder, PoolsConfig, PoolsHandle, TrustError, connector, disk_free, free_memory, hostname, keep_linked, pin_of,
-    pin_of_pem, start_pools,
+    CallError, Caps, FindEnv, FixedFacts, HeadClient, HeadUrl, JoinError, LinkEnds, LinkOver, Membership,
+    OwnCertificate, PoolOrder, PoolsConfig, PoolsHandle, TrustError, connector, disk_free, free_memory, hostname,
+    keep_linked, pin_of, pin_of_pem, start_pools,
 };
 pub use token::{JoinToken, Pin, TokenError};
 pub use wire::{

@@ -15,14 +15,6 @@ const READS_STRANGERS: &[&str] = &["door", "executor", "link", "net", "node", "p
 const PANIC_LINTS: &[&str] =
     &["clippy::unwrap_used", "clippy::expect_used", "clippy::panic", "clippy::indexing_slicing"];
 
-/// Types that several files may define under one name, and why.
-const DEFINED_TWICE: &[(&str, &str)] = &[
-    ("Caller", "of a gateway's request, and of a machine's head"),
-    ("Change", "of a view that is watched, and of an object under construction in a pickle"),
-    ("Connected", "a machine to its head, and tasks to one another"),
-    ("Failure", "of a command, and of a task"),
-];
-
 #[test]
 fn functions_and_files_are_short() {
     let mut found = Vec::new();
@@ -71,8 +63,7 @@ fn a_type_is_defined_once() {
             }
         }
     }
-    let allowed = |name: &str| DEFINED_TWICE.iter().any(|(other, _)| *other == name);
-    let twice = defined.into_iter().filter(|(name, places)| places.len() > 1 && !allowed(name));
+    let twice = defined.into_iter().filter(|(_, places)| places.len() > 1);
     report(twice.map(|(name, places)| format!("{name} is defined in {}", places.join(", "))).collect());
 }
 

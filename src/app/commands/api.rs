@@ -10,7 +10,7 @@ use ureq::http::Response;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, RequestBuilder};
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::authority;
 use crate::app::local::cli_token::token_path;
 use crate::app::local::state_dir::{Running, state_dir};
@@ -44,19 +44,19 @@ pub(crate) struct ApiClient {
 
 impl ApiClient {
     /// Errors: nothing runs and no URL was given.
-    pub(crate) fn find(remote: &Remote) -> Result<Self, Failure> {
+    pub(crate) fn find(remote: &Remote) -> Result<Self, CommandError> {
         let state = state_dir(remote.state_dir.as_deref())?;
         let (base, token) = match &remote.url {
             Some(url) => {
                 if !url.starts_with("http://") && !url.starts_with("https://") {
-                    return Err(Failure::usage(format!("--url {url} is not a URL"))
+                    return Err(CommandError::usage(format!("--url {url} is not a URL"))
                         .remedy("give it like http://127.0.0.1:8787"));
                 }
                 (url.trim_end_matches('/').to_owned(), remote.token.clone())
             }
             None => {
                 let running = Running::find(&state).ok_or_else(|| {
-                    Failure::world(format!("no rask runs with the state folder {}", state.display()))
+                    CommandError::world(format!("no rask runs with the state folder {}", state.display()))
                         .remedy("start one with `rask up`, or name one with --url")
                 })?;
                 let own = || fs::read_to_string(token_path(&state)).ok();
@@ -67,22 +67,22 @@ impl ApiClient {
     }
 
     /// `GET`, as JSON.
-    pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
+    pub(crate) fn get(&self, path: &str) -> Result<Value, CommandError> {
         self.read(self.signed(self.agent.get(self.url(path)?)).call())
     }
 
     /// `POST`, as JSON.
-    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, CommandError> {
         self.read(self.signed(self.agent.post(self.url(path)?)).send_json(body))
     }
 
     /// `DELETE`
-    pub(crate) fn delete(&self, path: &str) -> Result<(), Failure> {
+    pub(crate) fn delete(&self, path: &str) -> Result<(), CommandError> {
         self.read(self.signed(self.agent.delete(self.url(path)?)).call()).map(|_| ())
     }
 
     /// `GET` of text, line by line, for as long as it comes.
-    pub(crate) fn lines(&self, path: &str, mut each: impl FnMut(&str)) -> Result<(), Failure> {
+    pub(crate) fn lines(&self, path: &str, mut each: impl FnMut(&str)) -> Result<(), CommandError> {
         let endless = self.signed(self.agent.get(self.url(path)?));
         let answer = endless.config().timeout_global(None).timeout_recv_body(None).build().call();
         let answer = answer.map_err(|why| self.silent(&why))?;
@@ -90,12 +90,12 @@ impl ApiClient {
             return self.read(Ok(answer)).map(|_| ());
         }
         for line in BufReader::new(answer.into_body().into_reader()).lines() {
-            each(&line.map_err(|why| Failure::world(format!("{} broke off: {why}", self.base)))?);
+            each(&line.map_err(|why| CommandError::world(format!("{} broke off: {why}", self.base)))?);
         }
         Ok(())
     }
 
-    fn url(&self, path: &str) -> Result<String, Failure> {
+    fn url(&self, path: &str) -> Result<String, CommandError> {
         fitting(format!("{}{BASE}{path}", self.base))
     }
 
@@ -107,11 +107,11 @@ impl ApiClient {
         }
     }
 
-    fn read(&self, answer: Result<Response<ureq::Body>, ureq::Error>) -> Result<Value, Failure> {
+    fn read(&self, answer: Result<Response<ureq::Body>, ureq::Error>) -> Result<Value, CommandError> {
         let mut answer = answer.map_err(|why| self.silent(&why))?;
         let status = answer.status().as_u16();
         let text = answer.body_mut().with_config().limit(1 << 30).read_to_string();
-        let text = text.map_err(|why| Failure::world(format!("{} broke off: {why}", self.base)))?;
+        let text = text.map_err(|why| CommandError::world(format!("{} broke off: {why}", self.base)))?;
         let body: Value = serde_json::from_str(&text).unwrap_or_default();
         if (200..300).contains(&status) {
             return Ok(body);
@@ -119,8 +119,8 @@ impl ApiClient {
         let said = |field: &str| body.get(field).and_then(Value::as_str).map(str::to_owned);
         let what = said("error").unwrap_or_else(|| format!("{} answered {status}", self.base));
         let failure = match status {
-            400 | 422 => Failure::usage(what),
-            _ => Failure::world(what),
+            400 | 422 => CommandError::usage(what),
+            _ => CommandError::world(what),
         };
         Err(match said("remedy") {
             Some(remedy) => failure.remedy(remedy),
@@ -128,21 +128,24 @@ impl ApiClient {
         })
     }
 
-    fn silent(&self, why: &ureq::Error) -> Failure {
-        Failure::world(format!("{} does not answer: {why}", self.base)).remedy("check that rask runs there, and --url")
+    fn silent(&self, why: &ureq::Error) -> CommandError {
+        CommandError::world(format!("{} does not answer: {why}", self.base))
+            .remedy("check that rask runs there, and --url")
     }
 }
 
 /// A URL, if servers would read it. Names and keys become a part of it.
-pub(super) fn fitting(url: String) -> Result<String, Failure> {
+pub(super) fn fitting(url: String) -> Result<String, CommandError> {
     match url.len() {
         ..=URL_BYTES_MAX => Ok(url),
-        bytes => Err(Failure::usage(format!("a name or key this long cannot be asked for: the URL has {bytes} bytes"))
-            .remedy(format!("at most {URL_BYTES_MAX} are possible"))),
+        bytes => {
+            Err(CommandError::usage(format!("a name or key this long cannot be asked for: the URL has {bytes} bytes"))
+                .remedy(format!("at most {URL_BYTES_MAX} are possible")))
+        }
     }
 }
 
-fn agent(base: &str, ca_file: Option<&Path>, state: &Path) -> Result<Agent, Failure> {
+fn agent(base: &str, ca_file: Option<&Path>, state: &Path) -> Result<Agent, CommandError> {
     let mut config = Agent::config_builder()
         .timeout_global(Some(PATIENCE))
         .http_status_as_error(false)
@@ -154,9 +157,9 @@ fn agent(base: &str, ca_file: Option<&Path>, state: &Path) -> Result<Agent, Fail
         let file = ca_file.map(Path::to_path_buf).or_else(|| own.exists().then_some(own));
         if let Some(file) = file {
             let text =
-                fs::read(&file).map_err(|why| Failure::usage(format!("cannot read {}: {why}", file.display())))?;
+                fs::read(&file).map_err(|why| CommandError::usage(format!("cannot read {}: {why}", file.display())))?;
             let authority = Certificate::from_pem(&text)
-                .map_err(|why| Failure::usage(format!("{} holds no certificate: {why}", file.display())))?;
+                .map_err(|why| CommandError::usage(format!("{} holds no certificate: {why}", file.display())))?;
             let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[authority])).build();
             config = config.tls_config(tls);
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::authority::folder;
 use crate::app::local::state_dir::state_dir;
 use crate::app::text::day;
@@ -14,7 +14,7 @@ use crate::app::text::outln;
 use crate::pki::{CertificateFacts, facts};
 
 /// `rask certs`: what certificates there are, with fingerprints and ends.
-pub fn certs(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
+pub fn certs(state: Option<&Path>, as_json: bool) -> Result<(), CommandError> {
     let state = state_dir(state)?;
     let found = found(&state)?;
     if as_json {
@@ -37,7 +37,7 @@ pub fn certs(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn found(state: &Path) -> Result<Vec<(String, PathBuf, CertificateFacts)>, Failure> {
+fn found(state: &Path) -> Result<Vec<(String, PathBuf, CertificateFacts)>, CommandError> {
     let mut places = vec![
         ("authority".to_owned(), folder(state).join("ca.crt")),
         ("server (HTTPS)".to_owned(), folder(state).join("server.crt")),
@@ -53,9 +53,9 @@ fn found(state: &Path) -> Result<Vec<(String, PathBuf, CertificateFacts)>, Failu
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(why) if why.kind() == ErrorKind::NotFound => continue,
-            Err(why) => return Err(Failure::world(format!("cannot read {}: {why}", path.display()))),
+            Err(why) => return Err(CommandError::world(format!("cannot read {}: {why}", path.display()))),
         };
-        let known = facts(&text).map_err(|why| Failure::world(format!("{}: {why}", path.display())))?;
+        let known = facts(&text).map_err(|why| CommandError::world(format!("{}: {why}", path.display())))?;
         all.push((what, path, known));
     }
     Ok(all)

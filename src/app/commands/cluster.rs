@@ -7,7 +7,7 @@ use std::io::Write;
 use serde_json::{Map, Value, json};
 
 use super::api::{ApiClient, Remote};
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::text::counted;
 use crate::app::text::day;
 use crate::app::text::out;
@@ -73,7 +73,7 @@ pub enum ClusterCommand {
 }
 
 /// Does it and prints the outcome. Errors: the appliance's own words.
-pub fn cluster(remote: &Remote, command: &ClusterCommand, as_json: bool) -> Result<(), Failure> {
+pub fn cluster(remote: &Remote, command: &ClusterCommand, as_json: bool) -> Result<(), CommandError> {
     let client = ApiClient::find(remote)?;
     match command {
         ClusterCommand::List { all } => list(&client, *all, as_json),
@@ -112,7 +112,7 @@ fn of(name: &str, rest: &str) -> String {
 }
 
 /// Whoever reads us may have enough: `rask cluster logs x | head`.
-fn print_lines(client: &ApiClient, path: &str, raw: bool) -> Result<(), Failure> {
+fn print_lines(client: &ApiClient, path: &str, raw: bool) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     let mut open = true;
     client.lines(path, |line| {
@@ -125,7 +125,7 @@ fn print_lines(client: &ApiClient, path: &str, raw: bool) -> Result<(), Failure>
     })
 }
 
-fn list(client: &ApiClient, ended: bool, as_json: bool) -> Result<(), Failure> {
+fn list(client: &ApiClient, ended: bool, as_json: bool) -> Result<(), CommandError> {
     let clusters = all(client, ended)?;
     match as_json {
         true => outln!("{:#}", Value::Array(clusters)),
@@ -136,7 +136,7 @@ fn list(client: &ApiClient, ended: bool, as_json: bool) -> Result<(), Failure> {
 }
 
 /// All clusters that the asker may see; those that ended too.
-pub(crate) fn all(client: &ApiClient, ended: bool) -> Result<Vec<Value>, Failure> {
+pub(crate) fn all(client: &ApiClient, ended: bool) -> Result<Vec<Value>, CommandError> {
     let answer = client.get(if ended { "/clusters?status=all" } else { "/clusters" })?;
     Ok(answer.get("clusters").and_then(Value::as_array).cloned().unwrap_or_default())
 }
@@ -208,7 +208,7 @@ fn show_age(seconds: i64) -> String {
     }
 }
 
-fn show(client: &ApiClient, name: &str, as_json: bool) -> Result<(), Failure> {
+fn show(client: &ApiClient, name: &str, as_json: bool) -> Result<(), CommandError> {
     let cluster = client.get(&of(name, ""))?;
     print_cluster(&cluster, as_json);
     Ok(())
@@ -256,7 +256,7 @@ fn print_cluster(cluster: &Value, as_json: bool) {
 }
 
 /// `worker_cores=2 env.NAME=value`: each value becomes what its option takes.
-fn chosen(client: &ApiClient, given: &[String]) -> Result<Value, Failure> {
+fn chosen(client: &ApiClient, given: &[String]) -> Result<Value, CommandError> {
     if given.is_empty() {
         return Ok(json!({}));
     }
@@ -271,7 +271,7 @@ fn chosen(client: &ApiClient, given: &[String]) -> Result<Value, Failure> {
     let mut all = Map::new();
     for pair in given {
         let (name, value) =
-            pair.split_once('=').ok_or_else(|| Failure::usage(format!("{pair} is not like field=value")))?;
+            pair.split_once('=').ok_or_else(|| CommandError::usage(format!("{pair} is not like field=value")))?;
         if let Some((field, variable)) = name.split_once('.') {
             let inner = all.entry(field.to_owned()).or_insert_with(|| json!({}));
             if let Some(inner) = inner.as_object_mut() {
@@ -290,7 +290,7 @@ fn text_of(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn create(client: &ApiClient, body: &Value, wait: bool, as_json: bool) -> Result<(), Failure> {
+fn create(client: &ApiClient, body: &Value, wait: bool, as_json: bool) -> Result<(), CommandError> {
     let mut cluster = client.post("/clusters", body)?;
     let name = text(&cluster, "name");
     while wait && text(&cluster, "status") == "PENDING" {
@@ -301,7 +301,7 @@ fn create(client: &ApiClient, body: &Value, wait: bool, as_json: bool) -> Result
         for line in lines.iter().filter_map(Value::as_str) {
             eprintln!("  | {}", printable_lines(line));
         }
-        return Err(Failure::world(format!("cluster {name} failed: {}", text(&cluster, "reason")))
+        return Err(CommandError::world(format!("cluster {name} failed: {}", text(&cluster, "reason")))
             .remedy(format!("see `rask cluster logs {name}`")));
     }
     match as_json {
@@ -311,7 +311,7 @@ fn create(client: &ApiClient, body: &Value, wait: bool, as_json: bool) -> Result
     Ok(())
 }
 
-fn granted(answer: &Value, done: &str, as_json: bool) -> Result<(), Failure> {
+fn granted(answer: &Value, done: &str, as_json: bool) -> Result<(), CommandError> {
     if as_json {
         outln!("{answer:#}");
     } else {
@@ -323,7 +323,7 @@ fn granted(answer: &Value, done: &str, as_json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn stop(client: &ApiClient, names: &[String], as_json: bool) -> Result<(), Failure> {
+fn stop(client: &ApiClient, names: &[String], as_json: bool) -> Result<(), CommandError> {
     for name in names {
         // Deleting what is not there is fine for programs; a person mistyped.
         client.get(&of(name, ""))?;

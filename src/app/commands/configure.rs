@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::settings::home;
 use crate::app::local::state_dir::Running;
 use crate::app::text::outln;
@@ -13,7 +13,7 @@ use crate::app::text::outln;
 pub(crate) const DASK_FILE_MARK: &str = "# Written by `rask configure`";
 
 /// Prints shell exports.
-pub fn env(state: Option<&Path>) -> Result<(), Failure> {
+pub fn env(state: Option<&Path>) -> Result<(), CommandError> {
     let running = Running::required(state)?;
     if let Some(address) = &running.scheduler {
         outln!("export DASK_SCHEDULER_ADDRESS={address}");
@@ -25,7 +25,7 @@ pub fn env(state: Option<&Path>) -> Result<(), Failure> {
 }
 
 /// Writes Dask's YAML, so that `ApiClient()` and `Gateway()` find the appliance; or takes it away again.
-pub fn configure(state: Option<&Path>, remove: bool) -> Result<(), Failure> {
+pub fn configure(state: Option<&Path>, remove: bool) -> Result<(), CommandError> {
     let path = dask_file()?;
     if remove {
         return match fs::remove_file(&path) {
@@ -37,7 +37,7 @@ pub fn configure(state: Option<&Path>, remove: bool) -> Result<(), Failure> {
                 outln!("There is no {}", path.display());
                 Ok(())
             }
-            Err(why) => Err(Failure::world(format!("cannot remove {}: {why}", path.display()))),
+            Err(why) => Err(CommandError::world(format!("cannot remove {}: {why}", path.display()))),
         };
     }
     let running = Running::required(state)?;
@@ -52,16 +52,16 @@ pub fn configure(state: Option<&Path>, remove: bool) -> Result<(), Failure> {
     finds.push(format!("Gateway() to {}", running.http));
     let folder = path.parent().unwrap_or(Path::new("/"));
     let written = fs::create_dir_all(folder).and_then(|()| fs::write(&path, text));
-    written.map_err(|why| Failure::world(format!("cannot write {}: {why}", path.display())))?;
+    written.map_err(|why| CommandError::world(format!("cannot write {}: {why}", path.display())))?;
     outln!("Wrote {}: {}", path.display(), finds.join(", "));
     Ok(())
 }
 
 /// The file of `rask configure`.
-pub(crate) fn dask_file() -> Result<PathBuf, Failure> {
+pub(crate) fn dask_file() -> Result<PathBuf, CommandError> {
     let folder = std::env::var_os("DASK_CONFIG").map(PathBuf::from).filter(|path| path.is_dir());
     // Dask does not look at $XDG_CONFIG_HOME.
     let folder = folder.or_else(|| home("", ".config").map(|base| base.join("dask")));
-    let folder = folder.ok_or_else(|| Failure::usage("no folder for Dask's configuration: $HOME is not set"))?;
+    let folder = folder.ok_or_else(|| CommandError::usage("no folder for Dask's configuration: $HOME is not set"))?;
     Ok(folder.join("rask.yaml"))
 }

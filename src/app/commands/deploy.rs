@@ -11,7 +11,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::api::{ApiClient, Remote};
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::text::outln;
 
 /// Where it goes on the other machine, below the home folder.
@@ -67,7 +67,7 @@ pub struct DeployArgs {
 }
 
 /// Deploys to all hosts at once, and reports on each.
-pub fn deploy(args: &DeployArgs) -> Result<(), Failure> {
+pub fn deploy(args: &DeployArgs) -> Result<(), CommandError> {
     let state = args.state_dir.as_deref();
     let outcomes = if args.remove {
         each(&args.hosts, |host| ssh(host, &placed(REMOVE), b""))
@@ -90,7 +90,7 @@ pub fn deploy(args: &DeployArgs) -> Result<(), Failure> {
     if failed == 0 {
         return Ok(());
     }
-    Err(Failure::world(format!("{failed} of {} machines failed", args.hosts.len()))
+    Err(CommandError::world(format!("{failed} of {} machines failed", args.hosts.len()))
         .remedy("try `ssh HOST true` on each of them; the others are done"))
 }
 
@@ -124,9 +124,9 @@ struct Program {
     kind: String,
 }
 
-fn own_program() -> Result<Program, Failure> {
+fn own_program() -> Result<Program, CommandError> {
     let bytes =
-        fs::read("/proc/self/exe").map_err(|why| Failure::world(format!("this program cannot be read: {why}")))?;
+        fs::read("/proc/self/exe").map_err(|why| CommandError::world(format!("this program cannot be read: {why}")))?;
     let hash = HEXLOWER.encode(&Sha256::digest(&bytes));
     let here = rustix::system::uname();
     let kind = format!("{} {}", here.sysname().to_string_lossy(), here.machine().to_string_lossy());
@@ -134,11 +134,11 @@ fn own_program() -> Result<Program, Failure> {
 }
 
 /// The head's address, and a token for so many machines.
-fn invite(state: Option<&Path>, machines: usize) -> Result<(String, String), Failure> {
+fn invite(state: Option<&Path>, machines: usize) -> Result<(String, String), CommandError> {
     let remote = Remote { state_dir: state.map(Path::to_path_buf), ..Remote::default() };
     let made = ApiClient::find(&remote)?.post("/join-tokens", &json!({ "ttl_secs": TOKEN_SECS, "uses": machines }))?;
     let part = |name: &str| made.get(name).and_then(|text| text.as_str()).map(str::to_owned);
-    let odd = || Failure::world("the appliance made no token").remedy("see its log");
+    let odd = || CommandError::world("the appliance made no token").remedy("see its log");
     Ok((part("address").ok_or_else(odd)?, part("token").ok_or_else(odd)?))
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 
 /// Where package managers of each shell look, below `share/`.
 const SHELLS: &[(clap_complete::Shell, &str)] = &[
@@ -13,8 +13,8 @@ const SHELLS: &[(clap_complete::Shell, &str)] = &[
 ];
 
 /// Writes `man/man1/*.1` and the shells' completions below `folder`.
-pub fn generate_docs(command: clap::Command, folder: &Path) -> Result<(), Failure> {
-    let failed = |why: std::io::Error| Failure::world(format!("cannot write below {}: {why}", folder.display()));
+pub fn generate_docs(command: clap::Command, folder: &Path) -> Result<(), CommandError> {
+    let failed = |why: std::io::Error| CommandError::world(format!("cannot write below {}: {why}", folder.display()));
     let man = folder.join("man").join("man1");
     fs::create_dir_all(&man).map_err(failed)?;
     // Version and date in the footer would make each build differ; the version is in the head of the page.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::left_clusters::{LeftCluster, left_clusters};
 use crate::app::local::state_dir::{LogPlace, Running, state_dir};
 use crate::app::process::block_on;
@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const END: Duration = Duration::from_secs(30);
 
 /// `rask down`: ends the appliance, and clusters that would outlive it.
-pub fn down(state: Option<&Path>, clusters_only: bool) -> Result<(), Failure> {
+pub fn down(state: Option<&Path>, clusters_only: bool) -> Result<(), CommandError> {
     let state = state_dir(state)?;
     let running = Running::find(&state).filter(|_| !clusters_only);
     if let Some(running) = &running {
@@ -40,7 +40,7 @@ pub fn down(state: Option<&Path>, clusters_only: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn end_appliance(running: &Running, state: &Path) -> Result<(), Failure> {
+fn end_appliance(running: &Running, state: &Path) -> Result<(), CommandError> {
     if let Some(LogPlace::Journal { unit, user }) = &running.log {
         // The manager must know that this is meant.
         let mut command = Command::new("systemctl");
@@ -51,13 +51,13 @@ fn end_appliance(running: &Running, state: &Path) -> Result<(), Failure> {
         return if told {
             Ok(())
         } else {
-            Err(Failure::world(format!("the service {unit} could not be stopped")).remedy(by_hand))
+            Err(CommandError::world(format!("the service {unit} could not be stopped")).remedy(by_hand))
         };
     }
     let pid = i32::try_from(running.pid).ok().and_then(rustix::process::Pid::from_raw);
-    let Some(pid) = pid else { return Err(Failure::world("up.json holds no process id")) };
+    let Some(pid) = pid else { return Err(CommandError::world("up.json holds no process id")) };
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(|why| {
-        Failure::world(format!("process {} cannot be told to stop: {}", running.pid, io::Error::from(why)))
+        CommandError::world(format!("process {} cannot be told to stop: {}", running.pid, io::Error::from(why)))
     })?;
     for _ in 0..END.as_millis() / LOOK.as_millis() {
         if Running::find(state).is_none_or(|now| now.pid != running.pid) {
@@ -65,12 +65,12 @@ fn end_appliance(running: &Running, state: &Path) -> Result<(), Failure> {
         }
         sleep(LOOK);
     }
-    Err(Failure::world(format!("process {} was told to stop and still runs", running.pid))
+    Err(CommandError::world(format!("process {} was told to stop and still runs", running.pid))
         .remedy(format!("end it: kill -9 {}, then rask down for what it leaves", running.pid)))
 }
 
 /// Ends clusters that have no appliance. Returns their names.
-async fn end_clusters(state: &Path) -> Result<Vec<String>, Failure> {
+async fn end_clusters(state: &Path) -> Result<Vec<String>, CommandError> {
     let mut ended = Vec::new();
     for LeftCluster { name, folder, scheduler, .. } in left_clusters(state).await {
         let workers = Link::new(folder.join("workers.sock"));
@@ -79,7 +79,7 @@ async fn end_clusters(state: &Path) -> Result<Vec<String>, Failure> {
         }
         if timeout(END, async { tokio::join!(scheduler.gone(), workers.gone()) }).await.is_err() {
             let what = format!("the cluster {name} was told to stop and still runs");
-            return Err(Failure::world(what).remedy(format!("see {}", folder.join("logs").display())));
+            return Err(CommandError::world(what).remedy(format!("see {}", folder.join("logs").display())));
         }
         ended.push(name);
     }

@@ -6,14 +6,14 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::pages::{Meant, PagesOf};
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::text::{out, out_raw, printable_json};
 
 /// Neighbours that are named.
 const NAMED_MAX: usize = 10;
 
 /// Prints what there is to say of a task. `raw`: with the control characters of its texts.
-pub fn explain(meant: &Meant, state: Option<&Path>, key: &str, raw: bool) -> Result<(), Failure> {
+pub fn explain(meant: &Meant, state: Option<&Path>, key: &str, raw: bool) -> Result<(), CommandError> {
     let pages = PagesOf::find(meant, state)?;
     let task = pages.ask("api/task", &[("key", key)])?;
     match raw {

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::state_dir::{LogPlace, Running, state_dir};
 use crate::base::printable_lines;
 
@@ -30,7 +30,7 @@ pub struct LogsArgs {
 }
 
 /// `rask logs`: the appliance's own log, wherever it goes.
-pub fn logs(state: Option<&Path>, args: LogsArgs) -> Result<(), Failure> {
+pub fn logs(state: Option<&Path>, args: LogsArgs) -> Result<(), CommandError> {
     let state = state_dir(state)?;
     let running = Running::find(&state);
     let place = running.as_ref().and_then(|running| running.log.clone());
@@ -39,11 +39,11 @@ pub fn logs(state: Option<&Path>, args: LogsArgs) -> Result<(), Failure> {
         Some(LogPlace::Journal { unit, user }) => journal(&unit, user, args),
         Some(LogPlace::File(path)) => show(&path, args),
         Some(LogPlace::Passing) => {
-            Err(Failure::world("the running appliance writes its log to the terminal it was started in")
+            Err(CommandError::world("the running appliance writes its log to the terminal it was started in")
                 .remedy("look there; `rask up --background` writes a file"))
         }
         None if last.exists() => show(&last, args),
-        None => Err(Failure::world(format!(
+        None => Err(CommandError::world(format!(
             "no appliance runs with the state folder {}, and no log is left",
             state.display()
         ))
@@ -51,16 +51,16 @@ pub fn logs(state: Option<&Path>, args: LogsArgs) -> Result<(), Failure> {
     }
 }
 
-fn journal(unit: &str, user: bool, LogsArgs { lines, follow, .. }: LogsArgs) -> Result<(), Failure> {
+fn journal(unit: &str, user: bool, LogsArgs { lines, follow, .. }: LogsArgs) -> Result<(), CommandError> {
     let mut command = Command::new("journalctl");
     command.args(user.then_some("--user")).args(["--unit", unit, "--lines", &lines.to_string()]);
     command.args(follow.then_some("--follow"));
     let why = command.exec();
-    Err(Failure::world(format!("journalctl cannot be started: {why}")))
+    Err(CommandError::world(format!("journalctl cannot be started: {why}")))
 }
 
-fn show(path: &Path, LogsArgs { lines, follow, raw }: LogsArgs) -> Result<(), Failure> {
-    let failed = |why: io::Error| Failure::world(format!("cannot read {}: {why}", path.display()));
+fn show(path: &Path, LogsArgs { lines, follow, raw }: LogsArgs) -> Result<(), CommandError> {
+    let failed = |why: io::Error| CommandError::world(format!("cannot read {}: {why}", path.display()));
     let mut file = File::open(path).map_err(failed)?;
     let start = start_of_last(&mut file, lines).map_err(failed)?;
     file.seek(SeekFrom::Start(start)).map_err(failed)?;

@@ -4,14 +4,14 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::desktop::{notify, open_browser};
 use crate::app::local::state_dir::{Running, state_dir};
 use crate::app::roles::up::background;
 use crate::app::text::outln;
 
 /// `rask open`: opens the dashboard of the running appliance; starts one first if none runs.
-pub fn open(state: Option<&Path>, up_args: &[OsString], no_browser: bool) -> Result<(), Failure> {
+pub fn open(state: Option<&Path>, up_args: &[OsString], no_browser: bool) -> Result<(), CommandError> {
     let opened = state_dir(state).and_then(|state| match Running::find(&state) {
         Some(running) => Ok(running),
         None => background::start(up_args, &state),

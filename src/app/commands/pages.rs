@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::api::fitting;
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::state_dir::{Running, state_dir};
 use crate::base::url_part;
 
@@ -33,13 +33,13 @@ pub(crate) struct PagesOf {
 
 impl PagesOf {
     /// The pages that are meant. Errors: nothing runs.
-    pub(crate) fn find(meant: &Meant, state: Option<&Path>) -> Result<Self, Failure> {
+    pub(crate) fn find(meant: &Meant, state: Option<&Path>) -> Result<Self, CommandError> {
         let base = match &meant.url {
             Some(url) => base_of(url),
             None => {
                 let state = state_dir(state)?;
                 let running = Running::find(&state).ok_or_else(|| {
-                    Failure::world(format!("no rask runs with the state folder {}", state.display()))
+                    CommandError::world(format!("no rask runs with the state folder {}", state.display()))
                         .remedy("start one: rask up; or name a scheduler's pages with --url http://HOST:8787")
                 })?;
                 format!("{}/clusters/{}/", running.http, meant.cluster.as_deref().unwrap_or("local"))
@@ -55,11 +55,11 @@ impl PagesOf {
     }
 
     /// One question. Errors: no answer, or a refusal with its own words.
-    pub(crate) fn ask(&self, path: &str, query: &[(&str, &str)]) -> Result<Json, Failure> {
+    pub(crate) fn ask(&self, path: &str, query: &[(&str, &str)]) -> Result<Json, CommandError> {
         let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", url_part(value))).collect();
         let url = fitting(format!("{}{path}?{}", self.base, query.join("&")))?;
         let silent = |why: String| {
-            Failure::world(format!("{} does not answer: {why}", self.base))
+            CommandError::world(format!("{} does not answer: {why}", self.base))
                 .remedy("check the address; a cluster that is starting or failed has no pages")
         };
         let mut answer = self.agent.get(url).call().map_err(|why| silent(why.to_string()))?;
@@ -71,7 +71,7 @@ impl PagesOf {
             return Ok(body);
         }
         let said = |name: &str| body.get(name).and_then(Json::as_str).map(str::to_owned);
-        let failure = Failure::world(said("error").unwrap_or_else(|| format!("{} answers {code}", self.base)));
+        let failure = CommandError::world(said("error").unwrap_or_else(|| format!("{} answers {code}", self.base)));
         Err(match said("remedy") {
             Some(remedy) => failure.remedy(remedy),
             None => failure,

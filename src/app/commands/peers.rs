@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::api::{ApiClient, Remote};
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::text::out;
 use crate::app::text::outln;
 use crate::app::text::printable_json;
@@ -26,7 +26,7 @@ pub enum PeerDo {
 }
 
 /// Lists the machines that joined.
-pub fn peers(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
+pub fn peers(state: Option<&Path>, as_json: bool) -> Result<(), CommandError> {
     let list = call(state, "GET", "peers")?;
     if as_json {
         outln!("{list:#}");
@@ -109,7 +109,7 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 }
 
 /// Does something to a machine.
-pub fn peer(state: Option<&Path>, name: &str, what: PeerDo) -> Result<(), Failure> {
+pub fn peer(state: Option<&Path>, name: &str, what: PeerDo) -> Result<(), CommandError> {
     match what {
         PeerDo::Drain => {
             call(state, "POST", &format!("peers/{}/drain", url_part(name)))?;
@@ -128,7 +128,7 @@ pub fn peer(state: Option<&Path>, name: &str, what: PeerDo) -> Result<(), Failur
 }
 
 /// Asks the appliance of this machine. An empty answer is `null`.
-fn call(state: Option<&Path>, method: &str, path: &str) -> Result<Value, Failure> {
+fn call(state: Option<&Path>, method: &str, path: &str) -> Result<Value, CommandError> {
     let remote = Remote { state_dir: state.map(Path::to_path_buf), ..Remote::default() };
     let client = ApiClient::find(&remote)?;
     let path = format!("/{path}");

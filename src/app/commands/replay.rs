@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::base::Now;
 use crate::worker_state::{MachineConfig, TaskPhase, WorkerEffect, WorkerEvent, WorkerMachine};
 
@@ -34,13 +34,13 @@ struct StepOutcome {
 /// rule that was broken as `{"panicked": text}`. The machine's invariants are checked after each event.
 ///
 /// Errors: a line that is not a journal; standard output is closed.
-pub fn replay_worker() -> Result<(), Failure> {
-    let failed = |why: std::io::Error| Failure::world(format!("cannot replay: {why}"));
+pub fn replay_worker() -> Result<(), CommandError> {
+    let failed = |why: std::io::Error| CommandError::world(format!("cannot replay: {why}"));
     let mut output = std::io::BufWriter::new(std::io::stdout().lock());
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(failed)?;
-        let journal: Journal =
-            serde_json::from_str(&line).map_err(|why| Failure::usage(format!("not a journal of a worker: {why}")))?;
+        let journal: Journal = serde_json::from_str(&line)
+            .map_err(|why| CommandError::usage(format!("not a journal of a worker: {why}")))?;
         let answer = match catch_unwind(AssertUnwindSafe(|| run(journal))) {
             Ok(outcomes) => serde_json::to_value(outcomes),
             Err(panic) => {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::settings::Loaded;
 use crate::app::local::state_dir::{self as state, Running, Seat};
 use crate::app::process::{Signals, block_on};
@@ -26,23 +26,23 @@ pub struct RunArgs {
 }
 
 /// Runs the script. Returns its exit code (128 and the signal, if one ended it).
-pub fn run(args: &RunArgs, loaded: &Loaded) -> Result<u8, Failure> {
+pub fn run(args: &RunArgs, loaded: &Loaded) -> Result<u8, CommandError> {
     if !args.script.is_file() {
-        return Err(Failure::usage(format!("there is no script {}", args.script.display())));
+        return Err(CommandError::usage(format!("there is no script {}", args.script.display())));
     }
     let state = state::state_dir(args.up.state_dir.as_deref())?;
     if let Some(running) = Running::find(&state) {
         // Nothing is left to do here: becoming the script gives it our terminal, signals and exit code.
         let why = script(args, &running, |python| Command::new(python))?.exec();
-        return Err(Failure::world(format!("cannot start Python: {why}")));
+        return Err(CommandError::world(format!("cannot start Python: {why}")));
     }
     let Some(seat) = Seat::take(&state)? else {
-        return Err(Failure::world("an appliance is just starting or stopping").remedy("try again in a moment"));
+        return Err(CommandError::world("an appliance is just starting or stopping").remedy("try again in a moment"));
     };
     block_on(with_own_appliance(args, loaded, seat))
 }
 
-async fn with_own_appliance(args: &RunArgs, loaded: &Loaded, seat: Seat) -> Result<u8, Failure> {
+async fn with_own_appliance(args: &RunArgs, loaded: &Loaded, seat: Seat) -> Result<u8, CommandError> {
     let mut signals = Signals::listen()?;
     // It serves this script only: any ports do.
     let up = UpArgs {
@@ -59,10 +59,10 @@ async fn with_own_appliance(args: &RunArgs, loaded: &Loaded, seat: Seat) -> Resu
     code
 }
 
-async fn watch_script(command: Command, signals: &mut Signals) -> Result<u8, Failure> {
+async fn watch_script(command: Command, signals: &mut Signals) -> Result<u8, CommandError> {
     let mut child = tokio::process::Command::from(command)
         .spawn()
-        .map_err(|why| Failure::world(format!("cannot start Python: {why}")))?;
+        .map_err(|why| CommandError::world(format!("cannot start Python: {why}")))?;
     let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let status = loop {
         tokio::select! {
@@ -75,15 +75,15 @@ async fn watch_script(command: Command, signals: &mut Signals) -> Result<u8, Fai
             }
         }
     };
-    let status = status.map_err(|why| Failure::world(format!("cannot wait for the script: {why}")))?;
+    let status = status.map_err(|why| CommandError::world(format!("cannot wait for the script: {why}")))?;
     let code = status.code().unwrap_or_else(|| status.signal().unwrap_or(0).saturating_add(128));
     Ok(u8::try_from(code).unwrap_or(1))
 }
 
-fn script(args: &RunArgs, running: &Running, start: impl FnOnce(&Path) -> Command) -> Result<Command, Failure> {
+fn script(args: &RunArgs, running: &Running, start: impl FnOnce(&Path) -> Command) -> Result<Command, CommandError> {
     let (Some(python), Some(address)) = (&running.python, &running.scheduler) else {
         return Err(
-            Failure::world("the running appliance has no cluster").remedy("start it without --no-local-cluster")
+            CommandError::world("the running appliance has no cluster").remedy("start it without --no-local-cluster")
         );
     };
     let mut command = start(python);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::api::{ApiClient, Remote};
 use super::cluster::{all as all_clusters, show_list};
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::left_clusters::left_clusters;
 use crate::app::local::state_dir::{Running, state_dir};
 use crate::app::process::block_on;
@@ -21,11 +21,11 @@ use crate::app::text::outln;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Prints what runs.
-pub fn status(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
+pub fn status(state: Option<&Path>, as_json: bool) -> Result<(), CommandError> {
     let state_dir = state_dir(state)?;
     let Some(running) = Running::find(&state_dir) else { return Err(none_runs(&state_dir)) };
     let counts = get(&running, "/json/counts.json")
-        .and_then(|body| serde_json::from_str::<Value>(&body).map_err(|why| Failure::world(why.to_string())));
+        .and_then(|body| serde_json::from_str::<Value>(&body).map_err(|why| CommandError::world(why.to_string())));
     let clusters = clusters(state);
     if as_json {
         let told = json!({ "running": running, "counts": counts.as_ref().ok(), "clusters": clusters.ok() });
@@ -50,25 +50,25 @@ pub fn status(state: Option<&Path>, as_json: bool) -> Result<(), Failure> {
 }
 
 /// Nothing that answers questions runs; something may run all the same.
-fn none_runs(state: &Path) -> Failure {
+fn none_runs(state: &Path) -> CommandError {
     let none = format!("no rask runs with the state folder {}", state.display());
     let left = block_on(async { Ok(left_clusters(state).await) }).unwrap_or_default();
     let alive = left.iter().filter_map(|one| Some(format!("{} (process {})", one.name, one.pid.as_deref()?)));
     let alive: Vec<String> = alive.collect();
     match alive.is_empty() {
-        true => Failure::world(none).remedy("start one: rask up"),
-        false => Failure::world(format!("{none}, but clusters that outlived it do: {}", alive.join(", ")))
+        true => CommandError::world(none).remedy("start one: rask up"),
+        false => CommandError::world(format!("{none}, but clusters that outlived it do: {}", alive.join(", ")))
             .remedy("`rask up` takes them over, `rask down` ends them"),
     }
 }
 
-fn clusters(state: Option<&Path>) -> Result<Vec<Value>, Failure> {
+fn clusters(state: Option<&Path>) -> Result<Vec<Value>, CommandError> {
     let remote = Remote { state_dir: state.map(Path::to_path_buf), ..Remote::default() };
     all_clusters(&ApiClient::find(&remote)?, false)
 }
 
 /// One request, one answer. Errors: no answer, or another than 200.
-fn get(running: &Running, path: &str) -> Result<String, Failure> {
+fn get(running: &Running, path: &str) -> Result<String, CommandError> {
     let address = running.http.trim_start_matches("http://");
     let exchange = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(address)?;
@@ -78,10 +78,10 @@ fn get(running: &Running, path: &str) -> Result<String, Failure> {
         stream.read_to_string(&mut answer)?;
         Ok(answer)
     };
-    let answer = exchange().map_err(|why| Failure::world(format!("{} does not answer: {why}", running.http)))?;
+    let answer = exchange().map_err(|why| CommandError::world(format!("{} does not answer: {why}", running.http)))?;
     match answer.split_once("\r\n\r\n") {
         Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.to_owned()),
-        Some((_, body)) => Err(Failure::world(body.trim().to_owned())),
-        None => Err(Failure::world(format!("{} gave no HTTP answer", running.http))),
+        Some((_, body)) => Err(CommandError::world(body.trim().to_owned())),
+        None => Err(CommandError::world(format!("{} gave no HTTP answer", running.http))),
     }
 }

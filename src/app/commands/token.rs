@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::api::{ApiClient, Remote};
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::text::day;
 use crate::app::text::out;
 use crate::app::text::outln;
@@ -39,7 +39,7 @@ pub enum TokenCommand {
 }
 
 /// Does it and prints the outcome. Errors: the appliance's own words.
-pub fn token(remote: &Remote, command: &TokenCommand, as_json: bool) -> Result<(), Failure> {
+pub fn token(remote: &Remote, command: &TokenCommand, as_json: bool) -> Result<(), CommandError> {
     let client = ApiClient::find(remote)?;
     match command {
         TokenCommand::List => list(&client, as_json),
@@ -93,7 +93,7 @@ fn as_token(join: &Value) -> Value {
     })
 }
 
-fn invite(client: &ApiClient, secs: u64, uses: u32, as_json: bool) -> Result<(), Failure> {
+fn invite(client: &ApiClient, secs: u64, uses: u32, as_json: bool) -> Result<(), CommandError> {
     let made = client.post("/join-tokens", &json!({ "ttl_secs": secs, "uses": uses }))?;
     if as_json {
         outln!("{made:#}");
@@ -105,14 +105,14 @@ fn invite(client: &ApiClient, secs: u64, uses: u32, as_json: bool) -> Result<(),
     Ok(())
 }
 
-fn revoke(client: &ApiClient, id: &str) -> Result<(), Failure> {
+fn revoke(client: &ApiClient, id: &str) -> Result<(), CommandError> {
     let of_joining = join_tokens(client).iter().any(|token| token.get("id").and_then(Value::as_str) == Some(id));
     // Machines that joined with it stay members.
     let place = if of_joining { "join-tokens" } else { "tokens" };
     client.delete(&format!("/{place}/{}", url_part(id)))
 }
 
-fn list(client: &ApiClient, as_json: bool) -> Result<(), Failure> {
+fn list(client: &ApiClient, as_json: bool) -> Result<(), CommandError> {
     let answer = client.get("/tokens")?;
     let mut tokens = answer.get("tokens").and_then(Value::as_array).cloned().unwrap_or_default();
     tokens.extend(join_tokens(client).iter().map(as_token));

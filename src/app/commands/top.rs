@@ -13,7 +13,7 @@ use ratatui::widgets::{Gauge, Paragraph, Row, Table, Wrap};
 use serde_json::Value as Json;
 
 use super::pages::{Meant, PagesOf};
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::text::{out, printable_json};
 use crate::base::COLUMN_CHARS_MAX;
 use crate::clock::Clock;
@@ -29,25 +29,26 @@ const PLAIN_ROWS: usize = 50;
 const TOPICS: &str = "overview,workers,prefixes";
 
 /// Shows a cluster until `q`; once, as text, if that is wanted or there is no terminal.
-pub fn top(meant: &Meant, state: Option<&Path>, once: bool) -> Result<(), Failure> {
+pub fn top(meant: &Meant, state: Option<&Path>, once: bool) -> Result<(), CommandError> {
     let pages = PagesOf::find(meant, state)?;
     let first = look(&pages)?;
     if once || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         out(&plain(&first));
         return Ok(());
     }
-    let mut terminal = ratatui::try_init().map_err(|why| Failure::world(format!("cannot use the terminal: {why}")))?;
+    let mut terminal =
+        ratatui::try_init().map_err(|why| CommandError::world(format!("cannot use the terminal: {why}")))?;
     let ended = show(&pages, &mut terminal, first);
     ratatui::restore();
     ended
 }
 
-fn look(pages: &PagesOf) -> Result<Seen, Failure> {
+fn look(pages: &PagesOf) -> Result<Seen, CommandError> {
     Ok(Seen::of(&printable_json(pages.ask("api/state", &[("topics", TOPICS)])?)))
 }
 
-fn show(pages: &PagesOf, terminal: &mut ratatui::DefaultTerminal, first: Seen) -> Result<(), Failure> {
-    let broken = |why: std::io::Error| Failure::world(format!("the terminal: {why}"));
+fn show(pages: &PagesOf, terminal: &mut ratatui::DefaultTerminal, first: Seen) -> Result<(), CommandError> {
+    let broken = |why: std::io::Error| CommandError::world(format!("the terminal: {why}"));
     let (mut seen, mut trouble) = (first, None);
     let clock = Clock::start();
     let mut looked = clock.now();

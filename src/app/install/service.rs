@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde::Serialize;
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::account::account;
 use crate::app::local::settings::home;
 use crate::app::local::state_dir as state;
@@ -89,7 +89,7 @@ pub fn usual_scope() -> Scope {
 /// Writes the units and starts the service.
 ///
 /// Errors: no systemd here, no right to do so, a program that the service could not reach.
-pub fn install(args: &ServiceArgs) -> Result<(), Failure> {
+pub fn install(args: &ServiceArgs) -> Result<(), CommandError> {
     let files_only = args.no_start || args.root.is_some();
     if !files_only {
         needs_systemd("`--no-start` only writes the files; `rask up --background` needs no systemd")?;
@@ -136,7 +136,7 @@ pub fn install(args: &ServiceArgs) -> Result<(), Failure> {
 }
 
 /// Stops the service and takes its files away. State stays.
-pub fn uninstall(scope: Scope, root: Option<&Path>) -> Result<(), Failure> {
+pub fn uninstall(scope: Scope, root: Option<&Path>) -> Result<(), CommandError> {
     if root.is_none() && booted() {
         // Not installed, not running: fine, too.
         let _may_be_unknown = systemctl(scope, &["disable", "--now", UP]);
@@ -151,7 +151,7 @@ pub fn uninstall(scope: Scope, root: Option<&Path>) -> Result<(), Failure> {
                 removed += 1;
             }
             Err(why) if why.kind() == io::ErrorKind::NotFound => {}
-            Err(why) => return Err(Failure::world(format!("cannot remove {}: {why}", path.display()))),
+            Err(why) => return Err(CommandError::world(format!("cannot remove {}: {why}", path.display()))),
         }
     }
     if removed == 0 {
@@ -167,7 +167,7 @@ pub fn uninstall(scope: Scope, root: Option<&Path>) -> Result<(), Failure> {
 }
 
 /// Where a service of that scope keeps its membership.
-fn place(args: &ServiceArgs) -> Result<PathBuf, Failure> {
+fn place(args: &ServiceArgs) -> Result<PathBuf, CommandError> {
     match args.scope {
         Scope::User => Ok(state::state_dir(args.state_dir.as_deref())?.join("peer")),
         Scope::System => Ok(Path::new(STATE).join("peer")),
@@ -175,39 +175,41 @@ fn place(args: &ServiceArgs) -> Result<PathBuf, Failure> {
 }
 
 /// What this machine was given when it joined, and the folder where it is: the service's own, or this user's.
-fn membership(args: &ServiceArgs) -> Result<(Membership, PathBuf), Failure> {
+fn membership(args: &ServiceArgs) -> Result<(Membership, PathBuf), CommandError> {
     for folder in [place(args)?, state::state_dir(args.state_dir.as_deref())?.join("peer")] {
-        if let Some(joined) = Membership::load(&folder).map_err(|why| Failure::world(why.to_string()))? {
+        if let Some(joined) = Membership::load(&folder).map_err(|why| CommandError::world(why.to_string()))? {
             return Ok((joined, folder));
         }
     }
-    Err(Failure::usage("this machine has not joined any head")
+    Err(CommandError::usage("this machine has not joined any head")
         .remedy("paste the line that rask up --lan prints on the head, end that with Ctrl-C, and install then"))
 }
 
 /// The machine's own service has its state elsewhere, and its own user: the membership moves there, since two processes
 /// with one would take the link from each other.
-fn move_to_service((joined, folder): &(Membership, PathBuf), args: &ServiceArgs) -> Result<(), Failure> {
+fn move_to_service((joined, folder): &(Membership, PathBuf), args: &ServiceArgs) -> Result<(), CommandError> {
     let place = place(args)?;
     if *folder == place {
         return Ok(());
     }
-    let kept = joined.save(&place).map_err(|why| Failure::world(why.to_string()));
+    let kept = joined.save(&place).map_err(|why| CommandError::world(why.to_string()));
     kept.and_then(|()| give_to_service(&place))?;
     Membership::forget(folder);
     outln!("This machine's membership is kept in {} now.", place.display());
     Ok(())
 }
 
-fn give_to_service(folder: &Path) -> Result<(), Failure> {
+fn give_to_service(folder: &Path) -> Result<(), CommandError> {
     let fields = account(0, "rask").unwrap_or_default();
     let id = |at: usize| fields.get(at).and_then(|id| id.parse::<u32>().ok());
     let (Some(user), Some(group)) = (id(2), id(3)) else {
-        return Err(Failure::world("the user rask is not in /etc/passwd").remedy("run systemd-sysusers and try again"));
+        return Err(
+            CommandError::world("the user rask is not in /etc/passwd").remedy("run systemd-sysusers and try again")
+        );
     };
     let all = [Path::new(STATE).to_path_buf(), folder.to_path_buf(), folder.join("peer.json")];
     let given = all.iter().try_for_each(|path| std::os::unix::fs::chown(path, Some(user), Some(group)));
-    given.map_err(|why| Failure::world(format!("cannot give {} to the user rask: {why}", folder.display())))
+    given.map_err(|why| CommandError::world(format!("cannot give {} to the user rask: {why}", folder.display())))
 }
 
 /// A service of one scope.
@@ -221,12 +223,12 @@ struct Status {
 }
 
 /// Says what is installed and what it does.
-pub fn status(as_json: bool) -> Result<(), Failure> {
+pub fn status(as_json: bool) -> Result<(), CommandError> {
     let scopes = [Scope::System, Scope::User];
     let all: Vec<Status> = scopes.into_iter().flat_map(|scope| [look(scope, UP), look(scope, JOIN)]).collect();
     if as_json {
         let text = serde_json::to_string_pretty(&all);
-        outln!("{}", text.map_err(|why| Failure::world(why.to_string()))?);
+        outln!("{}", text.map_err(|why| CommandError::world(why.to_string()))?);
         return Ok(());
     }
     for status in &all {
@@ -260,7 +262,7 @@ fn look(scope: Scope, service: &'static str) -> Status {
 
 /// What a unit runs after its end: a control group with limits below it takes no process, and ours must take the next
 /// one although clusters still live in it.
-pub fn release() -> Result<(), Failure> {
+pub fn release() -> Result<(), CommandError> {
     let table = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let Some(own) = table.lines().find_map(|line| line.strip_prefix("0::/")) else { return Ok(()) };
     // systemd runs commands around the service in a group below it.
@@ -272,7 +274,8 @@ pub fn release() -> Result<(), Failure> {
     if wanted.is_empty() {
         return Ok(());
     }
-    fs::write(&file, wanted.join(" ")).map_err(|why| Failure::world(format!("cannot write {}: {why}", file.display())))
+    fs::write(&file, wanted.join(" "))
+        .map_err(|why| CommandError::world(format!("cannot write {}: {why}", file.display())))
 }
 
 /// Files that `install` makes, except settings.
@@ -285,7 +288,7 @@ pub(crate) fn made(scope: Scope, root: Option<&Path>) -> Vec<PathBuf> {
     paths
 }
 
-fn files(args: &ServiceArgs, program: &Path) -> Result<Vec<(PathBuf, String)>, Failure> {
+fn files(args: &ServiceArgs, program: &Path) -> Result<Vec<(PathBuf, String)>, CommandError> {
     let root = args.root.as_deref();
     let folder = unit_folder(args.scope, root);
     let mut files: Vec<(PathBuf, String)> = Vec::new();
@@ -303,10 +306,11 @@ fn files(args: &ServiceArgs, program: &Path) -> Result<Vec<(PathBuf, String)>, F
 }
 
 /// Variables for the service that were said at installation.
-fn settings(args: &ServiceArgs) -> Result<Vec<(&'static str, String)>, Failure> {
+fn settings(args: &ServiceArgs) -> Result<Vec<(&'static str, String)>, CommandError> {
     let absolute = |path: &Path| {
-        let path = std::path::absolute(path).map_err(|why| Failure::usage(format!("{}: {why}", path.display())))?;
-        Ok::<String, Failure>(path.display().to_string())
+        let path =
+            std::path::absolute(path).map_err(|why| CommandError::usage(format!("{}: {why}", path.display())))?;
+        Ok::<String, CommandError>(path.display().to_string())
     };
     let mut set = Vec::new();
     if let Some(python) = &args.python {
@@ -356,13 +360,14 @@ fn commented(sample: &str) -> String {
 }
 
 /// The program as the service would start it.
-fn program(args: &ServiceArgs) -> Result<PathBuf, Failure> {
-    let path = std::env::current_exe().map_err(|why| Failure::world(format!("this program has no path: {why}")))?;
+fn program(args: &ServiceArgs) -> Result<PathBuf, CommandError> {
+    let path =
+        std::env::current_exe().map_err(|why| CommandError::world(format!("this program has no path: {why}")))?;
     let of_a_person = ["/home", "/root", "/tmp"].iter().any(|folder| path.starts_with(folder));
     if args.scope == Scope::System && args.root.is_none() && of_a_person {
         let what = format!("the service's own user cannot start {}", path.display());
         let remedy = format!("install -m 755 {} /usr/local/bin/rask, and use that one", path.display());
-        return Err(Failure::usage(what).remedy(remedy));
+        return Err(CommandError::usage(what).remedy(remedy));
     }
     Ok(path)
 }
@@ -391,10 +396,10 @@ fn below(root: Option<&Path>, path: &str) -> PathBuf {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+fn write(path: &Path, text: &str) -> Result<(), CommandError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder).and_then(|()| fs::write(path, text)).map_err(|why| {
-        let failure = Failure::world(format!("cannot write {}: {why}", path.display()));
+        let failure = CommandError::world(format!("cannot write {}: {why}", path.display()));
         if why.kind() == io::ErrorKind::PermissionDenied {
             failure.remedy("as root (sudo), or for yourself: rask service install --user")
         } else {
@@ -408,12 +413,13 @@ fn booted() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-fn needs_systemd(remedy: &str) -> Result<(), Failure> {
+fn needs_systemd(remedy: &str) -> Result<(), CommandError> {
     if booted() {
         return Ok(());
     }
     let first = fs::read_to_string("/proc/1/comm").unwrap_or_default();
-    Err(Failure::world(format!("systemd does not run this machine (process 1 is {})", first.trim())).remedy(remedy))
+    Err(CommandError::world(format!("systemd does not run this machine (process 1 is {})", first.trim()))
+        .remedy(remedy))
 }
 
 const fn systemctl_words(scope: Scope) -> &'static str {
@@ -429,22 +435,25 @@ fn command(scope: Scope) -> Command {
     command
 }
 
-fn systemctl(scope: Scope, args: &[&str]) -> Result<(), Failure> {
+fn systemctl(scope: Scope, args: &[&str]) -> Result<(), CommandError> {
     let mut command = command(scope);
     command.args(args);
     run(command)
 }
 
-fn run(mut command: Command) -> Result<(), Failure> {
+fn run(mut command: Command) -> Result<(), CommandError> {
     let line = || format!("{command:?}").replace('"', "");
     let words = line();
     match command.stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
-            Err(Failure::world(format!("{words} failed: {}", said.trim().lines().last().unwrap_or("it said nothing"))))
+            Err(CommandError::world(format!(
+                "{words} failed: {}",
+                said.trim().lines().last().unwrap_or("it said nothing")
+            )))
         }
-        Err(why) => Err(Failure::world(format!("{words} could not be started: {why}"))),
+        Err(why) => Err(CommandError::world(format!("{words} could not be started: {why}"))),
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::service::{self, Scope};
+use crate::app::command_error::CommandError;
 use crate::app::commands::configure;
-use crate::app::failure::Failure;
 use crate::app::local::settings::home;
 use crate::app::local::state_dir::{self as state, Running};
 use crate::app::text::outln;
@@ -40,10 +40,12 @@ pub struct UninstallArgs {
 /// Lists, asks (unless told not to), removes.
 ///
 /// Errors: something still runs; nobody can be asked; a file that cannot be removed.
-pub fn uninstall(args: &UninstallArgs) -> Result<(), Failure> {
+pub fn uninstall(args: &UninstallArgs) -> Result<(), CommandError> {
     let state = state::state_dir(args.state_dir.as_deref())?;
     if let Some(running) = Running::find(&state) {
-        return Err(Failure::world(format!("rask runs (process {})", running.pid)).remedy("stop it first: rask down"));
+        return Err(
+            CommandError::world(format!("rask runs (process {})", running.pid)).remedy("stop it first: rask down")
+        );
     }
     let items = items(&state, args)?;
     if items.is_empty() {
@@ -75,7 +77,7 @@ fn scopes(args: &UninstallArgs) -> Vec<Scope> {
     if args.system { vec![Scope::User, Scope::System] } else { vec![Scope::User] }
 }
 
-fn items(state: &Path, args: &UninstallArgs) -> Result<Vec<Item>, Failure> {
+fn items(state: &Path, args: &UninstallArgs) -> Result<Vec<Item>, CommandError> {
     let mut items = Vec::new();
     let mut add = |what, path: PathBuf| {
         if path.symlink_metadata().is_ok() {
@@ -117,23 +119,23 @@ fn installed() -> Vec<PathBuf> {
     list.lines().map(PathBuf::from).filter(clean).chain([manifest.clone()]).collect()
 }
 
-fn confirmed() -> Result<bool, Failure> {
+fn confirmed() -> Result<bool, CommandError> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::usage("nobody is here to be asked").remedy("say --yes"));
+        return Err(CommandError::usage("nobody is here to be asked").remedy("say --yes"));
     }
     print!("Remove all of this? [y/N] ");
     let mut answer = String::new();
     let asked = io::stdout().flush().and_then(|()| io::stdin().lock().read_line(&mut answer));
-    asked.map_err(|why| Failure::world(format!("no answer could be read: {why}")))?;
+    asked.map_err(|why| CommandError::world(format!("no answer could be read: {why}")))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn remove(path: &Path) -> Result<(), Failure> {
+fn remove(path: &Path) -> Result<(), CommandError> {
     let is_folder = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
     let removed = if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
         Err(why) if why.kind() != io::ErrorKind::NotFound => {
-            Err(Failure::world(format!("cannot remove {}: {why}", path.display())))
+            Err(CommandError::world(format!("cannot remove {}: {why}", path.display())))
         }
         Ok(()) | Err(_) => {
             // Folders of others are not empty.

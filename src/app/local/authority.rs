@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::state_dir::{private_folder, write_private};
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::pki::Authority;
 
 /// Where the appliance's certificates are.
@@ -14,12 +14,12 @@ pub(crate) fn folder(state: &Path) -> PathBuf {
 }
 
 /// The appliance's authority: read, or made once.
-pub(crate) fn authority(state: &Path) -> Result<Authority, Failure> {
+pub(crate) fn authority(state: &Path) -> Result<Authority, CommandError> {
     let folder = folder(state);
     private_folder(&folder)?;
     let (cert, key) = (folder.join("ca.crt"), folder.join("ca.key"));
     let unusable = |why: String| {
-        Failure::world(format!("{}: {why}", folder.display()))
+        CommandError::world(format!("{}: {why}", folder.display()))
             .remedy("restore it, or remove it: then other machines must join again")
     };
     match (fs::read_to_string(&cert), fs::read_to_string(&key)) {
@@ -30,7 +30,7 @@ pub(crate) fn authority(state: &Path) -> Result<Authority, Failure> {
             Err(unusable(format!("the authority's certificate cannot be read: {why}")))
         }
         (Err(_), _) => {
-            let authority = Authority::make().map_err(|why| Failure::world(why.to_string()))?;
+            let authority = Authority::make().map_err(|why| CommandError::world(why.to_string()))?;
             // The key first: a certificate without it would be taken for an authority that lost its key.
             write_private(&key, &authority.pair().key_pem)?;
             write_private(&cert, &authority.pair().cert_pem)?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::state_dir::write_private;
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::gateway::random_secret;
 
 /// A token that this user's commands read from the state folder. It goes with the appliance.
@@ -13,14 +13,14 @@ pub(crate) struct CliToken {
 }
 
 impl CliToken {
-    pub(crate) fn leave(state: &Path) -> Result<Self, Failure> {
+    pub(crate) fn leave(state: &Path) -> Result<Self, CommandError> {
         let (path, secret) = (token_path(state), random_secret());
         write_private(&path, &secret)?;
         Ok(Self { path, secret })
     }
 
     /// Writes it again if somebody removed it.
-    pub(crate) fn put_back(&self) -> Result<(), Failure> {
+    pub(crate) fn put_back(&self) -> Result<(), CommandError> {
         if self.path.exists() { Ok(()) } else { write_private(&self.path, &self.secret) }
     }
 }

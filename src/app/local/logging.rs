@@ -9,17 +9,17 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::state_dir::LogPlace;
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::config::{LogFormat, LogSection};
 
 /// Starts logging. `$RASK_LOG` wins over the configuration's level.
-pub fn init(log: &LogSection) -> Result<(), Failure> {
+pub fn init(log: &LogSection) -> Result<(), CommandError> {
     let (source, text) = match std::env::var("RASK_LOG") {
         Ok(text) if !text.is_empty() => ("$RASK_LOG", text),
         Ok(_) | Err(_) => ("log.level", log.level.clone()),
     };
     let filter = EnvFilter::try_new(&text).map_err(|why| {
-        Failure::usage(format!("{source} is not a log filter: {why}")).remedy("try info or rask::net=debug")
+        CommandError::usage(format!("{source} is not a log filter: {why}")).remedy("try info or rask::net=debug")
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -3,16 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 
 /// A file with our process id, removed at the end.
 #[derive(Debug)]
 pub(crate) struct PidFile(PathBuf);
 
 impl PidFile {
-    pub(crate) fn write(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn write(path: &Path) -> Result<Self, CommandError> {
         let written = fs::write(path, std::process::id().to_string());
-        written.map_err(|why| Failure::world(format!("cannot write the pid file {}: {why}", path.display())))?;
+        written.map_err(|why| CommandError::world(format!("cannot write the pid file {}: {why}", path.display())))?;
         Ok(Self(path.to_path_buf()))
     }
 }

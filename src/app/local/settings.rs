@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::base::Limits;
 use crate::cluster::{Keep, RebalanceRules};
 use crate::config::{self, AmmPolicy, Config, Measure};
@@ -18,14 +18,14 @@ pub struct Loaded {
 }
 
 /// Reads `--config`, `$RASK_CONFIG`, `~/.config/rask/rask.toml` or `/etc/rask/rask.toml`, and the environment.
-pub fn load(asked: Option<&Path>) -> Result<Loaded, Failure> {
+pub fn load(asked: Option<&Path>) -> Result<Loaded, CommandError> {
     let file = match asked {
         Some(path) => Some(path.to_path_buf()),
         None => usual_places().into_iter().find(|path| path.exists()),
     };
     let text = match &file {
         Some(path) => fs::read_to_string(path).map_err(|why| {
-            Failure::usage(format!("cannot read the configuration {}: {why}", path.display()))
+            CommandError::usage(format!("cannot read the configuration {}: {why}", path.display()))
                 .remedy("check --config or $RASK_CONFIG")
         })?,
         None => String::new(),
@@ -36,7 +36,7 @@ pub fn load(asked: Option<&Path>) -> Result<Loaded, Failure> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name.starts_with("RASK_") || name.starts_with("DASK_"))
         .collect();
-    let config = Config::load(source, &vars).map_err(|why| Failure::blame(why.blame(), why.to_string()))?;
+    let config = Config::load(source, &vars).map_err(|why| CommandError::blame(why.blame(), why.to_string()))?;
     Ok(Loaded { config, file })
 }
 

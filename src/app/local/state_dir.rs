@@ -8,26 +8,26 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::settings::home;
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::files::{self, FileLock};
 
 /// The state folder: as asked, else `$XDG_STATE_HOME/rask`. (`$RASK_STATE_DIR` is read with the flags.)
-pub fn state_dir(asked: Option<&Path>) -> Result<PathBuf, Failure> {
+pub fn state_dir(asked: Option<&Path>) -> Result<PathBuf, CommandError> {
     let found = asked
         .map(Path::to_path_buf)
         .or_else(|| home("XDG_STATE_HOME", ".local/state").map(|base| base.join("rask")))
-        .ok_or_else(|| Failure::usage("no folder for state: $HOME is not set").remedy("give --state-dir"))?;
-    std::path::absolute(&found).map_err(|why| Failure::usage(format!("{}: {why}", found.display())))
+        .ok_or_else(|| CommandError::usage("no folder for state: $HOME is not set").remedy("give --state-dir"))?;
+    std::path::absolute(&found).map_err(|why| CommandError::usage(format!("{}: {why}", found.display())))
 }
 
 /// Writes a file that only we can read: whole, or not at all.
-pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), CommandError> {
     files::write_atomic(path, text.as_bytes(), files::PRIVATE).map_err(|error| unwritten(path, &error))
 }
 
 /// A file of ours could not be written: what to do follows from why.
-fn unwritten(path: &Path, why: &io::Error) -> Failure {
-    let failure = Failure::world(format!("cannot write {}: {why}", path.display()));
+fn unwritten(path: &Path, why: &io::Error) -> CommandError {
+    let failure = CommandError::world(format!("cannot write {}: {why}", path.display()));
     match why.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             failure.remedy("free some space there, or choose another --state-dir")
@@ -40,10 +40,10 @@ fn unwritten(path: &Path, why: &io::Error) -> Failure {
 }
 
 /// Makes a folder that only we can enter.
-pub(crate) fn private_folder(path: &Path) -> Result<(), Failure> {
+pub(crate) fn private_folder(path: &Path) -> Result<(), CommandError> {
     let result = DirBuilder::new().recursive(true).mode(0o700).create(path);
     result.map_err(|why| {
-        Failure::world(format!("cannot make the folder {}: {why}", path.display()))
+        CommandError::world(format!("cannot make the folder {}: {why}", path.display()))
             .remedy("choose another with --state-dir")
     })
 }
@@ -113,10 +113,10 @@ impl Running {
     /// The appliance of a state folder, where a command needs one.
     ///
     /// Errors: none runs there.
-    pub(crate) fn required(asked: Option<&Path>) -> Result<Self, Failure> {
+    pub(crate) fn required(asked: Option<&Path>) -> Result<Self, CommandError> {
         let state = state_dir(asked)?;
         Self::find(&state).ok_or_else(|| {
-            Failure::world(format!("no rask runs with the state folder {}", state.display()))
+            CommandError::world(format!("no rask runs with the state folder {}", state.display()))
                 .remedy("start one: rask up")
         })
     }
@@ -140,16 +140,16 @@ pub(crate) struct Seat {
 
 impl Seat {
     /// Takes the seat. `None`: somebody has it.
-    pub(crate) fn take(state: &Path) -> Result<Option<Self>, Failure> {
+    pub(crate) fn take(state: &Path) -> Result<Option<Self>, CommandError> {
         private_folder(state)?;
         let path = lock_path(state);
         let lock = FileLock::take(&path)
-            .map_err(|error| Failure::world(format!("cannot lock {}: {error}", path.display())))?;
+            .map_err(|error| CommandError::world(format!("cannot lock {}: {error}", path.display())))?;
         Ok(lock.map(|lock| Self { state: state.to_path_buf(), told: None, lock: Some(lock) }))
     }
 
     /// Tells others. Complete at the moment it appears.
-    pub(crate) fn announce(&mut self, running: &Running) -> Result<(), Failure> {
+    pub(crate) fn announce(&mut self, running: &Running) -> Result<(), CommandError> {
         self.told = Some(running.clone());
         let path = file_path(&self.state);
         let text = serde_json::to_vec_pretty(running).map_err(io::Error::from);
@@ -162,7 +162,7 @@ impl Seat {
     /// Puts back what was removed under us: the folder, the lock, and what others are told. `true`: it was needed.
     ///
     /// Errors: it cannot be put back; another appliance has taken the seat meanwhile.
-    pub(crate) fn put_back(&mut self) -> Result<bool, Failure> {
+    pub(crate) fn put_back(&mut self) -> Result<bool, CommandError> {
         let path = lock_path(&self.state);
         let is_locked = FileLock::is_held(&path);
         if is_locked && (self.told.is_none() || file_path(&self.state).exists()) {
@@ -173,10 +173,10 @@ impl Seat {
             // An old lock takes the file at its path with it, so it goes first.
             self.lock = None;
             let taken = FileLock::take(&path);
-            self.lock = taken.map_err(|error| Failure::world(format!("cannot lock {}: {error}", path.display())))?;
+            self.lock = taken.map_err(|error| CommandError::world(format!("cannot lock {}: {error}", path.display())))?;
         }
         match (&self.lock, self.told.take()) {
-            (None, _) => Err(Failure::world(format!("another rask up has taken {}", self.state.display()))),
+            (None, _) => Err(CommandError::world(format!("another rask up has taken {}", self.state.display()))),
             (Some(_), Some(told)) => self.announce(&told).map(|()| true),
             (Some(_), None) => Ok(true),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::python_env::{choose as pyenv, peer as peerenv};
 use crate::app::local::sd_notify::Manager;
 use crate::app::local::settings::Loaded;
@@ -46,7 +46,7 @@ pub struct JoinArgs {
 }
 
 /// Joins if needed, and stays until a signal comes, the machine leaves, or the head removes it.
-pub fn join(args: &JoinArgs, loaded: &Loaded) -> Result<(), Failure> {
+pub fn join(args: &JoinArgs, loaded: &Loaded) -> Result<(), CommandError> {
     let state = state::state_dir(args.state_dir.as_deref())?;
     let folder = state.join("peer");
     private_folder(&folder)?;
@@ -55,17 +55,17 @@ pub fn join(args: &JoinArgs, loaded: &Loaded) -> Result<(), Failure> {
 }
 
 /// One `rask join` per state folder.
-fn take_seat(folder: &Path) -> Result<FileLock, Failure> {
+fn take_seat(folder: &Path) -> Result<FileLock, CommandError> {
     let path = folder.join("lock");
     match FileLock::take(&path) {
         Ok(Some(seat)) => Ok(seat),
-        Ok(None) => Err(Failure::world(format!("a rask join runs already in {}", folder.display()))
+        Ok(None) => Err(CommandError::world(format!("a rask join runs already in {}", folder.display()))
             .remedy("end it first, or give another --state-dir")),
-        Err(error) => Err(Failure::world(format!("cannot lock {}: {error}", path.display()))),
+        Err(error) => Err(CommandError::world(format!("cannot lock {}: {error}", path.display()))),
     }
 }
 
-async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> Result<(), Failure> {
+async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> Result<(), CommandError> {
     let mut signals = Signals::listen()?;
     let mut joined = signals.during(membership(args, folder)).await?;
     let python = signals.during(own_python(args, loaded, state)).await?;
@@ -109,11 +109,11 @@ async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> R
 }
 
 /// `rask leave` asks here.
-fn listen_for_leave(folder: &Path, wish: watch::Sender<bool>) -> Result<link::Served, Failure> {
+fn listen_for_leave(folder: &Path, wish: watch::Sender<bool>) -> Result<link::Served, CommandError> {
     let path = folder.join("peer.sock");
     let (sender, mut inbox) = mpsc::channel(4);
     let served = link::serve(&path, &this_process(), sender)
-        .map_err(|why| Failure::world(format!("cannot listen on {}: {why}", path.display())))?;
+        .map_err(|why| CommandError::world(format!("cannot listen on {}: {why}", path.display())))?;
     tokio::spawn(async move {
         while let Some(inbound) = inbox.recv().await {
             // Other questions are dropped unanswered: the asker is told so.
@@ -141,7 +141,7 @@ fn common_args(state: &Path, loaded: &Loaded) -> Vec<OsString> {
 }
 
 /// `rask leave`: this machine's data moves to other workers, then it is a member no more.
-pub fn leave(state: Option<&Path>, force: bool) -> Result<(), Failure> {
+pub fn leave(state: Option<&Path>, force: bool) -> Result<(), CommandError> {
     let folder = state::state_dir(state)?.join("peer");
     let Some(joined) = Membership::load(&folder).map_err(explain)? else {
         outln!("This machine has not joined any head.");
@@ -155,7 +155,7 @@ pub fn leave(state: Option<&Path>, force: bool) -> Result<(), Failure> {
     block_on(async {
         let link = Link::new(folder.join("peer.sock"));
         if link.ask(Question::Stop).await.is_err() {
-            return Err(Failure::world("rask join does not run here, and leaving takes it: data is moved first")
+            return Err(CommandError::world("rask join does not run here, and leaving takes it: data is moved first")
                 .remedy(
                     "start rask join and leave then, or rask leave --force, and on the head rask peer remove NAME",
                 ));
@@ -164,7 +164,7 @@ pub fn leave(state: Option<&Path>, force: bool) -> Result<(), Failure> {
         let mut signals = Signals::listen()?;
         tokio::select! {
             _ended = link.gone() => {}
-            signal = signals.next() => return Err(Failure::world(format!("{signal}: no longer waiting; it goes on leaving"))),
+            signal = signals.next() => return Err(CommandError::world(format!("{signal}: no longer waiting; it goes on leaving"))),
         }
         match Membership::load(&folder) {
             Ok(None) => {
@@ -172,23 +172,24 @@ pub fn leave(state: Option<&Path>, force: bool) -> Result<(), Failure> {
                 Ok(())
             }
             Ok(Some(_)) | Err(_) => {
-                Err(Failure::world("rask join ended before this machine had left").remedy("see its output"))
+                Err(CommandError::world("rask join ended before this machine had left").remedy("see its output"))
             }
         }
     })
 }
 
 /// As kept, or made now with the token.
-async fn membership(args: &JoinArgs, folder: &Path) -> Result<Membership, Failure> {
+async fn membership(args: &JoinArgs, folder: &Path) -> Result<Membership, CommandError> {
     let kept = Membership::load(folder).map_err(explain)?;
     let token = args.token.as_deref().map(JoinToken::parse).transpose();
     let token = token.map_err(|why| {
-        Failure::usage(why.to_string())
+        CommandError::usage(why.to_string())
             .remedy("copy the whole line that the head printed, or make a new token there: rask token create --join")
     })?;
     let url = args.url.as_deref().map(|text| {
         HeadUrl::parse(text).ok_or_else(|| {
-            Failure::usage(format!("{text} is not the address of a head")).remedy("it looks like https://head:8787")
+            CommandError::usage(format!("{text} is not the address of a head"))
+                .remedy("it looks like https://head:8787")
         })
     });
     match (kept, url.transpose()?, token) {
@@ -197,19 +198,18 @@ async fn membership(args: &JoinArgs, folder: &Path) -> Result<Membership, Failur
         // The line that was pasted when this machine joined, once more.
         (Some(kept), Some(url), Some(token)) if kept.url == url.to_string() && kept.pin == token.pin.hex() => Ok(kept),
         (_, Some(url), Some(token)) => join_now(args, &url, &token, folder).await,
-        (_, Some(url), None) => Err(Failure::usage(format!("this machine has not joined {url}"))
+        (_, Some(url), None) => Err(CommandError::usage(format!("this machine has not joined {url}"))
             .remedy("add the --token that the head printed; another: rask token create --join, on the head")),
-        (_, None, Some(_)) => {
-            Err(Failure::usage("a token, but no address of the head").remedy("rask join https://head:8787 --token ..."))
-        }
+        (_, None, Some(_)) => Err(CommandError::usage("a token, but no address of the head")
+            .remedy("rask join https://head:8787 --token ...")),
         (None, None, None) if args.url.is_none() => Err(show_heads().await),
-        (None, None, None) => Err(Failure::usage("this machine has not joined any head")
+        (None, None, None) => Err(CommandError::usage("this machine has not joined any head")
             .remedy("paste the line that rask up --lan prints on the head")),
     }
 }
 
 /// Whoever announces itself. Listening takes a moment; it is only a hint.
-async fn show_heads() -> Failure {
+async fn show_heads() -> CommandError {
     eprintln!("This machine has not joined any head. Looking for some on the LAN ...");
     let found = tokio::task::spawn_blocking(|| find_heads(DISCOVERY)).await;
     match found {
@@ -217,18 +217,23 @@ async fn show_heads() -> Failure {
             for FoundHead { name, url, fingerprint, version } in &heads {
                 outln!("{url}  {name}, rask {version}\n  key {fingerprint}");
             }
-            Failure::usage("which one, and with which token?")
+            CommandError::usage("which one, and with which token?")
                 .remedy("make a token on the head (rask token create --join) and paste the line that it prints; it names the same key")
         }
-        Ok(Ok(_)) => Failure::world("no head announces itself on this LAN")
+        Ok(Ok(_)) => CommandError::world("no head announces itself on this LAN")
             .remedy("start rask up --lan on one, and paste the line that it prints"),
-        Ok(Err(why)) => Failure::world(format!("cannot look for heads: {why}"))
+        Ok(Err(why)) => CommandError::world(format!("cannot look for heads: {why}"))
             .remedy("paste the line that rask up --lan prints on the head"),
-        Err(why) => Failure::world(format!("cannot look for heads: {why}")),
+        Err(why) => CommandError::world(format!("cannot look for heads: {why}")),
     }
 }
 
-async fn join_now(args: &JoinArgs, url: &HeadUrl, token: &JoinToken, folder: &Path) -> Result<Membership, Failure> {
+async fn join_now(
+    args: &JoinArgs,
+    url: &HeadUrl,
+    token: &JoinToken,
+    folder: &Path,
+) -> Result<Membership, CommandError> {
     let asked = args.name.clone().unwrap_or_else(hostname);
     let (joined, odd) = Membership::join(url, token, &asked).await.map_err(explain)?;
     if let Some(words) = odd {
@@ -243,7 +248,7 @@ async fn join_now(args: &JoinArgs, url: &HeadUrl, token: &JoinToken, folder: &Pa
 }
 
 /// The Python that is here, if one is: never made before the head's is known.
-async fn own_python(args: &JoinArgs, loaded: &Loaded, state: &Path) -> Result<Option<Interpreter>, Failure> {
+async fn own_python(args: &JoinArgs, loaded: &Loaded, state: &Path) -> Result<Option<Interpreter>, CommandError> {
     let asked = args.python.as_deref().or(Some(loaded.config.up.python.as_str()));
     match pyenv::find(asked, Some(state)).await? {
         Some(path) => Ok(probe(&path).await.ok()),
@@ -251,9 +256,9 @@ async fn own_python(args: &JoinArgs, loaded: &Loaded, state: &Path) -> Result<Op
     }
 }
 
-fn explain(why: JoinError) -> Failure {
+fn explain(why: JoinError) -> CommandError {
     let text = why.to_string();
-    let failure = Failure::world(text);
+    let failure = CommandError::world(text);
     match why {
         JoinError::Call(CallError::Unreachable { .. }) | JoinError::LeavingAlone => {
             failure.remedy("check the address, that rask up --lan runs there, and that no firewall is between")

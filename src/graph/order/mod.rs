@@ -4,12 +4,12 @@
 //! of stock's depend on the iteration order of Python's sets and so differ from process to process; these depend on the
 //! graph alone. Where stock decides by the text of keys, the numbers of the nodes decide here.
 //!
-//! Time grows with `n log n`: sets of inputs are bounded (`connected`), candidates lie in heaps (`targets`), and paths
-//! are known by their ends (`walk`).
+//! Time grows with `n log n`: sets of inputs are bounded (`reachability`), candidates lie in heaps (`targets`), and
+//! paths are known by their ends (`walk`).
 
-mod connected;
 mod edges;
 mod priorities;
+mod reachability;
 mod simplify;
 mod targets;
 mod tasks;

@@ -1,7 +1,7 @@
 //! The static order itself: what is known of each node beforehand, then the walk.
 
-use super::connected::{Connected, connected};
 use super::edges::Edges;
+use super::reachability::{Reachability, reachability};
 use super::simplify::{Simple, simplify};
 use super::targets::Targets;
 use super::walk::Walk;
@@ -20,7 +20,7 @@ pub fn priorities(needs: &Edges, is_data: &[bool]) -> Result<Vec<u32>, Cycle> {
     let nodes = needs.len();
     let graph = simplify(normalized(needs), |node| is_data.get(node as usize) != Some(&false));
     let forward = forward(&graph)?;
-    let roots_of = connected(&graph.needs, &graph.users, forward.iter().copied());
+    let roots_of = reachability(&graph.needs, &graph.users, forward.iter().copied());
     let by_rank = by_rank(&graph, &forward, &roots_of);
     let mut rank = vec![0; graph.needs.len()];
     for (&node, at) in by_rank.iter().zip(0..) {
@@ -96,7 +96,7 @@ fn cycle(graph: &Simple, missing: &[usize], stuck: u32) -> Cycle {
 }
 
 /// The nodes in the order of how much stands behind them: paths to inputs, needs, inputs, and few users of those.
-fn by_rank(graph: &Simple, forward: &[u32], roots_of: &Connected) -> Vec<u32> {
+fn by_rank(graph: &Simple, forward: &[u32], roots_of: &Reachability) -> Vec<u32> {
     // Paths may outnumber all integers; as soon as they do, their exact number does not matter any more.
     let mut paths = vec![0f64; graph.needs.len()];
     let mut keyed = Vec::with_capacity(forward.len());
@@ -121,7 +121,7 @@ fn is_longest_first(graph: &Simple, forward: &[u32]) -> bool {
     if roots.len().abs_diff(leaves) as f64 / roots.len() as f64 >= 0.8 {
         return true;
     }
-    let leaves_of = connected(&graph.users, &graph.needs, forward.iter().rev().copied());
+    let leaves_of = reachability(&graph.users, &graph.needs, forward.iter().rev().copied());
     let count = |root: u32| {
         let is_leaf = graph.users.of(root).is_empty();
         if is_leaf { 0 } else { leaves_of.sample_len(leaves_of.set_of[root as usize]) }

@@ -9,8 +9,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::connected::Connected;
 use super::edges::Edges;
+use super::reachability::Reachability;
 
 /// Smallest first: degree, rank of an output, class. An entry is out of date when its class has another degree by now.
 type Candidates = BinaryHeap<Reverse<(u32, u32, u32)>>;
@@ -60,33 +60,33 @@ impl Class {
 }
 
 impl<'a> Targets<'a> {
-    /// `line` holds all outputs, the preferred one last; `connected` tells which inputs each stems from.
+    /// `line` holds all outputs, the preferred one last; `reachability` tells which inputs each stems from.
     pub(super) fn new(
         needs: &Edges,
         line: Vec<u32>,
-        connected: &Connected,
+        reachability: &Reachability,
         (rank, by_rank): (&'a [u32], &'a [u32]),
     ) -> Self {
         let nodes = needs.len();
-        let mut class_of_set = vec![NONE; connected.set_count()];
+        let mut class_of_set = vec![NONE; reachability.set_count()];
         let mut class_of = vec![NONE; nodes];
         let mut classes: Vec<Class> = Vec::new();
         let mut inputs = Edges::default();
         let mut outputs: Vec<u32> = line.iter().copied().filter(|&leaf| !needs.of(leaf).is_empty()).collect();
         outputs.sort_unstable_by_key(|&leaf| Reverse(rank[leaf as usize]));
         for leaf in outputs {
-            let set = connected.set_of[leaf as usize];
+            let set = reachability.set_of[leaf as usize];
             let class = &mut class_of_set[set as usize];
             if *class == NONE {
                 *class = classes.len() as u32;
-                let sample = connected.sample_len(set);
-                inputs.push(connected.sample(set));
+                let sample = reachability.sample_len(set);
+                inputs.push(reachability.sample(set));
                 classes.push(Class {
                     ranks: Vec::new(),
                     near: BinaryHeap::new(),
                     left: sample,
                     sample,
-                    inputs: connected.estimate(set),
+                    inputs: reachability.estimate(set),
                 });
             }
             class_of[leaf as usize] = *class;

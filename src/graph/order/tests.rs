@@ -1,4 +1,4 @@
-use super::connected::connected;
+use super::reachability::reachability;
 use super::{Cycle, Edges, priorities};
 use crate::base::Rng;
 
@@ -155,14 +155,14 @@ fn inputs_are_counted() {
     for inputs in [2, 50, 1_000, 30_000] {
         let needs = tree(inputs, 7);
         let nodes = needs.len() as u32;
-        let found = connected(&needs, &needs.reversed(nodes as usize), 0..nodes);
+        let found = reachability(&needs, &needs.reversed(nodes as usize), 0..nodes);
         let counted = f64::from(found.estimate(found.set_of[nodes as usize - 1]));
         let error = (counted - f64::from(inputs)).abs() / f64::from(inputs);
         assert!(error <= if inputs <= 50 { 0.0 } else { 0.4 }, "{counted} for {inputs}");
     }
     // Two outputs of the same two inputs, of which one needs them through other nodes.
     let needs = edges(&[&[], &[], &[0], &[1], &[2, 3], &[0, 1]]);
-    let found = connected(&needs, &needs.reversed(6), 0..6);
+    let found = reachability(&needs, &needs.reversed(6), 0..6);
     assert_eq!(found.set_of[4], found.set_of[5]);
     assert_eq!(found.sample(found.set_of[4]).collect::<std::collections::BTreeSet<_>>(), [0, 1].into());
 }

@@ -129,14 +129,14 @@ impl CallError {
 
 /// How to reach and know a head.
 #[derive(Clone)]
-pub struct Caller {
+pub struct HeadClient {
     pub url: HeadUrl,
     pub pin: Pin,
     /// Ours, with or without a certificate.
     pub connector: TlsConnector,
 }
 
-impl Caller {
+impl HeadClient {
     async fn open(&self) -> Result<TlsStream<TcpStream>, CallError> {
         let unreachable = |error| self.unreachable(error);
         let opened = timeout(CONNECT, async {

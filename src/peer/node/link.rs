@@ -152,7 +152,7 @@ async fn once(joined: &mut Membership, ends: &mut LinkEnds<'_>) -> Result<LinkEn
         joined.save(ends.folder)?;
         tracing::info!("a new certificate, after a time without the head");
     }
-    let socket = joined.caller()?.link(LINK).await?;
+    let socket = joined.client()?.link(LINK).await?;
     tracing::info!(head = joined.url, name = joined.name, "linked");
     let (mut sink, mut stream) = socket.split();
     let mut heartbeat = interval(Duration::from_micros(HEARTBEAT_US));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::call::{CallError, Caller, HeadUrl};
+use super::call::{CallError, HeadClient, HeadUrl};
 use super::pinned::{OwnCertificate, TrustError, connector, pin_of_pem};
 use crate::base::Blame;
 use crate::files;
@@ -98,11 +98,11 @@ impl Membership {
     ///
     /// Returns what is to be kept, and words about what is odd.
     pub async fn join(url: &HeadUrl, token: &JoinToken, name: &str) -> Result<(Self, Option<String>), JoinError> {
-        let caller = Caller { url: url.clone(), pin: token.pin, connector: connector(token.pin, None)? };
+        let client = HeadClient { url: url.clone(), pin: token.pin, connector: connector(token.pin, None)? };
         let (key, csr) = pki::peer_request()?;
         let ask =
             JoinAsk { token: token.text(), name: name.to_owned(), csr, version: env!("CARGO_PKG_VERSION").to_owned() };
-        let answer: JoinAnswer = caller.post(JOIN, &ask).await?;
+        let answer: JoinAnswer = client.post(JOIN, &ask).await?;
         if pin_of_pem(&answer.ca) != Some(token.pin) {
             return Err(JoinError::Contradiction("it sent another authority".to_owned()));
         }
@@ -147,12 +147,12 @@ impl Membership {
     }
 
     /// How to reach the head with our certificate.
-    pub fn caller(&self) -> Result<Caller, JoinError> {
+    pub fn client(&self) -> Result<HeadClient, JoinError> {
         let broken = |what: &str| JoinError::Contradiction(format!("the kept {what} is malformed"));
         let pin = Pin::parse(&self.pin).ok_or_else(|| broken("pin"))?;
         let url = HeadUrl::parse(&self.url).ok_or_else(|| broken("address"))?;
         let own = OwnCertificate { cert: &self.cert, key: &self.key };
-        Ok(Caller { url, pin, connector: connector(pin, Some(own))? })
+        Ok(HeadClient { url, pin, connector: connector(pin, Some(own))? })
     }
 
     /// When two thirds of the certificate's life are over, and when all of it is. Unit: seconds since the epoch.
@@ -164,7 +164,7 @@ impl Membership {
 
     /// A new certificate without the old one, which has expired meanwhile.
     pub async fn renew(&mut self) -> Result<(), JoinError> {
-        let bare = Caller { connector: connector(self.caller()?.pin, None)?, ..self.caller()? };
+        let bare = HeadClient { connector: connector(self.client()?.pin, None)?, ..self.client()? };
         let (key, csr) = pki::peer_request()?;
         let ask = RenewAsk { id: self.id.clone(), secret: self.secret.clone(), csr };
         let answer: JoinAnswer = bare.post(RENEW, &ask).await?;

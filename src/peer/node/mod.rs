@@ -7,7 +7,7 @@ mod membership;
 mod pinned;
 mod worker_pool;
 
-pub use call::{CallError, Caller, HeadUrl};
+pub use call::{CallError, HeadClient, HeadUrl};
 pub use link::{LinkEnds, LinkOver, PoolOrder, keep_linked};
 pub use machine::{Caps, FixedFacts, disk_free, free_memory, hostname};
 pub use membership::{JoinError, Membership};

@@ -13,8 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::app::command_error::CommandError;
 use crate::app::commands::configure;
-use crate::app::failure::Failure;
 use crate::app::local::left_clusters::{LeftCluster, left_clusters};
 use crate::app::local::python_env::path::{on_path, variable};
 use crate::app::local::python_env::{choose as pyenv, make as pymake};
@@ -194,7 +194,7 @@ impl DoctorFacts {
         let uid = rustix::process::getuid().as_raw();
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            config: loaded.map(|loaded: Loaded| loaded.file).map_err(|why: Failure| why.to_string()),
+            config: loaded.map(|loaded: Loaded| loaded.file).map_err(|why: CommandError| why.to_string()),
             dask: dask(),
             python: python(args, &config, state, running.as_ref()).await,
             network: network(&config, running.as_ref()),

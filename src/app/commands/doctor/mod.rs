@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::state_dir as state;
 use crate::app::process::block_on;
 use crate::app::text::counted;
@@ -75,17 +75,17 @@ impl Diagnosis {
 /// Looks at everything. Changes nothing; starts Python to ask its versions, which takes most of a second.
 ///
 /// Errors: there is no folder for state.
-pub async fn examine(args: &DoctorArgs) -> Result<Diagnosis, Failure> {
+pub async fn examine(args: &DoctorArgs) -> Result<Diagnosis, CommandError> {
     let state: PathBuf = state::state_dir(args.state_dir.as_deref())?;
     Ok(Diagnosis::of(&DoctorFacts::gather(args, &state).await))
 }
 
 /// Examines and prints. Returns the exit code: 1 if there is a problem.
-pub fn doctor(args: &DoctorArgs, as_json: bool) -> Result<u8, Failure> {
+pub fn doctor(args: &DoctorArgs, as_json: bool) -> Result<u8, CommandError> {
     let diagnosis = block_on(examine(args))?;
     if as_json {
         let text = serde_json::to_string_pretty(&diagnosis);
-        outln!("{}", text.map_err(|why| Failure::world(format!("no JSON of the findings: {why}")))?);
+        outln!("{}", text.map_err(|why| CommandError::world(format!("no JSON of the findings: {why}")))?);
     } else {
         out(&diagnosis.text());
     }

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::make;
 use super::path::{on_path, variable};
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::host::{Interpreter, ProbeError, candidates, interpreter_of, looks_complete, probe};
 
 /// The interpreter to use: as asked, else the active environment, else `python3`, else one that is made in `state`.
 ///
 /// Dropping the future ends what it started.
-pub(crate) async fn choose(asked: Option<&str>, state: &Path) -> Result<Interpreter, Failure> {
+pub(crate) async fn choose(asked: Option<&str>, state: &Path) -> Result<Interpreter, CommandError> {
     if let Some(found) = choose_made(asked, state).await {
         return found;
     }
@@ -21,7 +21,7 @@ pub(crate) async fn choose(asked: Option<&str>, state: &Path) -> Result<Interpre
 /// As [`choose`], but makes nothing. `None`: one would have to be made.
 ///
 /// Errors: the one that was asked for, or made before, cannot be used.
-pub(crate) async fn choose_made(asked: Option<&str>, state: &Path) -> Option<Result<Interpreter, Failure>> {
+pub(crate) async fn choose_made(asked: Option<&str>, state: &Path) -> Option<Result<Interpreter, CommandError>> {
     if let Some(asked) = by_name(asked) {
         return Some(probe(&named(asked)).await.map_err(|why| unusable(&why)));
     }
@@ -39,7 +39,7 @@ pub(crate) async fn choose_made(asked: Option<&str>, state: &Path) -> Option<Res
 /// listen at once. `None`: there is none.
 ///
 /// Errors: the one that was asked for cannot be used.
-pub(crate) async fn find(asked: Option<&str>, state: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
+pub(crate) async fn find(asked: Option<&str>, state: Option<&Path>) -> Result<Option<PathBuf>, CommandError> {
     if let Some(asked) = by_name(asked) {
         let path = named(asked);
         if looks_complete(&path) {
@@ -83,7 +83,7 @@ fn named(asked: &str) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-fn unusable(why: &ProbeError) -> Failure {
+fn unusable(why: &ProbeError) -> CommandError {
     let remedy = match why {
         ProbeError::NoDistributed { path, .. } => format!("run: {} -m pip install distributed", path.display()),
         ProbeError::OldDistributed { path, .. } => {
@@ -93,5 +93,5 @@ fn unusable(why: &ProbeError) -> Failure {
             "name a Python 3.10 or newer, or the folder of an environment, with --python".to_owned()
         }
     };
-    Failure::blame(why.blame(), why.to_string()).remedy(remedy)
+    CommandError::blame(why.blame(), why.to_string()).remedy(remedy)
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::path::{on_path, variable};
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::state_dir::private_folder;
 use crate::clock::Clock;
 use crate::files::FileLock;
@@ -115,12 +115,12 @@ pub(crate) fn made(state: &Path) -> Option<PathBuf> {
 }
 
 /// Makes the environment, or waits for another rask that does. Dropping the future ends what it started.
-pub(crate) async fn make(state: &Path) -> Result<PathBuf, Failure> {
+pub(crate) async fn make(state: &Path) -> Result<PathBuf, CommandError> {
     make_by(&Recipe::ours(state)).await
 }
 
 /// As [`make`], by another recipe.
-pub(crate) async fn make_by(recipe: &Recipe) -> Result<PathBuf, Failure> {
+pub(crate) async fn make_by(recipe: &Recipe) -> Result<PathBuf, CommandError> {
     let folder = &recipe.folder;
     if let Some(parent) = folder.parent() {
         private_folder(parent)?;
@@ -161,12 +161,12 @@ fn python_in(folder: &Path) -> PathBuf {
 }
 
 /// One maker at a time. The lock ends with the process that has it, however that ends; its file at the end of the work.
-async fn lock(folder: &Path) -> Result<FileLock, Failure> {
+async fn lock(folder: &Path) -> Result<FileLock, CommandError> {
     let path = folder.with_extension("lock");
     let mut told = false;
     loop {
         let lock = FileLock::take(&path)
-            .map_err(|error| Failure::world(format!("cannot lock {}: {error}", path.display())))?;
+            .map_err(|error| CommandError::world(format!("cannot lock {}: {error}", path.display())))?;
         if let Some(lock) = lock {
             return Ok(lock);
         }
@@ -193,7 +193,7 @@ struct Step {
 }
 
 impl Job {
-    fn start(recipe: &Recipe) -> Result<Self, Failure> {
+    fn start(recipe: &Recipe) -> Result<Self, CommandError> {
         let folder = recipe.folder.clone();
         let (temporary, requirements) = (folder.with_extension("tmp"), folder.with_extension("txt"));
         let job = Self { folder, temporary, requirements, minor: recipe.minor, tell: recipe.tell.clone() };
@@ -218,8 +218,8 @@ impl Job {
         let _may_not_exist = fs::remove_file(&self.requirements);
     }
 
-    fn failed(&self, doing: &str, why: &dyn std::fmt::Display) -> Failure {
-        Failure::world(format!("cannot make a Python environment in {}: {doing}: {why}", self.folder.display()))
+    fn failed(&self, doing: &str, why: &dyn std::fmt::Display) -> CommandError {
+        CommandError::world(format!("cannot make a Python environment in {}: {doing}: {why}", self.folder.display()))
             .remedy("or install dask and distributed yourself and name that Python with --python")
     }
 
@@ -246,10 +246,13 @@ impl Job {
         ]
     }
 
-    async fn by_pip(&self) -> Result<[Step; 2], Failure> {
+    async fn by_pip(&self) -> Result<[Step; 2], CommandError> {
         let base = base_python(self.minor).await.ok_or_else(|| {
-            Failure::world(format!("no Python with dask and distributed, and {} to make one", self.minor.in_words()))
-                .remedy("install a newer Python (with venv) or uv, or name a Python with --python")
+            CommandError::world(format!(
+                "no Python with dask and distributed, and {} to make one",
+                self.minor.in_words()
+            ))
+            .remedy("install a newer Python (with venv) or uv, or name a Python with --python")
         })?;
         // -I: modules that lie in the current folder are not run.
         let pip = ["-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r"];

@@ -5,7 +5,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, ToSocketAddrs};
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::cluster::ListenSpec;
 use crate::net::Scheme;
 
@@ -24,7 +24,7 @@ pub(crate) struct Where<'a> {
 }
 
 /// One spec per protocol. `--protocol` and `--port` may be lists of equal length.
-pub(crate) fn specs(asked: Where<'_>) -> Result<Vec<ListenSpec>, Failure> {
+pub(crate) fn specs(asked: Where<'_>) -> Result<Vec<ListenSpec>, CommandError> {
     let (scheme, host, port_in_host) = match asked.host {
         Some(host) => split_uri(host)?,
         None => (None, "", None),
@@ -34,11 +34,11 @@ pub(crate) fn specs(asked: Where<'_>) -> Result<Vec<ListenSpec>, Failure> {
     let count = protocols.len().max(ports.len()).max(1);
     let mismatch = |list: &Vec<&str>| count > 1 && !list.is_empty() && list.len() != count;
     if mismatch(&protocols) || mismatch(&ports) || (count > 1 && protocols.len() != count) {
-        return Err(Failure::usage("--protocol and --port must be lists of the same length"));
+        return Err(CommandError::usage("--protocol and --port must be lists of the same length"));
     }
     let ip = match (asked.interface, host) {
         (Some(name), "") => Some(interface_address(name)?),
-        (Some(_), _) => return Err(Failure::usage("give either --host or --interface, not both")),
+        (Some(_), _) => return Err(CommandError::usage("give either --host or --interface, not both")),
         (None, host) => resolve(host)?,
     };
     (0..count)
@@ -67,10 +67,11 @@ pub(crate) fn loopback(specs: &[ListenSpec]) -> Option<IpAddr> {
 
 /// Takes the port of `--dashboard-address`; another one if that is in use, as Dask does. Without a host it is on
 /// `loopback`, if the scheduler is reached there only, and otherwise on every interface.
-pub(crate) fn dashboard(address: &str, loopback: Option<IpAddr>) -> Result<TcpListener, Failure> {
+pub(crate) fn dashboard(address: &str, loopback: Option<IpAddr>) -> Result<TcpListener, CommandError> {
     let (host, port) = dashboard_address(address)?;
     let host = host.or(loopback).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let failed = |why: io::Error| Failure::world(format!("cannot listen for the dashboard on {host}:{port}: {why}"));
+    let failed =
+        |why: io::Error| CommandError::world(format!("cannot listen for the dashboard on {host}:{port}: {why}"));
     match TcpListener::bind((host, port)) {
         Err(why) if why.kind() == io::ErrorKind::AddrInUse => {
             tracing::warn!("port {port} for the dashboard is in use; taking another");
@@ -81,7 +82,7 @@ pub(crate) fn dashboard(address: &str, loopback: Option<IpAddr>) -> Result<TcpLi
 }
 
 /// `--dashboard-address`: `:8787`, `8787`, `host:8787` or a URL. `None` for the host: it names none.
-fn dashboard_address(text: &str) -> Result<(Option<IpAddr>, u16), Failure> {
+fn dashboard_address(text: &str) -> Result<(Option<IpAddr>, u16), CommandError> {
     let bare = text.trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
     let bare = if bare.is_empty() { ":0" } else { bare };
     let (host, port) = bare.rsplit_once(':').unwrap_or(("", bare));
@@ -91,24 +92,26 @@ fn dashboard_address(text: &str) -> Result<(Option<IpAddr>, u16), Failure> {
     Ok((host, parse_port("--dashboard-address", port)?))
 }
 
-fn parse_scheme(name: &str) -> Result<Scheme, Failure> {
+fn parse_scheme(name: &str) -> Result<Scheme, CommandError> {
     let name = name.trim_end_matches("://");
-    Scheme::from_name(name)
-        .ok_or_else(|| Failure::usage(format!("protocol {name} is not supported")).remedy("use tcp, tls, ws or wss"))
+    Scheme::from_name(name).ok_or_else(|| {
+        CommandError::usage(format!("protocol {name} is not supported")).remedy("use tcp, tls, ws or wss")
+    })
 }
 
-fn parse_port(flag: &str, text: &str) -> Result<u16, Failure> {
-    text.parse().map_err(|_| Failure::usage(format!("{flag}: {text} is not a port (0 to 65535)")))
+fn parse_port(flag: &str, text: &str) -> Result<u16, CommandError> {
+    text.parse().map_err(|_| CommandError::usage(format!("{flag}: {text} is not a port (0 to 65535)")))
 }
 
 /// `[scheme://][host][:port]`
-fn split_uri(text: &str) -> Result<(Option<Scheme>, &str, Option<u16>), Failure> {
+fn split_uri(text: &str) -> Result<(Option<Scheme>, &str, Option<u16>), CommandError> {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (Some(parse_scheme(scheme)?), rest),
         None => (None, text),
     };
     if let Some(inner) = rest.strip_prefix('[') {
-        let (host, after) = inner.split_once(']').ok_or_else(|| Failure::usage(format!("--host {text} lacks a ]")))?;
+        let (host, after) =
+            inner.split_once(']').ok_or_else(|| CommandError::usage(format!("--host {text} lacks a ]")))?;
         let port = after.strip_prefix(':').map(|port| parse_port("--host", port)).transpose()?;
         return Ok((scheme, host, port));
     }
@@ -121,7 +124,7 @@ fn split_uri(text: &str) -> Result<(Option<Scheme>, &str, Option<u16>), Failure>
 }
 
 /// Empty, `0.0.0.0` and `::` mean every interface.
-fn resolve(host: &str) -> Result<Option<IpAddr>, Failure> {
+fn resolve(host: &str) -> Result<Option<IpAddr>, CommandError> {
     if host.is_empty() {
         return Ok(None);
     }
@@ -132,24 +135,23 @@ fn resolve(host: &str) -> Result<Option<IpAddr>, Failure> {
             let v4_first = found.iter().find(|address| address.is_ipv4()).or_else(|| found.first());
             v4_first
                 .map(std::net::SocketAddr::ip)
-                .ok_or_else(|| Failure::usage(format!("the host name {host} is unknown")))?
+                .ok_or_else(|| CommandError::usage(format!("the host name {host} is unknown")))?
         }
     };
     Ok((!ip.is_unspecified()).then_some(ip))
 }
 
-fn interface_address(name: &str) -> Result<IpAddr, Failure> {
+fn interface_address(name: &str) -> Result<IpAddr, CommandError> {
     let networks = sysinfo::Networks::new_with_refreshed_list()
-        .map_err(|why| Failure::world(format!("cannot list network interfaces: {why}")))?;
+        .map_err(|why| CommandError::world(format!("cannot list network interfaces: {why}")))?;
     let Some((_, network)) = networks.iter().find(|(interface, _)| interface.to_str() == Some(name)) else {
         let known: Vec<String> = networks.keys().map(|name| name.to_string_lossy().into_owned()).collect();
-        return Err(
-            Failure::usage(format!("no network interface {name}")).remedy(format!("there are: {}", known.join(", ")))
-        );
+        return Err(CommandError::usage(format!("no network interface {name}"))
+            .remedy(format!("there are: {}", known.join(", "))));
     };
     let addresses: Vec<IpAddr> = network.ip_networks().iter().map(|network| network.addr).collect();
     let v4_first = addresses.iter().find(|address| address.is_ipv4()).or_else(|| addresses.first()).copied();
-    v4_first.ok_or_else(|| Failure::usage(format!("the network interface {name} has no address")))
+    v4_first.ok_or_else(|| CommandError::usage(format!("the network interface {name} has no address")))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use listen::Where;
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::pid_file::PidFile;
 use crate::app::local::python_env::choose as pyenv;
 use crate::app::local::settings::{self, Loaded};
@@ -83,7 +83,7 @@ pub struct SchedulerArgs {
 }
 
 /// Runs one scheduler until it ends or a signal comes.
-pub fn scheduler(args: &SchedulerArgs, loaded: &Loaded) -> Result<(), Failure> {
+pub fn scheduler(args: &SchedulerArgs, loaded: &Loaded) -> Result<(), CommandError> {
     raise_open_files();
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     // Beside the socket if there is one: there the next of us finds what a killed one left.
@@ -96,7 +96,7 @@ pub fn scheduler(args: &SchedulerArgs, loaded: &Loaded) -> Result<(), Failure> {
     })
 }
 
-async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Result<(), Failure> {
+async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Result<(), CommandError> {
     let mut signals = Signals::listen()?;
     let state = state::state_dir(args.state_dir.as_deref()).ok();
     opts.python = match args.python_checked {
@@ -127,7 +127,7 @@ async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Res
         socket: args.http_socket.clone(),
         web_dir: args.web_dir.clone(),
     })
-    .map_err(|error| Failure::world(error.to_string()))?;
+    .map_err(|error| CommandError::world(error.to_string()))?;
     opts.reporter = Some(reporter);
     opts.dashboard_port = at.map(|at| at.port()).or(args.served_dashboard_port);
     let dashboard = at.filter(|_| args.dashboard_address.is_some());
@@ -177,12 +177,12 @@ fn host_of(address: &str) -> Option<IpAddr> {
     rest.parse::<SocketAddr>().ok().map(|address| address.ip())
 }
 
-fn explain(why: RunError) -> Failure {
-    let failure = Failure::blame(why.blame(), why.to_string());
+fn explain(why: RunError) -> CommandError {
+    let failure = CommandError::blame(why.blame(), why.to_string());
     match why {
         // Not wrong usage, even though it takes another flag: exit code 1, as with `rask up`.
         RunError::PortTaken { .. } => {
-            Failure::world(why.to_string()).remedy("stop that program, or choose another with --port (0: any free one)")
+            CommandError::world(why.to_string()).remedy("stop that program, or choose another with --port (0: any free one)")
         }
         RunError::Tls { .. } => failure.remedy("check --tls-ca-file, --tls-cert and --tls-key"),
         RunError::Preload { .. } => failure.remedy(
@@ -194,7 +194,7 @@ fn explain(why: RunError) -> Failure {
     }
 }
 
-fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<SchedulerOpts, Failure> {
+fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<SchedulerOpts, CommandError> {
     let tls = tls_files(args, &config.comm.tls)?;
     let by_flag = args.tls_ca_file.is_some() || args.tls_cert.is_some() || args.tls_key.is_some();
     // As in Dask: certificates by flag and no address mean TLS.
@@ -208,19 +208,18 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
     })?;
     let encrypted = listen.iter().any(|spec| spec.scheme.is_tls());
     if encrypted && tls.is_none() {
-        return Err(Failure::usage("TLS needs a certificate and its key")
+        return Err(CommandError::usage("TLS needs a certificate and its key")
             .remedy("give --tls-cert, --tls-key and --tls-ca-file"));
     }
     if config.comm.require_encryption && listen.iter().any(|spec| !spec.scheme.is_tls()) {
-        return Err(
-            Failure::usage("encryption is required, and the address is not encrypted").remedy("use --protocol tls")
-        );
+        return Err(CommandError::usage("encryption is required, and the address is not encrypted")
+            .remedy("use --protocol tls"));
     }
     let same_user_only = args.same_user.unwrap_or_else(|| listen::loopback(&listen).is_some());
     let mut sched = settings::sched_config(&config.scheduler);
     if let Some(text) = &args.idle_timeout {
         let secs = config::parse_secs(text).ok_or_else(|| {
-            Failure::usage(format!("--idle-timeout {text} is not a duration")).remedy("try \"5 minutes\" or 300")
+            CommandError::usage(format!("--idle-timeout {text} is not a duration")).remedy("try \"5 minutes\" or 300")
         })?;
         sched.idle_timeout_secs = (secs > 0.0).then_some(secs);
     }
@@ -263,7 +262,7 @@ fn some_text(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn tls_files(args: &SchedulerArgs, tls: &config::CommTls) -> Result<Option<TlsFiles>, Failure> {
+fn tls_files(args: &SchedulerArgs, tls: &config::CommTls) -> Result<Option<TlsFiles>, CommandError> {
     let either = |flag: &Option<PathBuf>, set: &str| flag.clone().or_else(|| some_text(set).map(PathBuf::from));
     let ca = either(&args.tls_ca_file, &tls.ca_file);
     let pair = (either(&args.tls_cert, &tls.scheduler.cert), either(&args.tls_key, &tls.scheduler.key));
@@ -271,16 +270,16 @@ fn tls_files(args: &SchedulerArgs, tls: &config::CommTls) -> Result<Option<TlsFi
         (Some(cert), Some(key)) => Ok(Some(TlsFiles { ca, cert, key })),
         // A certificate file may hold its key, as Python's ssl module allows.
         (Some(cert), None) => Ok(Some(TlsFiles { ca, key: cert.clone(), cert })),
-        (None, Some(_)) => Err(Failure::usage("a TLS key without a certificate").remedy("give --tls-cert")),
+        (None, Some(_)) => Err(CommandError::usage("a TLS key without a certificate").remedy("give --tls-cert")),
         (None, None) => Ok(None),
     }
 }
 
 /// Turns what comes over the link into what a scheduler understands.
-fn listen_for_appliance(path: &Path, control: &mpsc::Sender<Control>) -> Result<link::Served, Failure> {
+fn listen_for_appliance(path: &Path, control: &mpsc::Sender<Control>) -> Result<link::Served, CommandError> {
     let (sender, mut inbound) = mpsc::channel(CONTROL_QUEUE);
     let served = link::serve(path, &this_process(), sender)
-        .map_err(|why| Failure::world(format!("cannot listen on the control socket {}: {why}", path.display())))?;
+        .map_err(|why| CommandError::world(format!("cannot listen on the control socket {}: {why}", path.display())))?;
     let control = control.clone();
     tokio::spawn(async move {
         while let Some(message) = inbound.recv().await {
@@ -311,7 +310,7 @@ const ALIVE: &str = "alive.lock";
 
 impl RunDir {
     /// Beside the control socket, if there is one. `role`: whose files they are.
-    pub(in crate::app) fn make(role: &str, control_socket: Option<&Path>) -> Result<Self, Failure> {
+    pub(in crate::app) fn make(role: &str, control_socket: Option<&Path>) -> Result<Self, CommandError> {
         let path = control_socket.and_then(Path::parent).map(|place| place.join(role)).unwrap_or_else(|| {
             let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
             let name = format!("rask-{role}-{}", std::process::id());
@@ -322,7 +321,7 @@ impl RunDir {
         // What a process with our id left behind: only if it was ours can it be removed.
         let _may_not_exist = fs::remove_dir_all(&path);
         let made = DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|why| Failure::world(format!("cannot make the folder {}: {why}", path.display())))?;
+        made.map_err(|why| CommandError::world(format!("cannot make the folder {}: {why}", path.display())))?;
         let lock = FileLock::take(&path.join(ALIVE)).ok().flatten();
         Ok(Self(path, lock))
     }

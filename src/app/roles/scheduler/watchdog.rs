@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::process::{Signals, block_on};
 
 /// How often the loop says that it turns.
@@ -31,7 +31,7 @@ const STUCK: i32 = 1;
 /// only signals are heard.
 ///
 /// Errors: there is no thread or no signal handler to be had.
-pub(super) fn watch(limit: Option<Duration>) -> Result<(), Failure> {
+pub(super) fn watch(limit: Option<Duration>) -> Result<(), CommandError> {
     let turns = Arc::new(AtomicU64::new(0));
     let watched = turns.clone();
     tokio::spawn(async move {
@@ -44,11 +44,11 @@ pub(super) fn watch(limit: Option<Duration>) -> Result<(), Failure> {
     });
     let watching = move || block_on(look(&watched, limit)).err();
     let started = std::thread::Builder::new().name("watchdog".to_owned()).spawn(watching);
-    started.map(drop).map_err(|why| Failure::world(format!("cannot start the watchdog's thread: {why}")))
+    started.map(drop).map_err(|why| CommandError::world(format!("cannot start the watchdog's thread: {why}")))
 }
 
 /// Never returns if it can listen for signals.
-async fn look(turns: &AtomicU64, limit: Option<Duration>) -> Result<(), Failure> {
+async fn look(turns: &AtomicU64, limit: Option<Duration>) -> Result<(), CommandError> {
     let mut signals = Signals::listen()?;
     let (mut seen, mut used_then, mut told) = (None, None, None);
     loop {

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::desktop::say;
 use crate::app::local::state_dir::{Running, private_folder};
 use crate::supervise::{last_lines, open_log};
@@ -30,12 +30,12 @@ pub(crate) fn detach() {
 /// Starts `rask ARGS` in the background and waits until it runs.
 ///
 /// Errors: why it ended.
-pub(crate) fn start(args: &[OsString], state: &Path) -> Result<Running, Failure> {
+pub(crate) fn start(args: &[OsString], state: &Path) -> Result<Running, CommandError> {
     let logs = state.join("logs");
     private_folder(state)?;
     private_folder(&logs)?;
     let path = logs.join("up.log");
-    let failed = |why: io::Error| Failure::world(format!("cannot start in the background: {why}"));
+    let failed = |why: io::Error| CommandError::world(format!("cannot start in the background: {why}"));
     let log = open_log(&path, KEEP).map_err(failed)?;
     let before = log.metadata().map_err(failed)?.len();
     let mut child = Command::new("/proc/self/exe")
@@ -50,8 +50,8 @@ pub(crate) fn start(args: &[OsString], state: &Path) -> Result<Running, Failure>
         let lines = last_lines(&path, before);
         let why = lines.iter().rev().find_map(|line| line.strip_prefix("rask: "));
         match why.or(lines.last().map(String::as_str)) {
-            Some(why) => Failure::world(why),
-            None => Failure::world("it ended at once and said nothing").remedy(format!("see {}", path.display())),
+            Some(why) => CommandError::world(why),
+            None => CommandError::world("it ended at once and said nothing").remedy(format!("see {}", path.display())),
         }
     })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::UpConfig;
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::python_env::choose as pyenv;
 use crate::app::local::settings::Loaded;
 use crate::app::process::Signals;
@@ -100,18 +100,18 @@ fn find_python(config: &UpConfig, chosen: Option<&Interpreter>) -> FindPython {
 }
 
 /// Opens the store of a state folder. Errors: with the way out.
-pub(crate) fn open_store(state: &Path) -> Result<StoreHandle, Failure> {
+pub(crate) fn open_store(state: &Path) -> Result<StoreHandle, CommandError> {
     StoreHandle::open(&state.join("rask.db")).map_err(|why| of_store(&why))
 }
 
-pub(crate) fn of_store(why: &StoreError) -> Failure {
-    Failure::blame(why.blame(), why.to_string()).remedy(why.remedy())
+pub(crate) fn of_store(why: &StoreError) -> CommandError {
+    CommandError::blame(why.blame(), why.to_string()).remedy(why.remedy())
 }
 
 /// The cluster `local`: the one that runs already, or a new one. Returns when clients can connect.
 ///
 /// Errors: it could not be started, and why.
-pub(crate) async fn local(fleet: &FleetHandle, config: &UpConfig, dask_at: SocketAddr) -> Result<(), Failure> {
+pub(crate) async fn local(fleet: &FleetHandle, config: &UpConfig, dask_at: SocketAddr) -> Result<(), CommandError> {
     if fleet.get(LOCAL).is_some_and(|view| !view.status.is_final()) {
         // One of an appliance before this one; if it is gone, it is closed now, and a new one can be made.
         let found = fleet.wait_not_pending(LOCAL, START_PATIENCE).await;
@@ -132,16 +132,16 @@ pub(crate) async fn local(fleet: &FleetHandle, config: &UpConfig, dask_at: Socke
     let new =
         NewCluster { name, user: crate::app::local::account::user_name(), options: serde_json::Map::new(), settings };
     let made = fleet.create_plain(new, format!("tcp://{dask_at}"), config.group.nworkers).await;
-    made.map_err(|why| Failure::world(format!("the cluster local could not be made: {why}")))?;
+    made.map_err(|why| CommandError::world(format!("the cluster local could not be made: {why}")))?;
     match fleet.wait_not_pending(LOCAL, START_PATIENCE).await {
         Some(view) if view.status == ClusterStatus::Running => Ok(()),
         Some(view) => Err(failed(&view, fleet)),
-        None => Err(Failure::world("the cluster local vanished while it started")),
+        None => Err(CommandError::world("the cluster local vanished while it started")),
     }
 }
 
 /// Waits for the first worker of `local`, if it is meant to have one.
-pub(crate) async fn first_worker(fleet: &FleetHandle, signals: &mut Signals) -> Result<(), Failure> {
+pub(crate) async fn first_worker(fleet: &FleetHandle, signals: &mut Signals) -> Result<(), CommandError> {
     let there = |view: &ClusterView| view.workers > 0 || view.target == 0 || view.status.is_final();
     let waited = async { Ok(fleet.wait_until(LOCAL, WORKERS_PATIENCE, there).await) };
     let Some(view) = signals.during(waited).await? else { return Ok(()) };
@@ -150,14 +150,14 @@ pub(crate) async fn first_worker(fleet: &FleetHandle, signals: &mut Signals) -> 
     }
     if !there(&view) {
         let secs = WORKERS_PATIENCE.as_secs();
-        return Err(Failure::world(format!("no worker came within {secs} s")).remedy(see_logs(fleet)));
+        return Err(CommandError::world(format!("no worker came within {secs} s")).remedy(see_logs(fleet)));
     }
     Ok(())
 }
 
-fn failed(view: &ClusterView, fleet: &FleetHandle) -> Failure {
+fn failed(view: &ClusterView, fleet: &FleetHandle) -> CommandError {
     let why = view.reason.as_deref().unwrap_or("nobody knows why");
-    Failure::world(format!("the cluster {} ended: {why}", view.name)).remedy(see_logs(fleet))
+    CommandError::world(format!("the cluster {} ended: {why}", view.name)).remedy(see_logs(fleet))
 }
 
 fn see_logs(fleet: &FleetHandle) -> String {

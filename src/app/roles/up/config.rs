@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::settings::{self, Loaded};
 use crate::app::local::state_dir::state_dir;
 use crate::base::Limits;
@@ -71,18 +71,18 @@ pub(crate) struct UpConfig {
 }
 
 impl UpConfig {
-    pub(crate) fn new(args: &UpArgs, loaded: &Loaded) -> Result<Self, Failure> {
+    pub(crate) fn new(args: &UpArgs, loaded: &Loaded) -> Result<Self, CommandError> {
         let config = &loaded.config;
         let host = args.host.as_ref().unwrap_or(&config.up.host);
         let host: IpAddr = match host.as_str() {
             "localhost" => IpAddr::from([127, 0, 0, 1]),
-            text => text.parse().map_err(|_| Failure::usage(format!("--host {text} is not an IP address")))?,
+            text => text.parse().map_err(|_| CommandError::usage(format!("--host {text} is not an IP address")))?,
         };
         let lan = args.lan || config.up.lan;
         let outside = (!host.is_loopback() && !host.is_unspecified()).then_some(host);
         let host = if lan && !host.is_loopback() { IpAddr::from([127, 0, 0, 1]) } else { host };
         if !host.is_loopback() {
-            return Err(Failure::usage(format!("--host {host} is open to the network, and this port has no TLS"))
+            return Err(CommandError::usage(format!("--host {host} is open to the network, and this port has no TLS"))
                 .remedy("add --lan: then other machines are let in, with TLS"));
         }
         let asked = AskedSize {
@@ -105,7 +105,8 @@ impl UpConfig {
             lan,
             span_peers: args.span_peers || config.peers.span,
             outside,
-            group: size_group(Machine::look(), asked).map_err(|why| Failure::blame(why.blame(), why.to_string()))?,
+            group: size_group(Machine::look(), asked)
+                .map_err(|why| CommandError::blame(why.blame(), why.to_string()))?,
             allow_users: config.security.allow_users.clone(),
             limits: settings::limits(config),
             keep: config.log.keep,

@@ -6,8 +6,8 @@ use tokio::net::TcpStream;
 
 use super::config::UpConfig;
 use super::lan::Lan;
+use crate::app::command_error::CommandError;
 use crate::app::commands::doctor::{self, DoctorArgs};
-use crate::app::failure::Failure;
 use crate::app::local::authority::folder;
 use crate::app::local::state_dir::write_private;
 use crate::door::{Door, FindCluster};
@@ -26,7 +26,7 @@ pub(super) struct Behind<'a> {
 }
 
 /// The door with everything behind it. Errors: there is no certificate for HTTPS.
-pub(super) fn door(config: &UpConfig, behind: Behind<'_>) -> Result<Door, Failure> {
+pub(super) fn door(config: &UpConfig, behind: Behind<'_>) -> Result<Door, CommandError> {
     let rule = PlainRule::LoopbackUsers(config.allow_users.clone());
     let front = Front {
         fleet: behind.fleet,
@@ -41,7 +41,7 @@ pub(super) fn door(config: &UpConfig, behind: Behind<'_>) -> Result<Door, Failur
         names: super::lan::names,
         keep: Box::new(move |pem| write_private(&copy, pem).map_err(std::io::Error::other)),
     };
-    let tls = front.encrypted(certificate).map_err(|error| Failure::world(error.to_string()))?;
+    let tls = front.encrypted(certificate).map_err(|error| CommandError::world(error.to_string()))?;
     let anybody = behind.gateway.admits_strangers();
     let admit = move |stream: &TcpStream, protocol: &Protocol| match protocol {
         // The other side of TLS shows who it is by its certificate or a password.

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::lan;
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::cli_token::CliToken;
 use crate::app::local::state_dir::Running;
 use crate::base::Blame;
@@ -33,13 +33,13 @@ pub(crate) struct GatewayParts<'a> {
 }
 
 /// Builds the gateway, and leaves a token for commands of this user in the state folder.
-pub(crate) async fn gateway(parts: GatewayParts<'_>) -> Result<(Gateway, CliToken), Failure> {
+pub(crate) async fn gateway(parts: GatewayParts<'_>) -> Result<(Gateway, CliToken), CommandError> {
     let config = &parts.config.gateway;
     let machine = Machine::look();
     let usual = usual(parts.config, parts.group);
-    let options = Options::declared(&config.options, defaults(&usual)).map_err(Failure::usage)?;
+    let options = Options::declared(&config.options, defaults(&usual)).map_err(CommandError::usage)?;
     let auth = Auth::new(config.auth.clone(), &crate::app::local::account::user_name(), parts.store.clone()).await;
-    let auth = auth.map_err(|why| Failure::blame(Blame::Caller, why.to_string()))?;
+    let auth = auth.map_err(|why| CommandError::blame(Blame::Caller, why.to_string()))?;
     let token = CliToken::leave(parts.state)?;
     auth.set_own(&token.secret).await;
     let gateway = Gateway::new(Setup {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::fleet::SpanConfig;
 use crate::peer::{Announced, HeadHandle, HeadSettings, announce, hostname, pin_of_pem};
 use crate::pki::Authority;
@@ -26,17 +26,17 @@ impl Lan {
         store: StoreHandle,
         port: u16,
         certificate_secs: u64,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandError> {
         let pin = pin_of_pem(&authority.pair().cert_pem).ok_or_else(|| unreadable(state))?;
         let host = addresses().first().copied().ok_or_else(|| {
-            Failure::world("--lan: this machine has no address that others could reach")
+            CommandError::world("--lan: this machine has no address that others could reach")
                 .remedy("connect it to a network, or leave out --lan")
         })?;
         let url = format!("https://{}", SocketAddr::new(host, port));
         let settings = HeadSettings { url, certificate_secs };
         let head = HeadHandle::start(authority, pin, store, settings)
             .await
-            .map_err(|why| Failure::blame(why.blame(), why.to_string()))?;
+            .map_err(|why| CommandError::blame(why.blame(), why.to_string()))?;
         Ok(Self { head })
     }
 
@@ -54,9 +54,12 @@ impl Lan {
     }
 
     /// The line to paste on another machine.
-    pub(crate) async fn invitation(&self) -> Result<String, Failure> {
-        let (token, _) =
-            self.head.invite(INVITATION_SECS, 1).await.map_err(|why| Failure::blame(why.blame(), why.to_string()))?;
+    pub(crate) async fn invitation(&self) -> Result<String, CommandError> {
+        let (token, _) = self
+            .head
+            .invite(INVITATION_SECS, 1)
+            .await
+            .map_err(|why| CommandError::blame(why.blame(), why.to_string()))?;
         Ok(format!("rask join {} --token {token}", self.head.url()))
     }
 }
@@ -97,7 +100,7 @@ pub(crate) fn addresses() -> Vec<IpAddr> {
     found
 }
 
-fn unreadable(state: &Path) -> Failure {
-    Failure::world(format!("the authority in {} cannot be read", state.join("ca").display()))
+fn unreadable(state: &Path) -> CommandError {
+    CommandError::world(format!("the authority in {} cannot be read", state.join("ca").display()))
         .remedy("remove that folder: a new one is made, and other machines must join again")
 }

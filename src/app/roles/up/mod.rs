@@ -19,7 +19,7 @@ use config::{UpArgs, UpConfig};
 use lan::Lan;
 use ports::Ports;
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::authority;
 use crate::app::local::cli_token::CliToken;
 use crate::app::local::desktop::open_browser;
@@ -38,7 +38,7 @@ use crate::pki::Authority;
 use crate::store::StoreHandle;
 
 /// Runs the appliance until a signal comes; shows the one that runs already, if one does.
-pub fn up(args: &UpArgs, loaded: &Loaded) -> Result<(), Failure> {
+pub fn up(args: &UpArgs, loaded: &Loaded) -> Result<(), CommandError> {
     let state = state::state_dir(args.state_dir.as_deref())?;
     let Some(seat) = Seat::take(&state)? else {
         let running = wait_for_running(&state)?;
@@ -86,7 +86,7 @@ pub fn up(args: &UpArgs, loaded: &Loaded) -> Result<(), Failure> {
 }
 
 /// `--background`: the same command line, without a terminal.
-fn in_background(args: &UpArgs, state: &Path) -> Result<(), Failure> {
+fn in_background(args: &UpArgs, state: &Path) -> Result<(), CommandError> {
     let detached = |arg: OsString| if arg == "--background" { "--detached".into() } else { arg };
     let line: Vec<OsString> = std::env::args_os().skip(1).filter(|arg| arg != "--open").map(detached).collect();
     let running = background::start(&line, state)?;
@@ -98,14 +98,14 @@ fn in_background(args: &UpArgs, state: &Path) -> Result<(), Failure> {
 }
 
 /// The one that holds the lock, as soon as it says where it is.
-fn wait_for_running(state: &Path) -> Result<Running, Failure> {
+fn wait_for_running(state: &Path) -> Result<Running, CommandError> {
     for _ in 0..100 {
         if let Some(running) = Running::find(state) {
             return Ok(running);
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    Err(Failure::world(format!("another rask up is starting or stopping in {}", state.display()))
+    Err(CommandError::world(format!("another rask up is starting or stopping in {}", state.display()))
         .remedy("wait for it, or give another --state-dir"))
 }
 
@@ -152,7 +152,7 @@ impl Appliance {
         seat: Seat,
         signals: &mut Signals,
         outlive: bool,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandError> {
         raise_open_files();
         let config = UpConfig::new(args, loaded)?;
         let ports = Ports::open(&config).await?;
@@ -274,6 +274,6 @@ async fn open_lan(
     authority: &Arc<Authority>,
     store: StoreHandle,
     port: u16,
-) -> Result<Lan, Failure> {
+) -> Result<Lan, CommandError> {
     Lan::open(&config.state, Arc::clone(authority), store, port, loaded.config.peers.certificate_life.0 as u64).await
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tokio::net::TcpListener;
 
 use super::config::UpConfig;
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::state_dir::Running;
 
 /// Connections that wait for `accept`, as many as a scheduler's: a burst of others' must not cost ours. Source:
@@ -26,7 +26,7 @@ impl Ports {
     /// Takes the ports of the configuration, or those of a killed appliance before this one where any port will do.
     ///
     /// Errors: a port is in use or not allowed.
-    pub(super) async fn open(config: &UpConfig) -> Result<Self, Failure> {
+    pub(super) async fn open(config: &UpConfig) -> Result<Self, CommandError> {
         let before = Running::left_behind(&config.state);
         let everywhere = config.lan && config.outside.is_none();
         let on = if everywhere { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { config.host };
@@ -44,7 +44,7 @@ impl Ports {
         listeners.push(dask);
         for listener in &listeners {
             let longer = rustix::net::listen(listener, BACKLOG);
-            longer.map_err(|why| Failure::world(format!("cannot listen: {}", io::Error::from(why))))?;
+            longer.map_err(|why| CommandError::world(format!("cannot listen: {}", io::Error::from(why))))?;
         }
         Ok(Self { listeners, http_at, dask_at })
     }
@@ -57,7 +57,7 @@ async fn bind(
     (port, before): (u16, Option<&str>),
     flag: &str,
     key: &str,
-) -> Result<TcpListener, Failure> {
+) -> Result<TcpListener, CommandError> {
     let before = before.and_then(|url| url.rsplit_once(':')?.1.parse::<u16>().ok());
     if let (0, Some(before)) = (port, before)
         && let Ok(listener) = TcpListener::bind((host, before)).await
@@ -65,19 +65,19 @@ async fn bind(
         return Ok(listener);
     }
     TcpListener::bind((host, port)).await.map_err(|why| match why.kind() {
-        io::ErrorKind::AddrInUse => Failure::world(format!("port {port} on {host} is in use by another program"))
+        io::ErrorKind::AddrInUse => CommandError::world(format!("port {port} on {host} is in use by another program"))
             .remedy(format!(
                 "stop that program, or choose another port with {flag} (0: any free one) or {key} in rask.toml"
             )),
-        io::ErrorKind::PermissionDenied => Failure::world(format!("port {port} may not be opened by this user"))
+        io::ErrorKind::PermissionDenied => CommandError::world(format!("port {port} may not be opened by this user"))
             .remedy(format!("choose one above 1023 with {flag}")),
-        _ => Failure::world(format!("cannot listen on {host}:{port}: {why}")).remedy("check --host"),
+        _ => CommandError::world(format!("cannot listen on {host}:{port}: {why}")).remedy("check --host"),
     })
 }
 
-fn local(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+fn local(listener: &TcpListener) -> Result<SocketAddr, CommandError> {
     let at = listener.local_addr();
-    let mut at = at.map_err(|why| Failure::world(format!("a listening socket has no address: {why}")))?;
+    let mut at = at.map_err(|why| CommandError::world(format!("a listening socket has no address: {why}")))?;
     // One that listens everywhere is reached on loopback too.
     if at.ip().is_unspecified() {
         at.set_ip(IpAddr::from([127, 0, 0, 1]));

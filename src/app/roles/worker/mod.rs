@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use args::{WorkerArgs, WorkerEngine};
 use process::{FAILURES_MAX, Launcher, spec_of, tell};
 
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::local::pid_file::PidFile;
 use crate::app::local::python_env::choose as pyenv;
 use crate::app::local::state_dir as state;
@@ -24,17 +24,17 @@ use crate::supervise::policy::RestartRule;
 use crate::supervise::{self, Child, Output, Spec};
 
 /// Runs the group until all its workers ended for good or a signal comes.
-pub fn worker(args: &WorkerArgs) -> Result<(), Failure> {
+pub fn worker(args: &WorkerArgs) -> Result<(), CommandError> {
     let machine = Machine::look();
     let group = size(args, machine)?;
     if args.no_nanny && group.nworkers > 1 && args.group.is_none() {
-        return Err(Failure::usage("--no-nanny works with one worker only").remedy("leave out --nworkers"));
+        return Err(CommandError::usage("--no-nanny works with one worker only").remedy("leave out --nworkers"));
     }
     let state = state::state_dir(args.state_dir.as_deref())?;
     block_on(run(args, group, &state))
 }
 
-async fn run(args: &WorkerArgs, group: PoolSize, state: &Path) -> Result<(), Failure> {
+async fn run(args: &WorkerArgs, group: PoolSize, state: &Path) -> Result<(), CommandError> {
     let mut signals = Signals::listen()?;
     let python = match &args.python {
         Some(path) if args.python_checked => PathBuf::from(path),
@@ -65,12 +65,12 @@ async fn run(args: &WorkerArgs, group: PoolSize, state: &Path) -> Result<(), Fai
     }
 }
 
-fn size(args: &WorkerArgs, machine: Machine) -> Result<PoolSize, Failure> {
+fn size(args: &WorkerArgs, machine: Machine) -> Result<PoolSize, CommandError> {
     let nworkers = match args.nworkers.as_deref() {
         None => Some(1),
         Some("auto") => None,
         Some(text) => {
-            Some(text.parse().map_err(|_| Failure::usage(format!("--nworkers {text} is not a number or auto")))?)
+            Some(text.parse().map_err(|_| CommandError::usage(format!("--nworkers {text} is not a number or auto")))?)
         }
     };
     // Dask's `auto` sets the threads too.
@@ -79,14 +79,14 @@ fn size(args: &WorkerArgs, machine: Machine) -> Result<PoolSize, Failure> {
         // A cluster may begin without workers.
         (Some(_), Some(0)) => PoolSize { nworkers: 0, nthreads: nthreads.unwrap_or(1), memory_bytes: 0 },
         (Some(_) | None, _) => size_group(machine, AskedSize { nworkers, nthreads, memory_bytes: None })
-            .map_err(|why| Failure::blame(why.blame(), why.to_string()))?,
+            .map_err(|why| CommandError::blame(why.blame(), why.to_string()))?,
     };
     group.memory_bytes = memory(&args.memory_limit, machine, group.nthreads)?;
     Ok(group)
 }
 
 /// Source: `distributed/worker_memory.py`, `parse_memory_limit`.
-fn memory(text: &str, machine: Machine, nthreads: u32) -> Result<u64, Failure> {
+fn memory(text: &str, machine: Machine, nthreads: u32) -> Result<u64, CommandError> {
     if text == "auto" {
         let share = (f64::from(nthreads) / f64::from(machine.cores)).min(1.0);
         return Ok((machine.memory_bytes as f64 * share) as u64);
@@ -95,13 +95,13 @@ fn memory(text: &str, machine: Machine, nthreads: u32) -> Result<u64, Failure> {
     let bytes = fraction.map(|fraction| (machine.memory_bytes as f64 * fraction) as u64);
     let bytes = bytes.or_else(|| config::parse_size(text));
     let bytes = bytes.ok_or_else(|| {
-        Failure::usage(format!("--memory-limit {text} is not a size"))
+        CommandError::usage(format!("--memory-limit {text} is not a size"))
             .remedy("try auto, 4GiB, 0.5 (of the machine) or 0 (no limit)")
     })?;
     Ok(bytes.min(machine.memory_bytes))
 }
 
-fn specs(args: &WorkerArgs, group: PoolSize, launcher: &Launcher) -> Result<Vec<Spec>, Failure> {
+fn specs(args: &WorkerArgs, group: PoolSize, launcher: &Launcher) -> Result<Vec<Spec>, CommandError> {
     let worker_ports = ports("--worker-port", args.worker_port.as_deref(), group.nworkers)?;
     let nanny_ports = ports("--nanny-port", args.nanny_port.as_deref(), group.nworkers)?;
     let alone = group.nworkers == 1;
@@ -118,10 +118,10 @@ fn specs(args: &WorkerArgs, group: PoolSize, launcher: &Launcher) -> Result<Vec<
 }
 
 /// Shares a range of ports out, so that no two processes try the same.
-fn ports(flag: &str, asked: Option<&str>, count: u32) -> Result<Vec<Option<String>>, Failure> {
+fn ports(flag: &str, asked: Option<&str>, count: u32) -> Result<Vec<Option<String>>, CommandError> {
     let count = count as usize;
     let Some(asked) = asked else { return Ok(vec![None; count]) };
-    let bad = || Failure::usage(format!("{flag} {asked} is not a port or a range like 3000:3026"));
+    let bad = || CommandError::usage(format!("{flag} {asked} is not a port or a range like 3000:3026"));
     let (first, last) = asked.split_once(':').unwrap_or((asked, asked));
     let first: usize = first.parse::<u16>().map_err(|_| bad())?.into();
     let last: usize = last.parse::<u16>().map_err(|_| bad())?.into();
@@ -130,9 +130,8 @@ fn ports(flag: &str, asked: Option<&str>, count: u32) -> Result<Vec<Option<Strin
     }
     let total = last.checked_sub(first).ok_or_else(bad)?.saturating_add(1);
     if total < count {
-        return Err(
-            Failure::usage(format!("{flag} {asked} has {total} ports for {count} workers")).remedy("widen the range")
-        );
+        return Err(CommandError::usage(format!("{flag} {asked} has {total} ports for {count} workers"))
+            .remedy("widen the range"));
     }
     let bound = |index: usize| first.saturating_add(index.saturating_mul(total).checked_div(count).unwrap_or(0));
     let share = |index: usize| (bound(index), bound(index.saturating_add(1)).saturating_sub(1));
@@ -142,7 +141,7 @@ fn ports(flag: &str, asked: Option<&str>, count: u32) -> Result<Vec<Option<Strin
         .collect())
 }
 
-async fn watch(specs: Vec<Spec>, signals: &mut Signals) -> Result<(), Failure> {
+async fn watch(specs: Vec<Spec>, signals: &mut Signals) -> Result<(), CommandError> {
     let (reports, mut inbox) = mpsc::unbounded_channel();
     let children: Vec<Child> = specs.into_iter().map(|spec| supervise::start(spec, reports.clone())).collect();
     drop(reports);
@@ -162,7 +161,7 @@ async fn watch(specs: Vec<Spec>, signals: &mut Signals) -> Result<(), Failure> {
         }
     }
     match failed {
-        Some(why) => Err(Failure::world(why)),
+        Some(why) => Err(CommandError::world(why)),
         None => Ok(()),
     }
 }

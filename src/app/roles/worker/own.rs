@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::args::WorkerArgs;
 use super::process::FAILURES_MAX;
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::process::Signals;
 use crate::base::{Blame, Text, parse_secs};
 use crate::clock::Clock;
@@ -22,7 +22,7 @@ use crate::supervise::policy::{Next, Policy, ProcessEnd, RestartRule};
 const STOP: Duration = Duration::from_secs(10);
 
 /// Runs the workers until all of them ended for good or a signal comes.
-pub(super) async fn run(plans: Vec<WorkerPlan>, restart: RestartRule, signals: &mut Signals) -> Result<(), Failure> {
+pub(super) async fn run(plans: Vec<WorkerPlan>, restart: RestartRule, signals: &mut Signals) -> Result<(), CommandError> {
     let (stop, stopped) = watch::channel(false);
     let mut lives = tokio::task::JoinSet::new();
     for plan in plans {
@@ -35,7 +35,7 @@ pub(super) async fn run(plans: Vec<WorkerPlan>, restart: RestartRule, signals: &
             life = lives.join_next() => match life {
                 Some(Ok(Ok(()))) => {}
                 Some(Ok(Err(why))) => failed = Some(why),
-                Some(Err(why)) => failed = Some(Failure::world(format!("a worker was lost: {why}"))),
+                Some(Err(why)) => failed = Some(CommandError::world(format!("a worker was lost: {why}"))),
                 None => return failed.map_or(Ok(()), Err),
             },
             signal = signals.next() => {
@@ -49,7 +49,7 @@ pub(super) async fn run(plans: Vec<WorkerPlan>, restart: RestartRule, signals: &
 }
 
 /// One worker after another under the same name, as a nanny would see to it.
-async fn live(plan: WorkerPlan, restart: RestartRule, stopped: watch::Receiver<bool>) -> Result<(), Failure> {
+async fn live(plan: WorkerPlan, restart: RestartRule, stopped: watch::Receiver<bool>) -> Result<(), CommandError> {
     let mut policy = Policy::new(restart, Some(FAILURES_MAX));
     loop {
         let clock = Clock::start();
@@ -62,12 +62,12 @@ async fn live(plan: WorkerPlan, restart: RestartRule, stopped: watch::Receiver<b
                 return Ok(());
             }
             Ok(Err(NodeError::Stopped)) => return Ok(()),
-            Ok(Ok(WorkerEnd::Broken { reason })) => Failure::world(format!("a worker ended: {reason}")),
+            Ok(Ok(WorkerEnd::Broken { reason })) => CommandError::world(format!("a worker ended: {reason}")),
             Ok(Err(error @ (NodeError::NoScheduler { .. } | NodeError::Refused { .. }))) => {
                 return Err(explained(&error));
             }
             Ok(Err(error)) => explained(&error),
-            Err(panic) => Failure::world(format!("a worker broke one of its own rules and was closed: {panic}")),
+            Err(panic) => CommandError::world(format!("a worker broke one of its own rules and was closed: {panic}")),
         };
         let lived_ms = clock.now().0 / 1000;
         let Next::After(pause_ms) = policy.on_end(ProcessEnd::Crashed, lived_ms) else { return Err(failure) };
@@ -79,8 +79,8 @@ async fn live(plan: WorkerPlan, restart: RestartRule, stopped: watch::Receiver<b
     }
 }
 
-fn explained(error: &NodeError) -> Failure {
-    let failure = Failure::blame(error.blame(), error.to_string());
+fn explained(error: &NodeError) -> CommandError {
+    let failure = CommandError::blame(error.blame(), error.to_string());
     match error {
         NodeError::NoScheduler { .. } => failure.remedy("start the scheduler, or check the address"),
         NodeError::Refused { .. } => failure.remedy("another worker may have this name: give --name"),
@@ -99,7 +99,7 @@ pub(super) fn plans(
     ports: &[Option<String>],
     python: &Path,
     run_dir: &Path,
-) -> Result<Vec<WorkerPlan>, Failure> {
+) -> Result<Vec<WorkerPlan>, CommandError> {
     if args.group.is_some() {
         return Err(unsupported("workers of a cluster of rask up"));
     }
@@ -134,8 +134,8 @@ pub(super) fn plans(
     Ok(plans.collect())
 }
 
-fn unsupported(what: &str) -> Failure {
-    Failure::usage(format!("--engine rask does not do {what} yet")).remedy("use --engine stock")
+fn unsupported(what: &str) -> CommandError {
+    CommandError::usage(format!("--engine rask does not do {what} yet")).remedy("use --engine stock")
 }
 
 /// `3000` or `3000:3005`, checked before.
@@ -145,7 +145,7 @@ fn first_and_last(ports: &str) -> (u16, u16) {
 }
 
 /// The flags that Dask's worker would get; returns the scheduler file.
-fn take_flags(pass: &[OsString], plan: &mut WorkerPlan) -> Result<Option<PathBuf>, Failure> {
+fn take_flags(pass: &[OsString], plan: &mut WorkerPlan) -> Result<Option<PathBuf>, CommandError> {
     let (mut left, mut file) = (VecDeque::from(pass.to_vec()), None);
     while let Some(flag) = left.pop_front() {
         let flag = flag.to_string_lossy().into_owned();
@@ -161,7 +161,7 @@ fn take_flags(pass: &[OsString], plan: &mut WorkerPlan) -> Result<Option<PathBuf
             "--scheduler-file" => file = Some(PathBuf::from(&value)),
             "--death-timeout" => {
                 let secs = parse_secs(&text).and_then(|secs| Duration::try_from_secs_f64(secs).ok());
-                let wrong = || Failure::usage(format!("--death-timeout {text} is not a duration")).remedy("try 60s");
+                let wrong = || CommandError::usage(format!("--death-timeout {text} is not a duration")).remedy("try 60s");
                 plan.death_timeout = Some(secs.ok_or_else(wrong)?);
             }
             "--preload" => plan.preload.push(text.into()),
@@ -174,22 +174,22 @@ fn take_flags(pass: &[OsString], plan: &mut WorkerPlan) -> Result<Option<PathBuf
 }
 
 /// `GPU=2 MEM=10e9`, also with commas. Source: `distributed/cli/dask_worker.py`.
-fn resources(text: &str) -> Result<Vec<(Text, f64)>, Failure> {
+fn resources(text: &str) -> Result<Vec<(Text, f64)>, CommandError> {
     let amount = |pair: &str| {
         let (name, amount) = pair.split_once('=')?;
         Some((Text::from(name), amount.parse::<f64>().ok().filter(|amount| amount.is_finite())?))
     };
     let pairs = text.split([' ', ',']).filter(|pair| !pair.is_empty());
     let amounts: Option<Vec<(Text, f64)>> = pairs.map(amount).collect();
-    amounts.ok_or_else(|| Failure::usage(format!("--resources {text} are none")).remedy("try \"GPU=2 MEM=10e9\""))
+    amounts.ok_or_else(|| CommandError::usage(format!("--resources {text} are none")).remedy("try \"GPU=2 MEM=10e9\""))
 }
 
-fn scheduler(asked: Option<&str>, file: Option<&Path>) -> Result<Text, Failure> {
+fn scheduler(asked: Option<&str>, file: Option<&Path>) -> Result<Text, CommandError> {
     let address = match (asked, file) {
         (Some(address), _) => address.to_owned(),
         (None, Some(path)) => from_file(path)?,
         (None, None) => {
-            return Err(Failure::usage("no scheduler").remedy("give its address, or --scheduler-file"));
+            return Err(CommandError::usage("no scheduler").remedy("give its address, or --scheduler-file"));
         }
     };
     match address.split_once("://") {
@@ -200,8 +200,8 @@ fn scheduler(asked: Option<&str>, file: Option<&Path>) -> Result<Text, Failure> 
 }
 
 /// Source: `distributed/comm/addressing.py`; the file is what `--scheduler-file` of a scheduler writes.
-fn from_file(path: &Path) -> Result<String, Failure> {
-    let failed = |why: String| Failure::blame(Blame::World, format!("cannot use {}: {why}", path.display()));
+fn from_file(path: &Path) -> Result<String, CommandError> {
+    let failed = |why: String| CommandError::blame(Blame::World, format!("cannot use {}: {why}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|why| failed(why.to_string()))?;
     let body: serde_json::Value = serde_json::from_str(&text).map_err(|why| failed(why.to_string()))?;
     let address = body.get("address").and_then(serde_json::Value::as_str);
@@ -212,7 +212,7 @@ fn from_file(path: &Path) -> Result<String, Failure> {
 mod tests {
     use super::*;
 
-    fn plan(pass: &[&str]) -> Result<WorkerPlan, Failure> {
+    fn plan(pass: &[&str]) -> Result<WorkerPlan, CommandError> {
         let args = WorkerArgs {
             scheduler: Some("tcp://127.0.0.1:1".to_owned()),
             name: Some("a".to_owned()),

@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use super::args::{GroupArgs, WorkerArgs};
 use super::process::{FAILURES_MAX, Launcher, spec_of, tell};
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::app::process::{Signals, this_process};
 use crate::fleet::{Logbook, PoolPlan, WorkerCgroups, run_worker_pool};
 use crate::host::PoolSize;
@@ -20,13 +20,14 @@ pub(crate) async fn run(
     group: PoolSize,
     launcher: Launcher,
     signals: &mut Signals,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let (sender, inbox) = mpsc::channel(QUEUE);
     let _served = link::serve(&ours.control_socket, &this_process(), sender).map_err(|why| {
-        Failure::world(format!("cannot listen on the control socket {}: {why}", ours.control_socket.display()))
+        CommandError::world(format!("cannot listen on the control socket {}: {why}", ours.control_socket.display()))
     })?;
-    let logs = Logbook::open(&ours.log_dir, ours.log_keep)
-        .map_err(|why| Failure::world(format!("cannot make the folder for logs {}: {why}", ours.log_dir.display())))?;
+    let logs = Logbook::open(&ours.log_dir, ours.log_keep).map_err(|why| {
+        CommandError::world(format!("cannot make the folder for logs {}: {why}", ours.log_dir.display()))
+    })?;
     let args = args.clone();
     let plan = PoolPlan {
         prefix: args.name.clone().unwrap_or_else(|| "worker".to_owned()),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::WorkerArgs;
-use crate::app::failure::Failure;
+use crate::app::command_error::CommandError;
 use crate::host::PoolSize;
 use crate::pyhost::{Script, write_script};
 use crate::supervise::policy::{Next, RestartRule};
@@ -29,9 +29,9 @@ pub(crate) struct Launcher {
 }
 
 impl Launcher {
-    pub(super) fn write(python: PathBuf, folder: &Path) -> Result<Self, Failure> {
+    pub(super) fn write(python: PathBuf, folder: &Path) -> Result<Self, CommandError> {
         let script = write_script(folder, Script::Worker)
-            .map_err(|error| Failure::world(format!("cannot write to {}: {error}", folder.display())))?;
+            .map_err(|error| CommandError::world(format!("cannot write to {}: {error}", folder.display())))?;
         Ok(Self { python, script })
     }
 }

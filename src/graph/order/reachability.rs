@@ -25,7 +25,7 @@ const GATHER: u32 = 0x0E8B_2F51;
 const _: () = assert!(SCATTER.wrapping_mul(GATHER) == 1);
 
 /// The inputs that each node stems from.
-pub(super) struct Connected {
+pub(super) struct Reachability {
     /// Place in `sets` per node. That of a node that was set aside means nothing.
     pub(super) set_of: Vec<u32>,
     /// The largest number of users that any of these inputs has, per node.
@@ -34,7 +34,7 @@ pub(super) struct Connected {
     sets: Edges,
 }
 
-impl Connected {
+impl Reachability {
     /// Number of different sets.
     pub(super) fn set_count(&self) -> usize {
         self.sets.len()
@@ -65,9 +65,9 @@ impl Connected {
 /// The inputs that each node stems from; with `needs` and `users` exchanged, the outputs that it leads to.
 ///
 /// `forward` holds all nodes that count, each after what it needs.
-pub(super) fn connected(needs: &Edges, users: &Edges, forward: impl Iterator<Item = u32>) -> Connected {
+pub(super) fn reachability(needs: &Edges, users: &Edges, forward: impl Iterator<Item = u32>) -> Reachability {
     let mut known = Sets::default();
-    let mut found = Connected { set_of: vec![0; needs.len()], widest: vec![0; needs.len()], sets: Edges::default() };
+    let mut found = Reachability { set_of: vec![0; needs.len()], widest: vec![0; needs.len()], sets: Edges::default() };
     for node in forward {
         let own = needs.of(node);
         if own.is_empty() {

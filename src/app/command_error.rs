@@ -6,13 +6,13 @@ use crate::base::{Blame, printable_lines};
 
 /// One line: what failed and why, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct CommandError {
     what: String,
     remedy: Option<String>,
     code: u8,
 }
 
-impl Failure {
+impl CommandError {
     /// The machine, the network or another program failed us. Exit code 1.
     pub fn world(what: impl Into<String>) -> Self {
         Self { what: what.into(), remedy: None, code: 1 }
@@ -45,7 +45,7 @@ impl Failure {
 }
 
 /// The words may be another program's: they are safe for a terminal.
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.remedy {
             Some(remedy) => write!(f, "{}; {}", printable_lines(&self.what), printable_lines(remedy)),
@@ -54,4 +54,4 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for CommandError {}
