@@ -11,6 +11,7 @@
 //! | `worker_state` (pure) | the state machine of one worker: event in, effects out |
 //! | `wire` (pure) | bytes to messages and back |
 //! | `pickle`, `graph` (pure) | pickles read without running them; a submitted graph to tasks |
+//! | `order` (pure) | in which order the tasks of a graph should run |
 //! | `config` (pure) | every setting, checked once |
 //! | `clock` | the only reader of time and randomness |
 //! | `files` | whole replacement of files, locks, rotation of logs |
@@ -49,6 +50,7 @@ pub mod http;
 pub mod link;
 pub mod net;
 pub mod node;
+pub mod order;
 pub mod peer;
 pub mod pickle;
 pub mod pki;

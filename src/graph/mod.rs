@@ -1,6 +1,8 @@
 //! A submitted graph becomes tasks: submit and map are expanded here, a whole-graph pickle from pyhost is split here.
 //!
-//! Names `base` and `pickle` only. Never runs Python: what it can't read it hands back as "needs Python".
+//! Names `base`, `order` and `pickle` only. Never runs Python: what it can't read it hands back as "needs Python".
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod annotations;
 mod bulk;
@@ -21,7 +23,6 @@ use crate::pickle;
 pub use bulk::split_bulk;
 pub use error::GraphError;
 pub use input::{GraphInput, GraphRead};
-pub use order::{Cycle, Edges, priorities};
 pub use parts::cut;
 pub use vouch::{GlobalName, Verdict, Vouched};
 

@@ -30,22 +30,26 @@ pub fn cut(mut tasks: Vec<GraphTask>, wanted: Vec<Key>, size: usize) -> Vec<Grap
             }
         }
     }
-    let mut parts: Vec<GraphPart> = Vec::new();
-    parts.resize_with(tasks.len().div_ceil(size), GraphPart::default);
-    for (at, task) in tasks.into_iter().enumerate() {
-        if let Some(&until) = needed_until.get(&task.key) {
-            parts[at / size].hold.push(task.key.clone());
-            parts[until].free.push(task.key.clone());
-        }
-        parts[at / size].tasks.push(task);
-    }
-    let last = parts.len() - 1;
+    let last = (tasks.len() - 1) / size;
+    let mut wanted_in: SeededMap<usize, Vec<Key>> = SeededMap::default();
     for key in wanted {
         // One that the graph does not contain exists already, or is missed at the end.
         let part = place.get(&key).copied().unwrap_or(last);
-        parts[part].wanted.push(key);
+        wanted_in.entry(part).or_default().push(key);
     }
-    parts
+    let mut free_in: SeededMap<usize, Vec<Key>> = SeededMap::default();
+    let mut tasks = tasks.into_iter();
+    let part = |at: usize| {
+        let tasks: Vec<GraphTask> = tasks.by_ref().take(size).collect();
+        let mut hold = Vec::new();
+        for (key, &until) in tasks.iter().filter_map(|task| needed_until.get_key_value(&task.key)) {
+            hold.push(key.clone());
+            free_in.entry(until).or_default().push(key.clone());
+        }
+        let free = free_in.remove(&at).unwrap_or_default();
+        GraphPart { tasks, wanted: wanted_in.remove(&at).unwrap_or_default(), hold, free }
+    };
+    (0..=last).map(part).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! In which order the tasks of a graph should run, so that little has to be held meanwhile.
 //!
+//! Names `base` only, and knows nodes by number: keys and tasks get their numbers in `graph`.
+//!
 //! [`priorities`] is Dask's static order on numbered nodes, by the same rules as stock's `dask.order.order`. The results
 //! of stock's depend on the iteration order of Python's sets and so differ from process to process; these depend on the
 //! graph alone. Where stock decides by the text of keys, the numbers of the nodes decide here.
@@ -12,11 +14,9 @@ mod priorities;
 mod reachability;
 mod simplify;
 mod targets;
-mod tasks;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 pub use edges::Edges;
 pub use priorities::{Cycle, priorities};
-pub(super) use tasks::{by_client, by_graph, depth_first};

@@ -1,18 +1,18 @@
 //! Tasks brought into an order: the static one, the client's own, or just dependencies first.
 
-use super::edges::Edges;
-use super::priorities::{Cycle, priorities};
 use crate::base::GraphTask;
 use crate::base::Key;
 use crate::base::SeededMap;
-use crate::graph::error::GraphError;
+use crate::order::{Cycle, Edges, priorities};
+
+use super::error::GraphError;
 
 /// Places of the wanted keys and all they need, depth first: what is needed comes before what needs it, and what was
 /// started is finished before more is started, which is also a fair order to run them in.
 ///
 /// Keys that are not among the tasks are passed over. Wanted keys are taken in the order of the tasks, because they
 /// arrive as a set, and the tasks in the order in which the user's program made them.
-pub(in crate::graph) fn depth_first(tasks: &[(&Key, &[Key])], keys: &[Key]) -> Vec<u32> {
+pub(super) fn depth_first(tasks: &[(&Key, &[Key])], keys: &[Key]) -> Vec<u32> {
     let index: SeededMap<&Key, u32> = tasks.iter().zip(0u32..).map(|((key, _), at)| (*key, at)).collect();
     let places = |keys: &[Key]| {
         let mut places: Vec<u32> = keys.iter().filter_map(|key| index.get(key).copied()).collect();
@@ -48,7 +48,7 @@ pub(in crate::graph) fn depth_first(tasks: &[(&Key, &[Key])], keys: &[Key]) -> V
 /// them are plain values.
 ///
 /// Errors: tasks that need each other in a circle.
-pub(in crate::graph) fn by_graph(tasks: Vec<GraphTask>, is_data: &[bool]) -> Result<Vec<GraphTask>, GraphError> {
+pub(super) fn by_graph(tasks: Vec<GraphTask>, is_data: &[bool]) -> Result<Vec<GraphTask>, GraphError> {
     let places = priorities(&numbered(&tasks), is_data).map_err(|Cycle(nodes)| {
         GraphError::Cycle(nodes.into_iter().filter_map(|at| Some(tasks.get(at as usize)?.key.clone())).collect())
     })?;
@@ -63,7 +63,7 @@ pub(in crate::graph) fn by_graph(tasks: Vec<GraphTask>, is_data: &[bool]) -> Res
 
 /// Gives tasks the places that the client names (`internal_priority`), and brings them into an order in which
 /// dependencies come first. Tasks that it does not name get no place.
-pub(in crate::graph) fn by_client(mut tasks: Vec<GraphTask>, internal_priority: &[(Key, f64)]) -> Vec<GraphTask> {
+pub(super) fn by_client(mut tasks: Vec<GraphTask>, internal_priority: &[(Key, f64)]) -> Vec<GraphTask> {
     let given: SeededMap<&Key, f64> = internal_priority.iter().map(|(key, at)| (key, *at)).collect();
     for task in &mut tasks {
         task.order = given.get(&task.key).copied();
