@@ -1,5 +1,7 @@
 //! Composition roots, one per role: build in order, wire handles, stop in reverse order.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod command_error;
 mod commands;
 mod install;

@@ -2,6 +2,8 @@
 //!
 //! Arithmetic and data only. Nothing here reads a clock, rolls dice or opens anything.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod blame;
 mod failure;
 mod graph;

@@ -36,15 +36,12 @@ impl SeededHasher {
 
 impl Hasher for SeededHasher {
     fn write(&mut self, bytes: &[u8]) {
-        let mut chunks = bytes.chunks_exact(8);
-        for chunk in &mut chunks {
-            let mut word = [0u8; 8];
-            word.copy_from_slice(chunk);
-            self.mix(u64::from_le_bytes(word));
+        let (chunks, rest) = bytes.as_chunks::<8>();
+        for chunk in chunks {
+            self.mix(u64::from_le_bytes(*chunk));
         }
-        let rest = chunks.remainder();
         let mut word = [0u8; 8];
-        word[..rest.len()].copy_from_slice(rest);
+        word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
         self.mix(u64::from_le_bytes(word) ^ ((bytes.len() as u64) << 56));
     }
     fn write_u8(&mut self, n: u8) {

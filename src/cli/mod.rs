@@ -1,5 +1,7 @@
 //! The command line: flags to a role and its configuration. Prints results, decides nothing.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod care;
 mod common;
 mod help;

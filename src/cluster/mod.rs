@@ -17,6 +17,8 @@
 //! | `codec` (pure) | operations to events, effects to bytes, fields of requests |
 //! | `options` | parts of what a scheduler is told, as data |
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod codec;
 mod connection_reader;
 mod control;

@@ -3,6 +3,8 @@
 //! Order, later wins: defaults, `rask.toml`, Dask's own variables (`DASK_DISTRIBUTED__...`), ours (`RASK_SECTION__KEY`).
 //! Flags are laid over the result by `cli`.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod dask;
 mod error;
 mod gateway;

@@ -4,6 +4,8 @@
 //! Every process may be older or newer than the other: fields are added with a default and never change their meaning,
 //! questions are added, and who does not know one says so. What cannot be kept that way raises [`PROTOCOL`].
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod answers;
 mod process;
 mod question;

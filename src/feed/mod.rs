@@ -3,6 +3,8 @@
 //! A slow browser loses deltas and never slows a cluster: the scheduler answers a look between two steps and waits for
 //! nobody. One owner (`hub`) holds all views; everybody else has a [`Feed`], a cloneable handle.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod delta;
 mod flame;
 mod history;

@@ -14,11 +14,12 @@ use crate::sched::StealTotal;
 /// Longest line that is made of an event. Unit: characters.
 const LINE_MAX: usize = 300;
 
-fn cut(text: String) -> String {
-    match text.char_indices().nth(LINE_MAX) {
-        None => text,
-        Some((at, _)) => format!("{}…", &text[..at]),
+fn cut(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(LINE_MAX) {
+        text.truncate(at);
+        text.push('…');
     }
+    text
 }
 
 /// `events`.

@@ -218,7 +218,7 @@ pub(super) fn compute_by_key(prefixes: &[PrefixSnapshot]) -> Rows {
 /// `time_by_action`.
 pub(super) fn time_by_action(prefixes: &[PrefixSnapshot]) -> Rows {
     let names = ["compute", "transfer", "disk-read", "disk-write", "deserialize", "other"];
-    let sum = |at: usize| prefixes.iter().map(|prefix| prefix.spent_secs[at]).sum::<f64>();
+    let sum = |at: usize| prefixes.iter().filter_map(|prefix| prefix.spent_secs.get(at)).sum::<f64>();
     let row = |(at, name): (usize, &&str)| ((*name).to_owned(), vec![("secs", brief(sum(at)))]);
     names.iter().enumerate().map(row).collect()
 }

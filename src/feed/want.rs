@@ -11,7 +11,6 @@ const TOPICS_MAX: usize = 64;
 
 /// Every topic that there is. The order is the order of sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
 pub enum Topic {
     Overview,
     Workers,

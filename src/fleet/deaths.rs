@@ -26,7 +26,7 @@ impl Deaths {
         // Fewer than before: the group is another one.
         let new = count.checked_sub(told).unwrap_or(count);
         let new = usize::try_from(new).unwrap_or(usize::MAX).min(recent.len());
-        &recent[recent.len() - new..]
+        recent.get(recent.len() - new..).unwrap_or_default()
     }
 }
 

@@ -4,6 +4,8 @@
 //! cluster has an owner, a task of its own, which talks to its two processes over their control sockets. What is needed
 //! to find them again is in the store before they start.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod cgroup;
 mod cluster_task;
 mod config;

@@ -2,6 +2,8 @@
 //!
 //! Source: `dask_gateway_server/routes.py`; the unmodified `dask_gateway` client is the judge.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod auth;
 mod dask;
 mod error;

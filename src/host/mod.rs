@@ -1,5 +1,7 @@
 //! This machine: cores, memory, quotas, interpreters found. Starts nothing but probes, changes nothing.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod cgroup;
 mod disk;
 mod limits;

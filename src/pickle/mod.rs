@@ -3,6 +3,8 @@
 //!
 //! Names `base` only. Nothing here opens anything or runs anything; whatever it can't read is an error value.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod emit;
 mod error;
 mod nodes;

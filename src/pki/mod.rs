@@ -2,6 +2,8 @@
 //!
 //! Bytes and text in and out. Where they are kept, and with which permissions, is the caller's business.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod authority;
 mod error;
 mod facts;

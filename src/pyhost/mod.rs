@@ -3,6 +3,8 @@
 //! Knows pipes and processes, no tasks. Users' code runs only in those processes, never in this one. One process keeps
 //! what users leave behind (plugins, names, background work); others materialise graphs and are interchangeable.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod config;
 mod error;
 mod files;

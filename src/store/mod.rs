@@ -3,6 +3,8 @@
 //! The connection lives on a thread of its own behind a bounded queue. Never on the path of a task. What a cluster's
 //! record means is its owner's business: it is JSON here.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod clusters;
 mod error;
 mod history;

@@ -4,6 +4,8 @@
 //! signal at our death before it becomes the program (see [`exec_child`]). Start children from the main thread: the kernel
 //! binds that signal to the thread that forked.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod child;
 pub mod exec_child;
 mod output;

@@ -200,7 +200,8 @@ fn plain_table<const N: usize>(out: &mut String, columns: [&str; N], rows: &[[St
     let header = columns.map(str::to_owned);
     let shown: Vec<&[String; N]> = std::iter::once(&header).chain(rows.iter().take(PLAIN_ROWS)).collect();
     let widths: [usize; N] = std::array::from_fn(|at| {
-        shown.iter().map(|row| row[at].chars().count().min(COLUMN_CHARS_MAX)).max().unwrap_or_default()
+        let cells = shown.iter().filter_map(|row| row.get(at));
+        cells.map(|cell| cell.chars().count().min(COLUMN_CHARS_MAX)).max().unwrap_or_default()
     });
     out.push('\n');
     for row in shown {
@@ -267,21 +268,22 @@ fn draw_table<const N: usize>(
     rows: &[[String; N]],
 ) {
     let widths: [u16; N] = std::array::from_fn(|at| {
-        let cells = rows.iter().map(|row| row[at].chars().count()).chain([columns[at].len()]);
-        u16::try_from(cells.max().unwrap_or_default()).unwrap_or(u16::MAX)
+        let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
+        u16::try_from(cells.chain(columns.get(at).map(|column| column.len())).max().unwrap_or_default())
+            .unwrap_or(u16::MAX)
     });
     let shown = fitting(&widths, area.width);
-    let line = |cells: [Line<'static>; N]| Row::new(cells.into_iter().take(shown).collect::<Vec<_>>());
     // Names stand left, figures right, below their heads.
-    let aligned = |at: usize, text: &str| {
+    let aligned = |(at, text): (usize, &str)| {
         let cell = Line::from(text.to_owned());
         if at == 0 { cell } else { cell.right_aligned() }
     };
-    let header = line(std::array::from_fn(|at| aligned(at, columns[at])));
-    let body = rows.iter().map(|row| line(std::array::from_fn(|at| aligned(at, &row[at]))));
-    let name = Constraint::Length(
-        widths.first().copied().unwrap_or(0).min(area.width.max(NAME_LEAST) - rest(&widths[..shown])),
-    );
+    let line = |texts: [&str; N]| Row::new(texts.into_iter().take(shown).enumerate().map(aligned).collect::<Vec<_>>());
+    let header = line(columns);
+    let body = rows.iter().map(|row| line(row.each_ref().map(String::as_str)));
+    let beside = rest(widths.get(..shown).unwrap_or_default());
+    let name =
+        Constraint::Length(widths.first().copied().unwrap_or(0).min(area.width.max(NAME_LEAST).saturating_sub(beside)));
     let all = std::iter::once(name).chain(widths.iter().take(shown).skip(1).map(|width| Constraint::Length(*width)));
     let table = Table::new(body, all).column_spacing(GAP);
     frame.render_widget(table.header(header.style(Style::new().add_modifier(Modifier::REVERSED))), area);

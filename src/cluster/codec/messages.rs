@@ -146,22 +146,23 @@ fn put_stimulus(encoder: &mut Encoder, stimulus: Stimulus) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     let mut rest = stimulus.number;
-    loop {
+    for digit in digits.iter_mut().rev() {
         at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
+        *digit = b'0' + (rest % 10) as u8;
         rest /= 10;
         if rest == 0 {
             break;
         }
     }
-    let parts = [stimulus.kind.as_bytes(), b"-", &digits[at..]];
+    let parts = [stimulus.kind.as_bytes(), b"-", digits.get(at..).unwrap_or_default()];
     let mut len = 0;
     for part in parts {
         let Some(room) = text.get_mut(len..len + part.len()) else { break };
         room.copy_from_slice(part);
         len += part.len();
     }
-    encoder.put_str(std::str::from_utf8(&text[..len]).unwrap_or(stimulus.kind));
+    let text = text.get(..len).and_then(|text| std::str::from_utf8(text).ok());
+    encoder.put_str(text.unwrap_or(stimulus.kind));
 }
 
 fn put_keys(encoder: &mut Encoder, name: &str, keys: &[Key], stimulus: Stimulus) {

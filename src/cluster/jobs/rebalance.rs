@@ -77,7 +77,10 @@ fn holder(state: &State, worker: crate::base::WorkerId) -> Option<WorkerBalance>
 }
 
 /// What is at the top of a heap is farthest from the mean. All numbers are negative bytes, as in stock.
-type Side = BinaryHeap<Reverse<(i64, i64, usize)>>;
+type Side = BinaryHeap<Reverse<Place>>;
+
+/// How far a worker is from the mean at most and at least, and which one it is.
+type Place = (i64, i64, usize);
 
 /// Pairs senders with recipients, farthest from the mean first, oldest keys first.
 pub fn find_moves(rules: &RebalanceRules, holders: &[WorkerBalance], wanted: Option<&SeededSet<Key>>) -> Vec<Move> {
@@ -105,16 +108,14 @@ pub fn find_moves(rules: &RebalanceRules, holders: &[WorkerBalance], wanted: Opt
         if recipients.is_empty() {
             break;
         }
-        let Some((at, recipient)) =
-            next_move(holders, (sender, most), next_key[sender], &mut recipients, wanted, &held)
-        else {
-            continue;
-        };
-        next_key[sender] = at + 1;
-        let (key, nbytes) = &holders[sender].keys[at];
-        let (to_most, to_least, to) = recipient;
-        moves.push(Move { from: holders[sender].address.clone(), to: holders[to].address.clone(), key: key.clone() });
-        held[to].insert(key);
+        let Some((from, next)) = holders.get(sender).zip(next_key.get_mut(sender)) else { continue };
+        let found = next_move(from, (most, *next), &mut recipients, wanted, &held);
+        let Some((at, (key, nbytes), (to_most, to_least, to))) = found else { continue };
+        *next = at + 1;
+        if let Some((to, held)) = holders.get(to).zip(held.get_mut(to)) {
+            moves.push(Move { from: from.address.clone(), to: to.address.clone(), key: key.clone() });
+            held.insert(key);
+        }
         if least + nbytes < 0 {
             senders.push(Reverse((most + nbytes, least + nbytes, sender)));
         }
@@ -126,15 +127,15 @@ pub fn find_moves(rules: &RebalanceRules, holders: &[WorkerBalance], wanted: Opt
 }
 
 /// The next key of this sender that some recipient can take; the recipient is taken off its heap.
-fn next_move(
-    holders: &[WorkerBalance],
-    (sender, most): (usize, i64),
-    from: usize,
+fn next_move<'a>(
+    sender: &'a WorkerBalance,
+    (most, next): (i64, usize),
     recipients: &mut Side,
     wanted: Option<&SeededSet<Key>>,
     held: &[BTreeSet<&Key>],
-) -> Option<(usize, (i64, i64, usize))> {
-    for (at, (key, nbytes)) in holders.get(sender)?.keys.iter().enumerate().skip(from) {
+) -> Option<(usize, &'a (Key, i64), Place)> {
+    for (at, entry) in sender.keys.iter().enumerate().skip(next) {
+        let (key, nbytes) = entry;
         // Never below the mean: it would come back.
         if wanted.is_some_and(|wanted| !wanted.contains(key)) || nbytes + most > 0 {
             continue;
@@ -154,7 +155,7 @@ fn next_move(
         }
         recipients.extend(skipped);
         if let Some(found) = found {
-            return Some((at, found));
+            return Some((at, entry, found));
         }
     }
     None

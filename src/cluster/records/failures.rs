@@ -93,7 +93,7 @@ impl Failures {
 fn cut(text: &str) -> Text {
     match text.char_indices().nth(TEXT_MAX) {
         None => text.into(),
-        Some((at, _)) => text[..at].into(),
+        Some((at, _)) => text.get(..at).unwrap_or(text).into(),
     }
 }
 

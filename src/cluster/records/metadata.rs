@@ -22,18 +22,10 @@ impl Default for Metadata {
 impl Metadata {
     /// Puts `value` at `path`; what is not a map on the way becomes one. Errors: an empty or endless path.
     pub fn set(&mut self, path: &[Value], value: Value) -> Result<(), PathError> {
-        let (last, above) = path.split_last().ok_or(PathError)?;
-        if path.len() > PATH_MAX {
+        if path.is_empty() || path.len() > PATH_MAX {
             return Err(PathError);
         }
-        let mut at = &mut self.root;
-        for key in above {
-            at = field_mut(at, key);
-            if !matches!(at, Value::Map(_)) {
-                *at = Value::Map(Vec::new());
-            }
-        }
-        *field_mut(at, last) = value;
+        put(&mut self.root, path, value);
         Ok(())
     }
 
@@ -52,16 +44,24 @@ impl Metadata {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathError;
 
-fn field_mut<'a>(map: &'a mut Value, key: &Value) -> &'a mut Value {
-    if !matches!(map, Value::Map(_)) {
-        *map = Value::Map(Vec::new());
+fn put(at: &mut Value, path: &[Value], value: Value) {
+    let Some((key, rest)) = path.split_first() else {
+        *at = value;
+        return;
+    };
+    let mut fields = match std::mem::replace(at, Value::Nil) {
+        Value::Map(fields) => fields,
+        _ => Vec::new(),
+    };
+    match fields.iter_mut().find(|(name, _)| name == key) {
+        Some((_, inner)) => put(inner, rest, value),
+        None => {
+            let mut inner = Value::Nil;
+            put(&mut inner, rest, value);
+            fields.push((key.clone(), inner));
+        }
     }
-    let Value::Map(fields) = map else { unreachable!("made a map above") };
-    let at = fields.iter().position(|(name, _)| name == key).unwrap_or_else(|| {
-        fields.push((key.clone(), Value::Nil));
-        fields.len() - 1
-    });
-    &mut fields[at].1
+    *at = Value::Map(fields);
 }
 
 #[cfg(test)]

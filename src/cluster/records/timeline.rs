@@ -112,16 +112,20 @@ impl RectChunk {
     fn tail(&self, from: usize) -> Self {
         Self {
             first: self.first.saturating_add(from as u64),
-            start_ms: self.start_ms[from..].to_vec(),
-            duration_ms: self.duration_ms[from..].to_vec(),
-            lane: self.lane[from..].to_vec(),
-            prefix: self.prefix[from..].to_vec(),
-            action: self.action[from..].to_vec(),
+            start_ms: tail(&self.start_ms, from),
+            duration_ms: tail(&self.duration_ms, from),
+            lane: tail(&self.lane, from),
+            prefix: tail(&self.prefix, from),
+            action: tail(&self.action, from),
             begin_ms: self.begin_ms,
             end_ms: self.end_ms,
             ..Self::default()
         }
     }
+}
+
+fn tail<T: Clone>(column: &[T], from: usize) -> Vec<T> {
+    column.get(from..).unwrap_or_default().to_vec()
 }
 
 /// One run of a task.
