@@ -68,7 +68,7 @@ pub fn serve(path: &Path, us: &ProcessInfo, inbox: mpsc::Sender<Incoming>) -> io
                 Ok(stream) => drop(tokio::spawn(talk(Channel::new(stream), us.clone(), inbox.clone()))),
                 Err(why) => {
                     // Out of descriptors, mostly: the appliance must find us again once there are some.
-                    tracing::warn!(%why, "control socket: cannot accept");
+                    tracing::warn!(error = %why, "control socket: cannot accept");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -83,13 +83,13 @@ async fn talk(mut channel: Channel, us: Arc<ProcessInfo>, inbox: mpsc::Sender<In
     match channel.peer_uid() {
         Ok(uid) if uid == ours || uid == 0 => {}
         Ok(uid) => return tracing::warn!(uid, "control socket: another user was refused"),
-        Err(why) => return tracing::warn!(%why, "control socket: the peer's user is unknown"),
+        Err(why) => return tracing::warn!(error = %why, "control socket: the peer's user is unknown"),
     }
     loop {
         let (message, descriptor) = match channel.receive().await {
             Ok(Some(received)) => received,
             Ok(None) => return,
-            Err(why) => return tracing::warn!(%why, "control socket: a peer makes no sense"),
+            Err(why) => return tracing::warn!(error = %why, "control socket: a peer sent a malformed message"),
         };
         let answer = match (message, descriptor) {
             (LinkMessage::Ask(Question::Health), _) => Some(LinkMessage::Answer(us.pid.to_string())),

@@ -85,7 +85,7 @@ pub async fn keep_linked(joined: &mut Membership, mut ends: LinkEnds<'_>) -> Lin
         match once(joined, &mut ends).await {
             Ok(LinkEnded::Goodbye(why)) => return LinkOver::Goodbye(why),
             Ok(LinkEnded::Lost(why)) => {
-                tracing::warn!(why, "the link to the head broke; workers go on, trying again");
+                tracing::warn!(error = why, "the link to the head broke; workers go on, trying again");
                 told = true;
             }
             Err(error) => {

@@ -242,7 +242,7 @@ impl PoolsOwner {
         let env = match result {
             Ok(path) => Env::Ready(path),
             Err(why) => {
-                tracing::error!(why, "the head's Python environment is not to be had here");
+                tracing::error!(error = why, "the head's Python environment is not to be had here");
                 Env::Failed { why, at: Instant::now() }
             }
         };
@@ -394,7 +394,7 @@ impl ManagedPool {
                 self.after = Instant::now().checked_add(AGAIN).unwrap_or_else(Instant::now);
                 let full = why.kind() == io::ErrorKind::StorageFull;
                 let why = if full { format!("the disk of {} is full", self.folder.display()) } else { why.to_string() };
-                tracing::error!(cluster = self.want.cluster, why, "a group of workers cannot be started");
+                tracing::error!(cluster = self.want.cluster, error = why, "a group of workers cannot be started");
                 (self.phase, self.note) = (Phase::Failed, why);
             }
         }
