@@ -14,12 +14,12 @@ use tokio::time::{Duration, Instant};
 use super::delta::Rows;
 use super::history::History;
 use super::overview::About;
+use super::rows;
 use super::series::{self, MachineGauge, Rates, Sums};
 use super::silence::{Silence, within};
 use super::stream::{FRESH, LIVE_MAX, Pick, block};
+use super::subscription::{Subscription, Topic};
 use super::viewer::{KEEP_ALIVE, Pace, Viewer};
-use super::want::{Topic, Want};
-use super::{more_rows, rows};
 use crate::base::{SeededMap, Text};
 use crate::cluster::{Control, Snapshot, SnapshotParts, TimelineWindow};
 
@@ -52,9 +52,9 @@ pub(super) type ViewerId = u64;
 /// What the hub is told.
 pub(super) enum Command {
     /// A viewer came; messages go into its queue.
-    Join { want: Want, queue: mpsc::Sender<Bytes>, id: oneshot::Sender<ViewerId> },
+    Join { subscription: Subscription, queue: mpsc::Sender<Bytes>, id: oneshot::Sender<ViewerId> },
     /// It wants something else.
-    Change { viewer: ViewerId, want: Want },
+    Change { viewer: ViewerId, subscription: Subscription },
     /// It left.
     Leave { viewer: ViewerId },
     /// All rows of some topics, now, as `{topic: {id: row}}`.
@@ -125,17 +125,17 @@ impl Hub {
 
     async fn on_command(&mut self, command: Command) -> bool {
         match command {
-            Command::Join { want, queue, id } => {
+            Command::Join { subscription, queue, id } => {
                 let viewer = self.next_viewer;
                 self.next_viewer += 1;
-                self.viewers.insert(viewer, Viewer::new(want, queue, &self.epoch));
+                self.viewers.insert(viewer, Viewer::new(subscription, queue, &self.epoch));
                 // It may be gone already; then its queue is closed, and the next tick drops it.
                 let _gone = id.send(viewer);
                 self.tick().await
             }
-            Command::Change { viewer, want } => {
+            Command::Change { viewer, subscription } => {
                 if let Some(viewer) = self.viewers.get_mut(&viewer) {
-                    viewer.change(want, &self.epoch);
+                    viewer.change(subscription, &self.epoch);
                 }
                 self.tick().await
             }
@@ -169,7 +169,7 @@ impl Hub {
         let mut wanted: BTreeSet<Topic> = BTreeSet::new();
         for viewer in self.viewers.values() {
             match viewer.pace {
-                Pace::Well => wanted.extend(&viewer.want.topics),
+                Pace::Well => wanted.extend(&viewer.subscription.topics),
                 Pace::Summary(_) => drop(wanted.insert(Topic::Overview)),
             }
         }
@@ -245,7 +245,8 @@ impl Hub {
 
     /// From which rectangle on somebody needs them, as far as they hold any yet.
     fn rects_wanted(&self) -> Option<u64> {
-        let streams = self.viewers.values().filter(|viewer| viewer.want.stream.is_some() && viewer.pace == Pace::Well);
+        let streams =
+            self.viewers.values().filter(|viewer| viewer.subscription.stream.is_some() && viewer.pace == Pace::Well);
         let now = Instant::now();
         let streams: Vec<&Viewer> = streams.collect();
         if !streams.iter().any(|viewer| viewer.is_due(now)) {
@@ -288,8 +289,8 @@ impl Hub {
 
     /// The topic of events whose turn it is, of those that somebody watches, and from which number on.
     fn next_events(&self) -> Option<(Text, u64)> {
-        let watched = self.viewers.values().filter(|viewer| viewer.want.topics.contains(&Topic::Events));
-        let topics: BTreeSet<&Text> = watched.map(|viewer| &viewer.want.events).collect();
+        let watched = self.viewers.values().filter(|viewer| viewer.subscription.topics.contains(&Topic::Events));
+        let topics: BTreeSet<&Text> = watched.map(|viewer| &viewer.subscription.events).collect();
         let count = topics.len();
         let turn = usize::try_from(self.seq).unwrap_or(0) % count.max(1);
         let topic = topics.into_iter().nth(turn)?;
@@ -339,13 +340,13 @@ impl Hub {
                 Some(nodes) => rows::graph_of_tasks(nodes, &picture.prefixes, GRAPH_MAX),
                 None => rows::graph_of_groups(&picture.groups, picture.totals.counts.tasks, GRAPH_MAX),
             },
-            Topic::Bandwidth => more_rows::bandwidth(picture),
-            Topic::Fine => more_rows::fine(&picture.fine),
-            Topic::Exceptions => more_rows::exceptions(&picture.exceptions),
-            Topic::Shuffle => more_rows::shuffle(picture),
-            Topic::Coordination => more_rows::coordination(picture),
-            Topic::Clients => more_rows::clients(&picture.clients),
-            Topic::Computations => more_rows::computations(&picture.computations),
+            Topic::Bandwidth => rows::bandwidth(picture),
+            Topic::Fine => rows::fine(&picture.fine),
+            Topic::Exceptions => rows::exceptions(&picture.exceptions),
+            Topic::Shuffle => rows::shuffle(picture),
+            Topic::Coordination => rows::coordination(picture),
+            Topic::Clients => rows::clients(&picture.clients),
+            Topic::Computations => rows::computations(&picture.computations),
             // These grow; see `take_growing`, `take_series`, `take_stream`, `take_events`.
             Topic::Stealing | Topic::Logs | Topic::Events => return None,
             Topic::System | Topic::WorkersSeries | Topic::Lanes => return None,
@@ -359,7 +360,7 @@ impl Hub {
         let seq = self.seq;
         let (history, next) = self.events.entry(topic.clone()).or_insert_with(|| (History::default(), from));
         *next = picture.events.last().map_or(*next, |(number, _, _)| number + 1);
-        history.append(seq, more_rows::events(&topic, &picture.events), EVENTS_MAX, number_of);
+        history.append(seq, rows::events(&topic, &picture.events), EVENTS_MAX, number_of);
     }
 
     fn take_stream(&mut self, stream: TimelineWindow) {
@@ -388,13 +389,13 @@ impl Hub {
         if due.contains(&Topic::Stealing) {
             self.steals_from = picture.stealing.last().map_or(self.steals_from, |(number, _, _)| number + 1);
             let history = self.topics.entry(Topic::Stealing).or_default();
-            history.append(seq, more_rows::stealing(&picture.stealing), STEALS_MAX, number_of);
-            history.set(seq, "total", more_rows::steal_total(&picture.steal_totals));
+            history.append(seq, rows::stealing(&picture.stealing), STEALS_MAX, number_of);
+            history.set(seq, "total", rows::steal_total(&picture.steal_totals));
         }
         if due.contains(&Topic::Logs) {
             self.logs_from = picture.logs.last().map_or(self.logs_from, |(number, _, _)| number + 1);
             let history = self.topics.entry(Topic::Logs).or_default();
-            history.append(seq, more_rows::logs(&picture.logs), EVENTS_MAX, number_of);
+            history.append(seq, rows::logs(&picture.logs), EVENTS_MAX, number_of);
         }
     }
 
@@ -403,14 +404,14 @@ impl Hub {
     /// Viewers that hold no rectangles yet get those of the span they asked for.
     async fn take_first_blocks(&mut self, now: Instant) -> bool {
         let fresh = |viewer: &&mut Viewer| {
-            viewer.want.stream.is_some() && viewer.next_rect.is_none() && viewer.pace == Pace::Well
+            viewer.subscription.stream.is_some() && viewer.next_rect.is_none() && viewer.pace == Pace::Well
         };
         let spans: Vec<f64> =
-            self.viewers.values_mut().filter(fresh).filter_map(|v| Some(v.want.stream?.span_secs)).collect();
+            self.viewers.values_mut().filter(fresh).filter_map(|v| Some(v.subscription.stream?.span_secs)).collect();
         let Some(span) = spans.into_iter().reduce(f64::max) else { return true };
         let (reply, answer) = oneshot::channel();
-        let wish = Control::Rects { from_ms: (self.at_secs - span) * 1e3, to_ms: f64::INFINITY, reply };
-        if self.control.send(wish).await.is_err() {
+        let ask = Control::Rects { from_ms: (self.at_secs - span) * 1e3, to_ms: f64::INFINITY, reply };
+        if self.control.send(ask).await.is_err() {
             return false;
         }
         let stream = match within(PATIENCE, answer).await {
@@ -428,18 +429,18 @@ impl Hub {
         }
         let (epoch, seq, at_secs) = (self.epoch.clone(), self.seq, self.at_secs);
         for viewer in self.viewers.values_mut().filter(fresh) {
-            let Some(want) = viewer.want.stream else { continue };
+            let Some(subscribed) = viewer.subscription.stream else { continue };
             // What its rectangles are called comes before them.
             let text = message(&epoch, seq, at_secs, viewer, &mut self.topics, &mut self.events);
-            let after = want.after.map_or(0, |low| whole_number(low, stream.next));
+            let after = subscribed.after.map_or(0, |low| whole_number(low, stream.next));
             let pick = Pick {
                 after,
-                window_ms: Some(((at_secs - want.span_secs) * 1e3, f64::INFINITY)),
-                px: want.px,
+                window_ms: Some(((at_secs - subscribed.span_secs) * 1e3, f64::INFINITY)),
+                px: subscribed.px,
                 max: LIVE_MAX,
                 ..Pick::default()
             };
-            let flags = if want.after.is_some() { 0 } else { FRESH };
+            let flags = if subscribed.after.is_some() { 0 } else { FRESH };
             let bytes = Bytes::from(block(&stream, &pick, flags));
             if viewer.send(text, now) && viewer.send(bytes, now) {
                 viewer.next_rect = Some(stream.next);
@@ -480,13 +481,13 @@ impl Hub {
                     continue;
                 }
             }
-            if let (Some(want), Some(next)) = (viewer.want.stream, viewer.next_rect)
+            if let (Some(subscribed), Some(next)) = (viewer.subscription.stream, viewer.next_rect)
                 && next < self.stream.next
             {
-                let kind = (next, want.px.to_bits());
+                let kind = (next, subscribed.px.to_bits());
                 let known = blocks.iter().find(|(of, _)| *of == kind).map(|(_, bytes)| bytes.clone());
                 let bytes = known.unwrap_or_else(|| {
-                    let pick = Pick { after: next, px: want.px, max: LIVE_MAX, ..Pick::default() };
+                    let pick = Pick { after: next, px: subscribed.px, max: LIVE_MAX, ..Pick::default() };
                     let bytes = Bytes::from(block(&self.stream, &pick, 0));
                     blocks.push((kind, bytes.clone()));
                     bytes
@@ -518,7 +519,7 @@ fn history<'a>(
     events: &'a mut SeededMap<Text, (History, u64)>,
 ) -> &'a mut History {
     match topic {
-        Topic::Events => &mut events.entry(viewer.want.events.clone()).or_default().0,
+        Topic::Events => &mut events.entry(viewer.subscription.events.clone()).or_default().0,
         topic => topics.entry(topic).or_default(),
     }
 }
@@ -530,7 +531,7 @@ fn has_news(
 ) -> bool {
     viewer.tell_unknown
         || viewer
-            .want
+            .subscription
             .topics
             .iter()
             .any(|topic| history(*topic, viewer, topics, events).news(viewer.known.get(topic).copied()).is_some())
@@ -546,7 +547,7 @@ fn message(
     events: &mut SeededMap<Text, (History, u64)>,
 ) -> Bytes {
     let mut parts: Vec<(Topic, Arc<str>)> = Vec::new();
-    for topic in &viewer.want.topics {
+    for topic in &viewer.subscription.topics {
         let known = viewer.known.get(topic).copied();
         if let Some(news) = history(*topic, viewer, topics, events).news(known) {
             parts.push((*topic, news));
@@ -565,7 +566,7 @@ fn message(
     // What it knows without news it knows up to here too.
     viewer.known.values_mut().for_each(|known| *known = seq);
     let more = if std::mem::take(&mut viewer.tell_unknown) {
-        format!(",\"unknown\":{}", json!(viewer.want.unknown))
+        format!(",\"unknown\":{}", json!(viewer.subscription.unknown))
     } else {
         String::new()
     };
@@ -576,8 +577,8 @@ fn envelope(epoch: &str, seq: u64, at_secs: f64, topics: &str, more: &str) -> By
     format!("\u{1}{{\"epoch\":\"{epoch}\",\"seq\":{seq},\"t\":{at_secs:.3},\"topics\":{{{topics}}}{more}}}").into()
 }
 
-/// The overview's judgement alone, for `api/limits`.
-pub(super) fn limits_of(rows: &Json) -> Json {
+/// What limits the cluster and the first problem, of the overview alone, for `api/limits`.
+pub(super) fn bottleneck_of(rows: &Json) -> Json {
     let now = rows.pointer("/overview/now");
     let field = |name: &str| now.and_then(|row| row.get(name)).cloned().unwrap_or(Json::Null);
     json!({"limit": field("limit"), "problem": field("problem")})

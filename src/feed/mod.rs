@@ -5,29 +5,26 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod bottleneck;
 mod delta;
 mod flame;
 mod history;
 mod hub;
-mod limit;
-mod more_rows;
 mod overview;
 mod report;
 mod rows;
 mod series;
 mod silence;
 mod stream;
+mod subscription;
 mod trace;
 mod viewer;
-mod want;
 
-pub use delta::Delta;
 pub use flame::flame;
-pub use limit::{Limit, Measures, limiting};
 pub use rows::json_of;
 pub use silence::Silence;
 pub use stream::{ASKED_MAX, FRESH, Pick, block};
-pub use want::{StreamWant, Topic, Want};
+pub use subscription::{Subscription, Topic};
 
 use std::future::Future;
 
@@ -80,11 +77,11 @@ impl Feed {
         self.clock.wall()
     }
 
-    /// A new viewer.
-    pub async fn view(&self, want: Want) -> Option<View> {
+    /// A new viewer of these topics.
+    pub async fn view(&self, subscription: Subscription) -> Option<View> {
         let (queue, messages) = mpsc::channel(viewer::QUEUE);
         let (id, joined) = oneshot::channel();
-        self.commands.send(Command::Join { want, queue, id }).await.ok()?;
+        self.commands.send(Command::Join { subscription, queue, id }).await.ok()?;
         Some(View { id: joined.await.ok()?, commands: self.commands.clone(), messages })
     }
 
@@ -96,9 +93,9 @@ impl Feed {
     }
 
     /// What limits the cluster and the first problem, as JSON.
-    pub async fn limits(&self) -> Result<String, Silence> {
+    pub async fn bottleneck(&self) -> Result<String, Silence> {
         let rows = self.rows(vec![Topic::Overview]).await?;
-        Ok(hub::limits_of(&serde_json::from_str(&rows).unwrap_or_default()).to_string())
+        Ok(hub::bottleneck_of(&serde_json::from_str(&rows).unwrap_or_default()).to_string())
     }
 
     /// A read that the scheduler answers at once.
@@ -118,8 +115,8 @@ impl Feed {
     /// Rectangles of the task stream between two times. Unit: seconds since the epoch.
     pub async fn rects(&self, from_secs: f64, to_secs: f64) -> Result<Box<TimelineWindow>, Silence> {
         let (reply, answer) = oneshot::channel();
-        let wish = Control::Rects { from_ms: from_secs * 1e3, to_ms: to_secs * 1e3, reply };
-        self.control.send(wish).await.map_err(|_| Silence::Gone)?;
+        let ask = Control::Rects { from_ms: from_secs * 1e3, to_ms: to_secs * 1e3, reply };
+        self.control.send(ask).await.map_err(|_| Silence::Gone)?;
         within(PATIENCE, answer).await
     }
 
@@ -140,9 +137,9 @@ impl View {
         self.messages.try_recv().ok()
     }
 
-    /// From now on it wants this. False: the scheduler is gone.
-    pub async fn change(&self, want: Want) -> bool {
-        self.commands.send(Command::Change { viewer: self.id, want }).await.is_ok()
+    /// Another subscription from now on. False: the scheduler is gone.
+    pub async fn change(&self, subscription: Subscription) -> bool {
+        self.commands.send(Command::Change { viewer: self.id, subscription }).await.is_ok()
     }
 }
 

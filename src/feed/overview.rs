@@ -2,8 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
+use super::bottleneck::{Bottleneck, Measures, bottleneck, problem};
 use super::delta::Row;
-use super::limit::{Limit, Measures, limiting, problem};
 use super::rows;
 use super::series::{MachineGauge, Rates, Sums};
 use crate::cluster::Snapshot;
@@ -31,13 +31,13 @@ impl About<'_> {
             waiting,
             no_worker,
             erred,
-            executing: sums.beat.executing,
-            fetching: sums.beat.waiting.min(sums.beat.in_flight),
-            transfers: sums.beat.transfers,
+            executing: sums.metrics.executing,
+            fetching: sums.metrics.waiting.min(sums.metrics.in_flight),
+            transfers: sums.metrics.transfers,
             occupancy_secs: totals.occupancy_secs,
             memory_share: rows::share(sums.limited, sums.limit),
             spilled: sums.spilled as f64,
-            disk: sums.beat.disk.0 + sums.beat.disk.1,
+            disk: sums.metrics.disk.0 + sums.metrics.disk.1,
             scheduler_cpu: self.machine.process_cpu,
             tasks_per_s: self.rates.tasks,
         }
@@ -47,12 +47,12 @@ impl About<'_> {
         let totals = &picture.totals;
         let sums = Sums::of(&picture.workers);
         let measures = self.measures(picture, &sums);
-        let limit = limiting(&measures);
+        let limit = bottleneck(&measures);
         let states = rows::worker_states(&picture.workers, totals.at_secs);
         let problem = problem(&measures, self.first_error, &states);
         let mut row = self.overview_counts(picture);
         row.extend(self.overview_use(picture, &sums));
-        row.push(("limit", Limit::to_json(&limit)));
+        row.push(("limit", Bottleneck::to_json(&limit)));
         row.push(("problem", problem.unwrap_or(Json::Null)));
         row
     }
@@ -88,24 +88,24 @@ impl About<'_> {
 
     fn overview_use(&self, picture: &Snapshot, sums: &Sums) -> Row {
         let totals = &picture.totals;
-        let beat = &sums.beat;
+        let metrics = &sums.metrics;
         vec![
             ("occupancy", rows::round(totals.occupancy_secs, 2)),
-            ("cpu", rows::round(beat.cpu, 1)),
+            ("cpu", rows::round(metrics.cpu, 1)),
             ("cpu_max", json!(totals.counts.threads.saturating_mul(100))),
-            ("executing", json!(beat.executing)),
+            ("executing", json!(metrics.executing)),
             ("mem_managed", json!(sums.managed)),
             ("mem_unmanaged", json!(sums.unmanaged)),
             ("mem_recent", json!(sums.recent)),
             ("mem_spilled", json!(sums.spilled)),
             ("mem_process", json!(sums.process)),
             ("mem_limit", json!(sums.limit)),
-            ("net_read", rows::brief(beat.net.0)),
-            ("net_write", rows::brief(beat.net.1)),
-            ("disk_read", rows::brief(beat.disk.0)),
-            ("disk_write", rows::brief(beat.disk.1)),
+            ("net_read", rows::brief(metrics.net.0)),
+            ("net_write", rows::brief(metrics.net.1)),
+            ("disk_read", rows::brief(metrics.disk.0)),
+            ("disk_write", rows::brief(metrics.disk.1)),
             ("bandwidth", rows::brief(totals.bandwidth)),
-            ("transfers", json!(beat.transfers)),
+            ("transfers", json!(metrics.transfers)),
             ("scheduler_cpu", rows::round(self.machine.process_cpu, 1)),
             ("scheduler_mem", json!(self.machine.now.process_memory)),
             ("scheduler_fds", json!(self.machine.now.process_fds)),

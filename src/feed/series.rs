@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::delta::Row;
-use super::rows::{Beat, brief, round};
+use super::rows::{HeartbeatMetrics, brief, round};
 use crate::cluster::{Totals, WorkerSnapshot};
 use crate::host::Usage;
 
@@ -90,7 +90,7 @@ impl MachineGauge {
 /// What all workers do together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sums {
-    pub beat: Beat,
+    pub metrics: HeartbeatMetrics,
     pub managed: u64,
     pub unmanaged: u64,
     pub recent: u64,
@@ -105,17 +105,17 @@ impl Sums {
     pub(super) fn of(workers: &[WorkerSnapshot]) -> Self {
         let mut sums = Self::default();
         for worker in workers {
-            let beat = Beat::of(worker);
-            let sum = &mut sums.beat;
-            sum.cpu += beat.cpu;
-            sum.executing += beat.executing;
-            sum.ready += beat.ready;
-            sum.waiting += beat.waiting;
-            sum.in_flight += beat.in_flight;
-            sum.net = (sum.net.0 + beat.net.0, sum.net.1 + beat.net.1);
-            sum.disk = (sum.disk.0 + beat.disk.0, sum.disk.1 + beat.disk.1);
-            sum.fds += beat.fds;
-            sum.transfers += beat.transfers;
+            let metrics = HeartbeatMetrics::of(worker);
+            let sum = &mut sums.metrics;
+            sum.cpu += metrics.cpu;
+            sum.executing += metrics.executing;
+            sum.ready += metrics.ready;
+            sum.waiting += metrics.waiting;
+            sum.in_flight += metrics.in_flight;
+            sum.net = (sum.net.0 + metrics.net.0, sum.net.1 + metrics.net.1);
+            sum.disk = (sum.disk.0 + metrics.disk.0, sum.disk.1 + metrics.disk.1);
+            sum.fds += metrics.fds;
+            sum.transfers += metrics.transfers;
             let memory = worker.memory;
             sums.managed = sums.managed.saturating_add(memory.managed);
             sums.unmanaged = sums.unmanaged.saturating_add(memory.unmanaged_old);
@@ -147,14 +147,14 @@ pub(super) fn system_row(totals: &Totals, sums: &Sums, machine: &MachineGauge, t
         ("host_net_write", brief(net_write)),
         ("host_disk_read", brief(disk_read)),
         ("host_disk_write", brief(disk_write)),
-        ("workers_cpu", round(sums.beat.cpu, 1)),
+        ("workers_cpu", round(sums.metrics.cpu, 1)),
         ("workers_mem", json!(sums.process)),
         ("workers_limit", json!(sums.limit)),
-        ("workers_net_read", brief(sums.beat.net.0)),
-        ("workers_net_write", brief(sums.beat.net.1)),
-        ("workers_disk_read", brief(sums.beat.disk.0)),
-        ("workers_disk_write", brief(sums.beat.disk.1)),
-        ("workers_fds", json!(sums.beat.fds as u64)),
+        ("workers_net_read", brief(sums.metrics.net.0)),
+        ("workers_net_write", brief(sums.metrics.net.1)),
+        ("workers_disk_read", brief(sums.metrics.disk.0)),
+        ("workers_disk_write", brief(sums.metrics.disk.1)),
+        ("workers_fds", json!(sums.metrics.fds as u64)),
         ("tasks_per_s", round(tasks_per_s, 1)),
         ("processing", json!(totals.counts.by_state.get(4).copied().unwrap_or(0))),
     ]
@@ -162,19 +162,19 @@ pub(super) fn system_row(totals: &Totals, sums: &Sums, machine: &MachineGauge, t
 
 /// A row of `workers_series`.
 pub(super) fn workers_row(at_secs: f64, workers: &[WorkerSnapshot]) -> Row {
-    let beats: Vec<(&WorkerSnapshot, Beat)> =
-        workers.iter().take(WORKERS_MAX).map(|worker| (worker, Beat::of(worker))).collect();
-    let column = |number: fn(&(&WorkerSnapshot, Beat)) -> Json| {
-        let fields: Map<String, Json> = beats.iter().map(|one| (one.0.address.to_string(), number(one))).collect();
+    let reported: Vec<(&WorkerSnapshot, HeartbeatMetrics)> =
+        workers.iter().take(WORKERS_MAX).map(|worker| (worker, HeartbeatMetrics::of(worker))).collect();
+    let column = |number: fn(&(&WorkerSnapshot, HeartbeatMetrics)) -> Json| {
+        let fields: Map<String, Json> = reported.iter().map(|one| (one.0.address.to_string(), number(one))).collect();
         Json::Object(fields)
     };
     vec![
         ("t", round(at_secs, 2)),
-        ("cpu", column(|(_, beat)| round(beat.cpu, 1))),
+        ("cpu", column(|(_, metrics)| round(metrics.cpu, 1))),
         ("memory", column(|(worker, _)| json!(worker.memory.process))),
-        ("net_read", column(|(_, beat)| brief(beat.net.0))),
-        ("net_write", column(|(_, beat)| brief(beat.net.1))),
-        ("disk_read", column(|(_, beat)| brief(beat.disk.0))),
-        ("disk_write", column(|(_, beat)| brief(beat.disk.1))),
+        ("net_read", column(|(_, metrics)| brief(metrics.net.0))),
+        ("net_write", column(|(_, metrics)| brief(metrics.net.1))),
+        ("disk_read", column(|(_, metrics)| brief(metrics.disk.0))),
+        ("disk_write", column(|(_, metrics)| brief(metrics.disk.1))),
     ]
 }

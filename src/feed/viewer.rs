@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 
-use super::want::{Topic, Want};
+use super::subscription::{Subscription, Topic};
 
 /// Messages that may wait for a viewer to read them. One that is behind by more is skipped.
 pub(super) const QUEUE: usize = 4;
@@ -32,7 +32,7 @@ pub(super) enum Pace {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Viewer {
-    pub want: Want,
+    pub subscription: Subscription,
     pub queue: mpsc::Sender<Bytes>,
     pub pace: Pace,
     /// As of which number it knows each topic.
@@ -47,9 +47,9 @@ pub(super) struct Viewer {
 }
 
 impl Viewer {
-    pub(super) fn new(want: Want, queue: mpsc::Sender<Bytes>, epoch: &str) -> Self {
+    pub(super) fn new(subscription: Subscription, queue: mpsc::Sender<Bytes>, epoch: &str) -> Self {
         let mut viewer = Self {
-            want: Want::default(),
+            subscription: Subscription::default(),
             queue,
             pace: Pace::Well,
             known: BTreeMap::new(),
@@ -58,32 +58,32 @@ impl Viewer {
             tell_unknown: false,
             skipped: 0,
         };
-        viewer.change(want, epoch);
+        viewer.change(subscription, epoch);
         viewer
     }
 
-    /// Another wish.
-    pub(super) fn change(&mut self, want: Want, epoch: &str) {
-        if let Some((_, since)) = want.since.as_ref().filter(|(of, _)| of == epoch) {
+    /// Another subscription.
+    pub(super) fn change(&mut self, subscription: Subscription, epoch: &str) {
+        if let Some((_, since)) = subscription.since.as_ref().filter(|(of, _)| of == epoch) {
             let since = *since;
-            self.known.extend(want.topics.iter().map(|topic| (*topic, since)));
+            self.known.extend(subscription.topics.iter().map(|topic| (*topic, since)));
         }
-        if want.events != self.want.events {
+        if subscription.events != self.subscription.events {
             self.known.remove(&Topic::Events);
         }
-        if want.stream != self.want.stream {
+        if subscription.stream != self.subscription.stream {
             self.next_rect = None;
         }
-        self.known.retain(|topic, _| want.topics.contains(topic));
-        self.tell_unknown = !want.unknown.is_empty();
-        self.want = want;
+        self.known.retain(|topic, _| subscription.topics.contains(topic));
+        self.tell_unknown = !subscription.unknown.is_empty();
+        self.subscription = subscription;
         self.last_sent = None;
     }
 
     /// Is it time for its next message?
     pub(super) fn is_due(&self, now: Instant) -> bool {
         let every = match self.pace {
-            Pace::Well => Duration::from_millis(self.want.every_ms),
+            Pace::Well => Duration::from_millis(self.subscription.every_ms),
             Pace::Summary(_) => SUMMARY_EVERY,
         };
         // A little early is on time: ticks are as far apart as messages.

@@ -70,7 +70,7 @@ async fn state(State(site): State<Site>, Query(asked): Query<Topics>) -> Respons
 }
 
 async fn limits(State(site): State<Site>) -> Response {
-    json_answer(site.feed.limits().await)
+    json_answer(site.feed.bottleneck().await)
 }
 
 #[derive(Deserialize)]

@@ -16,7 +16,7 @@ use super::live;
 use super::site::Site;
 use crate::base::Value;
 use crate::control::SchedulerQuestion;
-use crate::feed::Want;
+use crate::feed::Subscription;
 use crate::http::answer::{json as answer, problem, silence, typed};
 
 /// Every bare plot: its name in addresses and its title, as Dask has them.
@@ -210,8 +210,8 @@ async fn event_stream(State(site): State<Site>, headers: HeaderMap, upgrade: Web
 }
 
 async fn tell_events(site: Site, mut socket: WebSocket) {
-    let want = Want::parse(r#"{"want":["workers"]}"#).unwrap_or_default();
-    let Some(mut view) = site.feed.view(want).await else { return };
+    let subscription = Subscription::parse(r#"{"want":["workers"]}"#).unwrap_or_default();
+    let Some(mut view) = site.feed.view(subscription).await else { return };
     let mut known: std::collections::BTreeSet<String> = Default::default();
     loop {
         let messages: Vec<Json> = tokio::select! {

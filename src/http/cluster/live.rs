@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, interval_at, timeout};
 
 use super::site::Site;
-use crate::feed::{Silence, View, Want};
+use crate::feed::{Silence, Subscription, View};
 use crate::http::answer::{json, problem, silence};
 
 /// Proxies close what is silent.
@@ -29,8 +29,8 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 /// Longest wait of a poll for news, and shortest pause after which it is answered anyway.
 const POLL_WAIT: Duration = Duration::from_secs(1);
 
-/// Longest wish. Unit: bytes.
-const WISH_MAX: usize = 64 << 10;
+/// Longest message of a page. Unit: bytes.
+const MESSAGE_MAX: usize = 64 << 10;
 
 /// Kind of a message that is a block of the task stream.
 const BLOCK: u8 = 2;
@@ -40,13 +40,14 @@ pub(super) fn routes() -> Router<Site> {
 }
 
 #[derive(Deserialize)]
-struct Wish {
+struct Asked {
     q: String,
 }
 
-impl Wish {
-    fn want(&self) -> Result<Want, Box<Response>> {
-        Want::parse(&self.q).map_err(|why| Box::new(problem(StatusCode::BAD_REQUEST, why, "send {\"want\": [..]}")))
+impl Asked {
+    fn subscription(&self) -> Result<Subscription, Box<Response>> {
+        let remedy = "send {\"want\": [..]}";
+        Subscription::parse(&self.q).map_err(|why| Box::new(problem(StatusCode::BAD_REQUEST, why.to_string(), remedy)))
     }
 }
 
@@ -76,12 +77,12 @@ async fn socket(State(site): State<Site>, uri: Uri, headers: HeaderMap, upgrade:
         let error = "this page's origin may not watch the cluster by WebSocket";
         return problem(StatusCode::FORBIDDEN, error, "open the dashboard itself");
     }
-    upgrade.max_message_size(WISH_MAX).on_upgrade(|socket| watch(site, socket)).into_response()
+    upgrade.max_message_size(MESSAGE_MAX).on_upgrade(|socket| watch(site, socket)).into_response()
 }
 
 /// Talks to one page until either end is gone.
 async fn watch(site: Site, mut socket: WebSocket) {
-    let Some(mut view) = site.feed.view(Want::default()).await else { return };
+    let Some(mut view) = site.feed.view(Subscription::default()).await else { return };
     let mut ping = interval_at(Instant::now() + PING, PING);
     loop {
         let message = tokio::select! {
@@ -90,15 +91,15 @@ async fn watch(site: Site, mut socket: WebSocket) {
                 None => break,
             },
             told = socket.recv() => match told {
-                Some(Ok(Message::Text(text))) => match Want::parse(&text) {
-                    Ok(want) => {
-                        if view.change(want).await {
+                Some(Ok(Message::Text(text))) => match Subscription::parse(&text) {
+                    Ok(subscription) => {
+                        if view.change(subscription).await {
                             continue;
                         }
                         break;
                     }
                     Err(why) => {
-                        let reason = why.chars().take(100).collect::<String>().into();
+                        let reason = why.to_string().chars().take(100).collect::<String>().into();
                         let close = CloseFrame { code: close_code::INVALID, reason };
                         drop(socket.send(Message::Close(Some(close))).await);
                         return;
@@ -117,12 +118,12 @@ async fn watch(site: Site, mut socket: WebSocket) {
     drop(socket.send(end).await);
 }
 
-async fn events(State(site): State<Site>, Query(wish): Query<Wish>) -> Response {
-    let want = match wish.want() {
-        Ok(want) => want,
+async fn events(State(site): State<Site>, Query(asked): Query<Asked>) -> Response {
+    let subscription = match asked.subscription() {
+        Ok(subscription) => subscription,
         Err(refused) => return *refused,
     };
-    let Some(view) = site.feed.view(want).await else { return silence(&Silence::Gone) };
+    let Some(view) = site.feed.view(subscription).await else { return silence(&Silence::Gone) };
     let stream = futures_util::stream::unfold(view, |mut view: View| async move {
         let bytes = view.next().await?;
         Some((Ok::<Event, Infallible>(event_of(&bytes)), view))
@@ -138,12 +139,12 @@ fn event_of(bytes: &Bytes) -> Event {
     }
 }
 
-async fn poll(State(site): State<Site>, Query(wish): Query<Wish>) -> Response {
-    let want = match wish.want() {
-        Ok(want) => want,
+async fn poll(State(site): State<Site>, Query(asked): Query<Asked>) -> Response {
+    let subscription = match asked.subscription() {
+        Ok(subscription) => subscription,
         Err(refused) => return *refused,
     };
-    let Some(mut view) = site.feed.view(want).await else { return silence(&Silence::Gone) };
+    let Some(mut view) = site.feed.view(subscription).await else { return silence(&Silence::Gone) };
     let mut messages: Vec<Bytes> = timeout(POLL_WAIT, view.next()).await.ok().flatten().into_iter().collect();
     while let Some(more) = view.waiting() {
         messages.push(more);

@@ -1,4 +1,4 @@
-//! What a viewer wants to see: names of topics and how finely, as it asked for them.
+//! What a viewer subscribed to: names of topics and how finely, as it asked for them.
 
 use std::collections::BTreeSet;
 
@@ -113,7 +113,7 @@ struct EventsAsked {
 
 /// How a viewer wants the task stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StreamWant {
+pub struct StreamSubscription {
     /// The past it gets at first. Unit: seconds.
     pub span_secs: f64,
     /// Seconds per pixel; 0: nothing is merged.
@@ -122,13 +122,13 @@ pub struct StreamWant {
     pub after: Option<u64>,
 }
 
-/// A viewer's wish, checked.
+/// What a viewer asked for, checked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Want {
+pub struct Subscription {
     /// Topics.
     pub topics: BTreeSet<Topic>,
     /// The task stream.
-    pub stream: Option<StreamWant>,
+    pub stream: Option<StreamSubscription>,
     /// Which topic of the scheduler's events.
     pub events: Text,
     /// It holds all its topics as they were then: epoch and number.
@@ -139,7 +139,7 @@ pub struct Want {
     pub unknown: Vec<String>,
 }
 
-impl Default for Want {
+impl Default for Subscription {
     fn default() -> Self {
         Self {
             topics: BTreeSet::new(),
@@ -152,38 +152,43 @@ impl Default for Want {
     }
 }
 
+/// A message that is no subscription.
+#[derive(Debug, thiserror::Error)]
+#[error("not a subscription to the feed: {0}")]
+pub struct SubscriptionError(#[from] serde_json::Error);
+
 /// Unless the viewer says otherwise.
 const EVERY_MS: u64 = 200;
 
-impl Want {
+impl Subscription {
     /// Reads a page's message. Errors: not the JSON that was agreed on.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let asked: Asked = serde_json::from_str(text).map_err(|why| format!("not a wish for the feed: {why}"))?;
-        let mut want = Self::default();
+    pub fn parse(text: &str) -> Result<Self, SubscriptionError> {
+        let asked: Asked = serde_json::from_str(text)?;
+        let mut subscription = Self::default();
         let mut stream = false;
         for name in asked.want.into_iter().take(TOPICS_MAX) {
             match Topic::from_name(&name) {
-                Some(topic) => drop(want.topics.insert(topic)),
+                Some(topic) => drop(subscription.topics.insert(topic)),
                 None if name == "stream" => stream = true,
-                None => want.unknown.push(name.chars().take(TOPICS_MAX).collect()),
+                None => subscription.unknown.push(name.chars().take(TOPICS_MAX).collect()),
             }
         }
         if stream {
-            want.topics.extend([Topic::Lanes, Topic::Names]);
+            subscription.topics.extend([Topic::Lanes, Topic::Names]);
             let asked = asked.stream.as_ref();
             let number = |value: Option<f64>| value.filter(|number| number.is_finite() && *number >= 0.0);
-            want.stream = Some(StreamWant {
+            subscription.stream = Some(StreamSubscription {
                 span_secs: number(asked.and_then(|asked| asked.span)).unwrap_or(60.0).min(3_600.0),
                 px: number(asked.and_then(|asked| asked.px)).unwrap_or(0.0),
                 after: asked.and_then(|asked| asked.after),
             });
         }
         if let Some(topic) = asked.events.and_then(|events| events.topic) {
-            want.events = topic.chars().take(256).collect::<String>().into();
+            subscription.events = topic.chars().take(256).collect::<String>().into();
         }
-        want.since = asked.epoch.zip(asked.since);
-        want.every_ms = asked.every.unwrap_or(EVERY_MS).clamp(100, 10_000);
-        Ok(want)
+        subscription.since = asked.epoch.zip(asked.since);
+        subscription.every_ms = asked.every.unwrap_or(EVERY_MS).clamp(100, 10_000);
+        Ok(subscription)
     }
 }
 
@@ -192,16 +197,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wishes_are_checked_and_bounded() {
-        let want = Want::parse(
+    fn subscriptions_are_checked_and_bounded() {
+        let subscription = Subscription::parse(
             r#"{"v":1,"want":["overview","stream","nonsense"],"stream":{"span":1e9,"px":-1},"every":1,"epoch":"e","since":3}"#,
         )
-        .expect("a wish");
-        assert_eq!(want.topics, [Topic::Overview, Topic::Lanes, Topic::Names].into());
-        assert_eq!(want.stream, Some(StreamWant { span_secs: 3_600.0, px: 0.0, after: None }));
-        assert_eq!((want.every_ms, want.since), (100, Some(("e".to_owned(), 3))));
-        assert_eq!(want.unknown, ["nonsense"]);
-        assert!(Want::parse("[1]").is_err());
+        .expect("a subscription");
+        assert_eq!(subscription.topics, [Topic::Overview, Topic::Lanes, Topic::Names].into());
+        assert_eq!(subscription.stream, Some(StreamSubscription { span_secs: 3_600.0, px: 0.0, after: None }));
+        assert_eq!((subscription.every_ms, subscription.since), (100, Some(("e".to_owned(), 3))));
+        assert_eq!(subscription.unknown, ["nonsense"]);
+        assert!(Subscription::parse("[1]").is_err());
         assert!(NAMES.iter().all(|(name, topic)| topic.name() == *name));
     }
 }

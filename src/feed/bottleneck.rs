@@ -1,4 +1,4 @@
-//! What is limiting the cluster: one line from measurements, and the first problem by name. Pure.
+//! What is bottleneck the cluster: one line from measurements, and the first problem by name. Pure.
 
 use serde_json::{Value as Json, json};
 
@@ -60,7 +60,7 @@ pub struct Measures {
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub struct Bottleneck {
     /// One word for it.
     pub what: &'static str,
     /// One sentence.
@@ -69,7 +69,7 @@ pub struct Limit {
     pub link: Option<&'static str>,
 }
 
-impl Limit {
+impl Bottleneck {
     fn new(what: &'static str, text: impl Into<String>, link: Option<&'static str>) -> Self {
         Self { what, text: text.into(), link }
     }
@@ -81,66 +81,66 @@ impl Limit {
 }
 
 /// What limits the cluster now.
-pub fn limiting(m: &Measures) -> Limit {
+pub fn bottleneck(m: &Measures) -> Bottleneck {
     without_work(m).or_else(|| without_workers(m)).or_else(|| overloaded(m)).unwrap_or_else(|| working(m))
 }
 
-fn without_work(m: &Measures) -> Option<Limit> {
+fn without_work(m: &Measures) -> Option<Bottleneck> {
     if m.processing + m.queued + m.waiting + m.no_worker > 0 {
         return None;
     }
     Some(if m.open_graphs > 0 {
-        Limit::new("scheduler", "A submitted graph is being read; its tasks start when it is in.", None)
+        Bottleneck::new("scheduler", "A submitted graph is being read; its tasks start when it is in.", None)
     } else if m.clients == 0 {
-        Limit::new("nothing", "No work, and no client is connected.", Some("clients"))
+        Bottleneck::new("nothing", "No work, and no client is connected.", Some("clients"))
     } else if m.workers == 0 {
-        Limit::new("no-workers", "No work yet, and no worker is connected.", Some("workers"))
+        Bottleneck::new("no-workers", "No work yet, and no worker is connected.", Some("workers"))
     } else {
-        Limit::new("client", "No work: the cluster waits for its clients.", None)
+        Bottleneck::new("client", "No work: the cluster waits for its clients.", None)
     })
 }
 
-fn without_workers(m: &Measures) -> Option<Limit> {
+fn without_workers(m: &Measures) -> Option<Bottleneck> {
     let wanting = m.processing + m.queued + m.waiting + m.no_worker;
     if m.workers == 0 {
         let wait = if wanting == 1 { "waits" } else { "wait" };
         let text = format!("{} {wait}, and no worker is connected: start workers.", tasks(wanting));
-        return Some(Limit::new("no-workers", text, Some("workers")));
+        return Some(Bottleneck::new("no-workers", text, Some("workers")));
     }
     if m.paused == m.workers {
         let text = "All workers are paused because their memory is full.";
-        return Some(Limit::new("paused", text, Some("memory")));
+        return Some(Bottleneck::new("paused", text, Some("memory")));
     }
     (m.no_worker > 0 && m.processing == 0).then(|| {
         let have = if m.no_worker == 1 { "has" } else { "have" };
         let text = format!("{} {have} restrictions that no connected worker meets.", tasks(m.no_worker));
-        Limit::new("restrictions", text, Some("tasks?state=no-worker"))
+        Bottleneck::new("restrictions", text, Some("tasks?state=no-worker"))
     })
 }
 
-fn overloaded(m: &Measures) -> Option<Limit> {
+fn overloaded(m: &Measures) -> Option<Bottleneck> {
     let busy = m.executing as f64 >= BUSY * m.threads as f64;
     if m.scheduler_cpu >= SCHEDULER_BUSY && !busy {
         let text = format!(
             "The scheduler is busy ({:.0} % of a core, {:.0} tasks/s) while threads are free: make tasks larger.",
             m.scheduler_cpu, m.tasks_per_s
         );
-        return Some(Limit::new("scheduler", text, Some("system")));
+        return Some(Bottleneck::new("scheduler", text, Some("system")));
     }
     if m.paused > 0 {
         let text = format!("{} of {} workers are paused: memory is full.", m.paused, m.workers);
-        return Some(Limit::new("memory", text, Some("memory")));
+        return Some(Bottleneck::new("memory", text, Some("memory")));
     }
     if m.spilled > 0.0 && m.disk >= DISK_HIGH && !busy {
-        return Some(Limit::new("disk", "Workers move data between memory and disk.", Some("memory")));
+        return Some(Bottleneck::new("disk", "Workers move data between memory and disk.", Some("memory")));
     }
     (m.memory_share >= MEMORY_HIGH).then(|| {
         let text = format!("Memory is {:.0} % full: workers spill and will pause.", m.memory_share * 100.0);
-        Limit::new("memory", text, Some("memory"))
+        Bottleneck::new("memory", text, Some("memory"))
     })
 }
 
-fn working(m: &Measures) -> Limit {
+fn working(m: &Measures) -> Bottleneck {
     let threads = m.threads.max(1) as f64;
     if m.executing as f64 >= BUSY * threads {
         let left = m.occupancy_secs / threads;
@@ -150,27 +150,27 @@ fn working(m: &Measures) -> Limit {
         } else {
             format!("All {} threads compute (about {left:.1} s of work left).", m.threads)
         };
-        return Limit::new(if more { "workers" } else { "compute" }, text, Some("tasks"));
+        return Bottleneck::new(if more { "workers" } else { "compute" }, text, Some("tasks"));
     }
     if m.fetching > 0 || m.transfers > 0 {
         let waiting = usize::try_from(m.fetching.max(1)).unwrap_or(usize::MAX);
         let wait = if waiting == 1 { "waits" } else { "wait" };
         let text = format!("{} {wait} for data from other workers (transfers: {}).", tasks(waiting), m.transfers);
-        return Limit::new("transfer", text, Some("bandwidth"));
+        return Bottleneck::new("transfer", text, Some("bandwidth"));
     }
     let mean_secs = if m.tasks_per_s > 0.0 { threads / m.tasks_per_s } else { f64::INFINITY };
     if mean_secs < SHORT_TASK {
         let text = format!("Tasks are so short ({:.0} per second) that most time goes into overhead.", m.tasks_per_s);
-        return Limit::new("scheduler", text, Some("progress"));
+        return Bottleneck::new("scheduler", text, Some("progress"));
     }
     if m.open_graphs > 0 {
-        return Limit::new("scheduler", "A submitted graph is being read.", None);
+        return Bottleneck::new("scheduler", "A submitted graph is being read.", None);
     }
     let text = format!(
         "{} of {} threads compute; {} tasks wait for the results of others: there is not more to do at once.",
         m.executing, m.threads, m.waiting
     );
-    Limit::new("compute", text, Some("graph"))
+    Bottleneck::new("compute", text, Some("graph"))
 }
 
 fn tasks(count: usize) -> String {
@@ -258,7 +258,7 @@ mod tests {
             ("compute", Measures { executing: 1, processing: 1, waiting: 9, ..busy() }),
         ];
         for (wanted, measures) in cases {
-            let found = limiting(&measures);
+            let found = bottleneck(&measures);
             assert_eq!(found.what, wanted, "{measures:?}: {}", found.text);
         }
     }
