@@ -6,7 +6,7 @@ use crate::base::{Key, Text};
 use crate::cluster::codec::args::shown;
 use crate::cluster::codec::json::{AsJson, as_text};
 use crate::cluster::state::State;
-use crate::cluster::views::task::TaskRun;
+use crate::cluster::views::task::{TaskRun, TaskSummary};
 use crate::cluster::views::{identity, task};
 use crate::sched::{TaskFilter, TaskView, WorkerView};
 
@@ -16,13 +16,8 @@ const KEYS_MAX: usize = 500;
 /// A task in a list.
 #[derive(Clone, Debug, Serialize)]
 pub struct TaskRow {
-    #[serde(serialize_with = "as_text")]
-    pub key: Key,
-    pub state: &'static str,
-    pub prefix: Text,
-    pub group: Text,
-    /// None: unknown. Unit: bytes.
-    pub nbytes: Option<i64>,
+    #[serde(flatten)]
+    pub summary: TaskSummary,
     /// Where the task runs or its result is.
     pub worker: Option<Text>,
 }
@@ -87,11 +82,7 @@ pub struct HeldRow {
 
 fn row(state: &State, task: &TaskView<'_>) -> TaskRow {
     TaskRow {
-        key: task.key.clone(),
-        state: task.state,
-        prefix: task.prefix.clone(),
-        group: task.group.clone(),
-        nbytes: (task.nbytes >= 0).then_some(task.nbytes),
+        summary: TaskSummary::of(task),
         worker: task.processing_on.or_else(|| task.holders.first().copied()).and_then(|id| state.address_of(id)),
     }
 }

@@ -11,7 +11,7 @@ use crate::cluster::codec::failures::failure_text;
 use crate::cluster::codec::json::{AsJson, as_text};
 use crate::cluster::records::timeline::{ACTION_NAMES, FAILED, RectChunk};
 use crate::cluster::state::State;
-use crate::sched::{KeyState, StoryLine, TaskDetail, WorkerStatus};
+use crate::sched::{KeyState, StoryLine, TaskDetail, TaskView, WorkerStatus};
 
 /// Neighbours that are listed.
 const NEIGHBOURS_MAX: usize = 200;
@@ -22,9 +22,9 @@ const RUNS_MAX: usize = 100;
 /// Lines of its story, the last ones.
 const STORY_MAX: usize = 200;
 
-/// The task as pages show it.
+/// What lists and pages both say of a task.
 #[derive(Clone, Debug, Serialize)]
-pub struct TaskPage {
+pub struct TaskSummary {
     #[serde(serialize_with = "as_text")]
     pub key: Key,
     pub state: &'static str,
@@ -32,6 +32,25 @@ pub struct TaskPage {
     pub group: Text,
     /// None: unknown. Unit: bytes.
     pub nbytes: Option<i64>,
+}
+
+impl TaskSummary {
+    pub fn of(task: &TaskView<'_>) -> Self {
+        Self {
+            key: task.key.clone(),
+            state: task.state,
+            prefix: task.prefix.clone(),
+            group: task.group.clone(),
+            nbytes: (task.nbytes >= 0).then_some(task.nbytes),
+        }
+    }
+}
+
+/// The task as its page shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct TaskPage {
+    #[serde(flatten)]
+    pub summary: TaskSummary,
     #[serde(rename = "type")]
     pub typename: Option<Text>,
     pub actor: bool,
@@ -147,10 +166,7 @@ pub fn task(state: &State, text: &str) -> Option<TaskPage> {
     let detail = state.sched.task_detail(&key, NEIGHBOURS_MAX)?;
     let view = &detail.view;
     Some(TaskPage {
-        state: view.state,
-        prefix: view.prefix.clone(),
-        group: view.group.clone(),
-        nbytes: (view.nbytes >= 0).then_some(view.nbytes),
+        summary: TaskSummary::of(view),
         typename: view.typename.cloned(),
         actor: view.actor,
         priority: view.priority.map(|priority| [priority.user, priority.generation, priority.order]),
@@ -178,7 +194,6 @@ pub fn task(state: &State, text: &str) -> Option<TaskPage> {
         runs: runs(state, &key),
         story: story(state, &key),
         exception: view.failure.map(|failure| exception(failure, view.blame)),
-        key,
     })
 }
 
