@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use serde::Serialize;
 
 use crate::app::command_error::CommandError;
-use crate::app::local::account::account;
 use crate::app::local::settings::home;
 use crate::app::local::state_dir as state;
 use crate::app::text::outln;
@@ -200,13 +199,10 @@ fn move_to_service((joined, folder): &(Membership, PathBuf), args: &ServiceArgs)
 }
 
 fn give_to_service(folder: &Path) -> Result<(), CommandError> {
-    let fields = account(0, "rask").unwrap_or_default();
-    let id = |at: usize| fields.get(at).and_then(|id| id.parse::<u32>().ok());
-    let (Some(user), Some(group)) = (id(2), id(3)) else {
-        return Err(
-            CommandError::world("the user rask is not in /etc/passwd").remedy("run systemd-sysusers and try again")
-        );
+    let Some(user) = uzers::get_user_by_name("rask") else {
+        return Err(CommandError::world("this machine has no user rask").remedy("run systemd-sysusers and try again"));
     };
+    let (user, group) = (user.uid(), user.primary_group_id());
     let all = [Path::new(STATE).to_path_buf(), folder.to_path_buf(), folder.join("peer.json")];
     let given = all.iter().try_for_each(|path| std::os::unix::fs::chown(path, Some(user), Some(group)));
     given.map_err(|why| CommandError::world(format!("cannot give {} to the user rask: {why}", folder.display())))
