@@ -14,17 +14,17 @@ pub struct CommandError {
 
 impl CommandError {
     /// The machine, the network or another program failed us. Exit code 1.
-    pub fn world(what: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: None, code: 1 }
+    pub fn world(what: impl fmt::Display) -> Self {
+        Self { what: what.to_string(), remedy: None, code: 1 }
     }
 
     /// Wrong usage: a flag, a variable or a configuration file. Exit code 2.
-    pub fn usage(what: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: None, code: 2 }
+    pub fn usage(what: impl fmt::Display) -> Self {
+        Self { what: what.to_string(), remedy: None, code: 2 }
     }
 
     /// Exit code by who must act.
-    pub fn blame(blame: Blame, what: impl Into<String>) -> Self {
+    pub fn blame(blame: Blame, what: impl fmt::Display) -> Self {
         match blame {
             Blame::Caller => Self::usage(what),
             Blame::Peer | Blame::World | Blame::Ours => Self::world(what),

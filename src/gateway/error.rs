@@ -1,5 +1,7 @@
 //! What a request is answered when it is not done: what and why for everybody, what to do for people.
 
+use std::fmt;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::ext::ReasonPhrase;
@@ -40,8 +42,8 @@ impl ApiError {
     }
 
     /// Answers 422.
-    pub fn invalid(error: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, error)
+    pub fn invalid(error: impl fmt::Display) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
     }
 
     /// What a person can do.

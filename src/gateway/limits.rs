@@ -2,11 +2,14 @@
 //!
 //! Source: `dask_gateway_server/routes.py`, `scale_cluster` and `adapt_cluster`, whose messages users see as warnings.
 
-use super::value::python;
-use crate::config::{Auto, GatewayCluster, GatewayUser};
+use std::fmt;
+
 use serde_json::Value;
 
-/// ClusterLimits as configured; `None` is none.
+use super::value::python;
+use crate::config::{Auto, GatewayCluster, GatewayUser, show_size};
+
+/// As configured; `None` is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClusterLimits {
     /// Of one cluster.
@@ -17,7 +20,7 @@ pub struct ClusterLimits {
     pub clusters: Option<u32>,
 }
 
-/// WorkerBounds on workers, their cores and memory.
+/// Most workers, and what they may take together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct WorkerBounds {
     pub workers: Option<u32>,
@@ -32,6 +35,17 @@ pub struct WorkerSize {
     pub cores: f64,
     /// 0: not limited. Unit: bytes.
     pub memory_bytes: u64,
+}
+
+/// A user may not have that much.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum LimitError {
+    #[error("User {user} has {clusters} clusters, and the limit is {max} (gateway.user.max_clusters)")]
+    Clusters { user: String, clusters: u32, max: u32 },
+    #[error("A worker of {size} exceeds the limit of a cluster ({limit})")]
+    ClusterSize { size: WorkerSize, limit: WorkerBounds },
+    #[error("A worker of {size} exceeds the limit of a user ({limit})")]
+    UserSize { size: WorkerSize, limit: WorkerBounds },
 }
 
 /// What somebody has already.
@@ -96,39 +110,36 @@ impl ClusterLimits {
         cluster.into_iter().chain(user).min()
     }
 
-    /// May a user who has `used` make another cluster with workers of this size? Errors: the text of 422.
-    pub fn may_create(&self, user: &str, used: Used, size: WorkerSize) -> Result<(), String> {
+    /// May a user who has `used` make another cluster with workers of this size?
+    pub fn may_create(&self, user: &str, used: Used, size: WorkerSize) -> Result<(), LimitError> {
         if let Some(max) = self.clusters.filter(|max| used.clusters >= *max) {
-            return Err(format!(
-                "User {user} has {} clusters, and the limit is {max} (gateway.user.max_clusters)",
-                used.clusters
-            ));
+            return Err(LimitError::Clusters { user: user.to_owned(), clusters: used.clusters, max });
         }
         if self.of_cluster(size) == Some(0) {
-            return Err(format!(
-                "A worker of {} exceeds the limit of a cluster ({})",
-                show(size),
-                show_bounds(self.cluster)
-            ));
+            return Err(LimitError::ClusterSize { size, limit: self.cluster });
         }
         if most(self.user, Used::default(), size) == Some(0) {
-            return Err(format!("A worker of {} exceeds the limit of a user ({})", show(size), show_bounds(self.user)));
+            return Err(LimitError::UserSize { size, limit: self.user });
         }
         Ok(())
     }
 }
 
-fn show(size: WorkerSize) -> String {
-    format!("{} cores and {}", size.cores, crate::config::show_size(size.memory_bytes))
+impl fmt::Display for WorkerSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cores and {}", self.cores, show_size(self.memory_bytes))
+    }
 }
 
-fn show_bounds(bounds: WorkerBounds) -> String {
-    let parts = [
-        bounds.workers.map(|workers| format!("{workers} workers")),
-        bounds.cores.map(|cores| format!("{cores} cores")),
-        bounds.memory_bytes.map(crate::config::show_size),
-    ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+impl fmt::Display for WorkerBounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            self.workers.map(|workers| format!("{workers} workers")),
+            self.cores.map(|cores| format!("{cores} cores")),
+            self.memory_bytes.map(show_size),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// How many workers of a size fit beside what is used.
@@ -191,6 +202,10 @@ mod tests {
         }
     }
 
+    fn refused(user: &str, used: Used, size: WorkerSize) -> Option<String> {
+        limits().may_create(user, used, size).err().map(|why| why.to_string())
+    }
+
     #[test]
     fn the_least_of_all_limits_counts() {
         let size = |cores, gib| WorkerSize { cores, memory_bytes: gib * GIB };
@@ -212,9 +227,10 @@ mod tests {
         used.add(1, size);
         used.add(1, size);
         let why = "User a has 2 clusters, and the limit is 2 (gateway.user.max_clusters)";
-        assert_eq!(limits().may_create("a", used, size), Err(why.to_owned()));
+        assert_eq!(refused("a", used, size).as_deref(), Some(why));
         let why = "A worker of 5 cores and 1 GiB exceeds the limit of a cluster (10 workers, 4 cores, 16 GiB)";
-        assert_eq!(limits().may_create("a", Used::default(), WorkerSize { cores: 5.0, ..size }), Err(why.to_owned()));
+        let large = WorkerSize { cores: 5.0, ..size };
+        assert_eq!(refused("a", Used::default(), large).as_deref(), Some(why));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod auth;
+mod choice;
 mod dask;
 mod error;
 mod extract;
@@ -18,6 +19,7 @@ mod state;
 mod value;
 
 pub use auth::{Auth, AuthSetupError, Caller, Minted, TokenRole, User, random_secret};
+pub use choice::DeclarationError;
 pub use error::ApiError;
 pub use extract::Stay;
 pub use hosts::Hosts;

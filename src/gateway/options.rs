@@ -5,7 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::value::{bounds_text, python};
+use super::choice::{ChoiceError, DeclarationError, FieldError};
+use super::value::python;
 use crate::config::{Choices, GatewayOption, OptionType};
 
 /// What values a field takes.
@@ -97,8 +98,8 @@ impl Options {
 
     /// The declared list.
     ///
-    /// Errors: a declaration that contradicts itself, in words for whoever wrote it.
-    pub fn declared(list: &[GatewayOption], defaults: Defaults) -> Result<Self, String> {
+    /// Errors: a declaration that contradicts itself.
+    pub fn declared(list: &[GatewayOption], defaults: Defaults) -> Result<Self, DeclarationError> {
         if list.is_empty() {
             return Ok(Self::built_in(defaults));
         }
@@ -106,11 +107,11 @@ impl Options {
         let mut fields: Vec<Field> = Vec::new();
         for option in list {
             if fields.iter().any(|field| field.name == option.field) {
-                return Err(format!("gateway.options: {} is declared twice", option.field));
+                return Err(DeclarationError::Twice(option.field.clone()));
             }
             let usual = built_in.0.iter().find(|field| field.name == option.field);
             let made = declare(option, usual.map(|field| &field.default));
-            fields.push(made.map_err(|why| format!("gateway.options, field {}: {why}", option.field))?);
+            fields.push(made.map_err(|source| DeclarationError::Field { field: option.field.clone(), source })?);
         }
         Ok(Self(fields))
     }
@@ -122,14 +123,12 @@ impl Options {
     }
 
     /// Checks what was chosen and adds the defaults for what was not. `null` chooses nothing.
-    ///
-    /// Errors: 422's text.
-    pub fn validate(&self, chosen: &Value) -> Result<Map<String, Value>, String> {
+    pub fn validate(&self, chosen: &Value) -> Result<Map<String, Value>, ChoiceError> {
         let empty = Map::new();
         let chosen = match chosen {
             Value::Null => &empty,
             Value::Object(chosen) => chosen,
-            other => return Err(format!("options must be a dict, got '{}'", super::value::type_name(other))),
+            other => return Err(ChoiceError::NotOptions(super::value::type_name(other))),
         };
         let unknown: Vec<Value> = chosen
             .keys()
@@ -137,7 +136,7 @@ impl Options {
             .map(|name| Value::from(name.as_str()))
             .collect();
         if !unknown.is_empty() {
-            return Err(format!("Unknown fields {}", python(&Value::Array(unknown))));
+            return Err(ChoiceError::UnknownFields(python(&Value::Array(unknown))));
         }
         let mut all = Map::new();
         for field in &self.0 {
@@ -185,9 +184,9 @@ fn spec(kind: &Kind) -> Value {
 }
 
 /// One value of one field. Whole numbers are fine where numbers are asked for; truth values are not numbers.
-fn check(field: &Field, value: &Value) -> Result<Value, String> {
+fn check(field: &Field, value: &Value) -> Result<Value, ChoiceError> {
     let name = &field.name;
-    let wrong = |what: &str| format!("{name} must be {what}, got {}", python(value));
+    let wrong = |wanted| ChoiceError::Wrong { field: name.clone(), wanted, given: python(value) };
     match (&field.kind, value) {
         (Kind::Int { min, max }, Value::Number(number)) => {
             let number = number.as_i64().ok_or_else(|| wrong("an integer"))?;
@@ -215,52 +214,51 @@ fn check(field: &Field, value: &Value) -> Result<Value, String> {
         (Kind::Mapping, _) => Err(wrong("a mapping")),
         (Kind::Select(choices), Value::String(chosen)) => match choices.iter().any(|(name, _)| name == chosen) {
             true => Ok(value.clone()),
-            false => Err(format!("{} is not a valid option for {name}", python(value))),
+            false => Err(ChoiceError::NotOffered { field: name.clone(), given: python(value) }),
         },
         (Kind::Select(_), _) => Err(wrong("a string")),
     }
 }
 
-fn out_of_bounds(name: &str, value: &Value, below: Option<f64>, above: Option<f64>) -> Result<(), String> {
-    match (below, above) {
-        (Some(min), _) => Err(bounds_text(name, ">=", min, value)),
-        (None, Some(max)) => Err(bounds_text(name, "<=", max, value)),
-        (None, None) => Ok(()),
-    }
+fn out_of_bounds(name: &str, value: &Value, below: Option<f64>, above: Option<f64>) -> Result<(), ChoiceError> {
+    let (relation, bound) = match (below, above) {
+        (Some(min), _) => (">=", min),
+        (None, Some(max)) => ("<=", max),
+        (None, None) => return Ok(()),
+    };
+    Err(ChoiceError::OutOfBounds { field: name.to_owned(), relation, bound, given: python(value) })
 }
 
 /// One declaration. `usual` is the default of a built-in field of that name.
-fn declare(option: &GatewayOption, usual: Option<&Value>) -> Result<Field, String> {
+fn declare(option: &GatewayOption, usual: Option<&Value>) -> Result<Field, FieldError> {
     if option.field.is_empty() {
-        return Err("it has no name".to_owned());
+        return Err(FieldError::NoName);
     }
     let kind = kind_of(option)?;
     let default = match (&option.default, usual) {
-        (Some(value), _) => serde_json::to_value(value).map_err(|why| why.to_string())?,
+        (Some(value), _) => serde_json::to_value(value)?,
         (None, Some(usual)) => usual.clone(),
         (None, None) => nothing_chosen(&kind),
     };
     let mut field = Field { name: option.field.clone(), label: option.label.clone(), kind, default: Value::Null };
     // The client checks defaults against bounds too, and then shows no options at all.
-    field.default = check(&field, &default).map_err(|why| format!("default: {why}"))?;
+    field.default = check(&field, &default)?;
     Ok(field)
 }
 
-fn kind_of(option: &GatewayOption) -> Result<Kind, String> {
+fn kind_of(option: &GatewayOption) -> Result<Kind, FieldError> {
     let bounded = option.min.is_some() || option.max.is_some();
     if bounded && !matches!(option.kind, OptionType::Int | OptionType::Float) {
-        return Err("min and max are for int and float".to_owned());
+        return Err(FieldError::BoundsWithoutNumbers);
     }
     let whole = |bound: Option<f64>| match bound {
-        Some(bound) if bound.fract() != 0.0 || bound.abs() > 2f64.powi(53) => {
-            Err(format!("{bound} is no whole number"))
-        }
+        Some(bound) if bound.fract() != 0.0 || bound.abs() > 2f64.powi(53) => Err(FieldError::NotWhole(bound)),
         bound => Ok(bound.map(|bound| bound as i64)),
     };
     Ok(match (option.kind, &option.options) {
         (OptionType::Select, Some(choices)) => Kind::Select(choices_of(choices)?),
-        (OptionType::Select, None) => return Err("a select needs options".to_owned()),
-        (_, Some(_)) => return Err("options are for select".to_owned()),
+        (OptionType::Select, None) => return Err(FieldError::NoOptions),
+        (_, Some(_)) => return Err(FieldError::OptionsWithoutSelect),
         (OptionType::Int, None) => Kind::Int { min: whole(option.min)?, max: whole(option.max)? },
         (OptionType::Float, None) => Kind::Float { min: option.min, max: option.max },
         (OptionType::String, None) => Kind::Text,
@@ -269,19 +267,18 @@ fn kind_of(option: &GatewayOption) -> Result<Kind, String> {
     })
 }
 
-fn choices_of(choices: &Choices) -> Result<Vec<Choice>, String> {
+fn choices_of(choices: &Choices) -> Result<Vec<Choice>, FieldError> {
     let list: Vec<Choice> = match choices {
         Choices::Names(names) => names.iter().map(|name| (name.clone(), Map::new())).collect(),
         Choices::Settings(all) => all
             .iter()
-            .map(|(name, settings)| match serde_json::to_value(settings) {
-                Ok(Value::Object(settings)) => Ok((name.clone(), settings)),
-                Ok(_) => Err(format!("{name} is not a table")),
-                Err(why) => Err(why.to_string()),
+            .map(|(name, settings)| match serde_json::to_value(settings)? {
+                Value::Object(settings) => Ok((name.clone(), settings)),
+                _ => Err(FieldError::NotATable(name.clone())),
             })
-            .collect::<Result<_, String>>()?,
+            .collect::<Result<_, FieldError>>()?,
     };
-    if list.is_empty() { Err("a select needs options".to_owned()) } else { Ok(list) }
+    if list.is_empty() { Err(FieldError::NoOptions) } else { Ok(list) }
 }
 
 fn nothing_chosen(kind: &Kind) -> Value {
@@ -305,7 +302,11 @@ mod tests {
     fn declared(text: &str) -> Result<Options, String> {
         let file = crate::config::ConfigFile { name: "rask.toml", text };
         let config = crate::config::Config::load(Some(file), &[]).map_err(|why| why.to_string())?;
-        Options::declared(&config.gateway.options, DEFAULTS)
+        Options::declared(&config.gateway.options, DEFAULTS).map_err(|why| why.to_string())
+    }
+
+    fn refused(options: &Options, chosen: Value) -> Option<String> {
+        options.validate(&chosen).err().map(|why| why.to_string())
     }
 
     #[test]
@@ -333,7 +334,7 @@ mod tests {
             (json!({"b": 1, "a": 2}), "Unknown fields ['a', 'b']"),
             (json!([]), "options must be a dict, got 'list'"),
         ] {
-            assert_eq!(options.validate(&chosen), Err(why.to_owned()), "{chosen}");
+            assert_eq!(refused(&options, chosen.clone()).as_deref(), Some(why), "{chosen}");
         }
         assert_eq!(
             options.validate(&json!({"worker_memory": 4})).map(|all| all.get("worker_memory").cloned()),
@@ -352,9 +353,9 @@ mod tests {
         let all = options.validate(&json!({ "size": "large" })).expect("valid");
         assert_eq!(all.get("n"), Some(&json!(2)));
         assert_eq!(Value::Object(options.implied(&all)), json!({ "worker_cores": 4 }));
-        let why = "'x' is not a valid option for size".to_owned();
-        assert_eq!(options.validate(&json!({ "size": "x" })), Err(why));
-        assert_eq!(options.validate(&json!({ "n": 6 })), Err("n must be <= 5.000000, got 6".to_owned()));
+        let why = "'x' is not a valid option for size";
+        assert_eq!(refused(&options, json!({ "size": "x" })).as_deref(), Some(why));
+        assert_eq!(refused(&options, json!({ "n": 6 })).as_deref(), Some("n must be <= 5.000000, got 6"));
     }
 
     #[test]

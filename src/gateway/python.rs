@@ -2,46 +2,45 @@
 
 use std::path::{Path, PathBuf};
 
+use super::choice::PythonChoiceError;
 use super::settings::places_of;
 use crate::host;
 
 /// The interpreter for `asked`: a path of one, of an environment's folder, or the name of an environment.
-///
-/// Errors: 422's text, which says where was looked.
-pub(super) async fn resolve(asked: &str, state: &Path) -> Result<PathBuf, String> {
+pub(super) async fn resolve(asked: &str, state: &Path) -> Result<PathBuf, PythonChoiceError> {
     let path = locate(asked, state)?;
     let interpreter = host::interpreter_of(&path);
     if !interpreter.is_file() {
-        return Err(format!("python: no interpreter at {}", interpreter.display()));
+        return Err(PythonChoiceError::NoInterpreter(interpreter));
     }
     // Its files usually tell; starting it takes a while.
     if !host::looks_complete(&interpreter) {
-        host::probe(&interpreter).await.map_err(|why| format!("python: {why}"))?;
+        host::probe(&interpreter).await?;
     }
     Ok(interpreter)
 }
 
-fn locate(asked: &str, state: &Path) -> Result<PathBuf, String> {
+fn locate(asked: &str, state: &Path) -> Result<PathBuf, PythonChoiceError> {
     let home = std::env::home_dir();
     if let Some(below) = asked.strip_prefix("~/") {
-        let home = home.ok_or_else(|| format!("python: {asked}: the home folder is not known"))?;
+        let home = home.ok_or_else(|| PythonChoiceError::NoHome(asked.to_owned()))?;
         return Ok(home.join(below));
     }
     if asked.contains('/') {
         let path = PathBuf::from(asked);
         return match path.is_absolute() {
             true => Ok(path),
-            false => Err(format!("python: {asked} is relative; give a whole path or the name of an environment")),
+            false => Err(PythonChoiceError::Relative(asked.to_owned())),
         };
     }
     if asked.contains('\0') || asked == ".." || asked == "." {
-        return Err(format!("python: {asked:?} is not the name of an environment"));
+        return Err(PythonChoiceError::NotAName(asked.to_owned()));
     }
     let places = places_of(asked, home, roots(state));
     let found = places.iter().find(|place| host::interpreter_of(place).is_file());
     found.cloned().ok_or_else(|| {
         let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
-        format!("python: no environment {asked}; looked for {}", looked.join(", "))
+        PythonChoiceError::NotFound { name: asked.to_owned(), places: looked.join(", ") }
     })
 }
 
@@ -61,7 +60,7 @@ mod tests {
 
     fn asked(text: &str) -> Result<PathBuf, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(resolve(text, Path::new("/nonexistent/state")))
+        runtime.block_on(resolve(text, Path::new("/nonexistent/state"))).map_err(|why| why.to_string())
     }
 
     #[test]

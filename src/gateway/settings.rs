@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
+use super::choice::ChoiceError;
 use super::limits::WorkerSize;
 use super::options::Options;
 use super::value::{python, python_text};
@@ -49,9 +50,11 @@ pub(super) struct ClusterWish {
 }
 
 /// Reads validated options. What no option says comes from `usual`.
-///
-/// Errors: 422's text.
-pub(super) fn wish(options: &Options, chosen: &Map<String, Value>, usual: &ClusterWish) -> Result<ClusterWish, String> {
+pub(super) fn wish(
+    options: &Options,
+    chosen: &Map<String, Value>,
+    usual: &ClusterWish,
+) -> Result<ClusterWish, ChoiceError> {
     let mut all = chosen.clone();
     // A select's settings win over the fields' defaults, which cannot be told from chosen values.
     all.extend(options.implied(chosen));
@@ -64,18 +67,18 @@ pub(super) fn wish(options: &Options, chosen: &Map<String, Value>, usual: &Clust
         _ => usual.nthreads,
     };
     if cores <= 0.0 || cores > 65536.0 {
-        return Err(format!("worker_cores must be more than 0 and at most 65536, got {cores}"));
+        return Err(wrong("worker_cores", "more than 0 and at most 65536", cores.to_string()));
     }
     if nthreads > 65536 {
-        return Err(format!("nthreads must be at most 65536, got {nthreads}"));
+        return Err(wrong("nthreads", "at most 65536", nthreads.to_string()));
     }
-    let seconds = |name: &str, usual: Option<f64>| -> Result<Option<f64>, String> {
+    let seconds = |name: &str, usual: Option<f64>| -> Result<Option<f64>, ChoiceError> {
         Ok(number(name)?.map_or(usual, |secs| (secs > 0.0).then_some(secs)))
     };
     let nanny = match all.get("nanny") {
         None => usual.nanny,
         Some(Value::Bool(nanny)) => *nanny,
-        Some(other) => return Err(format!("nanny must be a bool, got {}", python(other))),
+        Some(other) => return Err(wrong("nanny", "a bool", python(other))),
     };
     Ok(ClusterWish {
         size: WorkerSize { cores, memory_bytes },
@@ -89,36 +92,38 @@ pub(super) fn wish(options: &Options, chosen: &Map<String, Value>, usual: &Clust
     })
 }
 
-fn number_of(name: &str, value: &Value) -> Result<f64, String> {
-    let number = value.as_f64().filter(|number| number.is_finite() && *number >= 0.0);
-    number.ok_or_else(|| format!("{name} must be a number and not negative, got {}", python(value)))
+fn wrong(field: &str, wanted: &'static str, given: String) -> ChoiceError {
+    ChoiceError::Wrong { field: field.to_owned(), wanted, given }
 }
 
-fn chosen_python(all: &Map<String, Value>) -> Result<Option<String>, String> {
+fn number_of(name: &str, value: &Value) -> Result<f64, ChoiceError> {
+    let number = value.as_f64().filter(|number| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| wrong(name, "a number and not negative", python(value)))
+}
+
+fn chosen_python(all: &Map<String, Value>) -> Result<Option<String>, ChoiceError> {
     let text = |name: &str| match all.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
-        Some(other) => Err(format!("{name} must be a string, got {}", python(other))),
+        Some(other) => Err(wrong(name, "a string", python(other))),
     };
     match (text("python")?, text("conda_env")?) {
-        (Some(one), Some(other)) if one != other => {
-            Err(format!("python ({one}) and conda_env ({other}) mean the same and differ; give one of them"))
-        }
+        (Some(python), Some(conda_env)) if python != conda_env => Err(ChoiceError::TwoPythons { python, conda_env }),
         (one, other) => Ok(other.or(one)),
     }
 }
 
 /// Names with commas or spaces between them.
-fn hosts(all: &Map<String, Value>, usual: &ClusterWish) -> Result<Vec<String>, String> {
+fn hosts(all: &Map<String, Value>, usual: &ClusterWish) -> Result<Vec<String>, ChoiceError> {
     let names = |text: &str| text.split([',', ' ']).filter(|name| !name.is_empty()).map(str::to_owned).collect();
     match all.get("hosts") {
         None => Ok(usual.hosts.clone()),
         Some(Value::String(text)) => Ok(names(text)),
-        Some(other) => Err(format!("hosts must be a string, got {}", python(other))),
+        Some(other) => Err(wrong("hosts", "a string", python(other))),
     }
 }
 
-fn environment(all: &Map<String, Value>, usual: &ClusterWish) -> Result<BTreeMap<String, String>, String> {
+fn environment(all: &Map<String, Value>, usual: &ClusterWish) -> Result<BTreeMap<String, String>, ChoiceError> {
     let mut env = usual.env.clone();
     for (name, value) in all.iter().filter(|(name, _)| !MEANT.contains(&name.as_str())) {
         env.insert(format!("CLUSTER_OPTION_{}", name.to_uppercase().replace('-', "_")), plain(value));
@@ -126,16 +131,16 @@ fn environment(all: &Map<String, Value>, usual: &ClusterWish) -> Result<BTreeMap
     for field in ["environment", "env"] {
         let Some(given) = all.get(field) else { continue };
         let Value::Object(given) = given else {
-            return Err(format!("{field} must be a mapping, got {}", python(given)));
+            return Err(wrong(field, "a mapping", python(given)));
         };
         for (name, value) in given {
             if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(format!("{field}: {} cannot be the name of a variable", python_text(name)));
+                return Err(ChoiceError::VariableName { field, name: python_text(name) });
             }
             let text = match value {
                 Value::String(text) if !text.contains('\0') => text.clone(),
                 Value::Number(_) | Value::Bool(_) => plain(value),
-                other => return Err(format!("{field}: {name} must be a string, got {}", python(other))),
+                other => return Err(wrong(&format!("{field}: {name}"), "a string", python(other))),
             };
             env.insert(name.clone(), text);
         }
@@ -205,7 +210,7 @@ mod tests {
         }
     }
 
-    fn read(chosen: Value) -> Result<ClusterWish, String> {
+    fn read(chosen: Value) -> Result<ClusterWish, ChoiceError> {
         let options = Options::built_in(Defaults {
             worker_cores: 2,
             worker_memory_gib: 4.0,
@@ -236,7 +241,7 @@ mod tests {
             Ok(["a", "b", "head"].map(str::to_owned).into())
         );
         let both = read(json!({ "python": "/a", "conda_env": "/b" }));
-        assert!(both.is_err_and(|why| why.contains("/a") && why.contains("/b")));
+        assert!(both.is_err_and(|why| why.to_string().contains("python (/a) and conda_env (/b)")));
         assert!(read(json!({ "env": { "A": null } })).is_err());
         assert!(read(json!({ "env": { "A=B": "" } })).is_err());
     }

@@ -56,11 +56,6 @@ pub(super) fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// `x must be >= 1.000000, got 0`
-pub(super) fn bounds_text(name: &str, relation: &str, bound: f64, value: &Value) -> String {
-    format!("{name} must be {relation} {bound:.6}, got {}", python(value))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

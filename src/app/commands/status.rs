@@ -25,7 +25,7 @@ pub fn status(state: Option<&Path>, as_json: bool) -> Result<(), CommandError> {
     let state_dir = state_dir(state)?;
     let Some(running) = Running::find(&state_dir) else { return Err(none_runs(&state_dir)) };
     let counts = get(&running, "/json/counts.json")
-        .and_then(|body| serde_json::from_str::<Value>(&body).map_err(|why| CommandError::world(why.to_string())));
+        .and_then(|body| serde_json::from_str::<Value>(&body).map_err(CommandError::world));
     let clusters = clusters(state);
     if as_json {
         let told = json!({ "running": running, "counts": counts.as_ref().ok(), "clusters": clusters.ok() });

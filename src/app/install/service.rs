@@ -176,7 +176,7 @@ fn place(args: &ServiceArgs) -> Result<PathBuf, CommandError> {
 /// What this machine was given when it joined, and the folder where it is: the service's own, or this user's.
 fn membership(args: &ServiceArgs) -> Result<(Membership, PathBuf), CommandError> {
     for folder in [place(args)?, state::state_dir(args.state_dir.as_deref())?.join("peer")] {
-        if let Some(joined) = Membership::load(&folder).map_err(|why| CommandError::world(why.to_string()))? {
+        if let Some(joined) = Membership::load(&folder).map_err(CommandError::world)? {
             return Ok((joined, folder));
         }
     }
@@ -191,7 +191,7 @@ fn move_to_service((joined, folder): &(Membership, PathBuf), args: &ServiceArgs)
     if *folder == place {
         return Ok(());
     }
-    let kept = joined.save(&place).map_err(|why| CommandError::world(why.to_string()));
+    let kept = joined.save(&place).map_err(CommandError::world);
     kept.and_then(|()| give_to_service(&place))?;
     Membership::forget(folder);
     outln!("This machine's membership is kept in {} now.", place.display());
@@ -224,7 +224,7 @@ pub fn status(as_json: bool) -> Result<(), CommandError> {
     let all: Vec<Status> = scopes.into_iter().flat_map(|scope| [look(scope, UP), look(scope, JOIN)]).collect();
     if as_json {
         let text = serde_json::to_string_pretty(&all);
-        outln!("{}", text.map_err(|why| CommandError::world(why.to_string()))?);
+        outln!("{}", text.map_err(CommandError::world)?);
         return Ok(());
     }
     for status in &all {

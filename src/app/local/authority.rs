@@ -30,7 +30,7 @@ pub(crate) fn authority(state: &Path) -> Result<Authority, CommandError> {
             Err(unusable(format!("the authority's certificate cannot be read: {why}")))
         }
         (Err(_), _) => {
-            let authority = Authority::make().map_err(|why| CommandError::world(why.to_string()))?;
+            let authority = Authority::make().map_err(CommandError::world)?;
             // The key first: a certificate without it would be taken for an authority that lost its key.
             write_private(&key, &authority.pair().key_pem)?;
             write_private(&cert, &authority.pair().cert_pem)?;

@@ -36,7 +36,7 @@ pub fn load(asked: Option<&Path>) -> Result<Loaded, CommandError> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name.starts_with("RASK_") || name.starts_with("DASK_"))
         .collect();
-    let config = Config::load(source, &vars).map_err(|why| CommandError::blame(why.blame(), why.to_string()))?;
+    let config = Config::load(source, &vars).map_err(|why| CommandError::blame(why.blame(), why))?;
     Ok(Loaded { config, file })
 }
 

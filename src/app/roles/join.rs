@@ -183,7 +183,7 @@ async fn membership(args: &JoinArgs, folder: &Path) -> Result<Membership, Comman
     let kept = Membership::load(folder).map_err(explain)?;
     let token = args.token.as_deref().map(JoinToken::parse).transpose();
     let token = token.map_err(|why| {
-        CommandError::usage(why.to_string())
+        CommandError::usage(why)
             .remedy("copy the whole line that the head printed, or make a new token there: rask token create --join")
     })?;
     let url = args.url.as_deref().map(|text| {

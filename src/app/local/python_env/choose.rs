@@ -93,5 +93,5 @@ fn unusable(why: &ProbeError) -> CommandError {
             "name a Python 3.10 or newer, or the folder of an environment, with --python".to_owned()
         }
     };
-    CommandError::blame(why.blame(), why.to_string()).remedy(remedy)
+    CommandError::blame(why.blame(), why).remedy(remedy)
 }

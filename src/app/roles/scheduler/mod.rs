@@ -127,7 +127,7 @@ async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Res
         socket: args.http_socket.clone(),
         web_dir: args.web_dir.clone(),
     })
-    .map_err(|error| CommandError::world(error.to_string()))?;
+    .map_err(CommandError::world)?;
     opts.reporter = Some(reporter);
     opts.dashboard_port = at.map(|at| at.port()).or(args.served_dashboard_port);
     let dashboard = at.filter(|_| args.dashboard_address.is_some());
@@ -178,11 +178,11 @@ fn host_of(address: &str) -> Option<IpAddr> {
 }
 
 fn explain(why: RunError) -> CommandError {
-    let failure = CommandError::blame(why.blame(), why.to_string());
+    let failure = CommandError::blame(why.blame(), &why);
     match why {
         // Not wrong usage, even though it takes another flag: exit code 1, as with `rask up`.
         RunError::PortTaken { .. } => {
-            CommandError::world(why.to_string()).remedy("stop that program, or choose another with --port (0: any free one)")
+            CommandError::world(why).remedy("stop that program, or choose another with --port (0: any free one)")
         }
         RunError::Tls { .. } => failure.remedy("check --tls-ca-file, --tls-cert and --tls-key"),
         RunError::Preload { .. } => failure.remedy(

@@ -105,7 +105,7 @@ pub(crate) fn open_store(state: &Path) -> Result<StoreHandle, CommandError> {
 }
 
 pub(crate) fn of_store(why: &StoreError) -> CommandError {
-    CommandError::blame(why.blame(), why.to_string()).remedy(why.remedy())
+    CommandError::blame(why.blame(), why).remedy(why.remedy())
 }
 
 /// The cluster `local`: the one that runs already, or a new one. Returns when clients can connect.

@@ -105,8 +105,7 @@ impl UpConfig {
             lan,
             span_peers: args.span_peers || config.peers.span,
             outside,
-            group: size_group(Machine::look(), asked)
-                .map_err(|why| CommandError::blame(why.blame(), why.to_string()))?,
+            group: size_group(Machine::look(), asked).map_err(|why| CommandError::blame(why.blame(), why))?,
             allow_users: config.security.allow_users.clone(),
             limits: settings::limits(config),
             keep: config.log.keep,

@@ -41,7 +41,7 @@ pub(super) fn door(config: &UpConfig, behind: Behind<'_>) -> Result<Door, Comman
         names: super::lan::names,
         keep: Box::new(move |pem| write_private(&copy, pem).map_err(std::io::Error::other)),
     };
-    let tls = front.encrypted(certificate).map_err(|error| CommandError::world(error.to_string()))?;
+    let tls = front.encrypted(certificate).map_err(CommandError::world)?;
     let anybody = behind.gateway.admits_strangers();
     let admit = move |stream: &TcpStream, protocol: &Protocol| match protocol {
         // The other side of TLS shows who it is by its certificate or a password.

@@ -39,7 +39,7 @@ pub(crate) async fn gateway(parts: GatewayParts<'_>) -> Result<(Gateway, CliToke
     let usual = usual(parts.config, parts.group);
     let options = Options::declared(&config.options, defaults(&usual)).map_err(CommandError::usage)?;
     let auth = Auth::new(config.auth.clone(), &crate::app::local::account::user_name(), parts.store.clone()).await;
-    let auth = auth.map_err(|why| CommandError::blame(Blame::Caller, why.to_string()))?;
+    let auth = auth.map_err(|why| CommandError::blame(Blame::Caller, why))?;
     let token = CliToken::leave(parts.state)?;
     auth.set_own(&token.secret).await;
     let gateway = Gateway::new(Setup {

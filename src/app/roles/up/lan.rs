@@ -36,7 +36,7 @@ impl Lan {
         let settings = HeadSettings { url, certificate_secs };
         let head = HeadHandle::start(authority, pin, store, settings)
             .await
-            .map_err(|why| CommandError::blame(why.blame(), why.to_string()))?;
+            .map_err(|why| CommandError::blame(why.blame(), why))?;
         Ok(Self { head })
     }
 
@@ -55,11 +55,8 @@ impl Lan {
 
     /// The line to paste on another machine.
     pub(crate) async fn invitation(&self) -> Result<String, CommandError> {
-        let (token, _) = self
-            .head
-            .invite(INVITATION_SECS, 1)
-            .await
-            .map_err(|why| CommandError::blame(why.blame(), why.to_string()))?;
+        let (token, _) =
+            self.head.invite(INVITATION_SECS, 1).await.map_err(|why| CommandError::blame(why.blame(), why))?;
         Ok(format!("rask join {} --token {token}", self.head.url()))
     }
 }

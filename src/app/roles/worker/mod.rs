@@ -79,7 +79,7 @@ fn size(args: &WorkerArgs, machine: Machine) -> Result<PoolSize, CommandError> {
         // A cluster may begin without workers.
         (Some(_), Some(0)) => PoolSize { nworkers: 0, nthreads: nthreads.unwrap_or(1), memory_bytes: 0 },
         (Some(_) | None, _) => size_group(machine, AskedSize { nworkers, nthreads, memory_bytes: None })
-            .map_err(|why| CommandError::blame(why.blame(), why.to_string()))?,
+            .map_err(|why| CommandError::blame(why.blame(), why))?,
     };
     group.memory_bytes = memory(&args.memory_limit, machine, group.nthreads)?;
     Ok(group)
