@@ -31,3 +31,6 @@ pub use span::{Action, StartStop};
 pub use units::{parse_secs, parse_size, show_size};
 pub use url::url_part;
 pub use value::{Opaque, PickledPart, Text, Value};
+
+/// Why a function that another room gave failed: only its text, and where it came from, matter.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -15,13 +15,14 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 
 use super::remote_workers::SpanConfig;
+use crate::base::BoxError;
 use crate::host::Interpreter;
 use crate::peer::{EnvLock, LockError};
 use crate::pki::Pair;
 use crate::supervise::ParentDeath;
 
-/// Finds and checks the interpreter that a path means; `None`: the appliance's own. The error is for people.
-pub type FindPython = Arc<dyn Fn(Option<PathBuf>) -> BoxFuture<'static, Result<Interpreter, String>> + Send + Sync>;
+/// Finds and checks the interpreter that a path means; `None`: the appliance's own.
+pub type FindPython = Arc<dyn Fn(Option<PathBuf>) -> BoxFuture<'static, Result<Interpreter, BoxError>> + Send + Sync>;
 
 /// What is the same for all clusters of an appliance.
 #[derive(Clone)]
@@ -190,7 +191,7 @@ impl Pythons {
     }
 
     /// The interpreter that `asked` means. One that is gone from its place is looked for anew.
-    pub(super) async fn get(&self, asked: Option<&Path>) -> Result<Interpreter, String> {
+    pub(super) async fn get(&self, asked: Option<&Path>) -> Result<Interpreter, BoxError> {
         let asked = asked.map(Path::to_path_buf);
         let mut known = self.known.lock().await;
         if let Some(found) = known.get(&asked).filter(|found| found.path.exists()) {

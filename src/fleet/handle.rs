@@ -194,7 +194,7 @@ impl FleetHandle {
         // Before anything is started: a person who mistyped a path should hear of it now.
         self.python(settings.python.clone()).await?;
         self.know_hosts(&settings.hosts)?;
-        let pair = cluster_pair(name.as_str()).map_err(|why| FleetError::Files(why.to_string()))?;
+        let pair = cluster_pair(name.as_str())?;
         let span = self.shared.config.span.as_ref();
         let spans = span.is_some_and(|span| plain_address.is_none() || span.local);
         let grows_from = (spans && plain_address.is_some()).then_some(workers);
@@ -224,7 +224,7 @@ impl FleetHandle {
                 let others: Vec<String> =
                     head.map(|head| head.peers().iter().map(|peer| peer.name.clone()).collect()).unwrap_or_default();
                 let all = std::iter::once(HEAD.to_owned()).chain(others).collect::<Vec<_>>().join(", ");
-                Err(FleetError::Hosts(format!("hosts: no machine called {name} has joined; there are: {all}")))
+                Err(FleetError::Hosts { name: name.clone(), all })
             }
         }
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::Blame;
-use crate::pki::Pair;
+use crate::base::{Blame, BoxError};
+use crate::pki::{Pair, PkiError};
 use crate::store::StoreError;
 
 /// The machine of the appliance itself, among those that workers may be placed on.
@@ -257,7 +257,7 @@ pub enum FleetEvent {
 }
 
 /// Why the fleet did not do what it was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum FleetError {
     /// A cluster of this name runs.
     #[error("a cluster {0} exists already")]
@@ -272,17 +272,17 @@ pub enum FleetError {
     #[error("the minimum of {minimum} workers is above the maximum of {maximum}")]
     Bounds { minimum: u32, maximum: u32 },
     /// The interpreter that was asked for cannot run workers.
-    #[error("{0}")]
-    Python(String),
+    #[error(transparent)]
+    Python(BoxError),
     /// There is no such machine, or none but this one can be used.
-    #[error("{0}")]
-    Hosts(String),
+    #[error("hosts: no machine called {name} has joined; there are: {all}")]
+    Hosts { name: String, all: String },
     /// The store could not note it: it would be lost with the appliance.
     #[error("the cluster could not be recorded: {0}")]
     Store(#[from] StoreError),
-    /// Certificates or the cluster's folder could not be made.
-    #[error("the cluster's files could not be made: {0}")]
-    Files(String),
+    /// Nobody could connect to it.
+    #[error("the cluster's certificate could not be made: {0}")]
+    Certificate(#[from] PkiError),
     /// The owner of the cluster did not answer.
     #[error("the cluster's owner did not answer in time")]
     Slow,
@@ -297,8 +297,8 @@ impl FleetError {
             | Self::NotRunning(_)
             | Self::Bounds { .. }
             | Self::Python(_)
-            | Self::Hosts(_) => Blame::Caller,
-            Self::Store(_) | Self::Files(_) | Self::Slow => Blame::World,
+            | Self::Hosts { .. } => Blame::Caller,
+            Self::Store(_) | Self::Certificate(_) | Self::Slow => Blame::World,
         }
     }
 }

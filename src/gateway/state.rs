@@ -297,8 +297,10 @@ fn failed(why: &FleetError) -> ApiError {
     let status = match why {
         FleetError::Unknown(_) => StatusCode::NOT_FOUND,
         FleetError::NameTaken(_) | FleetError::NotRunning(_) => StatusCode::CONFLICT,
-        FleetError::Bounds { .. } | FleetError::Python(_) | FleetError::Hosts(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        FleetError::Store(_) | FleetError::Files(_) | FleetError::Slow => StatusCode::INTERNAL_SERVER_ERROR,
+        FleetError::Bounds { .. } | FleetError::Python(_) | FleetError::Hosts { .. } => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        FleetError::Store(_) | FleetError::Certificate(_) | FleetError::Slow => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let error = ApiError::new(status, why.to_string());
     match why {
@@ -308,8 +310,8 @@ fn failed(why: &FleetError) -> ApiError {
         | FleetError::NotRunning(_)
         | FleetError::Bounds { .. }
         | FleetError::Python(_)
-        | FleetError::Hosts(_)
-        | FleetError::Files(_)
+        | FleetError::Hosts { .. }
+        | FleetError::Certificate(_)
         | FleetError::Slow => error,
     }
 }

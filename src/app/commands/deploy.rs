@@ -2,7 +2,7 @@
 //! `ssh`, so keys, agents and `~/.ssh/config` are as a person set them up. Needs no root anywhere.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -83,7 +83,7 @@ pub fn deploy(args: &DeployArgs) -> Result<(), CommandError> {
             Ok(said) => outln!("{host}: {}", said.trim()),
             Err(why) => {
                 failed = failed.saturating_add(1);
-                outln!("{host}: FAILED: {}", why.trim());
+                outln!("{host}: FAILED: {why}");
             }
         }
     }
@@ -94,25 +94,47 @@ pub fn deploy(args: &DeployArgs) -> Result<(), CommandError> {
         .remedy("try `ssh HOST true` on each of them; the others are done"))
 }
 
-fn each(hosts: &[String], work: impl Fn(&str) -> Result<String, String> + Sync) -> Vec<Result<String, String>> {
+/// Why a machine was not reached, or did not do what it should.
+#[derive(Debug, thiserror::Error)]
+enum DeployError {
+    #[error("that is a flag, not a machine")]
+    NotAMachine,
+    #[error("ssh cannot be started: {0}")]
+    NoSsh(#[source] io::Error),
+    #[error("ssh cannot be waited for: {0}")]
+    Lost(#[source] io::Error),
+    /// What ssh, or the script over there, said.
+    #[error("{0}")]
+    Said(String),
+    #[error("it is {there}, and this program is for {here}; install rask there by hand")]
+    OtherKind { there: String, here: String },
+    #[error("the copy is not what was sent; is its disk full?")]
+    BadCopy,
+    #[error("the thread that did it crashed")]
+    Crashed,
+}
+
+fn each(
+    hosts: &[String],
+    work: impl Fn(&str) -> Result<String, DeployError> + Sync,
+) -> Vec<Result<String, DeployError>> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = hosts.iter().map(|host| scope.spawn(|| work(host))).collect();
-        let crashed = || Err("the thread that did it crashed".to_owned());
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| crashed())).collect()
+        threads.into_iter().map(|thread| thread.join().unwrap_or(Err(DeployError::Crashed))).collect()
     })
 }
 
-fn deploy_one(host: &str, program: &Program, join: &str, token: &str) -> Result<String, String> {
+fn deploy_one(host: &str, program: &Program, join: &str, token: &str) -> Result<String, DeployError> {
     let there = ssh(host, &placed(LOOK), b"")?;
     let mut lines = there.lines();
     let kind = lines.next().unwrap_or_default().trim().to_owned();
     if kind != program.kind {
-        return Err(format!("it is {kind}, and this program is for {}; install rask there by hand", program.kind));
+        return Err(DeployError::OtherKind { there: kind, here: program.kind.clone() });
     }
     if lines.next().map(str::trim) != Some(program.hash.as_str()) {
         let hash = ssh(host, &placed(COPY), &program.bytes)?;
         if hash.trim() != program.hash {
-            return Err("the copy is not what was sent; is its disk full?".to_owned());
+            return Err(DeployError::BadCopy);
         }
     }
     ssh(host, join, format!("{token}\n").as_bytes())
@@ -156,9 +178,9 @@ fn quoted(text: &str) -> String {
 }
 
 /// Runs a script there, with `input` on its standard input. Never asks for a password: nobody could answer for ten.
-fn ssh(host: &str, script: &str, input: &[u8]) -> Result<String, String> {
+fn ssh(host: &str, script: &str, input: &[u8]) -> Result<String, DeployError> {
     if host.starts_with('-') {
-        return Err("that is a flag, not a machine".to_owned());
+        return Err(DeployError::NotAMachine);
     }
     let script = format!("exec sh -c {}", quoted(script));
     let mut child = Command::new("ssh")
@@ -167,17 +189,18 @@ fn ssh(host: &str, script: &str, input: &[u8]) -> Result<String, String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|why| format!("ssh cannot be started: {why}"))?;
+        .map_err(DeployError::NoSsh)?;
     if let Some(mut stdin) = child.stdin.take() {
         // A script that ends early says itself why.
         let _cut = stdin.write_all(input);
     }
-    let output = child.wait_with_output().map_err(|why| why.to_string())?;
+    let output = child.wait_with_output().map_err(DeployError::Lost)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(if said.is_empty() { format!("ssh ended with {}", output.status) } else { said.replace('\n', "; ") })
+    let said = if said.is_empty() { format!("ssh ended with {}", output.status) } else { said.replace('\n', "; ") };
+    Err(DeployError::Said(said))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ impl ClusterTask {
         let python = self.shared.pythons.get(self.body.settings.python.as_deref()).await;
         match (python, from) {
             (Ok(found), _) => self.python = found.path,
-            (Err(why), Origin::New) => return Err(ClusterEnd::failed(why)),
+            (Err(why), Origin::New) => return Err(ClusterEnd::failed(why.to_string())),
             // It runs; only new workers would fail.
             (Err(error), Origin::Found) => {
                 tracing::warn!(cluster = %self.view.name, %error, "its Python is not usable now")

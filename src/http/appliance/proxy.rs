@@ -154,7 +154,7 @@ async fn forward(backends: &Backends, name: &str, target: &str, request: Request
             tracing::debug!(error = %why, "a connection to a cluster's pages ended early");
         }
     });
-    pass(&mut sender, uri, request, stay).await.unwrap_or_else(|why| unreachable(name, &why))
+    pass(&mut sender, uri, request, stay).await.unwrap_or_else(|why| unreachable(name, &why.to_string()))
 }
 
 /// One request and its answer; if both sides agree to speak another protocol, bytes go both ways until either ends.
@@ -164,14 +164,14 @@ async fn pass(
     uri: Uri,
     mut request: Request,
     stay: Option<impl Future<Output = ()> + Send + 'static>,
-) -> Result<Response, String> {
+) -> hyper::Result<Response> {
     let upgrade = request.headers().get(header::UPGRADE).cloned();
     let ours = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
     parts.uri = uri;
     clean(&mut parts.headers, upgrade.as_ref());
     let sent = Request::from_parts(parts, body);
-    let mut answer = sender.send_request(sent).await.map_err(|why| why.to_string())?;
+    let mut answer = sender.send_request(sent).await?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         let theirs = hyper::upgrade::on(&mut answer);
         if let Some(ours) = ours {

@@ -17,15 +17,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, timeout};
 
 use super::link::PoolOrder;
+use crate::base::BoxError;
 use crate::control::{GroupState, PoolQuestion, Question};
 use crate::link::Link;
 use crate::peer::env_lock::EnvLock;
 use crate::peer::wire::{LOG_LINES_MAX, Phase, PoolState, PoolWant, ToHead};
 use crate::supervise::{DetachedProcess, OWN, Output, ParentDeath, ProcessId, Spec, last_lines, policy::RestartRule};
 
-/// Finds or makes the environment of a lock; says what it does meanwhile. The error is for people.
+/// Finds or makes the environment of a lock; says what it does meanwhile.
 pub type FindEnv =
-    Arc<dyn Fn(EnvLock, mpsc::UnboundedSender<String>) -> BoxFuture<'static, Result<PathBuf, String>> + Send + Sync>;
+    Arc<dyn Fn(EnvLock, mpsc::UnboundedSender<String>) -> BoxFuture<'static, Result<PathBuf, BoxError>> + Send + Sync>;
 
 /// Pause between two checks of the pools.
 const LOOK: Duration = Duration::from_millis(500);
@@ -128,7 +129,7 @@ struct PoolsOwner {
     /// Groups that end; one of the same name waits for it.
     ending: BTreeMap<String, tokio::task::JoinHandle<()>>,
     shown: watch::Sender<Vec<PoolState>>,
-    done: mpsc::Sender<(String, Result<PathBuf, String>)>,
+    done: mpsc::Sender<(String, Result<PathBuf, BoxError>)>,
     /// Did the head say what it wants? Before that, what is found is left alone.
     heard: bool,
 }
@@ -137,7 +138,7 @@ impl PoolsOwner {
     async fn run(
         mut self,
         mut orders: mpsc::Receiver<PoolOrder>,
-        mut made: mpsc::Receiver<(String, Result<PathBuf, String>)>,
+        mut made: mpsc::Receiver<(String, Result<PathBuf, BoxError>)>,
         mut stop: mpsc::Receiver<()>,
     ) {
         let mut tick = interval(LOOK);
@@ -238,12 +239,12 @@ impl PoolsOwner {
         lines.split_off(skip)
     }
 
-    fn on_env(&mut self, hash: String, result: Result<PathBuf, String>) {
+    fn on_env(&mut self, hash: String, result: Result<PathBuf, BoxError>) {
         let env = match result {
             Ok(path) => Env::Ready(path),
             Err(why) => {
-                tracing::error!(error = why, "the head's Python environment is not to be had here");
-                Env::Failed { why, at: Instant::now() }
+                tracing::error!(error = %why, "the head's Python environment is not to be had here");
+                Env::Failed { why: why.to_string(), at: Instant::now() }
             }
         };
         self.envs.insert(hash, env);

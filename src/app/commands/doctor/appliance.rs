@@ -1,7 +1,10 @@
 //! Configuration, the running appliance, and where Dask's clients would go.
 
+use std::path::PathBuf;
+
 use super::facts::{Dask, DoctorFacts, PeerFacts};
 use super::finding::{Finding, show};
+use crate::app::command_error::CommandError;
 use crate::app::local::state_dir::Running;
 
 /// A clock that is off by more shows in the task stream. Unit: milliseconds.
@@ -14,11 +17,11 @@ pub(super) fn check(facts: &DoctorFacts) -> Vec<Finding> {
     found
 }
 
-fn config(config: &Result<Option<std::path::PathBuf>, String>) -> Finding {
+fn config(config: &Result<Option<PathBuf>, CommandError>) -> Finding {
     match config {
         Ok(Some(file)) => Finding::ok("settings", show(file)),
         Ok(None) => Finding::ok("settings", "no rask.toml: the defaults"),
-        Err(why) => Finding::problem("settings", why)
+        Err(why) => Finding::problem("settings", why.to_string())
             .why("rask does not start with settings it cannot read")
             .remedy("correct it; `rask sample-config` shows every setting"),
     }

@@ -50,7 +50,7 @@ pub struct DoctorArgs {
 pub(super) struct DoctorFacts {
     pub(super) version: &'static str,
     /// The configuration file, or why it is not one.
-    pub(super) config: Result<Option<PathBuf>, String>,
+    pub(super) config: Result<Option<PathBuf>, CommandError>,
     pub(super) appliance: ApplianceFacts,
     pub(super) dask: Dask,
     pub(super) python: Python,
@@ -111,7 +111,7 @@ pub(super) struct Dask {
 #[derive(Default)]
 pub(super) struct Python {
     /// Workers would run in this one; or why not.
-    pub(super) chosen: Option<Result<Interpreter, String>>,
+    pub(super) chosen: Option<Result<Interpreter, CommandError>>,
     /// It was asked for by flag or configuration.
     pub(super) asked: Option<String>,
     /// Without one: something here can make one.
@@ -172,7 +172,7 @@ pub(super) struct FolderFacts {
     pub(super) writable: Result<(), String>,
     pub(super) owner: Option<u32>,
     pub(super) mode: Option<u32>,
-    pub(super) disk: Result<Disk, String>,
+    pub(super) disk: io::Result<Disk>,
 }
 
 pub(super) struct Files {
@@ -194,7 +194,7 @@ impl DoctorFacts {
         let uid = rustix::process::getuid().as_raw();
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            config: loaded.map(|loaded: Loaded| loaded.file).map_err(|why: CommandError| why.to_string()),
+            config: loaded.map(|loaded: Loaded| loaded.file),
             dask: dask(),
             python: python(args, &config, state, running.as_ref()).await,
             network: network(&config, running.as_ref()),
@@ -286,7 +286,6 @@ async fn python(args: &DoctorArgs, config: &Config, state: &Path, running: Optio
         Some(_) => None,
         None => maker().await,
     };
-    let chosen = chosen.map(|found| found.map_err(|why| why.to_string()));
     Python { chosen, asked: (asked != "auto").then_some(asked), maker, workers, active }
 }
 
@@ -362,7 +361,7 @@ fn folder(path: &Path) -> FolderFacts {
         is_folder: found.as_ref().ok().map(fs::Metadata::is_dir),
         owner: found.as_ref().ok().map(MetadataExt::uid),
         mode: found.ok().map(|meta| meta.mode() & 0o7777),
-        disk: Disk::of(path).map_err(|why| why.to_string()),
+        disk: Disk::of(path),
         writable,
     }
 }

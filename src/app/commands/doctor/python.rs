@@ -23,10 +23,10 @@ fn chosen(python: &Python) -> Finding {
             "python",
             format!("Python {}, distributed {} ({})", found.version, found.distributed, show(&found.path)),
         ),
-        (Some(Err(why)), Some(asked)) => Finding::problem("python", why)
+        (Some(Err(why)), Some(asked)) => Finding::problem("python", why.to_string())
             .why(format!("{asked} was asked for by --python or up.python, and workers run nowhere else"))
             .remedy(format!("{asked} -m pip install distributed, or name another")),
-        (Some(Err(why)), None) => Finding::problem("python", why).remedy("name another with --python"),
+        (Some(Err(why)), None) => Finding::problem("python", why.to_string()).remedy("name another with --python"),
         (None, _) => match &python.maker {
             Some(maker) => Finding::note("python", "no Python here has dask and distributed (2025.4 or newer)")
                 .why(format!("the first `rask up` makes an environment with {maker}: a minute, and network, once"))

@@ -186,6 +186,15 @@ struct Job {
     tell: Option<mpsc::UnboundedSender<String>>,
 }
 
+/// A step failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}: {said}")]
+struct StepError {
+    doing: &'static str,
+    /// The best that it said itself.
+    said: String,
+}
+
 struct Step {
     doing: &'static str,
     program: PathBuf,
@@ -228,11 +237,9 @@ impl Job {
         let _may_not_exist = fs::remove_dir_all(&self.folder);
     }
 
-    /// The error says which step failed and why.
-    async fn carry_out(&self, steps: [Step; 2]) -> Result<(), String> {
+    async fn carry_out(&self, steps: [Step; 2]) -> Result<(), StepError> {
         for step in steps {
-            let doing = step.doing;
-            follow(step, &self.temporary, self.tell.as_ref()).await.map_err(|why| format!("{doing}: {why}"))?;
+            follow(step, &self.temporary, self.tell.as_ref()).await?;
         }
         Ok(())
     }
@@ -296,8 +303,8 @@ async fn base_python(wanted: Minor) -> Option<PathBuf> {
     None
 }
 
-/// Runs a step to its end. The error is the best that it said.
-async fn follow(step: Step, temporary: &Path, tell: Option<&mpsc::UnboundedSender<String>>) -> Result<(), String> {
+/// Runs a step to its end.
+async fn follow(step: Step, temporary: &Path, tell: Option<&mpsc::UnboundedSender<String>>) -> Result<(), StepError> {
     let say = |line: &str| {
         if let Some(tell) = tell {
             // Whoever listened may have gone; the work goes on for the next.
@@ -338,7 +345,11 @@ async fn follow(step: Step, temporary: &Path, tell: Option<&mpsc::UnboundedSende
                 Story::Started { pid } => group.0 = Some(pid),
                 Story::Died { cause, last_lines, .. } => {
                     group.0 = None;
-                    return if cause == ExitCause::Code(0) { show.done() } else { Err(blame_line(&last_lines, cause)) };
+                    if cause == ExitCause::Code(0) {
+                        show.done();
+                        return Ok(());
+                    }
+                    return Err(StepError { doing: step.doing, said: blame_line(&last_lines, cause) });
                 }
                 Story::Stopped { .. } => {}
             },
@@ -418,12 +429,11 @@ impl Show {
     }
 
     /// Its line stays.
-    fn done(mut self) -> Result<(), String> {
+    fn done(mut self) {
         self.detail = "done".to_owned();
         if !self.terminal {
             eprintln!("  {}: done in {} s", self.doing, self.secs());
         }
-        Ok(())
     }
 }
 

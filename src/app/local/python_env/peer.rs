@@ -6,8 +6,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::make::{self as pymake, Recipe};
+use crate::app::command_error::CommandError;
+use crate::base::BoxError;
 use crate::host::Interpreter;
-use crate::peer::{EnvLock, FindEnv, disk_free, in_one_line};
+use crate::peer::{EnvLock, FindEnv, LockError, disk_free, in_one_line};
 
 /// Below this no environment is begun: dask with numpy and pandas is some 500 MB. Unit: bytes.
 const ROOM: u64 = 1 << 30;
@@ -27,7 +29,7 @@ async fn find(
     own: Option<&Path>,
     lock: &EnvLock,
     tell: mpsc::UnboundedSender<String>,
-) -> Result<PathBuf, String> {
+) -> Result<PathBuf, BoxError> {
     let differs = match own {
         Some(path) => match EnvLock::of(path).await {
             Ok(here) => {
@@ -41,36 +43,50 @@ async fn find(
         },
         None => "there is none with dask and distributed".to_owned(),
     };
-    let refused = |why: String| {
-        format!("this machine's Python is not like the head's ({differs}), and one like it could not be made: {why}")
-    };
-    make(state, lock, tell).await.map_err(refused)
+    make(state, lock, tell).await.map_err(|source| NoEnvError { differs, source }.into())
 }
 
-async fn make(state: &Path, lock: &EnvLock, tell: mpsc::UnboundedSender<String>) -> Result<PathBuf, String> {
+/// This machine has no Python like the head's.
+#[derive(Debug, thiserror::Error)]
+#[error("this machine's Python is not like the head's ({differs}), and one like it could not be made: {source}")]
+struct NoEnvError {
+    differs: String,
+    source: MakeError,
+}
+
+/// Why an environment like the head's was not made.
+#[derive(Debug, thiserror::Error)]
+enum MakeError {
+    #[error("{0}: installed from files of the head, and so not to be had by name and version")]
+    FromFiles(String),
+    #[error("{free_mb} MB are free on the disk of {}, {} MB are needed; make room", folder.display(), ROOM >> 20)]
+    NoRoom { free_mb: u64, folder: PathBuf },
+    #[error(transparent)]
+    Failed(#[from] CommandError),
+    #[error(transparent)]
+    Unknown(#[from] LockError),
+    #[error("what was made is not the same: {0}")]
+    Other(String),
+}
+
+async fn make(state: &Path, lock: &EnvLock, tell: mpsc::UnboundedSender<String>) -> Result<PathBuf, MakeError> {
     if !lock.local.is_empty() {
-        let names = lock.local.join(", ");
-        return Err(format!("{names}: installed from files of the head, and so not to be had by name and version"));
+        return Err(MakeError::FromFiles(lock.local.join(", ")));
     }
     let [_, minor, _] = lock.version;
     let recipe = Recipe::like(state, &lock.hash(), (lock.requirements(), minor), tell);
     if recipe.made().is_none() {
         let free = disk_free(state);
         if free < ROOM {
-            return Err(format!(
-                "{} MB are free on the disk of {}, {} MB are needed; make room",
-                free >> 20,
-                state.display(),
-                ROOM >> 20
-            ));
+            return Err(MakeError::NoRoom { free_mb: free >> 20, folder: state.to_path_buf() });
         }
     }
-    let python = pymake::make_by(&recipe).await.map_err(|why| why.to_string())?;
+    let python = pymake::make_by(&recipe).await?;
     // Checked, not believed: an index may have served something else, a person may have added to it.
-    let lacks = EnvLock::of(&python).await.map(|made| lock.lacks(&made)).map_err(|why| why.to_string())?;
+    let lacks = lock.lacks(&EnvLock::of(&python).await?);
     if lacks.is_empty() {
         return Ok(python);
     }
     recipe.discard();
-    Err(format!("what was made is not the same: {}", in_one_line(&lacks)))
+    Err(MakeError::Other(in_one_line(&lacks)))
 }

@@ -11,6 +11,7 @@ use crate::app::command_error::CommandError;
 use crate::app::local::python_env::choose as pyenv;
 use crate::app::local::settings::Loaded;
 use crate::app::process::Signals;
+use crate::base::BoxError;
 use crate::config::{LogFormat, UpSection};
 use crate::fleet::{
     self, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FindPython, FleetConfig, FleetHandle, LOCAL,
@@ -94,7 +95,7 @@ fn find_python(config: &UpConfig, chosen: Option<&Interpreter>) -> FindPython {
                 return Ok(chosen);
             }
             let asked = asked.map(|path| path.to_string_lossy().into_owned()).or(usual);
-            pyenv::choose(asked.as_deref(), &state).await.map_err(|why| why.to_string())
+            pyenv::choose(asked.as_deref(), &state).await.map_err(BoxError::from)
         })
     })
 }

@@ -10,6 +10,7 @@ use crate::app::command_error::CommandError;
 use crate::app::commands::doctor::{self, DoctorArgs};
 use crate::app::local::authority::folder;
 use crate::app::local::state_dir::write_private;
+use crate::base::BoxError;
 use crate::door::{Door, FindCluster};
 use crate::fleet::FleetHandle;
 use crate::gateway::Gateway;
@@ -69,9 +70,6 @@ fn examine(config: &UpConfig) -> Examine {
     };
     Arc::new(move || {
         let args = args.clone();
-        Box::pin(async move {
-            let diagnosis = doctor::examine(&args).await.map_err(|why| why.to_string())?;
-            serde_json::to_value(diagnosis).map_err(|why| why.to_string())
-        })
+        Box::pin(async move { Ok::<_, BoxError>(serde_json::to_value(doctor::examine(&args).await?)?) })
     })
 }
