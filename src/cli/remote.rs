@@ -108,7 +108,7 @@ enum ClusterWhat {
     Logs {
         /// Its name
         name: String,
-        /// Of this worker only; or scheduler, or group (which starts and watches workers)
+        /// Of this worker only; or scheduler, or group (the pool that starts and watches workers)
         #[arg(long, short)]
         worker: Option<String>,
         /// Written since then, like 10m

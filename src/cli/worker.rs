@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::common::Common;
-use crate::app::{CommandError, GroupArgs, WorkerArgs, WorkerEngine};
+use crate::app::{CommandError, PoolArgs, WorkerArgs, WorkerEngine};
 
 /// Flags of `rask worker`.
 #[derive(Debug, Clone, Args)]
@@ -162,7 +162,7 @@ impl WorkerFlags {
                 .remedy("give one of them"));
         }
         Ok(WorkerArgs {
-            group: self.group(),
+            pool: self.pool(),
             python_checked: self.python_checked,
             engine: match self.engine {
                 EngineFlag::Stock => WorkerEngine::Stock,
@@ -186,8 +186,8 @@ impl WorkerFlags {
         })
     }
 
-    fn group(&self) -> Option<GroupArgs> {
-        Some(GroupArgs {
+    fn pool(&self) -> Option<PoolArgs> {
+        Some(PoolArgs {
             control_socket: self.control_socket.clone()?,
             follow: self.follow.clone(),
             log_dir: self.log_dir.clone()?,

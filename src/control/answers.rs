@@ -75,7 +75,7 @@ pub struct LastWords {
 /// The worker processes of one cluster on one machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct GroupState {
+pub struct PoolReport {
     /// Those that run, or that are about to be started again.
     pub workers: Vec<WorkerProcess>,
     /// Ends without being asked, so far.

@@ -10,6 +10,6 @@ mod answers;
 mod process;
 mod question;
 
-pub use answers::{ComputationState, GroupState, LastWords, SchedulerState, SchedulerWorker, WorkerProcess};
+pub use answers::{ComputationState, LastWords, PoolReport, SchedulerState, SchedulerWorker, WorkerProcess};
 pub use process::{PROTOCOL, PROTOCOL_OLDEST, ProcessInfo};
 pub use question::{PoolQuestion, Question, SchedulerQuestion};

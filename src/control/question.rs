@@ -109,12 +109,13 @@ pub enum SchedulerQuestion {
     },
 }
 
-/// What a pool of workers is asked. Each is answered with the pool's [`GroupState`](super::GroupState).
+/// What a pool of workers is asked. Each is answered with the pool's [`PoolReport`](super::PoolReport).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PoolQuestion {
     /// How the workers are.
-    Group,
+    #[serde(rename = "group")]
+    State,
     /// Have at least so many.
     Grow {
         /// Workers that are wanted.
@@ -156,7 +157,7 @@ mod tests {
             (SchedulerQuestion::Retire { keep: 2 }.into(), json!({"retire": {"keep": 2}})),
             (SchedulerQuestion::LastWords { worker: "w".to_owned() }.into(), json!({"last-words": {"worker": "w"}})),
             (SchedulerQuestion::RetireThese { names: names() }.into(), json!({"retire-these": {"names": ["w"]}})),
-            (PoolQuestion::Group.into(), json!("group")),
+            (PoolQuestion::State.into(), json!("group")),
             (PoolQuestion::Grow { workers: 3 }.into(), json!({"grow": {"workers": 3}})),
             (PoolQuestion::StopWorkers { names: names() }.into(), json!({"stop-workers": {"names": ["w"]}})),
         ];

@@ -105,7 +105,7 @@ impl ClusterFolder {
         self.path.join("control.sock")
     }
 
-    /// Where its group of workers does.
+    /// Where its worker pool does.
     pub fn workers(&self) -> PathBuf {
         self.path.join("workers.sock")
     }

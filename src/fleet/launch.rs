@@ -10,7 +10,7 @@ use crate::supervise::policy::RestartRule;
 use crate::supervise::{OWN, Output, Spec};
 
 /// `rask worker` gives its nannies 5 s; together with the scheduler's this stays below the 10 s that we promise.
-pub(super) const GROUP_GRACE: Duration = Duration::from_millis(6500);
+pub(super) const POOL_GRACE: Duration = Duration::from_millis(6500);
 /// For clients and workers to be told.
 pub(super) const SCHEDULER_GRACE: Duration = Duration::from_millis(2500);
 
@@ -43,8 +43,8 @@ impl Launch<'_> {
         self.spec("scheduler", args, SCHEDULER_GRACE)
     }
 
-    /// Its group, with this number of workers to begin with, for the scheduler at `address`.
-    pub(super) fn group(&self, address: &str, workers: u32) -> Spec {
+    /// Its pool, with this number of workers to begin with, for the scheduler at `address`.
+    pub(super) fn pool(&self, address: &str, workers: u32) -> Spec {
         let settings = &self.body.settings;
         let mut args = self.begin("worker");
         args.push(address.into());
@@ -74,7 +74,7 @@ impl Launch<'_> {
         if !settings.nanny {
             args.push("--no-nanny".into());
         }
-        let mut spec = self.spec("workers", args, GROUP_GRACE);
+        let mut spec = self.spec("workers", args, POOL_GRACE);
         if self.is_encrypted() {
             // What tasks open by themselves is encrypted too.
             let require = "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION";

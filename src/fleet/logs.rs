@@ -1,6 +1,6 @@
 //! Logs of a cluster's workers: one rotated file each, an index of their lives, and ways to read them.
 //!
-//! The group of workers writes, the appliance reads; they share nothing but the files, so what was written is there
+//! The worker pool writes, the appliance reads; they share nothing but the files, so what was written is there
 //! when either of them is gone. Every line begins with its time (RFC 3339, UTC), so that "the last ten minutes" can be
 //! cut out of any file.
 
@@ -72,7 +72,7 @@ pub fn rotate_if_long(path: &Path, keep: u32) -> io::Result<()> {
     if files::is_longer(path, ROTATE_BYTES) { files::rotate_open(path, keep.max(1)) } else { Ok(()) }
 }
 
-/// The logs of one group of workers.
+/// The logs of one worker pool.
 #[derive(Clone, Debug)]
 pub struct Logbook {
     folder: PathBuf,
@@ -211,8 +211,8 @@ pub fn copies(path: &Path) -> Vec<PathBuf> {
 pub enum LogSource {
     /// The scheduler's.
     Scheduler,
-    /// The group's that starts and watches workers.
-    Group,
+    /// The pool's that starts and watches workers.
+    Pool,
     /// A worker's.
     Worker(String),
 }
@@ -222,7 +222,7 @@ impl LogSource {
     pub fn path(&self, folder: &Path) -> PathBuf {
         match self {
             Self::Scheduler => folder.join("scheduler.log"),
-            Self::Group => folder.join("workers.log"),
+            Self::Pool => folder.join("workers.log"),
             Self::Worker(name) => folder.join(file_name(name)),
         }
     }

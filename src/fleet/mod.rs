@@ -1,4 +1,4 @@
-//! The clusters of this machine: a scheduler process and a group of workers each, that outlive the appliance.
+//! The clusters of this machine: a scheduler process and a worker pool each, that outlive the appliance.
 //!
 //! [`FleetHandle`] is what others hold: they make, scale and stop clusters with it and see them as [`ClusterView`]s. Each
 //! cluster has an owner, a task of its own, which talks to its two processes over their control sockets. What is needed

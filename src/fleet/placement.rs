@@ -92,7 +92,7 @@ fn grow(missing: u32, hosts: &[Host], staying: &[u32], connected: &[Connected], 
     }
     let placed = added.iter().fold(0u32, |sum, here| sum.saturating_add(*here));
     for ((host, staying), added) in hosts.iter().zip(staying).zip(added).filter(|(_, added)| *added > 0) {
-        // A group still counts those that leave.
+        // A pool still counts those that leave.
         let workers = staying.saturating_add(added).saturating_add(host.leaving(connected));
         steps.push(match host.name.is_empty() {
             true => PlanStep::Grow(workers),

@@ -33,8 +33,8 @@ pub struct Seen {
     pub load: u32,
     /// Workers at the scheduler.
     pub connected: Vec<Connected>,
-    /// Workers of the group; `None`: it does not run, or did not answer.
-    pub group: Option<Vec<PoolWorker>>,
+    /// Workers of the pool; `None`: it does not run, or did not answer.
+    pub pool: Option<Vec<PoolWorker>>,
     /// Other machines, if the cluster may have workers there.
     pub remote: Vec<Host>,
     /// Workers that still fit on this machine, beside others.
@@ -46,15 +46,15 @@ pub struct Seen {
 impl Seen {
     /// This machine first, then the others.
     fn hosts(&self) -> Vec<Host> {
-        let members = self.group.clone().unwrap_or_default();
+        let members = self.pool.clone().unwrap_or_default();
         let usable = !self.not_here;
         let here = Host { name: String::new(), usable, counts: true, more: self.more_here, members };
         std::iter::once(here).chain(self.remote.iter().cloned()).collect()
     }
 
-    /// Workers of the cluster's groups, wherever they are.
+    /// Workers of the cluster's pools, wherever they are.
     fn members(&self) -> impl Iterator<Item = &PoolWorker> {
-        self.group.iter().flatten().chain(self.remote.iter().filter(|host| host.counts).flat_map(|host| &host.members))
+        self.pool.iter().flatten().chain(self.remote.iter().filter(|host| host.counts).flat_map(|host| &host.members))
     }
 }
 
@@ -163,7 +163,7 @@ impl ScalingPlan {
     }
 
     fn converge(&self, seen: &Seen, steps: &mut Vec<PlanStep>) {
-        let Some(members) = &seen.group else {
+        let Some(members) = &seen.pool else {
             if self.target > 0 {
                 steps.push(PlanStep::Grow(self.target));
             }
@@ -175,7 +175,7 @@ impl ScalingPlan {
         let leaving = count(leaving.count());
         let staying = count(working.len()).saturating_sub(leaving);
         if staying < self.target {
-            // The group still counts those that leave.
+            // The pool still counts those that leave.
             steps.push(PlanStep::Grow(self.target.saturating_add(leaving)));
             return;
         }
@@ -302,9 +302,9 @@ mod tests {
     fn missing_workers_are_started_beside_those_that_leave() {
         let mut plan = ScalingPlan::new(2, None, Lifetimes::default());
         assert_eq!(plan.decide(&Seen::default(), false), [PlanStep::Grow(2)]);
-        let seen = Seen { group: members(&["a", "b"]), connected: at(&["a", "b"], &["b"]), ..Seen::default() };
+        let seen = Seen { pool: members(&["a", "b"]), connected: at(&["a", "b"], &["b"]), ..Seen::default() };
         assert_eq!(plan.decide(&seen, false), [PlanStep::Grow(3)]);
-        let seen = Seen { group: members(&["a", "b"]), connected: at(&["a"], &[]), ..Seen::default() };
+        let seen = Seen { pool: members(&["a", "b"]), connected: at(&["a"], &[]), ..Seen::default() };
         assert_eq!(plan.decide(&seen, false), []);
     }
 
@@ -313,11 +313,11 @@ mod tests {
     fn surplus_workers_are_stopped_while_starting_and_retired_afterwards() {
         let mut plan = ScalingPlan::new(1, None, Lifetimes::default());
         let seen =
-            Seen { group: members(&["a", "b", "c", "d"]), connected: at(&["a", "b", "x"], &[]), ..Seen::default() };
+            Seen { pool: members(&["a", "b", "c", "d"]), connected: at(&["a", "b", "x"], &[]), ..Seen::default() };
         let stop = PlanStep::Stop(vec!["d".to_owned(), "c".to_owned()]);
         assert_eq!(plan.decide(&seen, false), [stop, PlanStep::Retire { keep: 2 }]);
         // One is on its way out already: nothing more to do.
-        let seen = Seen { group: members(&["a", "b"]), connected: at(&["a", "b"], &["a"]), ..Seen::default() };
+        let seen = Seen { pool: members(&["a", "b"]), connected: at(&["a", "b"], &["a"]), ..Seen::default() };
         assert_eq!(plan.decide(&seen, false), []);
     }
 
@@ -349,8 +349,8 @@ mod tests {
     #[test]
     fn a_plan_is_settled_when_all_that_it_wants_are_there_and_no_more() {
         let plan = ScalingPlan::new(1, None, Lifetimes::default());
-        let seen = |group: &[&str], connected: &[&str]| Seen {
-            group: members(group),
+        let seen = |pool: &[&str], connected: &[&str]| Seen {
+            pool: members(pool),
             connected: at(connected, &[]),
             ..Seen::default()
         };

@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use super::plan::Seen;
 use super::step::{Connected, PoolWorker};
-use crate::control::{GroupState, PoolQuestion, Question, SchedulerQuestion, SchedulerState, WorkerProcess};
+use crate::control::{PoolQuestion, PoolReport, Question, SchedulerQuestion, SchedulerState, WorkerProcess};
 use crate::link::Link;
 
 /// Longest wait for an answer. One that comes later is asked for again.
@@ -17,20 +17,20 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Polled {
     pub scheduler: Option<SchedulerState>,
-    pub group: Option<GroupState>,
+    pub pool: Option<PoolReport>,
 }
 
 /// Asks both after a pause. May be dropped at any moment.
-pub(super) async fn poll(scheduler: Link, group: Option<Link>, pause: Duration) -> Polled {
+pub(super) async fn poll(scheduler: Link, pool: Option<Link>, pause: Duration) -> Polled {
     sleep(pause).await;
-    let group = async {
-        match &group {
-            Some(group) => ask(group, PoolQuestion::Group).await,
+    let pool = async {
+        match &pool {
+            Some(pool) => ask(pool, PoolQuestion::State).await,
             None => None,
         }
     };
-    let (scheduler, group) = tokio::join!(ask(&scheduler, SchedulerQuestion::State), group);
-    Polled { scheduler, group }
+    let (scheduler, pool) = tokio::join!(ask(&scheduler, SchedulerQuestion::State), pool);
+    Polled { scheduler, pool }
 }
 
 /// One question. `None`: no answer, or one that is malformed.
@@ -45,7 +45,7 @@ pub(super) async fn ask<T: DeserializeOwned>(link: &Link, what: impl Into<Questi
     }
 }
 
-/// What the plan decides on. `members`: the last that was heard of the group, if it runs.
+/// What the plan decides on. `members`: the last that was heard of the pool, if it runs.
 pub(super) fn seen(state: &SchedulerState, members: Option<&[WorkerProcess]>, now_secs: f64, age_secs: f64) -> Seen {
     let connected =
         state.workers.iter().map(|worker| Connected { name: worker.name.clone(), retiring: worker.retiring });
@@ -65,7 +65,7 @@ pub(super) fn seen(state: &SchedulerState, members: Option<&[WorkerProcess]>, no
         transitions: state.transitions,
         load: state.adaptive_target,
         connected: connected.collect(),
-        group: members,
+        pool: members,
         ..Seen::default()
     }
 }

@@ -24,8 +24,9 @@ pub(super) struct Body {
     /// The boot of the machine that it was started in.
     pub boot_id: String,
     pub scheduler: Option<ProcessId>,
-    /// Its group of workers.
-    pub group: Option<ProcessId>,
+    /// Its worker pool.
+    #[serde(rename = "group")]
+    pub pool: Option<ProcessId>,
     /// Its workers may be on other machines.
     pub spans: bool,
     /// It is as large as the machines that are there, until somebody says otherwise: workers on this one.

@@ -33,7 +33,7 @@ impl fmt::Debug for SpanConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct KeptWant(PoolWant);
 
-/// What a group on another machine needs to know of its cluster.
+/// What a pool on another machine needs to know of its cluster.
 pub(super) struct PoolTerms<'a> {
     pub cluster: &'a str,
     pub scheduler: &'a str,
@@ -112,7 +112,7 @@ impl RemoteWorkers {
 
     /// It cannot run this cluster's workers; its note says why. It tries again by itself.
     fn fails(&self, peer: &PeerView) -> bool {
-        peer.groups.iter().any(|group| group.cluster == self.cluster && group.phase == Phase::Failed)
+        peer.pools.iter().any(|pool| pool.cluster == self.cluster && pool.phase == Phase::Failed)
     }
 
     fn room(&self, peer: &PeerView) -> Room {
@@ -131,9 +131,9 @@ impl RemoteWorkers {
 
     /// As the machine reports, and as the scheduler knows: a machine that has not reported yet may be at work.
     fn members(&self, peer: &PeerView, connected: &[Connected]) -> Vec<PoolWorker> {
-        let groups = peer.groups.iter().filter(|group| group.cluster == self.cluster);
-        let mut members: Vec<PoolWorker> = groups
-            .flat_map(|group| &group.workers)
+        let pools = peer.pools.iter().filter(|pool| pool.cluster == self.cluster);
+        let mut members: Vec<PoolWorker> = pools
+            .flat_map(|pool| &pool.workers)
             .map(|worker| PoolWorker {
                 name: worker.name.clone(),
                 stopping: worker.stopping,
@@ -151,15 +151,15 @@ impl RemoteWorkers {
     /// Ends of this cluster's workers on each machine: how many so far, and the last of them in words.
     pub(super) fn deaths(&self) -> Vec<(String, u64, Vec<String>)> {
         let peers = self.head.peers();
-        let groups = peers.iter().flat_map(|peer| peer.groups.iter().map(move |group| (peer, group)));
-        let ours = groups.filter(|(_, group)| group.cluster == self.cluster);
-        ours.map(|(peer, group)| (peer.name.clone(), group.deaths, group.recent_deaths.clone())).collect()
+        let pools = peers.iter().flat_map(|peer| peer.pools.iter().map(move |pool| (peer, pool)));
+        let ours = pools.filter(|(_, pool)| pool.cluster == self.cluster);
+        ours.map(|(peer, pool)| (peer.name.clone(), pool.deaths, pool.recent_deaths.clone())).collect()
     }
 
     /// Machines with workers of this cluster, and the last lines of their logs.
     pub(super) async fn logs(head: &HeadHandle, cluster: &str, tail: usize) -> Vec<(String, Vec<String>)> {
         let peers = head.peers();
-        let with = peers.iter().filter(|peer| peer.groups.iter().any(|group| group.cluster == cluster));
+        let with = peers.iter().filter(|peer| peer.pools.iter().any(|pool| pool.cluster == cluster));
         let asked = with.map(|peer| async { (peer.name.clone(), head.logs(&peer.name, cluster, tail).await) });
         futures_util::future::join_all(asked).await
     }
@@ -226,7 +226,7 @@ impl RemoteWorkers {
         }
     }
 
-    /// Wants follow what is: workers that left must not come back with the group's next start, and machines that are
+    /// Wants follow what is: workers that left must not come back with the pool's next start, and machines that are
     /// gone are asked for nothing, so that they come back empty.
     pub(super) async fn follow(&mut self, hosts: &[Host]) {
         let peers = self.head.peers();
@@ -246,7 +246,7 @@ impl RemoteWorkers {
     }
 
     fn carried_out(&self, view: &PeerView, want: &PoolWant) -> bool {
-        view.groups.iter().any(|group| group.cluster == self.cluster && group.revision == Some(want.revision))
+        view.pools.iter().any(|pool| pool.cluster == self.cluster && pool.revision == Some(want.revision))
     }
 
     async fn set(&mut self, peer: &str, want: Option<PoolWant>) {

@@ -8,7 +8,7 @@ pub struct Connected {
     pub retiring: bool,
 }
 
-/// A worker as its group sees it.
+/// A worker as its pool sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolWorker {
     pub name: String,
@@ -21,18 +21,18 @@ pub struct PoolWorker {
 /// What to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlanStep {
-    /// The group must have this many that are not stopping.
+    /// The pool must have this many that are not stopping.
     Grow(u32),
-    /// The group stops these: the scheduler does not know them yet.
+    /// The pool stops these: the scheduler does not know them yet.
     Stop(Vec<String>),
     /// The scheduler retires workers until this number stays.
     Retire {
         /// The number that stays.
         keep: u32,
     },
-    /// A group on another machine must have this many that are not stopping.
+    /// A pool on another machine must have this many that are not stopping.
     GrowAt { host: String, workers: u32 },
-    /// A group on another machine stops these: they hold nothing, or nobody waits for it.
+    /// A pool on another machine stops these: they hold nothing, or nobody waits for it.
     StopAt {
         /// Which machine; empty: this one.
         host: String,

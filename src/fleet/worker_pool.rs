@@ -1,4 +1,4 @@
-//! A group of workers: the process beside a scheduler that starts, watches and stops the cluster's worker processes.
+//! A worker pool: the process beside a scheduler that starts, watches and stops the cluster's worker processes.
 //!
 //! It outlives the appliance and ends with its scheduler. It is told over its own control socket how many workers there
 //! should be at least, and which should go; those that die it starts again by itself, appliance or not.
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::cgroup::WorkerCgroups;
 use super::logs::{Logbook, Note};
 use super::worker_exit::{NannyReport, nanny_report, with_last_words};
-use crate::control::{GroupState, PoolQuestion, Question, WorkerProcess};
+use crate::control::{PoolQuestion, PoolReport, Question, WorkerProcess};
 use crate::link::{Incoming, Link};
 use crate::supervise::policy::Next;
 use crate::supervise::{Child, ExitCause, LineSink, Output, Report, Spec, Story, start};
@@ -25,7 +25,7 @@ const REMARKS: usize = 64;
 /// Of a worker's last line, shown with its exit code.
 const LINE_CHARS: usize = 200;
 
-/// What a group is made of.
+/// What a pool is made of.
 pub struct PoolPlan {
     /// Names are this and a number.
     pub prefix: String,
@@ -57,7 +57,7 @@ struct Remark {
     word: NannyReport,
 }
 
-/// The running group. See the module's documentation.
+/// The running pool. See the module's documentation.
 struct WorkerPool {
     plan: PoolPlan,
     /// None: it is on another machine.
@@ -72,7 +72,7 @@ struct WorkerPool {
     stopped: mpsc::UnboundedSender<String>,
 }
 
-/// Runs a group until its scheduler is gone, it is told to stop, or `signal` comes. Stops its workers before it returns.
+/// Runs a pool until its scheduler is gone, it is told to stop, or `signal` comes. Stops its workers before it returns.
 ///
 /// `tell`: hears of every event, for the log. Must run on the main thread's runtime.
 pub async fn run(
@@ -85,7 +85,7 @@ pub async fn run(
     let (remarks, mut remarked) = mpsc::channel(REMARKS);
     let (stopped, mut have_stopped) = mpsc::unbounded_channel();
     let scheduler = plan.follow.clone().map(Link::new);
-    let mut group = WorkerPool {
+    let mut pool = WorkerPool {
         scheduler: scheduler.clone(),
         slots: BTreeMap::new(),
         next: 0,
@@ -97,7 +97,7 @@ pub async fn run(
         stopped,
         plan,
     };
-    group.grow(group.plan.workers);
+    pool.grow(pool.plan.workers);
     let mut signal = std::pin::pin!(signal);
     let mut gone = std::pin::pin!(async {
         match &scheduler {
@@ -109,11 +109,11 @@ pub async fn run(
         tokio::select! {
             Some(report) = reported.recv() => {
                 tell(&report);
-                group.on_report(report).await;
+                pool.on_report(report).await;
             }
-            Some(remark) = remarked.recv() => group.on_remark(remark).await,
-            Some(name) = have_stopped.recv() => group.forget(&name),
-            Some(inbound) = inbox.recv() => if !group.on_inbound(inbound) {
+            Some(remark) = remarked.recv() => pool.on_remark(remark).await,
+            Some(name) = have_stopped.recv() => pool.forget(&name),
+            Some(inbound) = inbox.recv() => if !pool.on_inbound(inbound) {
                 tracing::info!("told to stop");
                 break;
             },
@@ -127,7 +127,7 @@ pub async fn run(
             }
         }
     }
-    group.stop_all().await;
+    pool.stop_all().await;
 }
 
 impl WorkerPool {
@@ -143,7 +143,7 @@ impl WorkerPool {
             }
             Question::Pool(PoolQuestion::Grow { workers }) => self.grow(workers),
             Question::Pool(PoolQuestion::StopWorkers { names }) => names.iter().for_each(|name| self.stop(name)),
-            Question::Pool(PoolQuestion::Group) => {}
+            Question::Pool(PoolQuestion::State) => {}
             // Dropped unanswered: the asker is told so.
             Question::Health | Question::Hello | Question::Scheduler(_) => return true,
         }
@@ -154,8 +154,8 @@ impl WorkerPool {
         true
     }
 
-    fn state(&self) -> GroupState {
-        GroupState {
+    fn state(&self) -> PoolReport {
+        PoolReport {
             workers: self.slots.values().map(|slot| slot.state.clone()).collect(),
             deaths: self.deaths,
             recent_deaths: self.recent_deaths.clone(),
@@ -206,7 +206,7 @@ impl WorkerPool {
             let (stopped, name) = (self.stopped.clone(), name.to_owned());
             tokio::spawn(async move {
                 child.stop().await;
-                // The group may be gone.
+                // The pool may be gone.
                 drop(stopped.send(name));
             });
         }
@@ -365,16 +365,16 @@ mod tests {
             let signal = async { ended.await.unwrap_or("") };
             let running = tokio::spawn(run(plan, inbox, signal, |_| {}));
             let link = Link::new(folder.join("workers.sock"));
-            let state = async |what: PoolQuestion| link.ask_for::<GroupState>(what).await.expect("answered");
-            let names = |state: &GroupState| state.workers.iter().map(|w| w.name.clone()).collect::<Vec<_>>();
+            let state = async |what: PoolQuestion| link.ask_for::<PoolReport>(what).await.expect("answered");
+            let names = |state: &PoolReport| state.workers.iter().map(|w| w.name.clone()).collect::<Vec<_>>();
             assert_eq!(names(&state(PoolQuestion::Grow { workers: 3 }).await), ["w-0", "w-1", "w-2"]);
             state(PoolQuestion::StopWorkers { names: vec!["w-1".to_owned()] }).await;
-            until(async || names(&state(PoolQuestion::Group).await) == ["w-0", "w-2"]).await;
-            let pid = state(PoolQuestion::Group).await.workers.first().and_then(|w| w.pid).expect("runs");
+            until(async || names(&state(PoolQuestion::State).await) == ["w-0", "w-2"]).await;
+            let pid = state(PoolQuestion::State).await.workers.first().and_then(|w| w.pid).expect("runs");
             let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("fits")).expect("a pid");
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("there");
-            until(async || state(PoolQuestion::Group).await.workers.first().is_some_and(|w| w.restarts == 1)).await;
-            let now = state(PoolQuestion::Group).await;
+            until(async || state(PoolQuestion::State).await.workers.first().is_some_and(|w| w.restarts == 1)).await;
+            let now = state(PoolQuestion::State).await;
             assert_eq!((now.deaths, names(&now)), (1, vec!["w-0".to_owned(), "w-2".to_owned()]));
             assert!(matches!(link.ask(SchedulerQuestion::State).await, Err(LinkError::Refused(_))));
             end.send("test").expect("runs");

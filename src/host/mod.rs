@@ -17,7 +17,7 @@ pub use limits::{GrantedLimits, MemoryState, multicast_interfaces};
 pub use ports::{PortHolder, holder_of};
 pub use process::ProcessUsage;
 pub use python::{Interpreter, ProbeError, candidates, interpreter_of, looks_complete, packages, probe};
-pub use sizing::{AskedSize, PoolSize, SizeError, size_group};
+pub use sizing::{AskedSize, PoolSize, SizeError, size_pool};
 pub use usage::Usage;
 
 use std::fs;

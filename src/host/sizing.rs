@@ -14,7 +14,7 @@ pub struct AskedSize {
     pub memory_bytes: Option<u64>,
 }
 
-/// A group of worker processes that are all alike.
+/// A worker pool whose processes are all alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolSize {
     pub nworkers: u32,
@@ -24,7 +24,7 @@ pub struct PoolSize {
     pub memory_bytes: u64,
 }
 
-/// Why a group cannot be.
+/// Why a pool cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SizeError {
     /// Zero processes, or fewer than none after counting down.
@@ -46,11 +46,11 @@ impl SizeError {
     }
 }
 
-/// Fits a group to the machine.
+/// Fits a pool to the machine.
 ///
 /// Source: `distributed/deploy/utils.py`, `nprocesses_nthreads`; `distributed/deploy/local.py`, where threads follow
 /// from a given number of processes and the other way round; `distributed/worker_memory.py`, `parse_memory_limit`.
-pub fn size_group(machine: Machine, asked: AskedSize) -> Result<PoolSize, SizeError> {
+pub fn size_pool(machine: Machine, asked: AskedSize) -> Result<PoolSize, SizeError> {
     let cores = machine.cores.max(1);
     if asked.nthreads == Some(0) {
         return Err(SizeError::NoThreads);
@@ -89,8 +89,8 @@ mod tests {
 
     fn auto(cores: u32) -> (u32, u32) {
         let machine = Machine { cores, memory_bytes: 16 << 30 };
-        let group = size_group(machine, AskedSize::default()).expect("auto always fits");
-        (group.nworkers, group.nthreads)
+        let pool = size_pool(machine, AskedSize::default()).expect("auto always fits");
+        (pool.nworkers, pool.nthreads)
     }
 
     /// The pairs were taken from `nprocesses_nthreads` itself.
@@ -107,13 +107,13 @@ mod tests {
     #[test]
     fn what_is_said_is_kept_and_the_rest_follows() {
         let machine = Machine { cores: 16, memory_bytes: 16 << 30 };
-        let group = |asked| size_group(machine, asked);
+        let pool = |asked| size_pool(machine, asked);
         let two = PoolSize { nworkers: 2, nthreads: 8, memory_bytes: 8 << 30 };
-        assert_eq!(group(AskedSize { nworkers: Some(2), ..AskedSize::default() }), Ok(two));
-        assert_eq!(group(AskedSize { nthreads: Some(8), ..AskedSize::default() }), Ok(two));
-        let down = group(AskedSize { nworkers: Some(-1), memory_bytes: Some(1 << 40), ..AskedSize::default() });
+        assert_eq!(pool(AskedSize { nworkers: Some(2), ..AskedSize::default() }), Ok(two));
+        assert_eq!(pool(AskedSize { nthreads: Some(8), ..AskedSize::default() }), Ok(two));
+        let down = pool(AskedSize { nworkers: Some(-1), memory_bytes: Some(1 << 40), ..AskedSize::default() });
         assert_eq!(down, Ok(PoolSize { nworkers: 16, nthreads: 1, memory_bytes: 16 << 30 }));
-        let none = group(AskedSize { nworkers: Some(-17), ..AskedSize::default() });
+        let none = pool(AskedSize { nworkers: Some(-17), ..AskedSize::default() });
         assert_eq!(none, Err(SizeError::NoWorkers { nworkers: -17, cores: 16 }));
     }
 }

@@ -71,12 +71,13 @@ pub enum ToPeer {
         /// The head's wall clock. Unit: milliseconds since the epoch.
         now_ms: i64,
     },
-    /// All groups that should be there. Others should not.
+    /// All pools that should be there. Others should not.
     Want {
         /// One per cluster.
-        groups: Vec<PoolWant>,
+        #[serde(rename = "groups")]
+        pools: Vec<PoolWant>,
     },
-    /// An environment that groups name by its hash.
+    /// An environment that pools name by its hash.
     Lock {
         /// [`super::env_lock::EnvLock`] as JSON.
         text: String,
@@ -86,7 +87,7 @@ pub enum ToPeer {
         /// PEM.
         cert: String,
     },
-    /// The last lines of a group's log are wanted.
+    /// The last lines of a pool's log are wanted.
     Logs {
         /// Repeated in the answer.
         call: u64,
@@ -106,7 +107,11 @@ pub enum ToPeer {
 pub enum ToHead {
     /// Every two seconds, and when something changed.
     #[serde(rename = "beat")]
-    Heartbeat { facts: MachineFacts, groups: Vec<PoolState> },
+    Heartbeat {
+        facts: MachineFacts,
+        #[serde(rename = "groups")]
+        pools: Vec<PoolState>,
+    },
     /// A new certificate is due.
     Sign {
         /// PEM.
@@ -150,7 +155,7 @@ pub struct MachineFacts {
     pub disk_free_bytes: u64,
 }
 
-/// A group of workers that the head wants on a machine.
+/// A worker pool that the head wants on a machine.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct PoolWant {
     /// Of which cluster.
@@ -217,7 +222,7 @@ pub struct PoolState {
     pub recent_deaths: Vec<String>,
 }
 
-/// What a group is about.
+/// What a pool is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -238,11 +243,11 @@ mod tests {
     /// Goal: machines with an older rask stay joined: what travels has the names that they know.
     #[test]
     fn messages_travel_under_the_names_of_earlier_versions() {
-        let heartbeat = ToHead::Heartbeat { facts: MachineFacts::default(), groups: Vec::new() };
+        let heartbeat = ToHead::Heartbeat { facts: MachineFacts::default(), pools: Vec::new() };
         let text = serde_json::to_string(&heartbeat).expect("JSON");
         assert!(text.starts_with(r#"{"say":"beat","facts":{"#) && text.ends_with(r#""groups":[]}"#), "{text}");
         assert_eq!(serde_json::from_str::<ToHead>(&text).expect("read back"), heartbeat);
-        let want = serde_json::to_string(&ToPeer::Want { groups: Vec::new() }).expect("JSON");
+        let want = serde_json::to_string(&ToPeer::Want { pools: Vec::new() }).expect("JSON");
         assert_eq!(want, r#"{"say":"want","groups":[]}"#);
         let phase = serde_json::to_string(&Phase::Preparing).expect("JSON");
         assert_eq!(phase, r#""preparing""#);

@@ -51,8 +51,8 @@ fn row(peer: &Value) -> [String; 9] {
     let text = |name: &str| peer.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
     let facts = peer.get("facts").cloned().unwrap_or_default();
     let number = |name: &str| facts.get(name).and_then(Value::as_u64).unwrap_or_default();
-    let groups = peer.get("groups").and_then(Value::as_array).cloned().unwrap_or_default();
-    let workers: u64 = groups.iter().filter_map(|group| group.get("running").and_then(Value::as_u64)).sum();
+    let pools = peer.get("groups").and_then(Value::as_array).cloned().unwrap_or_default();
+    let workers: u64 = pools.iter().filter_map(|pool| pool.get("running").and_then(Value::as_u64)).sum();
     let heard = match peer.get("silent_ms").and_then(Value::as_u64) {
         Some(ms) => format!("{:.1} s ago", ms as f64 / 1e3),
         None => "never".to_owned(),
@@ -83,8 +83,8 @@ fn notes(peer: &Value) {
     if let Some(free) = free.filter(|free| usable && *free < RESERVE_BYTES) {
         outln!("{name}: nothing more is placed there: only {} of its memory is free", show_size(free));
     }
-    for group in peer.get("groups").and_then(Value::as_array).into_iter().flatten() {
-        let part = |name: &str| group.get(name).and_then(Value::as_str).unwrap_or_default();
+    for pool in peer.get("groups").and_then(Value::as_array).into_iter().flatten() {
+        let part = |name: &str| pool.get(name).and_then(Value::as_str).unwrap_or_default();
         if !part("note").is_empty() {
             outln!("{name}: cluster {}: {}: {}", part("cluster"), part("phase"), part("note"));
         }

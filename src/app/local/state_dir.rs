@@ -173,7 +173,8 @@ impl Seat {
             // An old lock takes the file at its path with it, so it goes first.
             self.lock = None;
             let taken = FileLock::take(&path);
-            self.lock = taken.map_err(|error| CommandError::world(format!("cannot lock {}: {error}", path.display())))?;
+            self.lock =
+                taken.map_err(|error| CommandError::world(format!("cannot lock {}: {error}", path.display())))?;
         }
         match (&self.lock, self.told.take()) {
             (None, _) => Err(CommandError::world(format!("another rask up has taken {}", self.state.display()))),

@@ -72,7 +72,7 @@ async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> R
     let caps = Caps { cores: args.cores, memory_bytes: args.memory_bytes };
     let versions = python.as_ref().map(|python| (python.version.clone(), python.distributed.clone()));
     let fixed = FixedFacts::look(&caps, versions).await;
-    let groups = start_pools(PoolsConfig {
+    let pools = start_pools(PoolsConfig {
         folder: folder.join("clusters"),
         common_args: common_args(state, loaded),
         log_keep: loaded.config.log.keep,
@@ -84,20 +84,20 @@ async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> R
     let mut manager = Manager::from_env();
     manager.ready("this machine is a member");
     outln!("Joined {} as {}. Stop: Ctrl-C. Leave for good: rask leave", joined.url, joined.name);
-    let ends = LinkEnds { folder, fixed, orders: groups.orders.clone(), states: groups.states.clone(), leave };
+    let ends = LinkEnds { folder, fixed, orders: pools.orders.clone(), states: pools.states.clone(), leave };
     let over = tokio::select! {
         over = keep_linked(&mut joined, ends) => over,
         signal = signals.next() => {
             manager.stopping();
             eprintln!("{signal}: stopping workers; this machine stays a member: rask join brings it back");
             tokio::select! {
-                () = groups.stop() => {}
+                () = pools.stop() => {}
                 _ = signals.next() => eprintln!("second signal: stopping at once"),
             }
             return Ok(());
         }
     };
-    groups.stop().await;
+    pools.stop().await;
     match over {
         LinkOver::Goodbye(why) => {
             Membership::forget(folder);

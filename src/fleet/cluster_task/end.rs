@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::{CHORES_SECS, ClusterEnd, ClusterTask};
 use crate::control::{ComputationState, SchedulerQuestion};
-use crate::fleet::launch::{GROUP_GRACE, SCHEDULER_GRACE};
+use crate::fleet::launch::{POOL_GRACE, SCHEDULER_GRACE};
 use crate::fleet::logs;
 use crate::fleet::poll::ask;
 use crate::fleet::types::ClusterStatus;
@@ -83,7 +83,7 @@ impl ClusterTask {
     }
 
     fn rotate_logs(&self) {
-        for source in [logs::LogSource::Scheduler, logs::LogSource::Group] {
+        for source in [logs::LogSource::Scheduler, logs::LogSource::Pool] {
             if let Err(error) = logs::rotate_if_long(&source.path(&self.folder.logs), self.shared.config.log_keep) {
                 tracing::warn!(cluster = %self.view.name, %error, "a log could not be put aside");
             }
@@ -110,8 +110,8 @@ impl ClusterTask {
             self.note_computations().await;
         }
         // Workers first: they need not notice that their scheduler goes.
-        if let Some(mut group) = self.group.take() {
-            group.stop(GROUP_GRACE).await;
+        if let Some(mut pool) = self.pool.take() {
+            pool.stop(POOL_GRACE).await;
         }
         if let Some(mut scheduler) = self.scheduler.take() {
             scheduler.stop(SCHEDULER_GRACE).await;
@@ -121,7 +121,7 @@ impl ClusterTask {
         self.view.reason = Some(why);
         (self.view.last_lines, self.body.last_lines) = (lines.clone(), lines);
         (self.view.workers, self.view.scheduler_address) = (0, None);
-        (self.body.scheduler, self.body.group) = (None, None);
+        (self.body.scheduler, self.body.pool) = (None, None);
         self.view.status = status;
         self.keep().await;
         // Last: whoever waits for it finds all of it gone.

@@ -22,7 +22,7 @@ use super::shared::{ClusterEntry, ClusterOrder, FleetShared};
 use super::step::{Connected, PlanStep};
 use super::types::{ClusterStatus, ClusterView, FleetError, FleetEvent};
 use super::{config::ClusterFolder, logs};
-use crate::control::{GroupState, PoolQuestion, SchedulerQuestion};
+use crate::control::{PoolQuestion, PoolReport, SchedulerQuestion};
 use crate::files;
 use crate::link::Link;
 use crate::peer::{EnvLock, PeerEvent};
@@ -79,16 +79,16 @@ pub(super) struct ClusterTask {
     folder: ClusterFolder,
     inbox: mpsc::Receiver<ClusterOrder>,
     link: Link,
-    group_link: Link,
+    pool_link: Link,
     scheduler: Option<DetachedProcess>,
-    group: Option<DetachedProcess>,
-    group_policy: Policy,
-    /// Not before this is the group started again.
-    group_after: Option<Instant>,
-    group_since: Instant,
+    pool: Option<DetachedProcess>,
+    pool_policy: Policy,
+    /// Not before this is the pool started again.
+    pool_after: Option<Instant>,
+    pool_since: Instant,
     plan: ScalingPlan,
-    /// What the group told last.
-    told: GroupState,
+    /// What the pool told last.
+    told: PoolReport,
     deaths: Deaths,
     had_workers: bool,
     python: PathBuf,
@@ -98,7 +98,7 @@ pub(super) struct ClusterTask {
     noted: u64,
     poll_now: bool,
     settled: bool,
-    /// Workers that were let start here, of which the group may not have told yet.
+    /// Workers that were let start here, of which the pool may not have told yet.
     granted: u32,
     /// Wanted, and more than all clusters together may have here.
     beyond_share: u32,
@@ -126,14 +126,14 @@ impl ClusterTask {
         };
         Self {
             link: Link::new(folder.control()),
-            group_link: Link::new(folder.workers()),
+            pool_link: Link::new(folder.workers()),
             scheduler: None,
-            group: None,
-            group_policy: Policy::new(RestartRule::Always, None),
-            group_after: None,
-            group_since: Instant::now(),
+            pool: None,
+            pool_policy: Policy::new(RestartRule::Always, None),
+            pool_after: None,
+            pool_since: Instant::now(),
             plan: ScalingPlan::new(body.target, body.adapt, lifetimes),
-            told: GroupState::default(),
+            told: PoolReport::default(),
             deaths: Deaths::default(),
             had_workers: false,
             python: PathBuf::new(),
@@ -239,8 +239,8 @@ impl ClusterTask {
         (self.noted, self.silent) = (0, None);
         self.view.last_lines.clear();
         self.body.last_lines.clear();
-        (self.body.scheduler, self.body.group) = (None, None);
-        (self.scheduler, self.group, self.told, self.had_workers) = (None, None, GroupState::default(), false);
+        (self.body.scheduler, self.body.pool) = (None, None);
+        (self.scheduler, self.pool, self.told, self.had_workers) = (None, None, PoolReport::default(), false);
         self.plan = ScalingPlan::new(self.body.target, self.body.adapt, Lifetimes::default());
         self.set_status(ClusterStatus::Pending);
         self.keep().await;
@@ -255,12 +255,12 @@ impl ClusterTask {
             } else {
                 QUICK_POLL
             };
-            let looking = poll(self.link.clone(), self.group.is_some().then(|| self.group_link.clone()), pause);
+            let looking = poll(self.link.clone(), self.pool.is_some().then(|| self.pool_link.clone()), pause);
             tokio::select! {
                 // What happened counts before what is asked.
                 biased;
                 cause = ended(&mut self.scheduler) => return self.on_scheduler_end(cause),
-                cause = ended(&mut self.group) => self.on_group_end(cause),
+                cause = ended(&mut self.pool) => self.on_pool_end(cause),
                 event = happened(&mut self.remote) => self.on_peer(&event).await,
                 Some(command) = self.inbox.recv() => if let Some(end) = self.on_command(command) {
                     return end;
@@ -322,13 +322,13 @@ impl ClusterTask {
 
     async fn on_poll(&mut self, mut looked: Polled) -> Option<ClusterEnd> {
         self.do_chores().await;
-        if let Some(end) = looked.group.take().and_then(|group| self.on_group(group)) {
+        if let Some(end) = looked.pool.take().and_then(|pool| self.on_pool(pool)) {
             return Some(end);
         }
         // It may be in a long step; whether it lives, its process tells, and whether it spins, it tells itself.
         self.note_silence(looked.scheduler.is_some());
         let state = looked.scheduler.as_ref()?;
-        let members = self.group.is_some().then_some(self.told.workers.as_slice());
+        let members = self.pool.is_some().then_some(self.told.workers.as_slice());
         let age_secs = self.shared.now_ms().saturating_sub(self.view.start_ms) as f64 / 1e3;
         let mut seen = super::poll::seen(state, members, self.shared.now_secs(), age_secs);
         self.see_others(&mut seen);
@@ -397,14 +397,14 @@ impl ClusterTask {
         }
     }
 
-    /// News from the group.
-    fn on_group(&mut self, group: GroupState) -> Option<ClusterEnd> {
-        self.tell_deaths("", group.deaths, &group.recent_deaths);
-        let before = std::mem::replace(&mut self.told, group);
-        let group = &self.told;
+    /// News from the pool.
+    fn on_pool(&mut self, pool: PoolReport) -> Option<ClusterEnd> {
+        self.tell_deaths("", pool.deaths, &pool.recent_deaths);
+        let before = std::mem::replace(&mut self.told, pool);
+        let pool = &self.told;
         // None ever came, and the first was tried often: the rest would not either.
-        if group.given_up > before.given_up && !self.had_workers {
-            let cause = group.recent_deaths.last().cloned().unwrap_or_default();
+        if pool.given_up > before.given_up && !self.had_workers {
+            let cause = pool.recent_deaths.last().cloned().unwrap_or_default();
             let name = cause.split(':').next().unwrap_or_default().to_owned();
             let log = logs::LogSource::Worker(name).path(&self.folder.logs);
             let last_lines = last_lines(&log, 0);
@@ -424,18 +424,18 @@ impl ClusterTask {
     async fn carry(&mut self, step: PlanStep) -> Option<ClusterEnd> {
         let name = self.view.name.to_string();
         match step {
-            PlanStep::Grow(workers) if self.group.is_none() => self.launch_group(workers).await,
+            PlanStep::Grow(workers) if self.pool.is_none() => self.launch_pool(workers).await,
             PlanStep::Grow(workers) => {
-                if let Some(state) = ask::<GroupState>(&self.group_link, PoolQuestion::Grow { workers }).await {
-                    return self.on_group(state);
+                if let Some(state) = ask::<PoolReport>(&self.pool_link, PoolQuestion::Grow { workers }).await {
+                    return self.on_pool(state);
                 }
             }
             PlanStep::Stop(names) => {
-                drop(ask::<GroupState>(&self.group_link, PoolQuestion::StopWorkers { names }).await)
+                drop(ask::<PoolReport>(&self.pool_link, PoolQuestion::StopWorkers { names }).await)
             }
             PlanStep::GrowAt { host, workers } => self.grow_at(&host, workers).await,
             PlanStep::StopAt { host, names } if host.is_empty() => {
-                drop(ask::<GroupState>(&self.group_link, PoolQuestion::StopWorkers { names }).await);
+                drop(ask::<PoolReport>(&self.pool_link, PoolQuestion::StopWorkers { names }).await);
             }
             PlanStep::StopAt { host, names } => {
                 if let Some(remote) = &mut self.remote {
@@ -467,38 +467,38 @@ impl ClusterTask {
         None
     }
 
-    async fn launch_group(&mut self, workers: u32) {
+    async fn launch_pool(&mut self, workers: u32) {
         let Some(address) = self.view.scheduler_address.clone() else { return };
-        if self.group_after.is_some_and(|after| Instant::now() < after) {
+        if self.pool_after.is_some_and(|after| Instant::now() < after) {
             return;
         }
-        match DetachedProcess::launch(&self.launch().group(&address, workers)) {
+        match DetachedProcess::launch(&self.launch().pool(&address, workers)) {
             Ok(process) => {
-                self.body.group = Some(process.id());
-                self.group = Some(process);
-                self.group_since = Instant::now();
-                self.told = GroupState::default();
+                self.body.pool = Some(process.id());
+                self.pool = Some(process);
+                self.pool_since = Instant::now();
+                self.told = PoolReport::default();
                 self.deaths.begin("");
                 self.keep().await;
             }
             Err(error) => {
-                tracing::error!(cluster = %self.view.name, %error, "its group of workers could not be started");
-                self.group_after = Some(Instant::now() + QUICK_POLL * 10);
+                tracing::error!(cluster = %self.view.name, %error, "its worker pool could not be started");
+                self.pool_after = Some(Instant::now() + QUICK_POLL * 10);
             }
         }
     }
 
-    fn on_group_end(&mut self, cause: Option<ExitCause>) {
+    fn on_pool_end(&mut self, cause: Option<ExitCause>) {
         let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
-        tracing::warn!(cluster = %self.view.name, "its group of workers ended{cause}; it is started again when needed");
-        let lived_ms = u64::try_from(self.group_since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if let Next::After(pause_ms) = self.group_policy.on_end(ProcessEnd::Failed, lived_ms) {
-            self.group_after = Some(Instant::now() + Duration::from_millis(pause_ms));
+        tracing::warn!(cluster = %self.view.name, "its worker pool ended{cause}; it is started again when needed");
+        let lived_ms = u64::try_from(self.pool_since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if let Next::After(pause_ms) = self.pool_policy.on_end(ProcessEnd::Failed, lived_ms) {
+            self.pool_after = Some(Instant::now() + Duration::from_millis(pause_ms));
         }
-        (self.group, self.body.group, self.told) = (None, None, GroupState::default());
+        (self.pool, self.body.pool, self.told) = (None, None, PoolReport::default());
         // Its workers are missed from now on, not from the next slow poll.
         self.settled = false;
-        let cause = format!("the group of workers ended{cause}");
+        let cause = format!("the worker pool ended{cause}");
         self.shared.tell(FleetEvent::WorkerDied { cluster: self.view.name.to_string(), cause });
     }
 

@@ -126,21 +126,21 @@ impl ClusterTask {
         if self.body.plain_address.is_some() {
             self.view.plain_address = self.shared.config.plain_address.clone();
         }
-        self.adopt_group().await;
+        self.adopt_pool().await;
         let (cluster, user) = (self.view.name.to_string(), self.view.user.clone());
         tracing::info!(cluster, pid = id.pid, "a cluster that still runs is taken over");
         self.shared.tell(FleetEvent::Created { cluster, user, adopted: true });
         Ok(())
     }
 
-    async fn adopt_group(&mut self) {
-        if let Ok(Ok(hello)) = timeout(HELLO, self.group_link.hello()).await
+    async fn adopt_pool(&mut self) {
+        if let Ok(Ok(hello)) = timeout(HELLO, self.pool_link.hello()).await
             && hello.stranger().is_none()
         {
             let id = crate::supervise::ProcessId { pid: hello.pid, started_ticks: hello.started_ticks };
-            self.group = DetachedProcess::adopt(id).ok().flatten();
+            self.pool = DetachedProcess::adopt(id).ok().flatten();
         }
-        self.body.group = self.group.as_ref().map(DetachedProcess::id);
+        self.body.pool = self.pool.as_ref().map(DetachedProcess::id);
     }
 
     /// Waits until the scheduler accepts connections. What is asked meanwhile is noted; a stop is obeyed.

@@ -1,4 +1,4 @@
-//! Logs of a cluster: its scheduler's, its group's, its workers'; together, one alone, or as they are written.
+//! Logs of a cluster: its scheduler's, its pool's, its workers'; together, one alone, or as they are written.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -56,7 +56,7 @@ impl Asked {
         };
         let source = query.get("worker").map(|name| match name.as_str() {
             "scheduler" => LogSource::Scheduler,
-            "group" => LogSource::Group,
+            "group" => LogSource::Pool,
             worker => LogSource::Worker(worker.to_owned()),
         });
         let follow = query.get("follow").is_some_and(|value| value != "0" && value != "false");
@@ -70,7 +70,7 @@ impl Asked {
             Some(source) => vec![file("", source)],
             None => {
                 let workers = logs::index(&self.folder).into_keys();
-                let own = [file("scheduler", &LogSource::Scheduler), file("group", &LogSource::Group)];
+                let own = [file("scheduler", &LogSource::Scheduler), file("group", &LogSource::Pool)];
                 own.into_iter().chain(workers.map(|name| file(&name, &LogSource::Worker(name.clone())))).collect()
             }
         }

@@ -209,7 +209,7 @@ impl Tail {
     }
 }
 
-/// `GET /peers/{name}/logs/{cluster}?tail=`: of its group of workers, as text.
+/// `GET /peers/{name}/logs/{cluster}?tail=`: of its worker pool, as text.
 #[utoipa::path(get, path = "/api/rask/v1/peers/{name}/logs/{cluster}", tag = "peers",
     params(("name" = String, Path), ("cluster" = String, Path), ("tail" = Option<u32>, Query, description = "lines; 200 if not given")),
     responses((status = 200, content_type = "text/plain", body = String)))]

@@ -266,12 +266,12 @@ impl HeadHandle {
         let _ending = self.inbox.send(HeadCommand::Release).await;
     }
 
-    /// An environment that groups may name from now on.
+    /// An environment that pools may name from now on.
     pub async fn offer_lock(&self, lock: EnvLock) {
         let _ending = self.inbox.send(HeadCommand::Lock(lock)).await;
     }
 
-    /// The last lines of a group's log. Empty: there are none, or the machine does not answer.
+    /// The last lines of a pool's log. Empty: there are none, or the machine does not answer.
     pub async fn logs(&self, peer: &str, cluster: &str, tail: usize) -> Vec<String> {
         let (peer, cluster) = (peer.to_owned(), cluster.to_owned());
         self.ask(|reply| HeadCommand::Logs { peer, cluster, tail: tail.min(LOG_LINES_MAX), reply })

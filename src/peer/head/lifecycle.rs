@@ -90,7 +90,7 @@ pub enum LifecycleEvent {
     Leave,
     /// Somebody wants it used again.
     Resume,
-    /// Its groups report no workers any more.
+    /// Its pools report no workers any more.
     Empty,
     /// Time passes.
     Tick,

@@ -25,7 +25,7 @@ struct JoinedPeer {
     record: PeerRecord,
     lifecycle: Lifecycle,
     facts: MachineFacts,
-    groups: Vec<PoolState>,
+    pools: Vec<PoolState>,
     skew_ms: i64,
     address: Option<IpAddr>,
     head_address: Option<IpAddr>,
@@ -41,7 +41,7 @@ impl JoinedPeer {
             record,
             lifecycle,
             facts: MachineFacts::default(),
-            groups: Vec::new(),
+            pools: Vec::new(),
             skew_ms: 0,
             address: None,
             head_address: None,
@@ -72,7 +72,7 @@ impl JoinedPeer {
             clock_skew_ms: self.skew_ms,
             joined_ms: self.record.joined_ms,
             facts: self.facts.clone(),
-            groups: self.groups.clone(),
+            pools: self.pools.clone(),
             placed: self.wants.values().map(placed).collect(),
         }
     }
@@ -228,13 +228,13 @@ impl PeersOwner {
     fn on_said(&mut self, id: &str, link: LinkId, message: ToHead) {
         let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.lifecycle.link() == Some(link)) else { return };
         match message {
-            ToHead::Heartbeat { facts, groups } => {
+            ToHead::Heartbeat { facts, pools } => {
                 peer.skew_ms = facts.now_ms.saturating_sub(unix_ms());
                 // What it can take is known with its first heartbeat: whoever waits for room should not wait longer.
                 let room = |facts: &MachineFacts| (facts.cores, facts.memory_bytes);
-                let news = peer.groups != groups || room(&peer.facts) != room(&facts);
-                (peer.facts, peer.groups) = (facts, groups);
-                let empty = peer.groups.iter().all(|group| group.workers.is_empty());
+                let news = peer.pools != pools || room(&peer.facts) != room(&facts);
+                (peer.facts, peer.pools) = (facts, pools);
+                let empty = peer.pools.iter().all(|pool| pool.workers.is_empty());
                 self.step(id, LifecycleEvent::Heartbeat(link));
                 if empty {
                     self.step(id, LifecycleEvent::Empty);
@@ -320,8 +320,8 @@ impl PeersOwner {
                 peer.told.push(hash);
             }
         }
-        let groups = peer.wants.values().cloned().collect();
-        peer.send(ToPeer::Want { groups });
+        let pools = peer.wants.values().cloned().collect();
+        peer.send(ToPeer::Want { pools });
     }
 
     fn step(&mut self, id: &str, event: LifecycleEvent) {
@@ -343,7 +343,7 @@ impl PeersOwner {
                 LifecycleEffect::Place => self.happened(PeerEvent::Changed),
                 LifecycleEffect::GiveUpWorkers => {
                     if let Some(peer) = self.peers.get_mut(id) {
-                        peer.groups.clear();
+                        peer.pools.clear();
                     }
                     self.happened(PeerEvent::Lost { peer: name.clone() });
                 }

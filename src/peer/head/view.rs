@@ -44,8 +44,9 @@ pub struct PeerView {
     pub joined_ms: i64,
     /// What it said of itself.
     pub facts: MachineFacts,
-    /// Its groups of workers.
-    pub groups: Vec<PoolState>,
+    /// Its worker pools.
+    #[serde(rename = "groups")]
+    pub pools: Vec<PoolState>,
     /// What clusters want there.
     pub placed: Vec<Placed>,
 }

@@ -30,14 +30,14 @@ const WRITE: Duration = Duration::from_secs(10);
 /// Answers waiting to be sent.
 const ANSWERS: usize = 16;
 
-/// What the head wants of the groups on this machine.
+/// What the head wants of the pools on this machine.
 #[derive(Debug)]
 pub enum PoolOrder {
     /// All that should be there.
     Want(Vec<PoolWant>),
-    /// An environment that groups name.
+    /// An environment that pools name.
     Lock(EnvLock),
-    /// The last lines of a group's log; the answer goes back.
+    /// The last lines of a pool's log; the answer goes back.
     Logs {
         /// Repeated in the answer.
         call: u64,
@@ -53,9 +53,9 @@ pub struct LinkEnds<'a> {
     /// Where the membership is kept.
     pub folder: &'a Path,
     pub fixed: FixedFacts,
-    /// To the owner of the groups.
+    /// To the owner of the pools.
     pub orders: mpsc::Sender<PoolOrder>,
-    /// The groups as they are.
+    /// The pools as they are.
     pub states: watch::Receiver<Vec<PoolState>>,
     /// Turns true when a person wants to leave.
     pub leave: watch::Receiver<bool>,
@@ -128,8 +128,8 @@ fn jitter(pause: Duration) -> Duration {
 enum News {
     /// A heartbeat is due.
     Heartbeat,
-    /// The groups changed; or their owner ended.
-    Groups(bool),
+    /// The pools changed; or their owner ended.
+    Pools(bool),
     /// An answer is ready.
     Say(ToHead),
     /// A person wants to leave; or will never.
@@ -163,7 +163,7 @@ async fn once(joined: &mut Membership, ends: &mut LinkEnds<'_>) -> Result<LinkEn
     loop {
         let news = tokio::select! {
             _ = heartbeat.tick() => News::Heartbeat,
-            changed = ends.states.changed() => News::Groups(changed.is_ok()),
+            changed = ends.states.changed() => News::Pools(changed.is_ok()),
             Some(say) = answers.recv() => News::Say(say),
             wish = ends.leave.wait_for(|leave| *leave), if !asked_to_leave => News::Leave(wish.is_ok()),
             message = stream.next() => News::Came(message),
@@ -211,8 +211,8 @@ impl OpenLink<'_> {
                 self.renew_in_time()?;
                 Ok(LinkStep::Say(now(ends)))
             }
-            News::Groups(true) => Ok(LinkStep::Say(now(ends))),
-            News::Groups(false) => lost("this machine's groups ended".to_owned()),
+            News::Pools(true) => Ok(LinkStep::Say(now(ends))),
+            News::Pools(false) => lost("this machine's worker pools ended".to_owned()),
             News::Say(say) => Ok(LinkStep::Say(say)),
             News::Leave(true) => Ok(LinkStep::Say(ToHead::Leave)),
             News::Leave(false) => Ok(LinkStep::Nothing),
@@ -252,7 +252,7 @@ impl OpenLink<'_> {
 }
 
 fn now(ends: &mut LinkEnds<'_>) -> ToHead {
-    ToHead::Heartbeat { facts: ends.fixed.now(ends.folder), groups: ends.states.borrow_and_update().clone() }
+    ToHead::Heartbeat { facts: ends.fixed.now(ends.folder), pools: ends.states.borrow_and_update().clone() }
 }
 
 fn take_certificate(joined: &mut Membership, key: Option<String>, cert: String, folder: &Path) {
@@ -273,7 +273,7 @@ async fn obey(message: ToPeer, ends: &LinkEnds<'_>, answer: &mpsc::Sender<ToHead
             }
             return;
         }
-        ToPeer::Want { groups } => PoolOrder::Want(groups),
+        ToPeer::Want { pools } => PoolOrder::Want(pools),
         ToPeer::Lock { text } => match serde_json::from_str(&text) {
             Ok(lock) => PoolOrder::Lock(lock),
             Err(error) => return tracing::warn!(%error, "the head's description of its environment is malformed"),

@@ -1,6 +1,6 @@
-//! The groups of workers on a joined machine: made, kept and ended as the head wants them.
+//! The worker pools on a joined machine: made, kept and ended as the head wants them.
 //!
-//! A group is the same `rask worker` process as beside a scheduler, and outlives this one: whoever comes after us finds
+//! A pool is the same `rask worker` process as beside a scheduler, and outlives this one: whoever comes after us finds
 //! it at its control socket. What the head wants comes whole; what is there is compared with it again and again.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use tokio::time::{Instant, interval, timeout};
 
 use super::link::PoolOrder;
 use crate::base::BoxError;
-use crate::control::{GroupState, PoolQuestion, Question};
+use crate::control::{PoolQuestion, PoolReport, Question};
 use crate::link::Link;
 use crate::peer::env_lock::EnvLock;
 use crate::peer::wire::{LOG_LINES_MAX, Phase, PoolState, PoolWant, ToHead};
@@ -30,11 +30,11 @@ pub type FindEnv =
 
 /// Pause between two checks of the pools.
 const LOOK: Duration = Duration::from_millis(500);
-/// Longest wait for a group's answer.
+/// Longest wait for a pool's answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Before another try of what failed.
 const AGAIN: Duration = Duration::from_secs(30);
-/// Before a group that ended is started again.
+/// Before a pool that ended is started again.
 const RESTART: Duration = Duration::from_secs(2);
 /// Orders waiting.
 const ORDERS: usize = 64;
@@ -43,16 +43,16 @@ const GRACE: Duration = Duration::from_millis(6500);
 /// Longest name of a cluster; a head that sends another is not ours.
 const NAME_MAX: usize = 100;
 
-/// What the groups of a machine have in common.
+/// What the pools of a machine have in common.
 #[derive(Clone)]
 pub struct PoolsConfig {
-    /// Files of groups go into folders below this one.
+    /// Files of pools go into folders below this one.
     pub folder: PathBuf,
     /// Arguments of every rask process: configuration, state folder, form of the log.
     pub common_args: Vec<OsString>,
     /// Older files kept of each log.
     pub log_keep: u32,
-    /// For groups that name no lock.
+    /// For pools that name no lock.
     pub python: Option<PathBuf>,
     /// For those that do.
     pub find_env: FindEnv,
@@ -85,7 +85,7 @@ pub fn start(config: PoolsConfig) -> PoolsHandle {
     let (done, made) = mpsc::channel(4);
     let owner = PoolsOwner {
         config,
-        groups: BTreeMap::new(),
+        pools: BTreeMap::new(),
         envs: BTreeMap::new(),
         locks: BTreeMap::new(),
         ending: BTreeMap::new(),
@@ -110,7 +110,7 @@ struct ManagedPool {
     folder: PathBuf,
     link: Link,
     process: Option<DetachedProcess>,
-    told: GroupState,
+    told: PoolReport,
     phase: Phase,
     note: String,
     /// Not before this is it started (again).
@@ -123,10 +123,10 @@ struct ManagedPool {
 
 struct PoolsOwner {
     config: PoolsConfig,
-    groups: BTreeMap<String, ManagedPool>,
+    pools: BTreeMap<String, ManagedPool>,
     envs: BTreeMap<String, Env>,
     locks: BTreeMap<String, EnvLock>,
-    /// Groups that end; one of the same name waits for it.
+    /// Pools that end; one of the same name waits for it.
     ending: BTreeMap<String, tokio::task::JoinHandle<()>>,
     shown: watch::Sender<Vec<PoolState>>,
     done: mpsc::Sender<(String, Result<PathBuf, BoxError>)>,
@@ -159,7 +159,7 @@ impl PoolsOwner {
     }
 
     fn show(&self) {
-        let states: Vec<PoolState> = self.groups.values().map(ManagedPool::state).collect();
+        let states: Vec<PoolState> = self.pools.values().map(ManagedPool::state).collect();
         self.shown.send_if_modified(|shown| {
             let news = *shown != states;
             if news {
@@ -188,30 +188,30 @@ impl PoolsOwner {
         if first {
             self.end_leftovers(&wants).await;
         }
-        let ended: Vec<String> = self.groups.keys().filter(|name| !wants.contains_key(*name)).cloned().collect();
+        let ended: Vec<String> = self.pools.keys().filter(|name| !wants.contains_key(*name)).cloned().collect();
         for name in ended {
-            if let Some(group) = self.groups.remove(&name) {
+            if let Some(pool) = self.pools.remove(&name) {
                 tracing::info!(cluster = name, "not wanted here any more");
-                self.ending.insert(name, tokio::spawn(group.end()));
+                self.ending.insert(name, tokio::spawn(pool.end()));
             }
         }
         for (name, want) in wants {
-            match self.groups.get_mut(&name) {
+            match self.pools.get_mut(&name) {
                 // The same cluster: only numbers may differ.
-                Some(group) if group.want.is_of(&want) => group.want = want,
+                Some(pool) if pool.want.is_of(&want) => pool.want = want,
                 Some(_) => {
                     // Another cluster of the same name: the old one's workers have nobody to work for.
-                    if let Some(old) = self.groups.remove(&name) {
+                    if let Some(old) = self.pools.remove(&name) {
                         old.end().await;
                     }
-                    self.groups.insert(name.clone(), ManagedPool::new(&self.config, want));
+                    self.pools.insert(name.clone(), ManagedPool::new(&self.config, want));
                 }
-                None => drop(self.groups.insert(name.clone(), ManagedPool::new(&self.config, want))),
+                None => drop(self.pools.insert(name.clone(), ManagedPool::new(&self.config, want))),
             }
         }
     }
 
-    /// Groups of a process before us that nobody wants.
+    /// Pools of a process before us that nobody wants.
     async fn end_leftovers(&self, wants: &BTreeMap<String, PoolWant>) {
         for entry in fs::read_dir(&self.config.folder).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -284,25 +284,25 @@ impl PoolsOwner {
         Err((Phase::Preparing, note))
     }
 
-    /// Brings every group closer to what is wanted of it.
+    /// Brings every pool closer to what is wanted of it.
     async fn tend(&mut self) {
-        let names: Vec<String> = self.groups.keys().cloned().collect();
+        let names: Vec<String> = self.pools.keys().cloned().collect();
         for name in names {
             // Its files are those of the one that ends.
             if self.ending.get(&name).is_some_and(|end| !end.is_finished()) {
                 continue;
             }
             self.ending.remove(&name);
-            let Some(mut group) = self.groups.remove(&name) else { continue };
-            let python = self.python(&group.want);
-            group.tend(&self.config, python).await;
-            self.groups.insert(name, group);
+            let Some(mut pool) = self.pools.remove(&name) else { continue };
+            let python = self.python(&pool.want);
+            pool.tend(&self.config, python).await;
+            self.pools.insert(name, pool);
         }
     }
 
     async fn stop_all(mut self) {
-        let groups = std::mem::take(&mut self.groups);
-        futures_util::future::join_all(groups.into_values().map(ManagedPool::end)).await;
+        let pools = std::mem::take(&mut self.pools);
+        futures_util::future::join_all(pools.into_values().map(ManagedPool::end)).await;
         futures_util::future::join_all(std::mem::take(&mut self.ending).into_values()).await;
         self.shown.send_replace(Vec::new());
     }
@@ -316,7 +316,7 @@ impl ManagedPool {
             folder,
             want,
             process: None,
-            told: GroupState::default(),
+            told: PoolReport::default(),
             phase: Phase::Preparing,
             note: String::new(),
             after: Instant::now(),
@@ -340,7 +340,7 @@ impl ManagedPool {
     }
 
     async fn tend(&mut self, config: &PoolsConfig, python: Result<PathBuf, (Phase, String)>) {
-        if let Some(state) = self.ask(PoolQuestion::Group).await {
+        if let Some(state) = self.ask(PoolQuestion::State).await {
             self.told = state;
             (self.phase, self.note) = (Phase::Running, String::new());
             return self.resize().await;
@@ -349,7 +349,7 @@ impl ManagedPool {
             // It starts, or is too busy to answer.
             return;
         }
-        self.told = GroupState::default();
+        self.told = PoolReport::default();
         if self.want.count == 0 || Instant::now() < self.after {
             return;
         }
@@ -375,7 +375,7 @@ impl ManagedPool {
         }
     }
 
-    async fn ask(&self, what: PoolQuestion) -> Option<GroupState> {
+    async fn ask(&self, what: PoolQuestion) -> Option<PoolReport> {
         match timeout(PATIENCE, self.link.ask_for(what)).await {
             Ok(Ok(state)) => Some(state),
             Ok(Err(_)) | Err(_) => None,
@@ -387,7 +387,7 @@ impl ManagedPool {
         let launched = self.files().and_then(|()| DetachedProcess::launch(&self.spec(config, python)));
         match launched {
             Ok(process) => {
-                tracing::info!(cluster = self.want.cluster, pid = process.id().pid, "a group of workers starts");
+                tracing::info!(cluster = self.want.cluster, pid = process.id().pid, "a worker pool starts");
                 self.process = Some(process);
                 (self.phase, self.note) = (Phase::Running, "starting".to_owned());
             }
@@ -395,7 +395,7 @@ impl ManagedPool {
                 self.after = Instant::now().checked_add(AGAIN).unwrap_or_else(Instant::now);
                 let full = why.kind() == io::ErrorKind::StorageFull;
                 let why = if full { format!("the disk of {} is full", self.folder.display()) } else { why.to_string() };
-                tracing::error!(cluster = self.want.cluster, error = why, "a group of workers cannot be started");
+                tracing::error!(cluster = self.want.cluster, error = why, "a worker pool cannot be started");
                 (self.phase, self.note) = (Phase::Failed, why);
             }
         }
@@ -484,15 +484,15 @@ impl PoolWant {
     }
 }
 
-/// Ends whatever group listens in a folder, and removes what was secret or large in it. Logs stay.
+/// Ends whatever pool listens in a folder, and removes what was secret or large in it. Logs stay.
 async fn end_at(folder: &Path) {
     let link = Link::new(folder.join("workers.sock"));
     if let Ok(Ok(hello)) = timeout(PATIENCE, link.hello()).await {
         let id = ProcessId { pid: hello.pid, started_ticks: hello.started_ticks };
         let told = timeout(PATIENCE, link.ask(Question::Stop)).await;
-        tracing::debug!(pid = id.pid, answered = told.is_ok(), "a group of workers is told to stop");
+        tracing::debug!(pid = id.pid, answered = told.is_ok(), "a worker pool is told to stop");
         if timeout(GRACE, link.gone()).await.is_err() {
-            tracing::warn!(pid = id.pid, "a group of workers does not end in time");
+            tracing::warn!(pid = id.pid, "a worker pool does not end in time");
         }
         if let Ok(Some(mut process)) = DetachedProcess::adopt(id) {
             process.stop(GRACE).await;

@@ -58,7 +58,7 @@ export function Host() {
   );
 }
 
-/** A clock that is off, and what its groups of workers are about. */
+/** A clock that is off, and what its worker pools are about. */
 function notes(peer: Row): string {
   const skew = Math.round(num(peer, "clock_skew_ms") / 1000);
   const clock = Math.abs(skew) > 30 ? [`its clock is off by ${skew} s`] : [];

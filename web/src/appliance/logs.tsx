@@ -47,7 +47,7 @@ export function Logs() {
           <select value={process.value} onChange={(event) => (process.value = event.currentTarget.value)}>
             <option value="">all</option>
             <option value="scheduler">scheduler</option>
-            <option value="group">worker group</option>
+            <option value="group">worker pool</option>
             {workers.map((name) => (
               <option key={name} value={name}>
                 {name}

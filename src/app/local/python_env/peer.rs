@@ -14,7 +14,7 @@ use crate::peer::{EnvLock, FindEnv, LockError, disk_free, in_one_line};
 /// Below this no environment is begun: dask with numpy and pandas is some 500 MB. Unit: bytes.
 const ROOM: u64 = 1 << 30;
 
-/// Finds environments for groups of workers. `own`: this machine's Python, if it can run workers at all.
+/// Finds environments for worker pools. `own`: this machine's Python, if it can run workers at all.
 pub(crate) fn finder(state: &Path, own: Option<Interpreter>) -> FindEnv {
     let state = state.to_path_buf();
     let own = own.map(|own| own.path);

@@ -122,9 +122,9 @@ pub(crate) async fn local(fleet: &FleetHandle, config: &UpConfig, dask_at: Socke
     }
     let Some(name) = ClusterName::parse(LOCAL) else { return Ok(()) };
     let settings = ClusterSettings {
-        nthreads: config.group.nthreads,
-        worker_cores: f64::from(config.group.nthreads),
-        worker_memory_bytes: config.group.memory_bytes,
+        nthreads: config.pool.nthreads,
+        worker_cores: f64::from(config.pool.nthreads),
+        worker_memory_bytes: config.pool.memory_bytes,
         idle_timeout_secs: None,
         max_lifetime_secs: None,
         start_timeout_secs: SCHEDULER_SECS,
@@ -132,7 +132,7 @@ pub(crate) async fn local(fleet: &FleetHandle, config: &UpConfig, dask_at: Socke
     };
     let new =
         NewCluster { name, user: crate::app::local::account::user_name(), options: serde_json::Map::new(), settings };
-    let made = fleet.create_plain(new, format!("tcp://{dask_at}"), config.group.nworkers).await;
+    let made = fleet.create_plain(new, format!("tcp://{dask_at}"), config.pool.nworkers).await;
     made.map_err(|why| CommandError::world(format!("the cluster local could not be made: {why}")))?;
     match fleet.wait_not_pending(LOCAL, START_PATIENCE).await {
         Some(view) if view.status == ClusterStatus::Running => Ok(()),

@@ -8,7 +8,7 @@ use crate::app::local::settings::{self, Loaded};
 use crate::app::local::state_dir::state_dir;
 use crate::base::Limits;
 use crate::config::Auto;
-use crate::host::{AskedSize, Machine, PoolSize, size_group};
+use crate::host::{AskedSize, Machine, PoolSize, size_pool};
 
 /// Flags of `rask up`, as given; what was not given comes from the configuration.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +62,7 @@ pub(crate) struct UpConfig {
     pub(crate) span_peers: bool,
     /// The address for other machines to reach; `None`: every address.
     pub(crate) outside: Option<IpAddr>,
-    pub(crate) group: PoolSize,
+    pub(crate) pool: PoolSize,
     pub(crate) allow_users: Vec<u32>,
     /// Logs go there instead of into the clusters' folders.
     pub(crate) log_dir: Option<PathBuf>,
@@ -105,7 +105,7 @@ impl UpConfig {
             lan,
             span_peers: args.span_peers || config.peers.span,
             outside,
-            group: size_group(Machine::look(), asked).map_err(|why| CommandError::blame(why.blame(), why))?,
+            pool: size_pool(Machine::look(), asked).map_err(|why| CommandError::blame(why.blame(), why))?,
             allow_users: config.security.allow_users.clone(),
             limits: settings::limits(config),
             keep: config.log.keep,

@@ -27,7 +27,7 @@ pub(crate) struct GatewayParts<'a> {
     pub store: StoreHandle,
     pub running: &'a Running,
     /// The workers of the local cluster: others are like them, unless options say otherwise.
-    pub group: PoolSize,
+    pub pool: PoolSize,
     /// Other machines reach us too.
     pub lan: bool,
 }
@@ -36,7 +36,7 @@ pub(crate) struct GatewayParts<'a> {
 pub(crate) async fn gateway(parts: GatewayParts<'_>) -> Result<(Gateway, CliToken), CommandError> {
     let config = &parts.config.gateway;
     let machine = Machine::look();
-    let usual = usual(parts.config, parts.group);
+    let usual = usual(parts.config, parts.pool);
     let options = Options::declared(&config.options, defaults(&usual)).map_err(CommandError::usage)?;
     let auth = Auth::new(config.auth.clone(), &crate::app::local::account::user_name(), parts.store.clone()).await;
     let auth = auth.map_err(|why| CommandError::blame(Blame::Caller, why))?;
@@ -72,12 +72,12 @@ fn names(parts: &GatewayParts<'_>) -> Vec<String> {
 }
 
 /// Settings of a cluster where no option says otherwise.
-fn usual(config: &Config, group: PoolSize) -> ClusterSettings {
+fn usual(config: &Config, pool: PoolSize) -> ClusterSettings {
     let cluster = &config.gateway.cluster;
     ClusterSettings {
-        nthreads: group.nthreads,
-        worker_cores: f64::from(group.nthreads),
-        worker_memory_bytes: group.memory_bytes,
+        nthreads: pool.nthreads,
+        worker_cores: f64::from(pool.nthreads),
+        worker_memory_bytes: pool.memory_bytes,
         python: None,
         nanny: true,
         idle_timeout_secs: cluster.idle_timeout.0,

@@ -189,7 +189,7 @@ impl Appliance {
             fleet: fleet.clone(),
             store,
             running: &running,
-            group: config.group,
+            pool: config.pool,
             lan: config.lan,
         };
         let (gateway, token) = gateway::gateway(parts).await?;
@@ -252,14 +252,14 @@ fn running(config: &UpConfig, ports: &Ports, has_cluster: bool, python: Option<&
         http: format!("http://{}", ports.http_at),
         scheduler: has_cluster.then(|| format!("tcp://{}", ports.dask_at)),
         python: python.map(|python| python.path.clone()),
-        workers: describe(config.group, python),
+        workers: describe(config.pool, python),
         log: Some(LogPlace::of_stderr()),
     }
 }
 
-fn describe(group: PoolSize, python: Option<&Interpreter>) -> String {
-    let (workers, threads) = (group.nworkers, group.nthreads);
-    let memory = match group.memory_bytes {
+fn describe(pool: PoolSize, python: Option<&Interpreter>) -> String {
+    let (workers, threads) = (pool.nworkers, pool.nthreads);
+    let memory = match pool.memory_bytes {
         0 => "no memory limit".to_owned(),
         bytes => format!("{} each", show_size(bytes)),
     };

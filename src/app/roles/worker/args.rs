@@ -49,14 +49,14 @@ pub struct WorkerArgs {
     /// `--python-checked`: whoever starts us knows that it can run workers.
     pub python_checked: bool,
     /// The workers are a pool of one cluster, whose size the appliance decides through a control socket.
-    pub group: Option<GroupArgs>,
+    pub pool: Option<PoolArgs>,
     /// `security.allow_users`: who may connect to ports without TLS, besides this user and root.
     pub allow_users: Vec<u32>,
 }
 
-/// What makes a group of workers part of a cluster.
+/// What makes a worker pool part of a cluster.
 #[derive(Clone, Debug)]
-pub struct GroupArgs {
+pub struct PoolArgs {
     /// `--control-socket`: listen here.
     pub control_socket: PathBuf,
     /// `--follow`: end when the process that listens here does. None: end when told to.
@@ -65,7 +65,7 @@ pub struct GroupArgs {
     pub log_dir: PathBuf,
     /// `--log-keep`: older files kept per worker.
     pub log_keep: u32,
-    /// `--cgroup`: groups of workers are made below this one.
+    /// `--cgroup`: control groups of workers are made below this one.
     pub cgroup: Option<PathBuf>,
     /// `--worker-cores`: their share of the processor.
     pub worker_cores: f64,

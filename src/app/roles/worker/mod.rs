@@ -1,4 +1,4 @@
-//! The role `rask worker`: a group of Dask's own workers with their nannies, or of ours, started and watched.
+//! The role `rask worker`: a pool of Dask's own workers with their nannies, or of ours, started and watched.
 
 pub(crate) mod args;
 mod own;
@@ -19,22 +19,22 @@ use crate::app::local::state_dir as state;
 use crate::app::process::{Signals, block_on};
 use crate::app::roles::scheduler::RunDir;
 use crate::config;
-use crate::host::{AskedSize, Machine, PoolSize, size_group};
+use crate::host::{AskedSize, Machine, PoolSize, size_pool};
 use crate::supervise::policy::RestartRule;
 use crate::supervise::{self, Child, Output, Spec};
 
-/// Runs the group until all its workers ended for good or a signal comes.
+/// Runs the pool until all its workers ended for good or a signal comes.
 pub fn worker(args: &WorkerArgs) -> Result<(), CommandError> {
     let machine = Machine::look();
-    let group = size(args, machine)?;
-    if args.no_nanny && group.nworkers > 1 && args.group.is_none() {
+    let pool = size(args, machine)?;
+    if args.no_nanny && pool.nworkers > 1 && args.pool.is_none() {
         return Err(CommandError::usage("--no-nanny works with one worker only").remedy("leave out --nworkers"));
     }
     let state = state::state_dir(args.state_dir.as_deref())?;
-    block_on(run(args, group, &state))
+    block_on(run(args, pool, &state))
 }
 
-async fn run(args: &WorkerArgs, group: PoolSize, state: &Path) -> Result<(), CommandError> {
+async fn run(args: &WorkerArgs, pool: PoolSize, state: &Path) -> Result<(), CommandError> {
     let mut signals = Signals::listen()?;
     let python = match &args.python {
         Some(path) if args.python_checked => PathBuf::from(path),
@@ -45,23 +45,23 @@ async fn run(args: &WorkerArgs, group: PoolSize, state: &Path) -> Result<(), Com
         }
     };
     tracing::info!(
-        workers = group.nworkers,
-        threads = group.nthreads,
-        memory = config::show_size(group.memory_bytes),
+        workers = pool.nworkers,
+        threads = pool.nthreads,
+        memory = config::show_size(pool.memory_bytes),
         "starting"
     );
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
-    let run_dir = RunDir::make("worker", args.group.as_ref().map(|ours| ours.control_socket.as_path()))?;
+    let run_dir = RunDir::make("worker", args.pool.as_ref().map(|ours| ours.control_socket.as_path()))?;
     if args.engine == WorkerEngine::Rask {
-        let ports = ports("--worker-port", args.worker_port.as_deref(), group.nworkers)?;
-        let plans = own::plans(args, group, &ports, &python, &run_dir.0)?;
+        let ports = ports("--worker-port", args.worker_port.as_deref(), pool.nworkers)?;
+        let plans = own::plans(args, pool, &ports, &python, &run_dir.0)?;
         let restart = if args.no_nanny { RestartRule::Never } else { RestartRule::Failure };
         return own::run(plans, restart, &mut signals).await;
     }
     let launcher = Launcher::write(python, &run_dir.0)?;
-    match &args.group {
-        Some(ours) => pool::run(args, ours, group, launcher, &mut signals).await,
-        None => watch(specs(args, group, &launcher)?, &mut signals).await,
+    match &args.pool {
+        Some(ours) => pool::run(args, ours, pool, launcher, &mut signals).await,
+        None => watch(specs(args, pool, &launcher)?, &mut signals).await,
     }
 }
 
@@ -75,14 +75,14 @@ fn size(args: &WorkerArgs, machine: Machine) -> Result<PoolSize, CommandError> {
     };
     // Dask's `auto` sets the threads too.
     let nthreads = if nworkers.is_none() { None } else { args.nthreads.filter(|threads| *threads > 0) };
-    let mut group = match (&args.group, nworkers) {
+    let mut pool = match (&args.pool, nworkers) {
         // A cluster may begin without workers.
         (Some(_), Some(0)) => PoolSize { nworkers: 0, nthreads: nthreads.unwrap_or(1), memory_bytes: 0 },
-        (Some(_) | None, _) => size_group(machine, AskedSize { nworkers, nthreads, memory_bytes: None })
+        (Some(_) | None, _) => size_pool(machine, AskedSize { nworkers, nthreads, memory_bytes: None })
             .map_err(|why| CommandError::blame(why.blame(), why))?,
     };
-    group.memory_bytes = memory(&args.memory_limit, machine, group.nthreads)?;
-    Ok(group)
+    pool.memory_bytes = memory(&args.memory_limit, machine, pool.nthreads)?;
+    Ok(pool)
 }
 
 /// Source: `distributed/worker_memory.py`, `parse_memory_limit`.
@@ -101,15 +101,15 @@ fn memory(text: &str, machine: Machine, nthreads: u32) -> Result<u64, CommandErr
     Ok(bytes.min(machine.memory_bytes))
 }
 
-fn specs(args: &WorkerArgs, group: PoolSize, launcher: &Launcher) -> Result<Vec<Spec>, CommandError> {
-    let worker_ports = ports("--worker-port", args.worker_port.as_deref(), group.nworkers)?;
-    let nanny_ports = ports("--nanny-port", args.nanny_port.as_deref(), group.nworkers)?;
-    let alone = group.nworkers == 1;
+fn specs(args: &WorkerArgs, pool: PoolSize, launcher: &Launcher) -> Result<Vec<Spec>, CommandError> {
+    let worker_ports = ports("--worker-port", args.worker_port.as_deref(), pool.nworkers)?;
+    let nanny_ports = ports("--nanny-port", args.nanny_port.as_deref(), pool.nworkers)?;
+    let alone = pool.nworkers == 1;
     let pairs = worker_ports.iter().zip(&nanny_ports);
-    let specs = (0..group.nworkers).zip(pairs).map(|(index, (worker_port, nanny_port))| {
+    let specs = (0..pool.nworkers).zip(pairs).map(|(index, (worker_port, nanny_port))| {
         let name = args.name.as_ref().map(|name| if alone { name.clone() } else { format!("{name}-{index}") });
         let label = name.clone().unwrap_or_else(|| format!("worker-{index}"));
-        let mut spec = spec_of(args, group, launcher, name, (worker_port.as_deref(), nanny_port.as_deref()));
+        let mut spec = spec_of(args, pool, launcher, name, (worker_port.as_deref(), nanny_port.as_deref()));
         spec.output = Output::Prefixed(if alone { String::new() } else { format!("{label} | ") });
         spec.name = label;
         spec

@@ -22,7 +22,11 @@ use crate::supervise::policy::{Next, Policy, ProcessEnd, RestartRule};
 const STOP: Duration = Duration::from_secs(10);
 
 /// Runs the workers until all of them ended for good or a signal comes.
-pub(super) async fn run(plans: Vec<WorkerPlan>, restart: RestartRule, signals: &mut Signals) -> Result<(), CommandError> {
+pub(super) async fn run(
+    plans: Vec<WorkerPlan>,
+    restart: RestartRule,
+    signals: &mut Signals,
+) -> Result<(), CommandError> {
     let (stop, stopped) = watch::channel(false);
     let mut lives = tokio::task::JoinSet::new();
     for plan in plans {
@@ -95,12 +99,12 @@ fn explained(error: &NodeError) -> CommandError {
 /// What each worker is to be. Errors: what this engine does not do yet, by name; values that are none.
 pub(super) fn plans(
     args: &WorkerArgs,
-    group: PoolSize,
+    pool: PoolSize,
     ports: &[Option<String>],
     python: &Path,
     run_dir: &Path,
 ) -> Result<Vec<WorkerPlan>, CommandError> {
-    if args.group.is_some() {
+    if args.pool.is_some() {
         return Err(unsupported("workers of a cluster of rask up"));
     }
     if args.nanny_port.is_some() {
@@ -109,8 +113,8 @@ pub(super) fn plans(
     let mut common = WorkerPlan {
         scheduler: Text::from(""),
         name: None,
-        nthreads: group.nthreads,
-        memory_limit: (group.memory_bytes > 0).then_some(group.memory_bytes),
+        nthreads: pool.nthreads,
+        memory_limit: (pool.memory_bytes > 0).then_some(pool.memory_bytes),
         resources: Vec::new(),
         ports: (0, 0),
         host: None,
@@ -124,8 +128,8 @@ pub(super) fn plans(
     };
     let file = take_flags(&args.pass, &mut common)?;
     common.scheduler = scheduler(args.scheduler.as_deref(), file.as_deref())?;
-    let plans = (0..group.nworkers).zip(ports).map(|(index, ports)| {
-        let name = args.name.as_ref().map(|name| match group.nworkers {
+    let plans = (0..pool.nworkers).zip(ports).map(|(index, ports)| {
+        let name = args.name.as_ref().map(|name| match pool.nworkers {
             1 => Text::from(name.as_str()),
             _ => format!("{name}-{index}").into(),
         });
@@ -161,7 +165,8 @@ fn take_flags(pass: &[OsString], plan: &mut WorkerPlan) -> Result<Option<PathBuf
             "--scheduler-file" => file = Some(PathBuf::from(&value)),
             "--death-timeout" => {
                 let secs = parse_secs(&text).and_then(|secs| Duration::try_from_secs_f64(secs).ok());
-                let wrong = || CommandError::usage(format!("--death-timeout {text} is not a duration")).remedy("try 60s");
+                let wrong =
+                    || CommandError::usage(format!("--death-timeout {text} is not a duration")).remedy("try 60s");
                 plan.death_timeout = Some(secs.ok_or_else(wrong)?);
             }
             "--preload" => plan.preload.push(text.into()),
@@ -219,8 +224,8 @@ mod tests {
             pass: pass.iter().map(OsString::from).collect(),
             ..WorkerArgs::default()
         };
-        let group = PoolSize { nworkers: 1, nthreads: 2, memory_bytes: 1 << 30 };
-        plans(&args, group, &[Some("3000:3005".to_owned())], Path::new("python"), Path::new("/run"))
+        let pool = PoolSize { nworkers: 1, nthreads: 2, memory_bytes: 1 << 30 };
+        plans(&args, pool, &[Some("3000:3005".to_owned())], Path::new("python"), Path::new("/run"))
             .map(|mut plans| plans.remove(0))
     }
 

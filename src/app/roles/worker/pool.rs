@@ -1,8 +1,8 @@
-//! `rask worker --control-socket`: a group of workers whose size others decide, for a cluster of the appliance.
+//! `rask worker --control-socket`: a worker pool whose size others decide, for a cluster of the appliance.
 
 use tokio::sync::mpsc;
 
-use super::args::{GroupArgs, WorkerArgs};
+use super::args::{PoolArgs, WorkerArgs};
 use super::process::{FAILURES_MAX, Launcher, spec_of, tell};
 use crate::app::command_error::CommandError;
 use crate::app::process::{Signals, this_process};
@@ -10,14 +10,14 @@ use crate::fleet::{Logbook, PoolPlan, WorkerCgroups, run_worker_pool};
 use crate::host::PoolSize;
 use crate::link;
 
-/// Requests waiting for the group.
+/// Requests waiting for the pool.
 const QUEUE: usize = 16;
 
-/// Runs the group until its scheduler ends or a signal comes.
+/// Runs the pool until its scheduler ends or a signal comes.
 pub(crate) async fn run(
     args: &WorkerArgs,
-    ours: &GroupArgs,
-    group: PoolSize,
+    ours: &PoolArgs,
+    pool: PoolSize,
     launcher: Launcher,
     signals: &mut Signals,
 ) -> Result<(), CommandError> {
@@ -31,12 +31,12 @@ pub(crate) async fn run(
     let args = args.clone();
     let plan = PoolPlan {
         prefix: args.name.clone().unwrap_or_else(|| "worker".to_owned()),
-        workers: group.nworkers,
-        memory_bytes: group.memory_bytes,
+        workers: pool.nworkers,
+        memory_bytes: pool.memory_bytes,
         logs,
         follow: ours.follow.clone(),
-        cgroups: ours.cgroup.clone().map(|folder| WorkerCgroups::new(folder, group.memory_bytes, ours.worker_cores)),
-        spec: Box::new(move |name| spec_of(&args, group, &launcher, Some(name.to_owned()), (None, None))),
+        cgroups: ours.cgroup.clone().map(|folder| WorkerCgroups::new(folder, pool.memory_bytes, ours.worker_cores)),
+        spec: Box::new(move |name| spec_of(&args, pool, &launcher, Some(name.to_owned()), (None, None))),
     };
     run_worker_pool(plan, inbox, signals.next(), |report| drop(tell(report, FAILURES_MAX))).await;
     Ok(())

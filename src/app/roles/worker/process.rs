@@ -39,7 +39,7 @@ impl Launcher {
 /// How one worker is run. `name`: `None` leaves it to Dask. The ports are the worker's and the nanny's.
 pub(crate) fn spec_of(
     args: &WorkerArgs,
-    group: PoolSize,
+    pool: PoolSize,
     launcher: &Launcher,
     name: Option<String>,
     (worker_port, nanny_port): (Option<&str>, Option<&str>),
@@ -48,8 +48,8 @@ pub(crate) fn spec_of(
     argv.extend(args.scheduler.as_ref().map(OsString::from));
     let mut flag = |name: &str, value: &str| argv.extend([OsString::from(name), OsString::from(value)]);
     flag("--nworkers", "1");
-    flag("--nthreads", &group.nthreads.to_string());
-    flag("--memory-limit", &group.memory_bytes.to_string());
+    flag("--nthreads", &pool.nthreads.to_string());
+    flag("--memory-limit", &pool.memory_bytes.to_string());
     for (flag_name, value) in
         [("--name", name.as_deref()), ("--worker-port", worker_port), ("--nanny-port", nanny_port)]
     {
@@ -83,7 +83,7 @@ pub(crate) fn spec_of(
 fn environment(args: &WorkerArgs) -> Vec<(OsString, Option<OsString>)> {
     let allowed: Vec<String> = args.allow_users.iter().map(u32::to_string).collect();
     // In a cluster of the appliance, what comes from another machine has TLS.
-    let plain_peers = args.group.as_ref().map(|_| "this-machine".into());
+    let plain_peers = args.pool.as_ref().map(|_| "this-machine".into());
     let mut env =
         vec![("RASK_ALLOW_USERS".into(), Some(allowed.join(",").into())), ("RASK_PLAIN_PEERS".into(), plain_peers)];
     // What tasks print goes through a pipe; without this it would come late, and not at all from a killed process.
