@@ -41,9 +41,7 @@ pub enum PyError {
         key: Key,
         /// Address of the worker that died last.
         worker: Text,
-        /// Its name.
         name: Value,
-        /// `allowed-failures`.
         allowed_failures: u32,
     },
     /// `distributed.scheduler.NoWorkerError`.

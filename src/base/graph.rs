@@ -10,7 +10,6 @@ use super::value::{Opaque, PickledPart, Text, Value};
 /// One task of a graph, ready to run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GraphTask {
-    /// Its key.
     pub key: Key,
     /// What it needs; keys outside the graph must be known to the scheduler already.
     pub dependencies: Vec<Key>,

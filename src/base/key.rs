@@ -47,7 +47,6 @@ pub const DEPTH_MAX: u32 = 64;
 /// What a key is made of, for reading it.
 #[derive(Clone, Copy, Debug)]
 pub enum KeyPart<'a> {
-    /// `str`.
     Str(&'a str),
     /// `int` (also whole floats and bools).
     Int(i64),
@@ -57,7 +56,6 @@ pub enum KeyPart<'a> {
     Float(f64),
     /// `bytes`.
     Bin(&'a [u8]),
-    /// `tuple`.
     Tuple(KeyParts<'a>),
 }
 

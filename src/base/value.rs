@@ -48,7 +48,6 @@ pub enum Value {
     Int(i64),
     /// Only integers above `i64::MAX`.
     UInt(u64),
-    /// A float.
     Float(f64),
     /// Text.
     Str(Text),

@@ -86,7 +86,6 @@ pub struct PoolReport {
     pub given_up: u64,
 }
 
-/// One worker process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WorkerProcess {

@@ -19,7 +19,6 @@ pub enum Question {
     /// To a pool of workers.
     #[serde(untagged)]
     Pool(PoolQuestion),
-    /// To a scheduler.
     #[serde(untagged)]
     Scheduler(SchedulerQuestion),
 }
@@ -42,9 +41,7 @@ pub enum SchedulerQuestion {
     Worker(Text),
     /// Tasks that pass all filters that are given, as JSON: `{"total", "tasks"}`. Looks at every task.
     Tasks {
-        /// In this state.
         state: Option<Text>,
-        /// Of this prefix.
         prefix: Option<Text>,
         /// Processing on or held by the worker at this address.
         worker: Option<Text>,
@@ -57,7 +54,6 @@ pub enum SchedulerQuestion {
     },
     /// Tasks, workers and prefixes whose names contain a text. Looks at every task.
     Find {
-        /// The text.
         text: Text,
         /// Most of each kind.
         max: usize,

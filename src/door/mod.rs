@@ -60,7 +60,6 @@ pub struct Door {
     pub limits: Limits,
     /// Whom Dask connections belong to.
     pub find: FindCluster,
-    /// For HTTP.
     pub http: ServeHttp,
     /// Who may come in from this machine.
     pub admit: Admit,

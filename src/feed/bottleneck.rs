@@ -187,7 +187,6 @@ fn ready(m: &Measures) -> usize {
 pub struct WorkerState {
     /// Its address and name.
     pub address: String,
-    /// Its name.
     pub name: String,
     /// It takes no tasks because its memory is full.
     pub paused: bool,

@@ -131,7 +131,6 @@ impl Sums {
     }
 }
 
-/// A row of `system`.
 pub(super) fn system_row(totals: &Totals, sums: &Sums, machine: &MachineGauge, tasks_per_s: f64) -> Row {
     let usage = &machine.now;
     let [net_read, net_write, disk_read, disk_write] = machine.rates;

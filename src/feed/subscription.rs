@@ -125,7 +125,6 @@ pub struct StreamSubscription {
 /// What a viewer asked for, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscription {
-    /// Topics.
     pub topics: BTreeSet<Topic>,
     /// The task stream.
     pub stream: Option<StreamSubscription>,

@@ -148,7 +148,6 @@ fn shown_time(wall_secs: f64) -> String {
 
 // ---- reading --------------------------------------------------------------------------------------------------
 
-/// One life of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WorkerLife {
     pub pid: u32,
@@ -209,11 +208,9 @@ pub fn copies(path: &Path) -> Vec<PathBuf> {
 /// Which log of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogSource {
-    /// The scheduler's.
     Scheduler,
     /// The pool's that starts and watches workers.
     Pool,
-    /// A worker's.
     Worker(String),
 }
 

@@ -249,11 +249,7 @@ pub enum FleetEvent {
     /// The number of connected workers changed.
     Workers { cluster: String, workers: u32 },
     /// A worker died; another is started.
-    WorkerDied {
-        /// Which cluster's.
-        cluster: String,
-        cause: String,
-    },
+    WorkerDied { cluster: String, cause: String },
 }
 
 /// Why the fleet did not do what it was asked.

@@ -60,7 +60,6 @@ impl ApiError {
         self
     }
 
-    /// `Retry-After`.
     #[must_use]
     pub(super) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);

@@ -12,9 +12,7 @@ use crate::config::{Auto, GatewayCluster, GatewayUser, show_size};
 /// As configured; `None` is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClusterLimits {
-    /// Of one cluster.
     pub cluster: WorkerBounds,
-    /// Of one user.
     pub user: WorkerBounds,
     /// Of one user.
     pub clusters: Option<u32>,

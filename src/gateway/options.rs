@@ -45,7 +45,6 @@ pub struct Options(Vec<Field>);
 /// Defaults of the built-in list.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Defaults {
-    /// Cores of a worker.
     pub worker_cores: u32,
     /// Memory of a worker. Unit: GiB.
     pub worker_memory_gib: f64,

@@ -18,7 +18,6 @@ pub enum GraphError {
     Reply(&'static str),
     /// An annotation whose value can't be used.
     Annotation {
-        /// Its name.
         name: &'static str,
         /// What it must be.
         wanted: &'static str,

@@ -158,7 +158,6 @@ pub struct MachineFacts {
 /// A worker pool that the head wants on a machine.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct PoolWant {
-    /// Of which cluster.
     pub cluster: String,
     /// `tls://address:port` of its scheduler, as this machine reaches it.
     pub scheduler: String,
@@ -200,7 +199,6 @@ impl std::fmt::Debug for PoolWant {
 /// The present state of a pool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PoolState {
-    /// Of which cluster.
     pub cluster: String,
     /// Worker processes that run.
     pub running: u32,

@@ -14,7 +14,6 @@ pub enum PickleError {
     },
     /// An opcode that the reader does not know, or that only real Python can carry out.
     Opcode {
-        /// The opcode.
         opcode: u8,
         /// Where. Unit: bytes from the start.
         at: usize,

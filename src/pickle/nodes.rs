@@ -13,21 +13,16 @@ pub enum Kind {
     Atom,
     /// `str`.
     Text,
-    /// `bytes`.
     Bytes,
     /// `bytearray`.
     ByteArray,
     /// A name in a module.
     Global,
-    /// `tuple`.
     Tuple,
     /// `frozenset`.
     FrozenSet,
-    /// `list`.
     List,
-    /// `dict`.
     Dict,
-    /// `set`.
     Set,
     /// The result of a call.
     Reduce,
@@ -271,7 +266,6 @@ impl Nodes {
         found
     }
 
-    /// Is it `None`?
     pub fn is_none(&self, id: NodeId) -> bool {
         self.atom(id).is_some_and(|raw| raw == b"N")
     }
@@ -300,7 +294,6 @@ impl Nodes {
         }
     }
 
-    /// A `float`.
     pub fn float(&self, id: NodeId) -> Option<f64> {
         let (opcode, rest) = self.atom(id)?.split_first()?;
         match opcode {

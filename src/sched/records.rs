@@ -113,7 +113,6 @@ impl AskedAgain {
     }
 }
 
-/// One line of a story.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoryLine {
     /// The task.

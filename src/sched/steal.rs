@@ -23,7 +23,6 @@ const VICTIM_SECS: f64 = 0.2;
 pub struct StealTotal {
     /// What a steal costs compared to computing in place, roughly.
     pub multiplier: f64,
-    /// How many.
     pub count: u64,
     /// Expected run time and transfers of their tasks had they stayed. Unit: seconds.
     pub cost_secs: f64,

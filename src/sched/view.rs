@@ -159,7 +159,6 @@ impl Scheduler {
         self.client_by_name.get(name).copied()
     }
 
-    /// The name of a client.
     pub fn client_name(&self, client: ClientId) -> Option<&Text> {
         self.clients.get(client).map(|client| &client.name)
     }
@@ -179,7 +178,6 @@ impl Scheduler {
         self.tasks[task].who_wants.iter().map(|&id| self.clients[id].name.clone()).collect()
     }
 
-    /// The worker at that address.
     pub fn worker_by_address(&self, address: &str) -> Option<WorkerId> {
         self.by_address.get(address).copied()
     }
@@ -213,7 +211,6 @@ impl Scheduler {
         ids
     }
 
-    /// One worker.
     pub fn worker(&self, id: WorkerId) -> Option<WorkerView<'_>> {
         let worker = self.workers.get(id)?;
         Some(WorkerView {
@@ -262,7 +259,6 @@ impl Scheduler {
         ids.into_iter().map(|id| self.tasks[id].key.clone()).collect()
     }
 
-    /// One task.
     pub fn task(&self, key: &Key) -> Option<TaskView<'_>> {
         self.find(key).map(|task| self.task_view(task))
     }

@@ -24,7 +24,6 @@ pub struct NewToken {
     pub expires_ms: Option<i64>,
 }
 
-/// The record of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRecord {
     /// All that was given.

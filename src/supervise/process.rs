@@ -17,7 +17,6 @@ use super::child::{ExitCause, Spec, last_words, signal_group, spawn};
 /// After `SIGKILL`: a process that the kernel does not let go in this time hangs in a driver; we go on without it.
 const KILLED: Duration = Duration::from_secs(5);
 
-/// Which process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
     pub pid: u32,

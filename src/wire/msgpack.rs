@@ -15,7 +15,6 @@ pub enum Marker<'a> {
     Int(i64),
     /// A larger integer.
     UInt(u64),
-    /// A float.
     Float(f64),
     /// Text, not yet checked to be UTF-8.
     Str(&'a [u8]),

@@ -6,7 +6,6 @@ use super::rank::TaskPriority;
 use super::task::{PeerRef, TaskRef};
 use crate::base::{Now, SeededMap, Text};
 
-/// A peer.
 #[derive(Debug)]
 pub(super) struct PeerWorker {
     pub(super) address: Text,

@@ -35,7 +35,6 @@ pub(super) enum Was {
     LongRunning { job: Job },
 }
 
-/// The state of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum WorkerTaskState {
     Released,

@@ -27,11 +27,9 @@ const BASE: &str = "/api/rask/v1";
 pub struct Remote {
     /// `--url`; else the one of the state folder.
     pub url: Option<String>,
-    /// `--token`
     pub token: Option<String>,
     /// `--ca-file`, for HTTPS; else the authority of the state folder.
     pub ca_file: Option<PathBuf>,
-    /// `--state-dir`
     pub state_dir: Option<PathBuf>,
 }
 
@@ -76,7 +74,6 @@ impl ApiClient {
         self.read(self.signed(self.agent.post(self.url(path)?)).send_json(body))
     }
 
-    /// `DELETE`
     pub(crate) fn delete(&self, path: &str) -> Result<(), CommandError> {
         self.read(self.signed(self.agent.delete(self.url(path)?)).call()).map(|_| ())
     }

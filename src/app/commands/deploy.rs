@@ -62,7 +62,6 @@ pub struct DeployArgs {
     pub remove: bool,
     /// `--python`, handed on to `rask join`.
     pub python: Option<String>,
-    /// `--state-dir`
     pub state_dir: Option<PathBuf>,
 }
 

@@ -18,7 +18,6 @@ use crate::supervise::{self, ParentDeath};
 /// `rask run SCRIPT [ARGS]`
 #[derive(Clone, Debug, Default)]
 pub struct RunArgs {
-    /// The script.
     pub script: PathBuf,
     pub args: Vec<OsString>,
     /// How to start an appliance if none runs.

@@ -18,7 +18,6 @@ pub enum TokenCommand {
     List,
     /// Make one.
     Create {
-        /// What it is for.
         label: String,
         /// Whom it stands for.
         user: Option<String>,

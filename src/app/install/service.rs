@@ -72,11 +72,8 @@ pub struct ServiceArgs {
     pub no_start: bool,
     /// This machine for another's clusters, instead of its own.
     pub join: bool,
-    /// `--python`
     pub python: Option<String>,
-    /// `--config`
     pub config: Option<PathBuf>,
-    /// `--state-dir`
     pub state_dir: Option<PathBuf>,
 }
 

@@ -27,7 +27,6 @@ struct Item {
 /// `rask uninstall`
 #[derive(Clone, Debug, Default)]
 pub struct UninstallArgs {
-    /// `--state-dir`
     pub state_dir: Option<PathBuf>,
     /// Do not ask.
     pub yes: bool,

@@ -72,9 +72,7 @@ pub struct Running {
 pub enum LogPlace {
     /// A terminal, a pipe: gone once it is read.
     Passing,
-    /// A file.
     File(PathBuf),
-    /// The journal.
     Journal {
         /// The name of the unit that this process is.
         unit: String,

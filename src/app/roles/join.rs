@@ -31,17 +31,12 @@ const DISCOVERY: Duration = Duration::from_secs(3);
 pub struct JoinArgs {
     /// Where the head is. None: as before, or found on the LAN.
     pub url: Option<String>,
-    /// `--token`
     pub token: Option<String>,
-    /// `--name`
     pub name: Option<String>,
-    /// `--cores`
     pub cores: Option<u32>,
     /// `--memory`. Unit: bytes.
     pub memory_bytes: Option<u64>,
-    /// `--python`
     pub python: Option<String>,
-    /// `--state-dir`
     pub state_dir: Option<PathBuf>,
 }
 

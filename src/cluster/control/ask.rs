@@ -97,7 +97,6 @@ fn workers(state: &State) -> Value {
 }
 
 impl AskView {
-    /// As text.
     pub fn text(&self) -> Answered {
         match self {
             Self::Value(value) => json_of(value).to_string(),

@@ -34,7 +34,6 @@ pub struct FailureCause {
     pub last_secs: f64,
 }
 
-/// One failed task.
 #[derive(Debug)]
 pub struct FailedTask<'a> {
     pub key: &'a Key,

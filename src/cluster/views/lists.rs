@@ -30,7 +30,6 @@ pub struct TaskList {
     pub tasks: Vec<TaskRow>,
 }
 
-/// What was found by name.
 #[derive(Clone, Debug, Serialize)]
 pub struct FoundNames {
     pub tasks: Vec<TaskRow>,

@@ -82,7 +82,6 @@ pub struct Totals {
     pub no_worker: usize,
 }
 
-/// One worker.
 #[derive(Clone, Debug)]
 pub struct WorkerSnapshot {
     pub address: Text,
@@ -139,7 +138,6 @@ pub struct PrefixSnapshot {
     pub suspicious: u64,
 }
 
-/// One group.
 #[derive(Clone, Debug)]
 pub struct GroupSnapshot {
     pub name: Text,
@@ -186,7 +184,6 @@ pub struct TimelineWindow {
 /// An event or log line: its number, when (seconds since the epoch), and what.
 pub type Numbered<T> = (u64, f64, T);
 
-/// One client.
 #[derive(Clone, Debug)]
 pub struct ClientSnapshot {
     pub name: Text,

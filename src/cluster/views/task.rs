@@ -107,7 +107,6 @@ pub struct Why {
     pub reasons: Vec<Reason>,
 }
 
-/// One reason.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Reason {
     pub text: String,

@@ -10,7 +10,6 @@ use crate::cluster::{ClientSnapshot, Snapshot};
 use crate::feed::delta::{Row, Rows};
 use crate::sched::coord::CoordView;
 
-/// `coordination`.
 pub(in crate::feed) fn coordination(picture: &Snapshot) -> Rows {
     let row = |view: &CoordView| {
         let name = view.name.to_string();
@@ -25,7 +24,6 @@ pub(in crate::feed) fn coordination(picture: &Snapshot) -> Rows {
     picture.coordination.iter().map(row).collect()
 }
 
-/// `clients`.
 pub(in crate::feed) fn clients(clients: &[ClientSnapshot]) -> Rows {
     let row = |client: &ClientSnapshot| {
         let package = |name: &str| {

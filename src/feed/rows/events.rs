@@ -8,7 +8,6 @@ use crate::cluster::Numbered;
 use crate::feed::delta::{Row, Rows};
 use crate::sched::StealTotal;
 
-/// `events`.
 pub(in crate::feed) fn events(topic: &str, events: &[Numbered<Value>]) -> Rows {
     let row = |(number, at, message): &Numbered<Value>| {
         let data = json_of(message);
@@ -28,7 +27,6 @@ pub(in crate::feed) fn events(topic: &str, events: &[Numbered<Value>]) -> Rows {
     events.iter().map(row).collect()
 }
 
-/// `logs`.
 pub(in crate::feed) fn logs(lines: &[Numbered<(Text, Text)>]) -> Rows {
     let row = |(number, at, (level, text)): &Numbered<(Text, Text)>| {
         (number.to_string(), vec![("t", round(*at, 3)), ("level", json!(level)), ("text", json!(text))])

@@ -1,4 +1,5 @@
-//! From a picture of the scheduler to the rows that pages show. Field names are the contract with the page.
+//! From a picture of the scheduler to the rows that pages show. A function is called as the topic whose rows it makes;
+//! field names are the contract with the page.
 
 mod coordination;
 mod events;

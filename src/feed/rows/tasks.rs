@@ -39,7 +39,6 @@ fn prefix_row(index: usize, prefix: &PrefixSnapshot) -> Row {
     row
 }
 
-/// `memory_by_key`.
 pub(in crate::feed) fn memory_by_key(prefixes: &[PrefixSnapshot]) -> Rows {
     let held = prefixes.iter().enumerate().filter(|(_, prefix)| prefix.states[5] > 0);
     held.map(|(index, prefix)| {
@@ -49,7 +48,6 @@ pub(in crate::feed) fn memory_by_key(prefixes: &[PrefixSnapshot]) -> Rows {
     .collect()
 }
 
-/// `compute_by_key`.
 pub(in crate::feed) fn compute_by_key(prefixes: &[PrefixSnapshot]) -> Rows {
     let spent = prefixes.iter().enumerate().filter(|(_, prefix)| prefix.spent_secs.iter().any(|secs| *secs > 0.0));
     spent
@@ -64,7 +62,6 @@ pub(in crate::feed) fn compute_by_key(prefixes: &[PrefixSnapshot]) -> Rows {
         .collect()
 }
 
-/// `time_by_action`.
 pub(in crate::feed) fn time_by_action(prefixes: &[PrefixSnapshot]) -> Rows {
     let names = ["compute", "transfer", "disk-read", "disk-write", "deserialize", "other"];
     let sum = |at: usize| prefixes.iter().filter_map(|prefix| prefix.spent_secs.get(at)).sum::<f64>();
@@ -72,7 +69,6 @@ pub(in crate::feed) fn time_by_action(prefixes: &[PrefixSnapshot]) -> Rows {
     names.iter().enumerate().map(row).collect()
 }
 
-/// `groups`.
 pub(in crate::feed) fn groups(groups: &[GroupSnapshot]) -> Rows {
     let row = |group: &GroupSnapshot| {
         let mut row: Row = vec![("prefix", json!(group.prefix.1)), ("color", json!(group.prefix.0))];
@@ -138,7 +134,6 @@ pub(in crate::feed) fn graph_of_groups(groups: &[GroupSnapshot], tasks: usize, m
     rows
 }
 
-/// `fine`.
 pub(in crate::feed) fn fine(sums: &[(String, f64)]) -> Rows {
     let row = |(name, sum): &(String, f64)| {
         let parts: Vec<&str> = name.split('|').collect();
@@ -159,7 +154,6 @@ pub(in crate::feed) fn fine(sums: &[(String, f64)]) -> Rows {
     sums.iter().filter_map(row).collect()
 }
 
-/// `exceptions`.
 pub(in crate::feed) fn exceptions(causes: &[(u64, FailureCause)]) -> Rows {
     let row = |(id, cause): &(u64, FailureCause)| {
         let kind = cause.text.split('(').next().unwrap_or_default().trim();
@@ -180,7 +174,6 @@ pub(in crate::feed) fn exceptions(causes: &[(u64, FailureCause)]) -> Rows {
     causes.iter().map(row).collect()
 }
 
-/// `computations`.
 pub(in crate::feed) fn computations(list: &[Computation]) -> Rows {
     let row = |one: &Computation| {
         let row = vec![

@@ -22,7 +22,6 @@ pub(in crate::feed) fn lanes(stream: &TimelineWindow, from: usize) -> Rows {
     stream.lanes.iter().zip(from..).map(row).collect()
 }
 
-/// `names`.
 pub(in crate::feed) fn names(prefixes: &[Text]) -> Rows {
     let row = |(index, name): (usize, &Text)| (index.to_string(), vec![("name", json!(name)), ("color", json!(index))]);
     prefixes.iter().enumerate().map(row).collect()

@@ -52,7 +52,6 @@ impl HeartbeatMetrics {
     }
 }
 
-/// `workers`.
 pub(in crate::feed) fn workers(workers: &[WorkerSnapshot]) -> Rows {
     workers.iter().map(|worker| (worker.address.to_string(), worker_row(worker))).collect()
 }
@@ -125,7 +124,6 @@ pub(in crate::feed) fn share(used: u64, limit: u64) -> f64 {
     if limit == 0 { 0.0 } else { used as f64 / limit as f64 }
 }
 
-/// `bandwidth`.
 pub(in crate::feed) fn bandwidth(picture: &Snapshot) -> Rows {
     let speed = |speed: &Speed| [("bandwidth", brief(speed.bandwidth)), ("n", json!(speed.count))];
     let of_type = |(name, measured): &(Text, Speed)| {

@@ -191,7 +191,6 @@ async fn once(joined: &mut Membership, ends: &mut LinkEnds<'_>) -> Result<LinkEn
     }
 }
 
-/// An open link.
 struct OpenLink<'a> {
     joined: &'a mut Membership,
     answer: mpsc::Sender<ToHead>,

@@ -18,7 +18,6 @@ const GPU_PATIENCE: Duration = Duration::from_secs(10);
 /// What may be used of this machine, less than all of it if a person said so.
 #[derive(Clone, Debug, Default)]
 pub struct Caps {
-    /// `--cores`
     pub cores: Option<u32>,
     /// `--memory`. Unit: bytes.
     pub memory_bytes: Option<u64>,

@@ -22,7 +22,6 @@ pub(super) struct Datasets {
 
 /// What `publish_put` brings; three lists of one length.
 pub(super) struct Published {
-    /// Names.
     pub names: Vec<Key>,
     /// The keys of each.
     pub keys: Vec<Vec<Key>>,

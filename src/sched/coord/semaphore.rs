@@ -29,7 +29,6 @@ struct Semaphore {
 /// A semaphore as metrics show it. Source: `distributed/semaphore.py`, `SemaphoreExtension.metrics`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SemaphoreView {
-    /// Its name.
     pub name: Key,
     /// Most leases at once.
     pub max_leases: i64,

@@ -38,11 +38,8 @@ const PROXIES: &[&str] = &["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PRO
 /// What the doctor looks at.
 #[derive(Clone, Debug, Default)]
 pub struct DoctorArgs {
-    /// `--state-dir`
     pub state_dir: Option<PathBuf>,
-    /// `--config`
     pub config: Option<PathBuf>,
-    /// `--python`
     pub python: Option<String>,
 }
 

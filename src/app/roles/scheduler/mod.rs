@@ -36,37 +36,23 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Flags of `rask scheduler`, as given.
 #[derive(Clone, Debug, Default)]
 pub struct SchedulerArgs {
-    /// `--host`
     pub host: Option<String>,
-    /// `--port`
     pub port: Option<String>,
-    /// `--interface`
     pub interface: Option<String>,
-    /// `--protocol`
     pub protocol: Option<String>,
-    /// `--tls-ca-file`
     pub tls_ca_file: Option<PathBuf>,
-    /// `--tls-cert`
     pub tls_cert: Option<PathBuf>,
-    /// `--tls-key`
     pub tls_key: Option<PathBuf>,
     /// `--dashboard-address`; None with `--no-dashboard`.
     pub dashboard_address: Option<String>,
-    /// `--idle-timeout`
     pub idle_timeout: Option<String>,
-    /// `--scheduler-file`
     pub scheduler_file: Option<PathBuf>,
-    /// `--pid-file`
     pub pid_file: Option<PathBuf>,
-    /// `--preload`
     pub preload: Vec<String>,
     /// Arguments of preloaded modules.
     pub preload_argv: Vec<String>,
-    /// `--contact-address`
     pub contact_address: Option<String>,
-    /// `--python`
     pub python: Option<String>,
-    /// `--state-dir`
     pub state_dir: Option<PathBuf>,
     /// Listen here for the appliance.
     pub control_socket: Option<PathBuf>,

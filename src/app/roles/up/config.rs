@@ -13,33 +13,20 @@ use crate::host::{AskedSize, Machine, PoolSize, size_pool};
 /// Flags of `rask up`, as given; what was not given comes from the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct UpArgs {
-    /// `--host`
     pub host: Option<String>,
-    /// `--port`
     pub port: Option<u16>,
-    /// `--scheduler-port`
     pub scheduler_port: Option<u16>,
-    /// `--state-dir`
     pub state_dir: Option<PathBuf>,
-    /// `--config`
     pub config: Option<PathBuf>,
-    /// `--python`
     pub python: Option<String>,
-    /// `--nworkers`
     pub nworkers: Option<Auto<i64>>,
-    /// `--nthreads`
     pub nthreads: Option<Auto<u32>>,
     /// `--memory-limit`. Unit: bytes.
     pub memory_limit: Option<Auto<u64>>,
-    /// `--no-local-cluster`
     pub no_local_cluster: bool,
-    /// `--lan`
     pub lan: bool,
-    /// `--span-peers`
     pub span_peers: bool,
-    /// `--open`
     pub open: bool,
-    /// `--background`
     pub background: bool,
     /// `--detached`: this is the one in the background.
     pub detached: bool,

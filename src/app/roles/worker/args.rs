@@ -20,23 +20,17 @@ pub struct WorkerArgs {
     pub scheduler: Option<String>,
     /// `--nworkers`: a number, `auto`, or nothing for one.
     pub nworkers: Option<String>,
-    /// `--nthreads`
     pub nthreads: Option<u32>,
     /// `--memory-limit`: `auto`, a size, or a fraction of the machine's.
     pub memory_limit: String,
-    /// `--name`
     pub name: Option<String>,
-    /// `--no-nanny`
     pub no_nanny: bool,
     /// `--worker-port`: a port or a range.
     pub worker_port: Option<String>,
     /// `--nanny-port`: a port or a range.
     pub nanny_port: Option<String>,
-    /// `--pid-file`
     pub pid_file: Option<PathBuf>,
-    /// `--python`
     pub python: Option<String>,
-    /// `--state-dir`
     pub state_dir: Option<PathBuf>,
     /// A limited wait for the scheduler was asked for: then an exit is final.
     pub death_timeout: bool,
