@@ -33,6 +33,7 @@ mod turn;
 mod views;
 
 pub use crate::net::Scheme;
+pub use codec::json::json_of;
 pub use control::inbox::{Answered, Control};
 pub use options::{Keep, ListenSpec, NO_PYTHON, Ready, RebalanceRules, Reporter, RunError, TlsFiles};
 pub use records::computations::Computation;

@@ -21,7 +21,6 @@ mod trace;
 mod viewer;
 
 pub use flame::flame;
-pub use rows::json_of;
 pub use silence::Silence;
 pub use stream::{ASKED_MAX, FRESH, Pick, block};
 pub use subscription::{Subscription, Topic};

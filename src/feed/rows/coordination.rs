@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
-use super::format::{LINE_MAX, brief, cut, json_of, round};
+use super::format::{LINE_MAX, brief, cut, round};
 use crate::base::Value;
-use crate::cluster::{ClientSnapshot, Snapshot};
+use crate::cluster::{ClientSnapshot, Snapshot, json_of};
 use crate::feed::delta::{Row, Rows};
 use crate::sched::coord::CoordView;
 

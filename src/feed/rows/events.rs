@@ -2,9 +2,9 @@
 
 use serde_json::{Value as Json, json};
 
-use super::format::{brief, cut, json_of, round};
+use super::format::{brief, cut, round};
 use crate::base::{Text, Value, key_prefix};
-use crate::cluster::Numbered;
+use crate::cluster::{Numbered, json_of};
 use crate::feed::delta::{Row, Rows};
 use crate::sched::StealTotal;
 

@@ -2,8 +2,6 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::base::Value;
-
 /// Longest line that is made of an event. Unit: characters.
 pub(super) const LINE_MAX: usize = 300;
 
@@ -21,26 +19,6 @@ pub(in crate::feed) fn brief(number: f64) -> Json {
     }
     let digits = 3 - number.abs().log10().floor() as i32;
     if digits < 0 { json!(number.round() as i64) } else { round(number, digits.min(9)) }
-}
-
-/// Any value as JSON; payloads become nulls.
-pub fn json_of(value: &Value) -> Json {
-    match value {
-        Value::Nil | Value::Bin(_) | Value::Serialized(_) | Value::Pickled(_) => Json::Null,
-        Value::Bool(b) => (*b).into(),
-        Value::Int(i) => (*i).into(),
-        Value::UInt(u) => (*u).into(),
-        Value::Float(f) => (*f).into(),
-        Value::Str(text) => text.to_string().into(),
-        Value::Array(items) => items.iter().map(json_of).collect::<Vec<_>>().into(),
-        Value::Map(fields) => {
-            let name = |name: &Value| match name {
-                Value::Str(text) => text.to_string(),
-                other => other.as_key().map_or_else(String::new, |key| key.to_string()),
-            };
-            Json::Object(fields.iter().map(|(field, value)| (name(field), json_of(value))).collect())
-        }
-    }
 }
 
 /// At most [`LINE_MAX`] characters of a text.

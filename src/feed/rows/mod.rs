@@ -10,7 +10,6 @@ mod workers;
 
 pub(super) use coordination::{clients, coordination, shuffle};
 pub(super) use events::{events, logs, steal_total, stealing};
-pub use format::json_of;
 pub(super) use format::{brief, round};
 pub(super) use tasks::{
     STATE_FIELDS, computations, compute_by_key, exceptions, fine, graph_of_groups, graph_of_tasks, groups,

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::format::{brief, json_of, round};
+use super::format::{brief, round};
 use crate::base::{Text, Value};
-use crate::cluster::{Snapshot, Speed, WorkerSnapshot};
+use crate::cluster::{Snapshot, Speed, WorkerSnapshot, json_of};
 use crate::feed::bottleneck::WorkerState;
 use crate::feed::delta::{Row, Rows};
 

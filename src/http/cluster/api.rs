@@ -315,5 +315,5 @@ fn plainly(answer: Result<Value, Silence>) -> Response {
 
 /// Any value as JSON; payloads become nulls.
 fn plain(value: &Value) -> Json {
-    crate::feed::json_of(value)
+    crate::cluster::json_of(value)
 }

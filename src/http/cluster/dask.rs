@@ -194,7 +194,7 @@ async fn retire_workers(State(site): State<Site>, headers: HeaderMap, body: Body
         );
     }
     match site.feed.request(Value::Map(fields)).await {
-        Ok(retired) => answer(Ok(crate::feed::json_of(&retired).to_string())),
+        Ok(retired) => answer(Ok(crate::cluster::json_of(&retired).to_string())),
         Err(why) => silence(&why),
     }
 }

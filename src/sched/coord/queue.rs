@@ -186,17 +186,8 @@ impl Queues {
     /// `deadline` comes apart from `step` because waiting for the future's task may have used some of it up.
     pub fn put(&mut self, step: &mut CoordStep<'_>, call: CallId, to: (Key, Item, Option<Now>), world: &dyn KeyWorld) {
         let (name, item, deadline) = to;
-        if let Item::Future(key) = &item
-            && world.key_state(key).is_none()
-        {
-            if step.is_past(deadline) {
-                return step.fail(call, timed_out(format!("Task {key} unknown to scheduler.")));
-            }
-            return step.park(
-                call,
-                WaitingPlace::Unborn { key: key.clone(), target: FutureTarget::Queue(name) },
-                deadline,
-            );
+        if step.waits_for_task(call, (&item, deadline), world, || FutureTarget::Queue(name.clone())) {
+            return;
         }
         let Some(queue) = self.by_name.get_mut(&name) else {
             return step.fail(call, unknown(&name));

@@ -65,17 +65,8 @@ impl Variables {
 
     pub fn set(&mut self, step: &mut CoordStep<'_>, call: CallId, to: (Key, Item, Option<Now>), world: &dyn KeyWorld) {
         let (name, item, deadline) = to;
-        if let Item::Future(key) = &item
-            && world.key_state(key).is_none()
-        {
-            if step.is_past(deadline) {
-                return step.fail(call, timed_out(format!("Task {key} unknown to scheduler.")));
-            }
-            return step.park(
-                call,
-                WaitingPlace::Unborn { key: key.clone(), target: FutureTarget::Variable(name) },
-                deadline,
-            );
+        if step.waits_for_task(call, (&item, deadline), world, || FutureTarget::Variable(name.clone())) {
+            return;
         }
         let variable = self.by_name.entry(name.clone()).or_default();
         if let Item::Future(key) = &item {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::request::CoordWish;
+use super::request::{CoordWish, Item, KeyWorld};
 use crate::base::{CallId, Key, Now, PyError, SeededMap, Text, Value};
 
 /// Where a waiting call stands in line.
@@ -168,6 +168,26 @@ impl CoordStep<'_> {
     /// Did the deadline come?
     pub fn is_past(&self, deadline: Option<Now>) -> bool {
         deadline.is_some_and(|at| at <= self.now)
+    }
+
+    /// Is the item a future of a task that nobody knows yet? Then the call waits for the task, or fails if its time is
+    /// over.
+    pub fn waits_for_task(
+        &mut self,
+        call: CallId,
+        (item, deadline): (&Item, Option<Now>),
+        world: &dyn KeyWorld,
+        target: impl FnOnce() -> FutureTarget,
+    ) -> bool {
+        let Item::Future(key) = item else { return false };
+        if world.key_state(key).is_some() {
+            return false;
+        }
+        match self.is_past(deadline) {
+            true => self.fail(call, timed_out(format!("Task {key} unknown to scheduler."))),
+            false => self.park(call, WaitingPlace::Unborn { key: key.clone(), target: target() }, deadline),
+        }
+        true
     }
 
     /// Lets a call wait. The caller has checked that its deadline is ahead.
