@@ -88,10 +88,10 @@ enum ClusterWhat {
     Adapt {
         /// Its name
         name: String,
-        /// At least so many workers [default: 0]
+        /// Least number of workers [default: 0]
         #[arg(long, value_name = "N")]
         minimum: Option<u32>,
-        /// At most so many [default: the limit of the cluster]
+        /// Greatest number of workers [default: the limit of the cluster]
         #[arg(long, value_name = "N")]
         maximum: Option<u32>,
         /// Keep the present number from now on
@@ -114,7 +114,7 @@ enum ClusterWhat {
         /// Written since then, like 10m
         #[arg(long, value_name = "DURATION")]
         since: Option<String>,
-        /// The last so many lines [default: 1000]
+        /// Number of lines, the last ones [default: 1000]
         #[arg(long, short = 'n', value_name = "LINES")]
         tail: Option<u32>,
         /// Go on with what is written from now on

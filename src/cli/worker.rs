@@ -197,7 +197,7 @@ impl WorkerFlags {
         })
     }
 
-    /// What Dask's worker gets as it is.
+    /// What Dask's worker gets unchanged.
     fn passed_on(&self) -> Vec<OsString> {
         let text = |value: &Option<String>| value.as_ref().map(OsString::from);
         let mut valued: Vec<(&str, Option<OsString>)> = vec![

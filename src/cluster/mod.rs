@@ -41,7 +41,7 @@ pub use records::failures::FailureCause;
 pub use records::timeline::{ACTION_NAMES, FAILED, Lane, RectChunk};
 pub use records::worker_metrics::Speed;
 pub use run::run_scheduler;
-pub use start::SchedulerOpts;
+pub use start::SchedulerOptions;
 pub use views::snapshot::{
     ClientSnapshot, GroupSnapshot, NodeSnapshot, Numbered, PrefixSnapshot, ShuffleSnapshot, Snapshot, SnapshotParts,
     TimelineWindow, Totals, WorkerSnapshot,

@@ -13,7 +13,7 @@ use crate::cluster::control::answer::answer_control;
 use crate::cluster::control::inbox::Control;
 use crate::cluster::options::RunError;
 use crate::cluster::start;
-use crate::cluster::start::{SchedulerFile, SchedulerOpts, Started};
+use crate::cluster::start::{SchedulerFile, SchedulerOptions, Started};
 use crate::cluster::state::State;
 use crate::cluster::state::handle::InboxItem;
 use crate::cluster::turn;
@@ -27,36 +27,36 @@ const TURN_MESSAGES: usize = 512;
 /// seconds.
 const CLOSE_DEADLINE: Duration = Duration::from_millis(1_500);
 
-/// Runs one scheduler until it is told to stop (`SchedulerOpts::stop`, [`Control::Stop`], `terminate`, idle timeout).
+/// Runs one scheduler until it is told to stop (`SchedulerOptions::stop`, [`Control::Stop`], `terminate`, idle timeout).
 ///
 /// Errors: it could not start. See [`RunError`].
-pub async fn run_scheduler(mut opts: SchedulerOpts) -> Result<(), RunError> {
-    let mut stop = opts.stop.take();
-    let Started { mut state, mut inbox, accepting, handed_over, ready } = start::start(&opts).await?;
-    if !opts.preload.is_empty() {
+pub async fn run_scheduler(mut options: SchedulerOptions) -> Result<(), RunError> {
+    let mut stop = options.stop.take();
+    let Started { mut state, mut inbox, accepting, handed_over, ready } = start::start(&options).await?;
+    if !options.preload.is_empty() {
         tokio::select! {
-            loaded = start::preload(&mut state, &opts.preload, &opts.preload_argv) => loaded?,
+            loaded = start::preload(&mut state, &options.preload, &options.preload_argv) => loaded?,
             reason = told_to_stop(&mut stop) => state.close_because(reason),
         }
     }
-    let file = match &opts.scheduler_file {
+    let file = match &options.scheduler_file {
         Some(path) => Some(SchedulerFile::write(path, &identity::identity(&state, None))?),
         None => None,
     };
     for address in &ready.listening {
         info!("  Scheduler at: {address:>25}");
     }
-    if let Some(told) = opts.ready.take() {
+    if let Some(told) = options.ready.take() {
         // Whoever started this scheduler may not care.
         drop(told.send(ready));
     }
-    let mut control = opts.control.take();
+    let mut control = options.control.take();
     run_loop(&mut state, &mut inbox, &mut control, &mut stop, &handed_over).await;
     drop(file);
     for task in accepting {
         task.abort();
     }
-    close(state, !opts.preload.is_empty()).await;
+    close(state, !options.preload.is_empty()).await;
     Ok(())
 }
 

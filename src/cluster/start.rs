@@ -35,7 +35,7 @@ const PYHOSTS: usize = 3;
 
 /// Everything a scheduler process needs. Nothing in here is read from the environment later.
 #[derive(Debug)]
-pub struct SchedulerOpts {
+pub struct SchedulerOptions {
     /// Where to accept Dask connections, at least one. The first is the one that is announced.
     pub listen: Vec<ListenSpec>,
     /// The address to announce instead of the first listener's (`scheme://host:port`).
@@ -44,7 +44,7 @@ pub struct SchedulerOpts {
     pub tls: Option<TlsFiles>,
     /// Refuse plain connections (`distributed.comm.require-encryption`).
     pub require_encryption: bool,
-    /// Plain TCP peers on loopback must belong to this user, root or [`SchedulerOpts::allow_users`].
+    /// Plain TCP peers on loopback must belong to this user, root or [`SchedulerOptions::allow_users`].
     pub same_user_only: bool,
     /// User ids that count as this user.
     pub allow_users: Vec<u32>,
@@ -94,39 +94,39 @@ pub struct Started {
 }
 
 /// Listens, and makes the state of a scheduler to which nothing has happened yet.
-pub async fn start(opts: &SchedulerOpts) -> Result<Started, RunError> {
-    let limits = Arc::new(opts.limits.clone());
-    let tls = opts.tls.as_ref().map(load_tls).transpose()?;
-    if tls.is_none() && opts.listen.iter().any(|spec| spec.scheme.is_tls()) {
+pub async fn start(options: &SchedulerOptions) -> Result<Started, RunError> {
+    let limits = Arc::new(options.limits.clone());
+    let tls = options.tls.as_ref().map(load_tls).transpose()?;
+    if tls.is_none() && options.listen.iter().any(|spec| spec.scheme.is_tls()) {
         return Err(RunError::Tls { reason: "an encrypted address needs a certificate and a key".to_owned() });
     }
     let pool = Pool::new(limits.clone(), tls.clone());
     let (sender, inbox) = mpsc::channel(INBOX_MAX);
     let handle = Handle::new(sender, pool, limits.clone(), Clock::start());
-    let (listeners, listening) = listen(opts).await?;
-    let address = opts.contact_address.clone().or_else(|| listening.first().cloned()).unwrap_or_default();
+    let (listeners, listening) = listen(options).await?;
+    let address = options.contact_address.clone().or_else(|| listening.first().cloned()).unwrap_or_default();
     let acceptors = listeners.into_iter().map(|(spec, listener)| {
-        let plain = if spec.scheme.is_tls() { PlainRule::Nobody } else { plain_rule(opts) };
+        let plain = if spec.scheme.is_tls() { PlainRule::Nobody } else { plain_rule(options) };
         tokio::spawn(listener.run(acceptor(&handle, &limits, tls.clone(), plain)))
     });
     let accepting = acceptors.collect();
-    let handed_over = if opts.require_encryption { PlainRule::Nobody } else { PlainRule::Anyone };
+    let handed_over = if options.require_encryption { PlainRule::Nobody } else { PlainRule::Anyone };
     let handed_over = acceptor(&handle, &limits, tls, handed_over);
     let setup = SchedulerSetup {
         identity: crate::cluster::state::Identity {
             id: format!("Scheduler-{}", uuid_v4_text()).into(),
             address: address.clone(),
             listening: listening.clone(),
-            dashboard_port: opts.dashboard_port,
+            dashboard_port: options.dashboard_port,
         },
-        blocked: opts.blocked_handlers.iter().cloned().collect(),
+        blocked: options.blocked_handlers.iter().cloned().collect(),
         graph_part_tasks: usize::try_from(limits.graph_part_tasks).unwrap_or(usize::MAX).max(1),
-        keep: opts.keep.clone(),
-        rebalance: opts.rebalance,
-        reporter: opts.reporter.clone(),
+        keep: options.keep.clone(),
+        rebalance: options.rebalance,
+        reporter: options.reporter.clone(),
     };
-    let sched = Scheduler::new(opts.sched.clone());
-    let state = State::new(sched, handle, setup, start_pyhost(opts, &limits));
+    let sched = Scheduler::new(options.sched.clone());
+    let state = State::new(sched, handle, setup, start_pyhost(options, &limits));
     Ok(Started { state, inbox, accepting, handed_over, ready: Ready { address, listening } })
 }
 
@@ -142,19 +142,19 @@ fn acceptor(handle: &Handle, limits: &Arc<Limits>, tls: Option<Tls>, plain: Plai
     })
 }
 
-fn plain_rule(opts: &SchedulerOpts) -> PlainRule {
-    if opts.require_encryption {
+fn plain_rule(options: &SchedulerOptions) -> PlainRule {
+    if options.require_encryption {
         PlainRule::Nobody
-    } else if opts.same_user_only {
-        PlainRule::LoopbackUsers(opts.allow_users.clone())
+    } else if options.same_user_only {
+        PlainRule::LoopbackUsers(options.allow_users.clone())
     } else {
         PlainRule::Anyone
     }
 }
 
-async fn listen(opts: &SchedulerOpts) -> Result<(Vec<(ListenSpec, Listener)>, Vec<Text>), RunError> {
+async fn listen(options: &SchedulerOptions) -> Result<(Vec<(ListenSpec, Listener)>, Vec<Text>), RunError> {
     let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
-    for spec in &opts.listen {
+    for spec in &options.listen {
         let host = spec.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let listener = Listener::bind(SocketAddr::new(host, spec.port)).await.map_err(|error| match error {
             NetError::Io(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -193,13 +193,13 @@ fn load_tls(files: &TlsFiles) -> Result<Tls, RunError> {
     Tls::new(&pem).map_err(|error| RunError::Tls { reason: error.to_string() })
 }
 
-fn start_pyhost(opts: &SchedulerOpts, limits: &Limits) -> Option<Pyhost> {
-    let python = opts.python.clone()?;
+fn start_pyhost(options: &SchedulerOptions, limits: &Limits) -> Option<Pyhost> {
+    let python = options.python.clone()?;
     Some(Pyhost::new(PyhostConfig {
         python,
         cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
-        env: opts.python_env.clone(),
-        run_dir: opts.run_dir.clone(),
+        env: options.python_env.clone(),
+        run_dir: options.run_dir.clone(),
         max_processes: PYHOSTS,
         deadline: Duration::from_millis(limits.pyhost_ms),
     }))

@@ -70,7 +70,7 @@ pub enum SchedulerQuestion {
     Topics,
     /// What decides about scale and lifetime: a [`SchedulerState`](super::SchedulerState).
     State,
-    /// Retire workers (data moved first) until so many stay. Answered with the chosen names, while their data still
+    /// Retire workers (data moved first) until this number stay. Answered with the chosen names, while their data still
     /// moves.
     Retire {
         /// Workers that stay.
@@ -112,7 +112,7 @@ pub enum PoolQuestion {
     /// How the workers are.
     #[serde(rename = "group")]
     State,
-    /// Have at least so many.
+    /// Have at least this number.
     Grow {
         /// Workers that are wanted.
         workers: u32,

@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(shown(&several), [("load".to_owned(), 2), ("inc, dec".to_owned(), 7)]);
     }
 
-    /// Goal: trees in which every frame was counted stay as they are.
+    /// Goal: trees in which every frame was counted stay unchanged.
     #[test]
     fn counted_frames_stay_as_they_are() {
         let counted = flame(&tree("root", 5, vec![tree("inc", 3, Vec::new()), tree("dec", 0, Vec::new())]));

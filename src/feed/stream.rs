@@ -34,7 +34,7 @@ pub struct Pick {
     pub after: u64,
     /// Only what has a part in here. Unit: milliseconds since the epoch.
     pub window_ms: Option<(f64, f64)>,
-    /// Width of a pixel; what is narrower is merged. Unit: seconds. 0: as it is.
+    /// Width of a pixel; what is narrower is merged. Unit: seconds. 0: nothing is merged.
     pub px: f64,
     /// Only these threads; none: all.
     pub lanes: Option<Vec<bool>>,
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(found.len(), HEADER + 3 * 23);
     }
 
-    /// Goal: what the screen can't show is not sent; wide ones stay as they are; time is not lost.
+    /// Goal: what the screen can't show is not sent; wide ones stay unchanged; time is not lost.
     #[test]
     fn narrow_rectangles_are_merged_by_pixel() {
         let mut rects: Vec<_> = (0..1_000).map(|n| (f64::from(n), 0.9, 0, 0, 0)).collect();

@@ -29,7 +29,8 @@ impl<S: Send + Sync> FromRequestParts<S> for NamedInPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let path = Path::<String>::from_request_parts(parts, state).await;
-        path.map(|Path(name)| Self(name)).map_err(|_| ApiError::not_found("Cluster not found: its name makes no sense"))
+        path.map(|Path(name)| Self(name))
+            .map_err(|_| ApiError::not_found("Cluster not found: the name in the address is malformed"))
     }
 }
 

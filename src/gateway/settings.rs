@@ -171,7 +171,7 @@ pub(super) fn shown(chosen: &Map<String, Value>) -> Map<String, Value> {
         .collect()
 }
 
-/// Variables whose names say that their values are nobody's business.
+/// Variables whose names say that their values are secret.
 pub(super) fn looks_secret(name: &str) -> bool {
     const SIGNS: [&str; 9] =
         ["PASS", "SECRET", "TOKEN", "CREDENTIAL", "APIKEY", "API_KEY", "ACCESS_KEY", "PRIVATE", "AUTH"];

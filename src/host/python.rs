@@ -148,7 +148,7 @@ fn distributed_in(folder: &Path) -> Option<String> {
     })
 }
 
-/// A version that is no version, as of a checkout, is nobody's business.
+/// A version that is no number, as of a checkout, is taken for a new one.
 fn is_old(distributed: &str) -> bool {
     let mut parts = distributed.split('.').map(str::parse::<u32>);
     matches!((parts.next(), parts.next()), (Some(Ok(year)), Some(Ok(month))) if (year, month) < OLDEST_DISTRIBUTED)

@@ -9,7 +9,7 @@ pub struct NodeId(pub(super) u32);
 /// What a node is. Objects are what calls and NEWOBJ make; their later changes are kept in order beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// None, bool, a number, or an old string: copied as it is.
+    /// None, bool, a number, or an old string: copied unchanged.
     Atom,
     /// `str`.
     Text,

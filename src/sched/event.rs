@@ -204,7 +204,7 @@ pub struct Finished {
     pub run_id: RunId,
     /// Size of the result; none when unknown. Unit: bytes.
     pub nbytes: Option<i64>,
-    /// Pickled class of the result; clients get it as it is.
+    /// Pickled class of the result; clients get it unchanged.
     pub type_pickle: Bytes,
     /// Name of the class.
     pub typename: Text,

@@ -213,7 +213,7 @@ impl Scheduler {
         self.by_name.get(&Key::text(name)).or_else(as_number).copied()
     }
 
-    /// The address that a name, alias or address means; unknown names stay as they are.
+    /// The address that a name, alias or address means; unknown names stay unchanged.
     pub(super) fn address_of(&self, name: &Text) -> Text {
         match self.worker_named(name) {
             Some(id) => self.workers[id].hello.address.clone(),

@@ -150,7 +150,7 @@ impl Scheduler {
         }
     }
 
-    /// Moves one task. An unknown task, or one that is there already, stays as it is.
+    /// Moves one task. An unknown task, or one that is there already, stays unchanged.
     pub(super) fn transition(&mut self, task: TaskId, target: StateName) {
         let Some(entry) = self.tasks.get(task) else { return };
         let start = entry.state.name();

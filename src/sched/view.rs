@@ -433,6 +433,6 @@ pub struct CloseWish {
     pub minimum: Option<usize>,
     /// End with this many.
     pub target: Option<usize>,
-    /// Keep so many times the memory that data takes; none: 2.
+    /// Keep this number of times the memory that data takes; none: 2.
     pub memory_ratio: Option<f64>,
 }

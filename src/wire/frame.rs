@@ -373,7 +373,7 @@ impl Gather {
         }
     }
 
-    /// Appends bytes as they are.
+    /// Appends bytes unchanged.
     pub fn push_bytes(&mut self, bytes: &Bytes) {
         self.len_bytes = self.len_bytes.saturating_add(bytes.len());
         if bytes.len() <= COPY_MAX_BYTES {

@@ -154,7 +154,7 @@ fn own_program() -> Result<Program, CommandError> {
     Ok(Program { bytes, hash, kind })
 }
 
-/// The head's address, and a token for so many machines.
+/// The head's address, and a token for this number of machines.
 fn invite(state: Option<&Path>, machines: usize) -> Result<(String, String), CommandError> {
     let remote = Remote { state_dir: state.map(Path::to_path_buf), ..Remote::default() };
     let made = ApiClient::find(&remote)?.post("/join-tokens", &json!({ "ttl_secs": TOKEN_SECS, "uses": machines }))?;

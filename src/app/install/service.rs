@@ -94,7 +94,7 @@ pub fn install(args: &ServiceArgs) -> Result<(), CommandError> {
     let membership = if args.join && !files_only { Some(membership(args)?) } else { None };
     let program = program(args)?;
     if packaged(args, &program) {
-        outln!("The package's units are used as they are.");
+        outln!("The package's units are used unchanged.");
     } else {
         for (path, text) in files(args, &program)? {
             write(&path, &text)?;

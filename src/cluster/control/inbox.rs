@@ -10,7 +10,7 @@ use crate::base::Value;
 use crate::cluster::views::snapshot::{Snapshot, SnapshotParts, TimelineWindow};
 use crate::control::SchedulerQuestion;
 
-/// What others may want of a running scheduler. Arrives in `SchedulerOpts::control`.
+/// What others may want of a running scheduler. Arrives in `SchedulerOptions::control`.
 #[derive(Debug)]
 pub enum Control {
     /// A question of a supervisor or of a page, answered at once.

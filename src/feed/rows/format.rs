@@ -5,14 +5,14 @@ use serde_json::{Value as Json, json};
 /// Longest line that is made of an event. Unit: characters.
 pub(super) const LINE_MAX: usize = 300;
 
-/// A number as screens show it: so many digits behind the point.
+/// A number as screens show it, with this number of digits behind the point.
 pub(in crate::feed) fn round(number: f64, digits: i32) -> Json {
     let scale = 10f64.powi(digits);
     let rounded = (number * scale).round() / scale;
     if rounded.is_finite() { rounded.into() } else { Json::Null }
 }
 
-/// A number to so many significant digits, for what spans many sizes.
+/// A number to four significant digits, for what spans many sizes.
 pub(in crate::feed) fn brief(number: f64) -> Json {
     if number == 0.0 || !number.is_finite() {
         return json!(0);

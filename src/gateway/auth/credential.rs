@@ -13,7 +13,7 @@ pub(super) enum Credential {
 }
 
 impl Credential {
-    /// `None`: a header that makes no sense.
+    /// `None`: a malformed header.
     ///
     /// Source: RFC 7617; `dask_gateway/auth.py`, `BasicAuth`, which writes Latin-1.
     pub(super) fn read(header: &[u8]) -> Option<Self> {

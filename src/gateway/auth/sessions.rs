@@ -25,7 +25,7 @@ const FAILURES_FREE: f64 = 20.0;
 const FAILURES_FORGOTTEN: f64 = 0.5;
 /// Most entries of each table: they are small, and whoever fills them must not fill the memory.
 const ENTRIES_MAX: usize = 10_000;
-/// Requests that may wait for the desk; each takes microseconds.
+/// Requests that may wait for the task; each takes microseconds.
 const QUEUE: usize = 1024;
 /// Uses of a token are noted at most this often. Unit: milliseconds.
 const USE_NOTED_MS: i64 = 60_000;
@@ -128,7 +128,7 @@ fn make_room<K: Eq + Hash, V>(table: &mut HashMap<K, V>, still_counts: impl Fn(&
 
 type Job = Box<dyn FnOnce(&mut Sessions) + Send>;
 
-/// A handle on the desk.
+/// A handle on the sessions, which one task owns.
 #[derive(Clone, Debug)]
 pub struct SessionsHandle {
     jobs: mpsc::Sender<Job>,
@@ -140,40 +140,40 @@ pub struct SessionsHandle {
 impl SessionsHandle {
     /// Reads the tokens and starts the task. Errors: the store's.
     pub async fn start(store: StoreHandle) -> Result<Self, StoreError> {
-        let mut desk = Sessions::default();
+        let mut sessions = Sessions::default();
         for record in store.tokens().await? {
-            desk.add(record);
+            sessions.add(record);
         }
         let (jobs, mut inbox) = mpsc::channel::<Job>(QUEUE);
         tokio::spawn(async move {
             while let Some(job) = inbox.recv().await {
-                job(&mut desk);
+                job(&mut sessions);
             }
         });
         Ok(Self { jobs, store, revoked: broadcast::Sender::new(QUEUE) })
     }
 
-    /// `None`: the desk is gone, as at the end of the process.
+    /// `None`: the task is gone, as at the end of the process.
     async fn call<T: Send + 'static>(&self, job: impl FnOnce(&mut Sessions) -> T + Send + 'static) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |desk| {
-            let _gone = reply.send(job(desk));
+        let job: Job = Box::new(move |sessions| {
+            let _gone = reply.send(job(sessions));
         });
         self.jobs.send(job).await.ok()?;
         answer.await.ok()
     }
 
     pub(super) async fn session(&self, id: SecretHash) -> Option<User> {
-        self.call(move |desk| desk.session(id, Instant::now())).await.flatten()
+        self.call(move |sessions| sessions.session(id, Instant::now())).await.flatten()
     }
 
     pub(super) async fn open_session(&self, user: User) -> Option<String> {
-        self.call(move |desk| desk.open_session(user, Instant::now())).await
+        self.call(move |sessions| sessions.open_session(user, Instant::now())).await
     }
 
     /// Whose token is it? `None`: nobody's.
     pub(in crate::gateway) async fn token(&self, hash: SecretHash, now_ms: i64) -> Option<Known> {
-        let (known, used) = self.call(move |desk| desk.token(hash, now_ms)).await.flatten()?;
+        let (known, used) = self.call(move |sessions| sessions.token(hash, now_ms)).await.flatten()?;
         if let Some(id) = used {
             let store = self.store.clone();
             // Not worth waiting for.
@@ -187,25 +187,27 @@ impl SessionsHandle {
     }
 
     pub(super) async fn blocked_for(&self, who: IpAddr) -> Option<u64> {
-        self.call(move |desk| desk.blocked_for(who, Instant::now())).await.flatten()
+        self.call(move |sessions| sessions.blocked_for(who, Instant::now())).await.flatten()
     }
 
     pub(super) async fn failed(&self, who: IpAddr) {
-        self.call(move |desk| desk.failed(who, Instant::now())).await;
+        self.call(move |sessions| sessions.failed(who, Instant::now())).await;
     }
 
     pub(super) async fn hub_user(&self, hash: SecretHash) -> Option<User> {
         let now = Instant::now();
-        self.call(move |desk| desk.hub_users.get(&hash).filter(|(_, end)| *end > now).map(|(user, _)| user.clone()))
-            .await
-            .flatten()
+        self.call(move |sessions| {
+            sessions.hub_users.get(&hash).filter(|(_, end)| *end > now).map(|(user, _)| user.clone())
+        })
+        .await
+        .flatten()
     }
 
     pub(super) async fn remember_hub_user(&self, hash: SecretHash, user: User) {
         let now = Instant::now();
-        self.call(move |desk| {
-            make_room(&mut desk.hub_users, |(_, end)| *end > now);
-            desk.hub_users.insert(hash, (user, now + HUB_LIFE));
+        self.call(move |sessions| {
+            make_room(&mut sessions.hub_users, |(_, end)| *end > now);
+            sessions.hub_users.insert(hash, (user, now + HUB_LIFE));
         })
         .await;
     }
@@ -213,7 +215,7 @@ impl SessionsHandle {
     /// Lets the holder of `secret` do everything, as long as this process lives.
     pub async fn set_own(&self, secret: &str) {
         let hash = SecretHash::of(secret);
-        self.call(move |desk| desk.own = Some(hash)).await;
+        self.call(move |sessions| sessions.own = Some(hash)).await;
     }
 
     /// All tokens, those that expired too. Errors: the store's.
@@ -224,14 +226,14 @@ impl SessionsHandle {
     /// Keeps a token: from now on it opens. Errors: the store's, and then it does not.
     pub async fn keep(&self, token: NewToken) -> Result<(), StoreError> {
         self.store.create_token(token.clone()).await?;
-        self.call(move |desk| desk.add(TokenRecord { token, used_ms: None })).await;
+        self.call(move |sessions| sessions.add(TokenRecord { token, used_ms: None })).await;
         Ok(())
     }
 
     /// Revokes a token, at once. `false`: there was none. Errors: the store's; it opens nothing all the same.
     pub async fn revoke(&self, id: &str) -> Result<bool, StoreError> {
         let wanted = id.to_owned();
-        for user in self.call(move |desk| desk.forget(&wanted)).await.unwrap_or_default() {
+        for user in self.call(move |sessions| sessions.forget(&wanted)).await.unwrap_or_default() {
             // Nobody may have anything open.
             let _listeners = self.revoked.send(user);
         }

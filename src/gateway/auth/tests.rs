@@ -125,20 +125,20 @@ fn a_session_spares_the_credentials_and_many_failures_block_passwords_but_not_to
 
 #[test]
 fn failures_are_forgotten_with_time() {
-    let (mut desk, now, who) = (Sessions::default(), Instant::now(), LOCAL.address.ip());
+    let (mut sessions, now, who) = (Sessions::default(), Instant::now(), LOCAL.address.ip());
     for _ in 0..20 {
-        assert_eq!(desk.blocked_for(who, now), None);
-        desk.failed(who, now);
+        assert_eq!(sessions.blocked_for(who, now), None);
+        sessions.failed(who, now);
     }
-    let wait = desk.blocked_for(who, now).expect("blocked");
-    assert_eq!(desk.blocked_for(who, now + Duration::from_secs(wait)), None);
-    assert_eq!(desk.blocked_for(IpAddr::from([10, 0, 0, 1]), now), None);
+    let wait = sessions.blocked_for(who, now).expect("blocked");
+    assert_eq!(sessions.blocked_for(who, now + Duration::from_secs(wait)), None);
+    assert_eq!(sessions.blocked_for(IpAddr::from([10, 0, 0, 1]), now), None);
 }
 
 #[test]
 fn sessions_end() {
-    let (mut desk, now) = (Sessions::default(), Instant::now());
-    let id = desk.open_session(User { name: "a".to_owned(), admin: false }, now);
-    assert!(desk.session(SecretHash::of(&id), now + Duration::from_secs(299)).is_some());
-    assert!(desk.session(SecretHash::of(&id), now + Duration::from_secs(301)).is_none());
+    let (mut sessions, now) = (Sessions::default(), Instant::now());
+    let id = sessions.open_session(User { name: "a".to_owned(), admin: false }, now);
+    assert!(sessions.session(SecretHash::of(&id), now + Duration::from_secs(299)).is_some());
+    assert!(sessions.session(SecretHash::of(&id), now + Duration::from_secs(301)).is_none());
 }

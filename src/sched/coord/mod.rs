@@ -216,7 +216,7 @@ impl Coord {
         self.waiters.next_deadline()
     }
 
-    /// Every task was forgotten (`Client.restart`). As in Dask all primitives stay as they are, with their waiting
+    /// Every task was forgotten (`Client.restart`). As in Dask all primitives stay unchanged, with their waiting
     /// calls; their futures read as `lost`. What was wanted on behalf of readers is wanted no more.
     pub fn on_restart(&mut self) {
         self.variables.forget_wants();

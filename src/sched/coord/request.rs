@@ -80,7 +80,7 @@ pub enum QueueBatch {
     One,
     /// Whatever is there now, possibly nothing.
     All,
-    /// Exactly so many: waits for them.
+    /// Exactly this number: waits for them.
     Count(usize),
 }
 

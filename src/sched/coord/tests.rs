@@ -1,4 +1,4 @@
-//! One client desk in virtual time: requests in, answers out, every rule checked after each step.
+//! The primitives in virtual time: requests in, answers out, every rule checked after each step.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ impl KeyWorld for World {
     }
 }
 
-struct Desk {
+struct Harness {
     coord: Coord,
     world: World,
     now: Now,
@@ -37,7 +37,7 @@ fn msgpack(number: i64) -> Value {
     Value::map([("type", "msgpack".into()), ("value", number.into())])
 }
 
-impl Desk {
+impl Harness {
     fn new() -> Self {
         let coord = Coord::new(10.0);
         Self { coord, world: World::default(), now: Now(0), calls: 0, answers: BTreeMap::new(), wants: Vec::new() }
@@ -116,8 +116,8 @@ fn put(name: &str, item: Item, timeout: Option<f64>) -> CoordRequest {
 fn take(name: &str, timeout: Option<f64>, batch: QueueBatch) -> CoordRequest {
     CoordRequest::QueueGet { name: key(name), timeout, batch }
 }
-fn queue(desk: &mut Desk, maxsize: usize) {
-    assert_eq!(desk.get(CoordRequest::QueueCreate { name: key("q"), maxsize }), Ok(Value::Nil));
+fn queue(harness: &mut Harness, maxsize: usize) {
+    assert_eq!(harness.get(CoordRequest::QueueCreate { name: key("q"), maxsize }), Ok(Value::Nil));
 }
 fn acquire(timeout: Option<f64>, lease: &str) -> CoordRequest {
     CoordRequest::SemaphoreAcquire { name: key("s"), timeout, lease_id: key(lease) }
@@ -125,9 +125,9 @@ fn acquire(timeout: Option<f64>, lease: &str) -> CoordRequest {
 fn release(lease: &str) -> CoordRequest {
     CoordRequest::SemaphoreRelease { name: key("s"), lease_id: key(lease) }
 }
-fn semaphore(desk: &mut Desk, max_leases: i64) {
+fn semaphore(harness: &mut Harness, max_leases: i64) {
     let request = CoordRequest::SemaphoreRegister { name: key("s"), max_leases, lease_timeout: Some(30.0) };
-    assert_eq!(desk.get(request), Ok(Value::Nil));
+    assert_eq!(harness.get(request), Ok(Value::Nil));
 }
 fn lock(locks: &[&str], id: &str, count: usize) -> CoordRequest {
     let locks = locks.iter().map(|lock| key(lock)).collect();
@@ -140,33 +140,33 @@ const DONE: Option<Result<Value, PyError>> = Some(Ok(Value::Nil));
 
 #[test]
 fn an_event_wakes_everyone_who_waits_and_nobody_after_it_was_cleared() {
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     let name = || key("e");
-    let first = desk.ask(CoordRequest::EventWait { name: name(), timeout: None });
-    let second = desk.ask(CoordRequest::EventWait { name: name(), timeout: Some(1.0) });
-    let gone = desk.ask(CoordRequest::EventWait { name: name(), timeout: None });
-    desk.abandon(gone);
-    desk.sleep(2.0);
-    assert_eq!((desk.answer(first), desk.answer(second)), (None, NO));
-    desk.get(CoordRequest::EventSet { name: name() }).expect("set");
-    assert_eq!((desk.answer(first), desk.answer(gone)), (YES, None));
-    assert_eq!(desk.get(CoordRequest::EventIsSet { name: name() }), Ok(Value::Bool(true)));
-    assert_eq!(desk.get(CoordRequest::EventClear { name: name() }), Ok(Value::Nil));
-    assert_eq!(desk.get(CoordRequest::EventWait { name: name(), timeout: Some(0.0) }), Ok(Value::Bool(false)));
-    assert_eq!(desk.coord.next_deadline(), None);
+    let first = harness.ask(CoordRequest::EventWait { name: name(), timeout: None });
+    let second = harness.ask(CoordRequest::EventWait { name: name(), timeout: Some(1.0) });
+    let gone = harness.ask(CoordRequest::EventWait { name: name(), timeout: None });
+    harness.abandon(gone);
+    harness.sleep(2.0);
+    assert_eq!((harness.answer(first), harness.answer(second)), (None, NO));
+    harness.get(CoordRequest::EventSet { name: name() }).expect("set");
+    assert_eq!((harness.answer(first), harness.answer(gone)), (YES, None));
+    assert_eq!(harness.get(CoordRequest::EventIsSet { name: name() }), Ok(Value::Bool(true)));
+    assert_eq!(harness.get(CoordRequest::EventClear { name: name() }), Ok(Value::Nil));
+    assert_eq!(harness.get(CoordRequest::EventWait { name: name(), timeout: Some(0.0) }), Ok(Value::Bool(false)));
+    assert_eq!(harness.coord.next_deadline(), None);
 }
 
 #[test]
 fn leases_are_given_in_the_order_they_were_asked_for() {
-    let mut desk = Desk::new();
-    semaphore(&mut desk, 1);
-    assert_eq!(desk.get(acquire(None, "a")), Ok(Value::Bool(true)));
-    assert_eq!(desk.get(acquire(None, "a")), Ok(Value::Bool(true)), "asking again for a held lease is harmless");
-    let [b, c, d] = ["b", "c", "d"].map(|lease| desk.ask(acquire(None, lease)));
-    let retried = desk.ask(acquire(None, "b"));
-    desk.abandon(c);
-    desk.get(release("a")).expect("released");
-    assert_eq!((desk.answer(b), desk.answer(retried), desk.answer(d)), (YES, YES, None));
+    let mut harness = Harness::new();
+    semaphore(&mut harness, 1);
+    assert_eq!(harness.get(acquire(None, "a")), Ok(Value::Bool(true)));
+    assert_eq!(harness.get(acquire(None, "a")), Ok(Value::Bool(true)), "asking again for a held lease is harmless");
+    let [b, c, d] = ["b", "c", "d"].map(|lease| harness.ask(acquire(None, lease)));
+    let retried = harness.ask(acquire(None, "b"));
+    harness.abandon(c);
+    harness.get(release("a")).expect("released");
+    assert_eq!((harness.answer(b), harness.answer(retried), harness.answer(d)), (YES, YES, None));
     let view = SemaphoreView {
         name: key("s"),
         max_leases: 1,
@@ -177,173 +177,174 @@ fn leases_are_given_in_the_order_they_were_asked_for() {
         pending_secs: 0.0,
         holders: vec![key("b")],
     };
-    assert_eq!(desk.coord.semaphores(), [view]);
-    desk.get(release("b")).expect("released");
-    assert_eq!((desk.answer(c), desk.answer(d)), (None, YES), "who is gone takes no lease");
-    assert_eq!(desk.get(release("b")), Ok(Value::Nil), "releasing twice is harmless");
-    assert_eq!(desk.get(acquire(Some(0.0), "e")), Ok(Value::Bool(false)));
-    let late = desk.ask(acquire(Some(2.5), "f"));
-    desk.sleep(2.6);
-    assert_eq!(desk.answer(late), NO);
+    assert_eq!(harness.coord.semaphores(), [view]);
+    harness.get(release("b")).expect("released");
+    assert_eq!((harness.answer(c), harness.answer(d)), (None, YES), "who is gone takes no lease");
+    assert_eq!(harness.get(release("b")), Ok(Value::Nil), "releasing twice is harmless");
+    assert_eq!(harness.get(acquire(Some(0.0), "e")), Ok(Value::Bool(false)));
+    let late = harness.ask(acquire(Some(2.5), "f"));
+    harness.sleep(2.6);
+    assert_eq!(harness.answer(late), NO);
 }
 
 #[test]
 fn a_lease_that_is_not_refreshed_goes_to_the_next_in_line() {
-    let mut desk = Desk::new();
-    semaphore(&mut desk, 1);
-    desk.get(acquire(None, "a")).expect("free");
-    let next = desk.ask(acquire(None, "b"));
-    desk.sleep(25.0);
+    let mut harness = Harness::new();
+    semaphore(&mut harness, 1);
+    harness.get(acquire(None, "a")).expect("free");
+    let next = harness.ask(acquire(None, "b"));
+    harness.sleep(25.0);
     let refresh = CoordRequest::SemaphoreRefresh { name: key("s"), lease_ids: vec![key("a")] };
-    desk.get(refresh.clone()).expect("refreshed");
-    desk.sleep(30.0);
-    assert_eq!(desk.answer(next), None, "refreshed leases live on");
-    desk.sleep(10.1);
-    assert_eq!(desk.answer(next), YES);
-    desk.get(refresh).expect("a lease that ran out is taken again: its holder believes in it");
-    assert_eq!(desk.get(CoordRequest::SemaphoreValue { name: key("s") }), Ok(Value::Int(2)));
-    desk.sleep(100.0);
-    assert_eq!(desk.get(CoordRequest::SemaphoreValue { name: key("s") }), Ok(Value::Int(0)));
-    assert_eq!(desk.coord.next_deadline(), None, "no leases, no wake-ups");
+    harness.get(refresh.clone()).expect("refreshed");
+    harness.sleep(30.0);
+    assert_eq!(harness.answer(next), None, "refreshed leases live on");
+    harness.sleep(10.1);
+    assert_eq!(harness.answer(next), YES);
+    harness.get(refresh).expect("a lease that ran out is taken again: its holder believes in it");
+    assert_eq!(harness.get(CoordRequest::SemaphoreValue { name: key("s") }), Ok(Value::Int(2)));
+    harness.sleep(100.0);
+    assert_eq!(harness.get(CoordRequest::SemaphoreValue { name: key("s") }), Ok(Value::Int(0)));
+    assert_eq!(harness.coord.next_deadline(), None, "no leases, no wake-ups");
 }
 
 #[test]
 fn a_semaphore_is_what_it_was_registered_as_and_unknown_once_closed() {
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     let unknown = Err(PyError::builtin("RuntimeError", "Semaphore or Lock `s` not known."));
-    assert_eq!(desk.get(acquire(None, "a")), unknown);
-    semaphore(&mut desk, 1);
+    assert_eq!(harness.get(acquire(None, "a")), unknown);
+    semaphore(&mut harness, 1);
     let other = CoordRequest::SemaphoreRegister { name: key("s"), max_leases: 2, lease_timeout: None };
-    assert_eq!(desk.get(other), Err(PyError::builtin("ValueError", "Inconsistent max leases: 2, expected: 1")));
-    desk.get(acquire(None, "a")).expect("free");
-    let waiting = desk.ask(acquire(None, "b"));
-    desk.get(CoordRequest::SemaphoreClose { name: key("s") }).expect("closed");
-    assert_eq!(desk.answer(waiting), Some(unknown));
-    assert_eq!(desk.coord.next_deadline(), None);
+    assert_eq!(harness.get(other), Err(PyError::builtin("ValueError", "Inconsistent max leases: 2, expected: 1")));
+    harness.get(acquire(None, "a")).expect("free");
+    let waiting = harness.ask(acquire(None, "b"));
+    harness.get(CoordRequest::SemaphoreClose { name: key("s") }).expect("closed");
+    assert_eq!(harness.answer(waiting), Some(unknown));
+    assert_eq!(harness.coord.next_deadline(), None);
 }
 
 #[test]
 fn a_multi_lock_waits_until_it_heads_enough_lines() {
-    let mut desk = Desk::new();
-    assert_eq!(desk.get(lock(&["x", "y", "z"], "one", 1)), Ok(Value::Bool(true)));
-    assert_eq!(desk.get(lock(&["x", "y", "z"], "two", 1)), Ok(Value::Bool(true)), "it takes another lock");
-    let three = desk.ask(lock(&["x", "y", "z", "w"], "three", 4));
-    let behind = desk.ask(lock(&["w"], "four", 1));
-    desk.get(CoordRequest::MultiLockRelease { id: key("one") }).expect("released");
-    assert_eq!(desk.answer(three), None);
-    desk.get(CoordRequest::MultiLockRelease { id: key("two") }).expect("released");
-    assert_eq!((desk.answer(three), desk.answer(behind)), (YES, None));
-    desk.get(CoordRequest::MultiLockRelease { id: key("three") }).expect("released");
-    assert_eq!(desk.answer(behind), YES);
+    let mut harness = Harness::new();
+    assert_eq!(harness.get(lock(&["x", "y", "z"], "one", 1)), Ok(Value::Bool(true)));
+    assert_eq!(harness.get(lock(&["x", "y", "z"], "two", 1)), Ok(Value::Bool(true)), "it takes another lock");
+    let three = harness.ask(lock(&["x", "y", "z", "w"], "three", 4));
+    let behind = harness.ask(lock(&["w"], "four", 1));
+    harness.get(CoordRequest::MultiLockRelease { id: key("one") }).expect("released");
+    assert_eq!(harness.answer(three), None);
+    harness.get(CoordRequest::MultiLockRelease { id: key("two") }).expect("released");
+    assert_eq!((harness.answer(three), harness.answer(behind)), (YES, None));
+    harness.get(CoordRequest::MultiLockRelease { id: key("three") }).expect("released");
+    assert_eq!(harness.answer(behind), YES);
     let missing = CoordRequest::MultiLockRelease { id: key("three") };
-    assert_eq!(desk.get(missing), Err(PyError::MissingKey(Value::str("three"))));
-    assert_eq!(desk.get(lock(&["x"], "five", 2)), Err(PyError::builtin("AssertionError", "")));
+    assert_eq!(harness.get(missing), Err(PyError::MissingKey(Value::str("three"))));
+    assert_eq!(harness.get(lock(&["x"], "five", 2)), Err(PyError::builtin("AssertionError", "")));
 }
 
 #[test]
 fn a_multi_lock_that_gives_up_lets_those_behind_it_pass() {
-    let mut desk = Desk::new();
-    assert_eq!(desk.get(lock(&["x"], "holder", 1)), Ok(Value::Bool(true)));
+    let mut harness = Harness::new();
+    assert_eq!(harness.get(lock(&["x"], "holder", 1)), Ok(Value::Bool(true)));
     let locks = || vec![key("x"), key("y")];
     let timed = CoordRequest::MultiLockAcquire { locks: locks(), id: key("b"), timeout: Some(1.0), num_locks: None };
-    let timed = desk.ask(timed);
-    let gone = desk.ask(lock(&["x", "y"], "c", 2));
-    let last = desk.ask(lock(&["y"], "d", 1));
-    desk.sleep(2.0);
-    assert_eq!((desk.answer(timed), desk.answer(last)), (NO, None));
-    desk.abandon(gone);
-    assert_eq!(desk.answer(last), YES);
+    let timed = harness.ask(timed);
+    let gone = harness.ask(lock(&["x", "y"], "c", 2));
+    let last = harness.ask(lock(&["y"], "d", 1));
+    harness.sleep(2.0);
+    assert_eq!((harness.answer(timed), harness.answer(last)), (NO, None));
+    harness.abandon(gone);
+    assert_eq!(harness.answer(last), YES);
     let now = CoordRequest::MultiLockAcquire { locks: locks(), id: key("e"), timeout: Some(0.0), num_locks: None };
-    assert_eq!(desk.get(now), Ok(Value::Bool(false)));
+    assert_eq!(harness.get(now), Ok(Value::Bool(false)));
 }
 
 #[test]
 fn a_queue_serves_getters_and_putters_in_order_and_never_holds_more_than_its_size() {
-    let mut desk = Desk::new();
-    assert_eq!(desk.get(put("q", data(0), None)), Err(PyError::MissingKey(Value::str("q"))));
-    assert_eq!(desk.get(take("q", None, QueueBatch::One)), Err(PyError::MissingKey(Value::str("q"))));
-    queue(&mut desk, 2);
-    let [first, second, third] = [None, Some(1.0), None].map(|timeout| desk.ask(take("q", timeout, QueueBatch::One)));
-    desk.sleep(1.5);
-    assert_eq!(desk.answer(second), Some(Err(PyError::builtin("TimeoutError", ""))));
+    let mut harness = Harness::new();
+    assert_eq!(harness.get(put("q", data(0), None)), Err(PyError::MissingKey(Value::str("q"))));
+    assert_eq!(harness.get(take("q", None, QueueBatch::One)), Err(PyError::MissingKey(Value::str("q"))));
+    queue(&mut harness, 2);
+    let [first, second, third] =
+        [None, Some(1.0), None].map(|timeout| harness.ask(take("q", timeout, QueueBatch::One)));
+    harness.sleep(1.5);
+    assert_eq!(harness.answer(second), Some(Err(PyError::builtin("TimeoutError", ""))));
     for number in 1..=4 {
-        assert_eq!(desk.get(put("q", data(number), None)), Ok(Value::Nil));
+        assert_eq!(harness.get(put("q", data(number), None)), Ok(Value::Nil));
     }
-    assert_eq!((desk.answer(first), desk.answer(third)), (Some(Ok(msgpack(1))), Some(Ok(msgpack(2)))));
-    let [fifth, sixth] = [5, 6].map(|number| desk.ask(put("q", data(number), None)));
-    assert_eq!(desk.get(put("q", data(7), Some(0.0))), Err(PyError::builtin("TimeoutError", "")));
-    assert_eq!(desk.get(CoordRequest::QueueSize { name: key("q") }), Ok(Value::Int(2)));
-    desk.abandon(fifth);
-    assert_eq!(desk.get(take("q", Some(0.0), QueueBatch::One)), Ok(msgpack(3)));
-    assert_eq!((desk.answer(fifth), desk.answer(sixth)), (None, DONE));
-    assert_eq!(desk.get(take("q", None, QueueBatch::All)), Ok(Value::Array(vec![msgpack(4), msgpack(6)])));
-    assert_eq!(desk.get(take("q", None, QueueBatch::All)), Ok(Value::Array(vec![])));
+    assert_eq!((harness.answer(first), harness.answer(third)), (Some(Ok(msgpack(1))), Some(Ok(msgpack(2)))));
+    let [fifth, sixth] = [5, 6].map(|number| harness.ask(put("q", data(number), None)));
+    assert_eq!(harness.get(put("q", data(7), Some(0.0))), Err(PyError::builtin("TimeoutError", "")));
+    assert_eq!(harness.get(CoordRequest::QueueSize { name: key("q") }), Ok(Value::Int(2)));
+    harness.abandon(fifth);
+    assert_eq!(harness.get(take("q", Some(0.0), QueueBatch::One)), Ok(msgpack(3)));
+    assert_eq!((harness.answer(fifth), harness.answer(sixth)), (None, DONE));
+    assert_eq!(harness.get(take("q", None, QueueBatch::All)), Ok(Value::Array(vec![msgpack(4), msgpack(6)])));
+    assert_eq!(harness.get(take("q", None, QueueBatch::All)), Ok(Value::Array(vec![])));
 }
 
 #[test]
 fn a_batch_larger_than_the_queue_fills_up_and_gives_back_what_it_had_when_its_asker_dies() {
-    let mut desk = Desk::new();
-    queue(&mut desk, 1);
-    let batch = desk.ask(take("q", None, QueueBatch::Count(3)));
-    let other = desk.ask(take("q", None, QueueBatch::Count(3)));
+    let mut harness = Harness::new();
+    queue(&mut harness, 1);
+    let batch = harness.ask(take("q", None, QueueBatch::Count(3)));
+    let other = harness.ask(take("q", None, QueueBatch::Count(3)));
     for number in 1..=2 {
-        assert_eq!(desk.get(put("q", data(number), None)), Ok(Value::Nil));
+        assert_eq!(harness.get(put("q", data(number), None)), Ok(Value::Nil));
     }
-    desk.abandon(batch);
-    assert_eq!(desk.coord.next_deadline(), Some(Now(0)), "the elements wait for the next tick");
-    desk.sleep(0.0);
-    assert_eq!(desk.get(put("q", data(3), None)), Ok(Value::Nil));
-    assert_eq!(desk.answer(other), Some(Ok(Value::Array(vec![msgpack(1), msgpack(2), msgpack(3)]))));
-    let refused = desk.get(take("q", Some(1.0), QueueBatch::Count(2)));
+    harness.abandon(batch);
+    assert_eq!(harness.coord.next_deadline(), Some(Now(0)), "the elements wait for the next tick");
+    harness.sleep(0.0);
+    assert_eq!(harness.get(put("q", data(3), None)), Ok(Value::Nil));
+    assert_eq!(harness.answer(other), Some(Ok(Value::Array(vec![msgpack(1), msgpack(2), msgpack(3)]))));
+    let refused = harness.get(take("q", Some(1.0), QueueBatch::Count(2)));
     assert!(matches!(refused, Err(PyError::Builtin { class, .. }) if &*class == "NotImplementedError"));
 }
 
 #[test]
 fn a_future_in_a_queue_is_wanted_until_every_receiver_wants_it_itself() {
-    let mut desk = Desk::new();
-    queue(&mut desk, 0);
-    let early = desk.ask(put("q", future("x"), None));
-    let late = desk.ask(put("q", future("y"), Some(1.0)));
-    assert!(desk.coord.awaits_keys());
-    desk.task("x", "memory");
-    assert_eq!(desk.answer(early), DONE);
-    desk.sleep(2.0);
-    assert_eq!(desk.answer(late), Some(Err(PyError::builtin("TimeoutError", "Task y unknown to scheduler."))));
-    assert!(!desk.coord.awaits_keys());
-    desk.get(put("q", future("x"), None)).expect("put again");
-    assert_eq!(desk.wants(), ["+queue-q x", "+queue-q x"]);
+    let mut harness = Harness::new();
+    queue(&mut harness, 0);
+    let early = harness.ask(put("q", future("x"), None));
+    let late = harness.ask(put("q", future("y"), Some(1.0)));
+    assert!(harness.coord.awaits_keys());
+    harness.task("x", "memory");
+    assert_eq!(harness.answer(early), DONE);
+    harness.sleep(2.0);
+    assert_eq!(harness.answer(late), Some(Err(PyError::builtin("TimeoutError", "Task y unknown to scheduler."))));
+    assert!(!harness.coord.awaits_keys());
+    harness.get(put("q", future("x"), None)).expect("put again");
+    assert_eq!(harness.wants(), ["+queue-q x", "+queue-q x"]);
     let record = Value::map([("type", "Future".into()), ("value", "x".into()), ("state", "memory".into())]);
-    assert_eq!(desk.get(take("q", None, QueueBatch::One)), Ok(record));
+    assert_eq!(harness.get(take("q", None, QueueBatch::One)), Ok(record));
     let confirm = || CoordRequest::QueueFutureRelease { name: key("q"), key: key("x") };
-    desk.get(confirm()).expect("confirmed");
-    assert_eq!(desk.wants(), ["+me x"]);
-    desk.get(CoordRequest::QueueCreate { name: key("q"), maxsize: 0 }).expect("a second user");
-    desk.get(CoordRequest::QueueRelease { name: key("q") }).expect("and it leaves");
-    assert_eq!(desk.wants(), [""; 0]);
-    let waiting = desk.ask(take("q", None, QueueBatch::Count(5)));
-    desk.get(CoordRequest::QueueRelease { name: key("q") }).expect("the last leaves");
-    assert_eq!(desk.wants(), ["-queue-q x"]);
-    assert_eq!(desk.answer(waiting), Some(Err(PyError::MissingKey(Value::str("q")))));
-    desk.get(confirm()).expect("late news is harmless");
+    harness.get(confirm()).expect("confirmed");
+    assert_eq!(harness.wants(), ["+me x"]);
+    harness.get(CoordRequest::QueueCreate { name: key("q"), maxsize: 0 }).expect("a second user");
+    harness.get(CoordRequest::QueueRelease { name: key("q") }).expect("and it leaves");
+    assert_eq!(harness.wants(), [""; 0]);
+    let waiting = harness.ask(take("q", None, QueueBatch::Count(5)));
+    harness.get(CoordRequest::QueueRelease { name: key("q") }).expect("the last leaves");
+    assert_eq!(harness.wants(), ["-queue-q x"]);
+    assert_eq!(harness.answer(waiting), Some(Err(PyError::MissingKey(Value::str("q")))));
+    harness.get(confirm()).expect("late news is harmless");
 }
 
 #[test]
 fn a_put_that_gives_up_lets_its_future_go() {
-    let mut desk = Desk::new();
-    queue(&mut desk, 1);
-    desk.task("x", "processing");
-    desk.get(put("q", data(1), None)).expect("room");
-    let [timed, gone] = [Some(1.0), None].map(|timeout| desk.ask(put("q", future("x"), timeout)));
-    desk.abandon(gone);
-    desk.sleep(2.0);
-    assert_eq!(desk.answer(timed), Some(Err(PyError::builtin("TimeoutError", ""))));
-    assert_eq!(desk.wants(), ["+queue-q x", "+queue-q x", "-queue-q x"]);
+    let mut harness = Harness::new();
+    queue(&mut harness, 1);
+    harness.task("x", "processing");
+    harness.get(put("q", data(1), None)).expect("room");
+    let [timed, gone] = [Some(1.0), None].map(|timeout| harness.ask(put("q", future("x"), timeout)));
+    harness.abandon(gone);
+    harness.sleep(2.0);
+    assert_eq!(harness.answer(timed), Some(Err(PyError::builtin("TimeoutError", ""))));
+    assert_eq!(harness.wants(), ["+queue-q x", "+queue-q x", "-queue-q x"]);
 }
 
 #[test]
 fn readers_of_futures_learn_how_they_stand() {
-    let mut desk = Desk::new();
-    queue(&mut desk, 0);
+    let mut harness = Harness::new();
+    queue(&mut harness, 0);
     let [exception, traceback] = [b"boom", b"line"].map(|text| Value::Bin(bytes::Bytes::from_static(text)));
     let remote = Failure::Remote {
         exception: exception.clone(),
@@ -353,11 +354,11 @@ fn readers_of_futures_learn_how_they_stand() {
     };
     let ours = Failure::Raised(PyError::builtin("KeyError", "x"));
     for (name, state, failure) in [("a", "erred", Some(remote)), ("b", "erred", Some(ours)), ("c", "memory", None)] {
-        desk.world.0.insert(key(name), (state, failure));
-        desk.get(put("q", future(name), None)).expect("known");
+        harness.world.0.insert(key(name), (state, failure));
+        harness.get(put("q", future(name), None)).expect("known");
     }
-    desk.world.0.remove(&key("c"));
-    let answer = desk.get(take("q", None, QueueBatch::All)).expect("three");
+    harness.world.0.remove(&key("c"));
+    let answer = harness.get(take("q", None, QueueBatch::All)).expect("three");
     let fields = |at: usize| {
         let record = answer.items().and_then(|items| items.get(at)).expect("a record");
         ["state", "exception", "traceback"].map(|field| record.get(field).cloned())
@@ -380,64 +381,64 @@ fn confirm(name: &str, record: &Value) -> CoordRequest {
 
 #[test]
 fn a_variable_keeps_its_old_future_until_all_readers_want_it_themselves() {
-    let mut desk = Desk::new();
-    desk.task("x", "memory");
-    let reader = desk.ask_as("you", read(None));
-    let impatient = desk.ask(read(Some(1.0)));
-    desk.sleep(2.0);
-    assert_eq!(desk.answer(impatient), Some(Err(PyError::builtin("TimeoutError", ""))));
-    desk.get(set(future("x"), None)).expect("set");
-    let first = desk.answer(reader).expect("it woke").expect("with a value");
+    let mut harness = Harness::new();
+    harness.task("x", "memory");
+    let reader = harness.ask_as("you", read(None));
+    let impatient = harness.ask(read(Some(1.0)));
+    harness.sleep(2.0);
+    assert_eq!(harness.answer(impatient), Some(Err(PyError::builtin("TimeoutError", ""))));
+    harness.get(set(future("x"), None)).expect("set");
+    let first = harness.answer(reader).expect("it woke").expect("with a value");
     assert_eq!(first.get("state"), Some(&"memory".into()));
-    let second = desk.get(read(None)).expect("at once");
+    let second = harness.get(read(None)).expect("at once");
     assert_ne!(first.get("token"), second.get("token"));
-    desk.get(set(data(1), None)).expect("replaced");
-    assert_eq!(desk.get(read(None)), Ok(msgpack(1)));
-    assert_eq!(desk.wants(), ["+variable-v x"]);
-    desk.get(confirm("x", &second)).expect("one confirms");
-    assert_eq!(desk.wants(), ["+me x"]);
+    harness.get(set(data(1), None)).expect("replaced");
+    assert_eq!(harness.get(read(None)), Ok(msgpack(1)));
+    assert_eq!(harness.wants(), ["+variable-v x"]);
+    harness.get(confirm("x", &second)).expect("one confirms");
+    assert_eq!(harness.wants(), ["+me x"]);
     let mut wishes = Vec::new();
-    desk.coord.on_client_removed(&"you".into(), &mut wishes);
-    desk.settle(wishes);
-    assert_eq!(desk.wants(), ["-variable-v x"], "who is gone need not confirm");
-    desk.ask_as("you", confirm("x", &first));
-    assert_eq!(desk.wants(), ["+you x"], "late news is harmless");
+    harness.coord.on_client_removed(&"you".into(), &mut wishes);
+    harness.settle(wishes);
+    assert_eq!(harness.wants(), ["-variable-v x"], "who is gone need not confirm");
+    harness.ask_as("you", confirm("x", &first));
+    assert_eq!(harness.wants(), ["+you x"], "late news is harmless");
 }
 
 #[test]
 fn a_variable_that_gets_its_old_future_back_goes_on_holding_it() {
-    let mut desk = Desk::new();
-    desk.task("x", "memory");
-    desk.task("y", "memory");
-    desk.get(set(future("x"), None)).expect("set");
-    let handed = desk.get(read(None)).expect("a value");
-    desk.get(set(future("y"), None)).expect("set");
-    desk.get(set(future("x"), None)).expect("set");
-    desk.get(confirm("x", &handed)).expect("confirmed");
-    assert_eq!(desk.wants(), ["+variable-v x", "+variable-v y", "+variable-v x", "-variable-v y", "+me x"]);
-    desk.get(CoordRequest::VariableDelete { name: key("v") }).expect("deleted");
-    assert_eq!(desk.wants(), ["-variable-v x"]);
-    assert_eq!(desk.get(read(Some(0.0))), Err(PyError::builtin("TimeoutError", "")));
+    let mut harness = Harness::new();
+    harness.task("x", "memory");
+    harness.task("y", "memory");
+    harness.get(set(future("x"), None)).expect("set");
+    let handed = harness.get(read(None)).expect("a value");
+    harness.get(set(future("y"), None)).expect("set");
+    harness.get(set(future("x"), None)).expect("set");
+    harness.get(confirm("x", &handed)).expect("confirmed");
+    assert_eq!(harness.wants(), ["+variable-v x", "+variable-v y", "+variable-v x", "-variable-v y", "+me x"]);
+    harness.get(CoordRequest::VariableDelete { name: key("v") }).expect("deleted");
+    assert_eq!(harness.wants(), ["-variable-v x"]);
+    assert_eq!(harness.get(read(Some(0.0))), Err(PyError::builtin("TimeoutError", "")));
 }
 
 #[test]
 fn a_variable_waits_for_the_task_of_its_future_and_no_longer_than_asked() {
-    let mut desk = Desk::new();
-    let [kept, gone] = [None, None].map(|timeout| desk.ask(set(future("x"), timeout)));
-    desk.abandon(gone);
-    let late = desk.ask(set(future("y"), Some(30.0)));
-    desk.sleep(31.0);
-    assert_eq!(desk.answer(late), Some(Err(PyError::builtin("TimeoutError", "Task y unknown to scheduler."))));
-    desk.task("x", "waiting");
-    assert_eq!((desk.answer(kept), desk.answer(gone)), (DONE, None));
-    desk.coord.on_restart();
-    desk.world.0.clear();
-    assert_eq!(desk.get(read(None)).map(|record| record.get("state").cloned()), Ok(Some("lost".into())));
+    let mut harness = Harness::new();
+    let [kept, gone] = [None, None].map(|timeout| harness.ask(set(future("x"), timeout)));
+    harness.abandon(gone);
+    let late = harness.ask(set(future("y"), Some(30.0)));
+    harness.sleep(31.0);
+    assert_eq!(harness.answer(late), Some(Err(PyError::builtin("TimeoutError", "Task y unknown to scheduler."))));
+    harness.task("x", "waiting");
+    assert_eq!((harness.answer(kept), harness.answer(gone)), (DONE, None));
+    harness.coord.on_restart();
+    harness.world.0.clear();
+    assert_eq!(harness.get(read(None)).map(|record| record.get("state").cloned()), Ok(Some("lost".into())));
 }
 
 #[test]
 fn datasets_are_published_once_unless_told_to_replace() {
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     let publish = |names: &[Key], keys: &[&str], overwrite| CoordRequest::PublishPut {
         names: names.to_vec(),
         keys: names.iter().map(|_| keys.iter().map(|name| key(name)).collect()).collect(),
@@ -445,20 +446,20 @@ fn datasets_are_published_once_unless_told_to_replace() {
         overwrite,
     };
     let pair = Key::tuple(&[key("d"), Key::int(1)]);
-    desk.get(publish(&[key("z"), pair.clone(), Key::int(2)], &["x", "y"], false)).expect("new");
+    harness.get(publish(&[key("z"), pair.clone(), Key::int(2)], &["x", "y"], false)).expect("new");
     let listed = Value::Array(vec![pair.to_value(), Value::Int(2), Value::str("z")]);
-    assert_eq!(desk.get(CoordRequest::PublishList), Ok(listed), "sorted by their texts");
-    desk.wants();
-    let taken = desk.get(publish(std::slice::from_ref(&pair), &["x"], false));
+    assert_eq!(harness.get(CoordRequest::PublishList), Ok(listed), "sorted by their texts");
+    harness.wants();
+    let taken = harness.get(publish(std::slice::from_ref(&pair), &["x"], false));
     assert_eq!(taken, Err(PyError::builtin("KeyError", "Dataset ('d', 1) already exists")));
-    desk.get(publish(std::slice::from_ref(&pair), &["x"], true)).expect("replaced");
-    assert_eq!(desk.wants(), ["+published-('d', 1) x", "-published-('d', 1) y"]);
+    harness.get(publish(std::slice::from_ref(&pair), &["x"], true)).expect("replaced");
+    assert_eq!(harness.wants(), ["+published-('d', 1) x", "-published-('d', 1) y"]);
     let dataset = Value::map([("data", Value::Int(1)), ("keys", Value::Array(vec!["x".into()]))]);
     let asked = CoordRequest::PublishGet { names: vec![pair.clone(), key("none")] };
-    assert_eq!(desk.get(asked), Ok(Value::Array(vec![dataset.clone(), Value::Nil])));
-    assert_eq!(desk.get(CoordRequest::PublishGetOne { name: pair.clone() }), Ok(dataset));
-    desk.get(CoordRequest::PublishDelete { names: vec![key("none"), pair] }).expect("deleted");
-    assert_eq!(desk.wants(), ["-published-('d', 1) x"]);
+    assert_eq!(harness.get(asked), Ok(Value::Array(vec![dataset.clone(), Value::Nil])));
+    assert_eq!(harness.get(CoordRequest::PublishGetOne { name: pair.clone() }), Ok(dataset));
+    harness.get(CoordRequest::PublishDelete { names: vec![key("none"), pair] }).expect("deleted");
+    assert_eq!(harness.wants(), ["-published-('d', 1) x"]);
 }
 
 fn any_request(rng: &mut Rng) -> CoordRequest {
@@ -496,22 +497,22 @@ fn any_request(rng: &mut Rng) -> CoordRequest {
 fn no_order_of_requests_breaks_a_rule_or_answers_twice() {
     for seed in 0..200 {
         let mut rng = Rng::new(seed);
-        let mut desk = Desk::new();
+        let mut harness = Harness::new();
         for _ in 0..150 {
             match rng.below(10) {
-                0 => desk.sleep(rng.unit() * 12.0),
+                0 => harness.sleep(rng.unit() * 12.0),
                 1 => {
-                    let call = 1 + rng.below(desk.calls as usize + 1) as CallId;
-                    desk.abandon(call);
+                    let call = 1 + rng.below(harness.calls as usize + 1) as CallId;
+                    harness.abandon(call);
                 }
-                2 => desk.task(["x", "y", "z"][rng.below(3)], "memory"),
+                2 => harness.task(["x", "y", "z"][rng.below(3)], "memory"),
                 _ => {
                     let request = any_request(&mut rng);
-                    desk.ask(request);
+                    harness.ask(request);
                 }
             }
         }
-        desk.sleep(200.0);
-        assert_eq!(desk.coord.next_deadline(), None, "seed {seed}: something still ticks");
+        harness.sleep(200.0);
+        assert_eq!(harness.coord.next_deadline(), None, "seed {seed}: something still ticks");
     }
 }

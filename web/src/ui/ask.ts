@@ -16,7 +16,7 @@ export interface Asked {
   readonly again: () => void;
 }
 
-/** Asks `path`; null asks nothing. `every`: again after so many ms, while the tab is seen. */
+/** Asks `path`; null asks nothing. `every`: again after this number of ms, while the tab is seen. */
 export function useAsk(path: string | null, every = 0): Asked {
   const answer = useSignal<Answer>({ data: null, error: null, busy: path !== null });
   const turn = useSignal(0);

@@ -19,7 +19,7 @@ use crate::app::local::python_env::choose as pyenv;
 use crate::app::local::settings::{self, Loaded};
 use crate::app::local::state_dir as state;
 use crate::app::process::{Signals, block_on, raise_open_files, this_process};
-use crate::cluster::{self, Control, NO_PYTHON, Ready, RunError, SchedulerOpts, TlsFiles};
+use crate::cluster::{self, Control, NO_PYTHON, Ready, RunError, SchedulerOptions, TlsFiles};
 use crate::config::{self, Config};
 use crate::control::Question;
 use crate::files::FileLock;
@@ -74,52 +74,52 @@ pub fn scheduler(args: &SchedulerArgs, loaded: &Loaded) -> Result<(), CommandErr
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     // Beside the socket if there is one: there the next of us finds what a killed one left.
     let run_dir = RunDir::make("scheduler", args.control_socket.as_deref())?;
-    let opts = options(args, &loaded.config, &run_dir.0)?;
+    let options = options(args, &loaded.config, &run_dir.0)?;
     let stuck_after = loaded.config.scheduler.stuck_after.0.map(Duration::from_secs_f64);
     block_on(async {
         watchdog::watch(stuck_after)?;
-        run(args, opts, args.python.as_deref().unwrap_or(&loaded.config.up.python)).await
+        run(args, options, args.python.as_deref().unwrap_or(&loaded.config.up.python)).await
     })
 }
 
-async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Result<(), CommandError> {
+async fn run(args: &SchedulerArgs, mut options: SchedulerOptions, python: &str) -> Result<(), CommandError> {
     let mut signals = Signals::listen()?;
     let state = state::state_dir(args.state_dir.as_deref()).ok();
-    opts.python = match args.python_checked {
+    options.python = match args.python_checked {
         true => Some(PathBuf::from(python)),
         false => signals.during(pyenv::find(Some(python), state.as_deref())).await?,
     };
-    if opts.python.is_none() {
+    if options.python.is_none() {
         tracing::warn!("{NO_PYTHON}");
     }
     let (control, inbox) = mpsc::channel(CONTROL_QUEUE);
     let (ready, when_ready) = oneshot::channel();
-    opts.control = Some(inbox);
+    options.control = Some(inbox);
     let (stop, when_stopped) = oneshot::channel();
-    opts.ready = Some(ready);
-    opts.stop = Some(when_stopped);
+    options.ready = Some(ready);
+    options.stop = Some(when_stopped);
     let _link = args.control_socket.as_deref().map(|path| listen_for_appliance(path, &control)).transpose()?;
     // Clients take it for granted that there is a port, so as with Dask one is served without a dashboard too.
     let address = args.dashboard_address.as_deref().unwrap_or("127.0.0.1:0");
     let tcp = match args.served_dashboard_port {
         Some(_) => None,
-        None => Some(listen::dashboard(address, listen::loopback(&opts.listen))?),
+        None => Some(listen::dashboard(address, listen::loopback(&options.listen))?),
     };
     let at = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
     let (_pages, reporter) = serve_pages(Pages {
         control: control.clone(),
-        callers: page_callers(&opts, tcp.as_ref()),
+        callers: page_callers(&options, tcp.as_ref()),
         tcp,
         socket: args.http_socket.clone(),
         web_dir: args.web_dir.clone(),
     })
     .map_err(CommandError::world)?;
-    opts.reporter = Some(reporter);
-    opts.dashboard_port = at.map(|at| at.port()).or(args.served_dashboard_port);
+    options.reporter = Some(reporter);
+    options.dashboard_port = at.map(|at| at.port()).or(args.served_dashboard_port);
     let dashboard = at.filter(|_| args.dashboard_address.is_some());
-    let (default_host, limits_goodbye) = (opts.listen.first().and_then(|spec| spec.host), GOODBYE);
+    let (default_host, limits_goodbye) = (options.listen.first().and_then(|spec| spec.host), GOODBYE);
     tokio::spawn(announce(when_ready, dashboard, default_host));
-    let mut running = std::pin::pin!(cluster::run_scheduler(opts));
+    let mut running = std::pin::pin!(cluster::run_scheduler(options));
     let ended = tokio::select! {
         ended = &mut running => ended,
         signal = signals.next() => {
@@ -139,11 +139,11 @@ async fn run(args: &SchedulerArgs, mut opts: SchedulerOpts, python: &str) -> Res
 }
 
 /// Who may look at the pages, and press their buttons: on loopback whoever may connect to the scheduler.
-fn page_callers(opts: &SchedulerOpts, port: Option<&TcpListener>) -> PlainRule {
+fn page_callers(options: &SchedulerOptions, port: Option<&TcpListener>) -> PlainRule {
     let on_loopback = port.and_then(|port| port.local_addr().ok()).is_some_and(|at| at.ip().is_loopback());
-    let anyone_connects = !opts.same_user_only && opts.listen.iter().any(|spec| !spec.scheme.is_tls());
+    let anyone_connects = !options.same_user_only && options.listen.iter().any(|spec| !spec.scheme.is_tls());
     match on_loopback && !anyone_connects {
-        true => PlainRule::LoopbackUsers(opts.allow_users.clone()),
+        true => PlainRule::LoopbackUsers(options.allow_users.clone()),
         false => PlainRule::Anyone,
     }
 }
@@ -180,7 +180,7 @@ fn explain(why: RunError) -> CommandError {
     }
 }
 
-fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<SchedulerOpts, CommandError> {
+fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<SchedulerOptions, CommandError> {
     let tls = tls_files(args, &config.comm.tls)?;
     let by_flag = args.tls_ca_file.is_some() || args.tls_cert.is_some() || args.tls_key.is_some();
     // As in Dask: certificates by flag and no address mean TLS.
@@ -218,7 +218,7 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
             "a policy of the active memory manager is left out: only Dask's ReduceReplicas is built in"
         );
     }
-    Ok(SchedulerOpts {
+    Ok(SchedulerOptions {
         listen,
         contact_address: contact.map(Into::into),
         tls,

@@ -36,7 +36,7 @@ pub struct WorkerArgs {
     pub death_timeout: bool,
     /// `--engine`
     pub engine: WorkerEngine,
-    /// Flags that Dask's worker gets as they are.
+    /// Flags that Dask's worker gets unchanged.
     pub pass: Vec<OsString>,
     /// Arguments of preloaded modules.
     pub preload_argv: Vec<String>,
