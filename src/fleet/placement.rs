@@ -17,18 +17,18 @@ pub struct Host {
     /// How many more workers would fit, by free cores and memory.
     pub more: u32,
     /// The cluster's workers there.
-    pub members: Vec<PoolWorker>,
+    pub workers: Vec<PoolWorker>,
 }
 
 impl Host {
     fn leaving(&self, connected: &[Connected]) -> u32 {
-        let leaves = |member: &&PoolWorker| !member.stopping && is_retiring(connected, &member.name);
-        count(self.members.iter().filter(leaves).count())
+        let leaves = |pooled: &&PoolWorker| !pooled.stopping && is_retiring(connected, &pooled.name);
+        count(self.workers.iter().filter(leaves).count())
     }
 
     /// Its workers that stay.
     fn staying(&self, connected: &[Connected]) -> impl Iterator<Item = &PoolWorker> {
-        self.members.iter().filter(|member| !member.stopping && !is_retiring(connected, &member.name))
+        self.workers.iter().filter(|pooled| !pooled.stopping && !is_retiring(connected, &pooled.name))
     }
 }
 
@@ -61,9 +61,9 @@ fn empty_out(hosts: &[Host], connected: &[Connected], steps: &mut Vec<PlanStep>)
     for host in hosts.iter().filter(|host| !host.counts) {
         let known = |name: &str| connected.iter().any(|worker| worker.name == name);
         let (there, absent): (Vec<&PoolWorker>, Vec<&PoolWorker>) =
-            host.staying(connected).partition(|member| known(&member.name));
+            host.staying(connected).partition(|pooled| known(&pooled.name));
         if !there.is_empty() {
-            steps.push(PlanStep::RetireThese(there.iter().map(|member| member.name.clone()).collect()));
+            steps.push(PlanStep::RetireThese(there.iter().map(|pooled| pooled.name.clone()).collect()));
         }
         if !absent.is_empty() {
             steps.push(PlanStep::StopAt {
@@ -107,8 +107,8 @@ fn shrink(surplus: u32, hosts: &[Host], connected: &[Connected], steps: &mut Vec
     let known = |name: &str| connected.iter().any(|worker| worker.name == name);
     let mut left = surplus;
     for host in hosts.iter().rev().filter(|host| host.counts) {
-        let absent = host.staying(connected).filter(|member| !known(&member.name));
-        let mut names: Vec<String> = absent.map(|member| member.name.clone()).collect();
+        let absent = host.staying(connected).filter(|pooled| !known(&pooled.name));
+        let mut names: Vec<String> = absent.map(|pooled| pooled.name.clone()).collect();
         let keep = names.len().saturating_sub(left as usize);
         let stop = names.split_off(keep);
         if stop.is_empty() {
@@ -130,7 +130,7 @@ fn shrink(surplus: u32, hosts: &[Host], connected: &[Connected], steps: &mut Vec
 /// Workers of a cluster that is as large as its machines: `here`, and what others have or could take.
 pub fn all(here: u32, others: &[Host]) -> u32 {
     let share = |host: &Host| {
-        let has = count(host.members.iter().filter(|member| !member.stopping).count());
+        let has = count(host.workers.iter().filter(|pooled| !pooled.stopping).count());
         has.saturating_add(if host.usable { host.more } else { 0 })
     };
     others.iter().filter(|host| host.counts).map(share).fold(here, u32::saturating_add)
@@ -176,13 +176,13 @@ impl Room {
 mod tests {
     use super::*;
 
-    fn member(name: &str) -> PoolWorker {
+    fn pooled(name: &str) -> PoolWorker {
         PoolWorker { name: name.to_owned(), ..PoolWorker::default() }
     }
 
-    fn host(name: &str, more: u32, members: &[&str]) -> Host {
-        let members = members.iter().map(|name| member(name)).collect();
-        Host { name: name.to_owned(), usable: true, counts: true, more, members }
+    fn host(name: &str, more: u32, workers: &[&str]) -> Host {
+        let workers = workers.iter().map(|name| pooled(name)).collect();
+        Host { name: name.to_owned(), usable: true, counts: true, more, workers }
     }
 
     fn at(names: &[&str]) -> Vec<Connected> {
@@ -216,7 +216,7 @@ mod tests {
     fn only_machines_that_count_count() {
         let late = Host { usable: false, ..host("a", 4, &["a-0", "a-1"]) };
         assert_eq!(steps(2, &[host("", 4, &[]), late.clone()], &at(&["a-0", "a-1"])), (vec![], 0));
-        let lost = Host { counts: false, members: Vec::new(), ..late };
+        let lost = Host { counts: false, workers: Vec::new(), ..late };
         assert_eq!(steps(2, &[host("", 4, &[]), lost], &[]), (vec![PlanStep::Grow(2)], 0));
     }
 

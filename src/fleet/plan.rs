@@ -46,15 +46,15 @@ pub struct Seen {
 impl Seen {
     /// This machine first, then the others.
     fn hosts(&self) -> Vec<Host> {
-        let members = self.pool.clone().unwrap_or_default();
+        let workers = self.pool.clone().unwrap_or_default();
         let usable = !self.not_here;
-        let here = Host { name: String::new(), usable, counts: true, more: self.more_here, members };
+        let here = Host { name: String::new(), usable, counts: true, more: self.more_here, workers };
         std::iter::once(here).chain(self.remote.iter().cloned()).collect()
     }
 
     /// Workers of the cluster's pools, wherever they are.
-    fn members(&self) -> impl Iterator<Item = &PoolWorker> {
-        self.pool.iter().flatten().chain(self.remote.iter().filter(|host| host.counts).flat_map(|host| &host.members))
+    fn workers(&self) -> impl Iterator<Item = &PoolWorker> {
+        self.pool.iter().flatten().chain(self.remote.iter().filter(|host| host.counts).flat_map(|host| &host.workers))
     }
 }
 
@@ -142,10 +142,10 @@ impl ScalingPlan {
 
     /// Does the cluster have what it should?
     pub fn is_settled(&self, seen: &Seen) -> bool {
-        let members: Vec<&PoolWorker> = seen.members().collect();
+        let workers: Vec<&PoolWorker> = seen.workers().collect();
         let staying = seen.connected.iter().filter(|worker| !worker.retiring);
-        let ours = staying.filter(|worker| members.iter().any(|member| member.name == worker.name));
-        ours.count() == self.target as usize && members.len() == self.target as usize
+        let ours = staying.filter(|worker| workers.iter().any(|pooled| pooled.name == worker.name));
+        ours.count() == self.target as usize && workers.len() == self.target as usize
     }
 
     /// Up at once, down to the most that the last checks wanted.
@@ -163,15 +163,15 @@ impl ScalingPlan {
     }
 
     fn converge(&self, seen: &Seen, steps: &mut Vec<PlanStep>) {
-        let Some(members) = &seen.pool else {
+        let Some(workers) = &seen.pool else {
             if self.target > 0 {
                 steps.push(PlanStep::Grow(self.target));
             }
             return;
         };
         let connected = |name: &str| seen.connected.iter().find(|worker| worker.name == name);
-        let working: Vec<&PoolWorker> = members.iter().filter(|member| !member.stopping).collect();
-        let leaving = working.iter().filter(|member| connected(&member.name).is_some_and(|worker| worker.retiring));
+        let working: Vec<&PoolWorker> = workers.iter().filter(|pooled| !pooled.stopping).collect();
+        let leaving = working.iter().filter(|pooled| connected(&pooled.name).is_some_and(|worker| worker.retiring));
         let leaving = count(leaving.count());
         let staying = count(working.len()).saturating_sub(leaving);
         if staying < self.target {
@@ -184,8 +184,8 @@ impl ScalingPlan {
             return;
         }
         // The youngest first, of those that are not there yet: they hold nothing.
-        let absent = working.iter().rev().filter(|member| connected(&member.name).is_none());
-        let stop: Vec<String> = absent.take(surplus as usize).map(|member| member.name.clone()).collect();
+        let absent = working.iter().rev().filter(|pooled| connected(&pooled.name).is_none());
+        let stop: Vec<String> = absent.take(surplus as usize).map(|pooled| pooled.name.clone()).collect();
         let retire = surplus.saturating_sub(count(stop.len()));
         if !stop.is_empty() {
             steps.push(PlanStep::Stop(stop));
@@ -199,8 +199,8 @@ impl ScalingPlan {
     /// Idle: no client, no work, nothing that moved, no worker on its way.
     fn idle(&mut self, seen: &Seen, steps: &mut Vec<PlanStep>) -> Option<String> {
         let moved = std::mem::replace(&mut self.transitions, seen.transitions) != seen.transitions;
-        let absent = |member: &PoolWorker| !seen.connected.iter().any(|worker| worker.name == member.name);
-        let on_their_way = seen.members().any(|member| !member.again && !member.stopping && absent(member));
+        let absent = |pooled: &PoolWorker| !seen.connected.iter().any(|worker| worker.name == pooled.name);
+        let on_their_way = seen.workers().any(|pooled| !pooled.again && !pooled.stopping && absent(pooled));
         let since = match self.active_secs {
             Some(since) if seen.clients == 0 && !seen.busy && !moved && !on_their_way => since,
             Some(_) | None => {
@@ -263,7 +263,7 @@ mod tests {
         plan
     }
 
-    fn members(names: &[&str]) -> Option<Vec<PoolWorker>> {
+    fn workers(names: &[&str]) -> Option<Vec<PoolWorker>> {
         Some(names.iter().map(|name| PoolWorker { name: (*name).to_owned(), ..PoolWorker::default() }).collect())
     }
 
@@ -302,9 +302,9 @@ mod tests {
     fn missing_workers_are_started_beside_those_that_leave() {
         let mut plan = ScalingPlan::new(2, None, Lifetimes::default());
         assert_eq!(plan.decide(&Seen::default(), false), [PlanStep::Grow(2)]);
-        let seen = Seen { pool: members(&["a", "b"]), connected: at(&["a", "b"], &["b"]), ..Seen::default() };
+        let seen = Seen { pool: workers(&["a", "b"]), connected: at(&["a", "b"], &["b"]), ..Seen::default() };
         assert_eq!(plan.decide(&seen, false), [PlanStep::Grow(3)]);
-        let seen = Seen { pool: members(&["a", "b"]), connected: at(&["a"], &[]), ..Seen::default() };
+        let seen = Seen { pool: workers(&["a", "b"]), connected: at(&["a"], &[]), ..Seen::default() };
         assert_eq!(plan.decide(&seen, false), []);
     }
 
@@ -313,11 +313,11 @@ mod tests {
     fn surplus_workers_are_stopped_while_starting_and_retired_afterwards() {
         let mut plan = ScalingPlan::new(1, None, Lifetimes::default());
         let seen =
-            Seen { pool: members(&["a", "b", "c", "d"]), connected: at(&["a", "b", "x"], &[]), ..Seen::default() };
+            Seen { pool: workers(&["a", "b", "c", "d"]), connected: at(&["a", "b", "x"], &[]), ..Seen::default() };
         let stop = PlanStep::Stop(vec!["d".to_owned(), "c".to_owned()]);
         assert_eq!(plan.decide(&seen, false), [stop, PlanStep::Retire { keep: 2 }]);
         // One is on its way out already: nothing more to do.
-        let seen = Seen { pool: members(&["a", "b"]), connected: at(&["a", "b"], &["a"]), ..Seen::default() };
+        let seen = Seen { pool: workers(&["a", "b"]), connected: at(&["a", "b"], &["a"]), ..Seen::default() };
         assert_eq!(plan.decide(&seen, false), []);
     }
 
@@ -350,7 +350,7 @@ mod tests {
     fn a_plan_is_settled_when_all_that_it_wants_are_there_and_no_more() {
         let plan = ScalingPlan::new(1, None, Lifetimes::default());
         let seen = |pool: &[&str], connected: &[&str]| Seen {
-            pool: members(pool),
+            pool: workers(pool),
             connected: at(connected, &[]),
             ..Seen::default()
         };

@@ -45,17 +45,17 @@ pub(super) async fn ask<T: DeserializeOwned>(link: &Link, what: impl Into<Questi
     }
 }
 
-/// What the plan decides on. `members`: the last that was heard of the pool, if it runs.
-pub(super) fn seen(state: &SchedulerState, members: Option<&[WorkerProcess]>, now_secs: f64, age_secs: f64) -> Seen {
+/// What the plan decides on. `workers`: the last that was heard of the pool, if it runs.
+pub(super) fn seen(state: &SchedulerState, workers: Option<&[WorkerProcess]>, now_secs: f64, age_secs: f64) -> Seen {
     let connected =
         state.workers.iter().map(|worker| Connected { name: worker.name.clone(), retiring: worker.retiring });
-    let members = members.map(|members| {
-        let member = |worker: &WorkerProcess| PoolWorker {
+    let workers = workers.map(|workers| {
+        let pooled = |worker: &WorkerProcess| PoolWorker {
             name: worker.name.clone(),
             stopping: worker.stopping,
             again: worker.restarts > 0,
         };
-        members.iter().map(member).collect()
+        workers.iter().map(pooled).collect()
     });
     Seen {
         now_secs,
@@ -65,7 +65,7 @@ pub(super) fn seen(state: &SchedulerState, members: Option<&[WorkerProcess]>, no
         transitions: state.transitions,
         load: state.adaptive_target,
         connected: connected.collect(),
-        pool: members,
+        pool: workers,
         ..Seen::default()
     }
 }

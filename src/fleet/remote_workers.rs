@@ -98,15 +98,15 @@ impl RemoteWorkers {
 
     fn host(&self, peer: &PeerView, connected: &[Connected], settings: &ClusterSettings) -> Host {
         let gone = matches!(peer.state, "gone" | "joining");
-        let members = if gone { Vec::new() } else { self.members(peer, connected) };
+        let workers = if gone { Vec::new() } else { self.workers(peer, connected) };
         // Beside others: what this cluster wants there and is on its way must not look like somebody else's.
         let fits = self.room(peer).more(f64::from(settings.nthreads.max(1)), settings.worker_memory_bytes);
         Host {
             name: peer.name.clone(),
             usable: peer.usable && settings.may_be_on(&peer.name) && !self.fails(peer),
             counts: peer.keeps_workers,
-            more: fits.saturating_sub(u32::try_from(members.len()).unwrap_or(u32::MAX)),
-            members,
+            more: fits.saturating_sub(u32::try_from(workers.len()).unwrap_or(u32::MAX)),
+            workers,
         }
     }
 
@@ -130,9 +130,9 @@ impl RemoteWorkers {
     }
 
     /// As the machine reports, and as the scheduler knows: a machine that has not reported yet may be at work.
-    fn members(&self, peer: &PeerView, connected: &[Connected]) -> Vec<PoolWorker> {
+    fn workers(&self, peer: &PeerView, connected: &[Connected]) -> Vec<PoolWorker> {
         let pools = peer.pools.iter().filter(|pool| pool.cluster == self.cluster);
-        let mut members: Vec<PoolWorker> = pools
+        let mut workers: Vec<PoolWorker> = pools
             .flat_map(|pool| &pool.workers)
             .map(|worker| PoolWorker {
                 name: worker.name.clone(),
@@ -141,11 +141,11 @@ impl RemoteWorkers {
             })
             .collect();
         for name in self.of_peer(&peer.name, connected) {
-            if !members.iter().any(|member| member.name == name) {
-                members.push(PoolWorker { name, ..PoolWorker::default() });
+            if !workers.iter().any(|pooled| pooled.name == name) {
+                workers.push(PoolWorker { name, ..PoolWorker::default() });
             }
         }
-        members
+        workers
     }
 
     /// Ends of this cluster's workers on each machine: how many so far, and the last of them in words.
@@ -234,7 +234,7 @@ impl RemoteWorkers {
             let view = peers.iter().find(|view| view.name == peer);
             match (view, hosts.iter().find(|host| host.name == peer)) {
                 (Some(view), Some(host)) if view.state != "gone" => {
-                    let staying = host.members.iter().filter(|member| !member.stopping).count();
+                    let staying = host.workers.iter().filter(|pooled| !pooled.stopping).count();
                     let staying = u32::try_from(staying).unwrap_or(u32::MAX);
                     if want.count > staying && (self.carried_out(view, &want) || !host.counts) {
                         self.set(&peer, Some(PoolWant { count: staying, ..want })).await;

@@ -14,8 +14,8 @@ pub struct ConnectionEnds {
     /// The other end.
     pub peer: SocketAddr,
     pub local: SocketAddr,
-    /// The member whose certificate was shown, checked against our authority.
-    pub member: Option<String>,
+    /// The joined peer whose certificate was shown, checked against our authority.
+    pub joined: Option<String>,
 }
 
 impl ConnectionEnds {
@@ -30,5 +30,5 @@ impl ConnectionEnds {
 pub(super) fn both_ends(stream: &TcpStream, same_user: &PlainRule, tls: bool) -> io::Result<(Caller, ConnectionEnds)> {
     let (address, local) = (stream.peer_addr()?, stream.local_addr()?);
     let same_user = address.ip().to_canonical().is_loopback() && same_user.admit(address, local).is_ok();
-    Ok((Caller { address, same_user, tls }, ConnectionEnds { peer: address, local, member: None }))
+    Ok((Caller { address, same_user, tls }, ConnectionEnds { peer: address, local, joined: None }))
 }

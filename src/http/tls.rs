@@ -101,8 +101,8 @@ impl HttpsAcceptor {
             }
         };
         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let member = shown.and_then(|certificate| pki::peer_of(certificate));
-        Some((stream, peer, ConnectionEnds { member, ..ends }))
+        let joined = shown.and_then(|certificate| pki::peer_of(certificate));
+        Some((stream, peer, ConnectionEnds { joined, ..ends }))
     }
 }
 

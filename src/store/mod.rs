@@ -1,4 +1,4 @@
-//! What outlives the appliance: clusters, tokens, members and history, in one SQLite file.
+//! What outlives the appliance: clusters, tokens, peers and history, in one SQLite file.
 //!
 //! The connection lives on a thread of its own behind a bounded queue. Never on the path of a task. What a cluster's
 //! record means is its owner's business: it is JSON here.

@@ -111,8 +111,8 @@ pub fn on_registered(state: &mut State, joining: Joining, answer: Answer) {
         Answer::Worker(worker) => worker,
         Answer::Refused(reason) => return refuse_worker(state, joining.call, &reason),
         other => {
-            let reason = format!("registration failed: {other:?}");
-            return refuse_worker(state, joining.call, &reason);
+            tracing::error!(answer = ?other, "a registration was answered with something else");
+            return refuse_worker(state, joining.call, "registration failed; the scheduler's log says more");
         }
     };
     let conn = joining.call.conn;

@@ -328,9 +328,9 @@ impl ClusterTask {
         // It may be in a long step; whether it lives, its process tells, and whether it spins, it tells itself.
         self.note_silence(looked.scheduler.is_some());
         let state = looked.scheduler.as_ref()?;
-        let members = self.pool.is_some().then_some(self.told.workers.as_slice());
+        let workers = self.pool.is_some().then_some(self.told.workers.as_slice());
         let age_secs = self.shared.now_ms().saturating_sub(self.view.start_ms) as f64 / 1e3;
-        let mut seen = super::poll::seen(state, members, self.shared.now_secs(), age_secs);
+        let mut seen = super::poll::seen(state, workers, self.shared.now_secs(), age_secs);
         self.see_others(&mut seen);
         let check = Instant::now() >= self.next_check;
         if check {

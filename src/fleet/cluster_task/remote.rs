@@ -58,7 +58,7 @@ impl ClusterTask {
                 self.plan.scale(all);
             }
             // This machine has its share; what others add is for them.
-            let staying = seen.pool.iter().flatten().filter(|member| !member.stopping).count();
+            let staying = seen.pool.iter().flatten().filter(|pooled| !pooled.stopping).count();
             seen.more_here = here.saturating_sub(u32::try_from(staying).unwrap_or(u32::MAX));
         }
     }

@@ -108,14 +108,14 @@ async fn renew(
     Ok(Json(head.renew(&ask, ends.from()).await?))
 }
 
-/// `GET .../link`: a WebSocket. Errors: 403 without a member's certificate, or with a removed one's.
+/// `GET .../link`: a WebSocket. Errors: 403 without a peer's certificate, or with a removed one's.
 async fn link(
     State(head): State<HeadHandle>,
     Extension(ends): Extension<ConnectionEnds>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let removed = "this machine is not a member any more; join again with a new token: rask join URL --token ...";
-    let linked = match &ends.member {
+    let linked = match &ends.joined {
         Some(id) => head.linked(id, ends.from(), ends.local.ip()).await,
         None => Err(HeadError::BadToken(BadToken::NoCertificate)),
     };

@@ -1,4 +1,4 @@
-//! What makes an appliance a head: its authority, its certificate, the members, and where other machines reach it.
+//! What makes an appliance a head: its authority, its certificate, its peers, and where other machines reach it.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
