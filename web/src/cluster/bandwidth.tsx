@@ -2,7 +2,7 @@
 import * as show from "../base/format";
 import { num, str } from "../base/rows";
 import { overview } from "../feed/store";
-import { useTopics } from "../feed/wants";
+import { useTopics } from "../feed/subscription";
 import { Bars } from "../ui/Bars";
 import { Panel } from "../ui/Panel";
 import { Table, type Column, type TableSpec } from "../ui/Table";

@@ -3,7 +3,7 @@ import * as show from "../base/format";
 import { list, num, str } from "../base/rows";
 import { place, setQuery } from "../base/url";
 import { rows } from "../feed/store";
-import { useTopics } from "../feed/wants";
+import { useTopics } from "../feed/subscription";
 import { Choice } from "../ui/Choice";
 import { Panel } from "../ui/Panel";
 import { Table, type Column } from "../ui/Table";

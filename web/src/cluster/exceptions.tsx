@@ -4,7 +4,7 @@ import { hue } from "../base/palette";
 import { list, num, str, type Row } from "../base/rows";
 import { dark } from "../base/theme";
 import { rows } from "../feed/store";
-import { useTopics } from "../feed/wants";
+import { useTopics } from "../feed/subscription";
 import { Panel } from "../ui/Panel";
 import { Nothing, useItems, type Item } from "./items";
 import { taskHref, workerHref } from "./parts";

@@ -7,7 +7,7 @@ import { stateHue } from "../base/palette";
 import { dark } from "../base/theme";
 import { go } from "../base/url";
 import { known, rows } from "../feed/store";
-import { useTopics } from "../feed/wants";
+import { useTopics } from "../feed/subscription";
 import { GraphCanvas, type GraphNode } from "../plots/GraphCanvas";
 import { Legend } from "../ui/Bars";
 import { Empty, Panel } from "../ui/Panel";

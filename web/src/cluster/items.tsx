@@ -5,7 +5,7 @@ import { hue } from "../base/palette";
 import { maybe, num, str, type Row } from "../base/rows";
 import { dark } from "../base/theme";
 import { known, peek, rows } from "../feed/store";
-import { useTopics } from "../feed/wants";
+import { useTopics } from "../feed/subscription";
 import { Empty } from "../ui/Panel";
 import type { Column } from "../ui/Table";
 import { taskHref, workerHref } from "./parts";

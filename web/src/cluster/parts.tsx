@@ -6,7 +6,7 @@ import { num, rowsOf, str, type Row } from "../base/rows";
 import { dark } from "../base/theme";
 import { query } from "../base/http";
 import { known, overview, rows } from "../feed/store";
-import { useTopics } from "../feed/wants";
+import { useTopics } from "../feed/subscription";
 import { Bar, Bars, Legend, type BarRow, type Part } from "../ui/Bars";
 import { useAsk } from "../ui/ask";
 import { Empty, Panel, Trouble } from "../ui/Panel";

@@ -6,7 +6,7 @@ import { query } from "../base/http";
 import { num } from "../base/rows";
 import { place, setQuery } from "../base/url";
 import { rows, skew } from "../feed/store";
-import { useTopics } from "../feed/wants";
+import { useTopics } from "../feed/subscription";
 import { Flame, spent } from "../plots/Flame";
 import { frameOf, hotSpots, type Frame, type Spot } from "../plots/flame";
 import { useAsk } from "../ui/ask";

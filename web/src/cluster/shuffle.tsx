@@ -1,6 +1,6 @@
 // The page Shuffle: P2P shuffles that run, by worker.
 import * as show from "../base/format";
-import { useTopics } from "../feed/wants";
+import { useTopics } from "../feed/subscription";
 import { Panel } from "../ui/Panel";
 import { Table, type Column } from "../ui/Table";
 import { type Item, useItems, Nothing, figure, WorkerLink } from "./items";

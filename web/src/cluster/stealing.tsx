@@ -1,7 +1,7 @@
 // The page Stealing: tasks that were moved from busy to idle workers.
 import * as show from "../base/format";
 import { num, str } from "../base/rows";
-import { useTopics } from "../feed/wants";
+import { useTopics } from "../feed/subscription";
 import { Panel } from "../ui/Panel";
 import { Table, type Column } from "../ui/Table";
 import { type Item, useItems, Nothing, figure, words, WorkerLink, TaskLink } from "./items";

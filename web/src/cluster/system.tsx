@@ -4,7 +4,7 @@ import { hue } from "../base/palette";
 import { maybe, num, obj, str, type Row } from "../base/rows";
 import { dark } from "../base/theme";
 import { peek, rows } from "../feed/store";
-import { useTopics } from "../feed/wants";
+import { useTopics } from "../feed/subscription";
 import { Series, type Line } from "../plots/Series";
 
 const WAIT = "The first samples come within some seconds";

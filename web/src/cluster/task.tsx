@@ -3,7 +3,7 @@ import * as show from "../base/format";
 import { list, maybe, num, obj, rowsOf, str, type Row } from "../base/rows";
 import { query } from "../base/http";
 import { place } from "../base/url";
-import { useTopics } from "../feed/wants";
+import { useTopics } from "../feed/subscription";
 import { peek } from "../feed/store";
 import { useAsk } from "../ui/ask";
 import { Empty, Panel, Trouble } from "../ui/Panel";

@@ -6,7 +6,7 @@ import { asRow, list, num, obj, rowsOf, str, type Row } from "../base/rows";
 import { place, setQuery } from "../base/url";
 import { where } from "../base/where";
 import { rows } from "../feed/store";
-import { useTopics } from "../feed/wants";
+import { useTopics } from "../feed/subscription";
 import { useAsk } from "../ui/ask";
 import { Bar, Legend } from "../ui/Bars";
 import { Empty, Figure, Panel, Trouble } from "../ui/Panel";

@@ -6,7 +6,7 @@ import { num, rowsOf, str, asRow } from "../base/rows";
 import { isBoxed, reach, socketAddress } from "../base/url";
 import { decodeBlock, fromBase64, withKind } from "./block";
 import { epoch, forgetAllBut, holds, receive, receiveBlock } from "./store";
-import { detail, topicsWanted, version } from "./wants";
+import { detail, topicsWanted, version } from "./subscription";
 
 export type Link = "connecting" | "live" | "paused" | "lost";
 export type Way = "socket" | "events" | "poll";
@@ -28,8 +28,8 @@ const BOXED_LEAST_MS = 30_000;
 const TRIES_PER_WAY = 3;
 
 interface Carrier {
-  /** Says the wishes anew. */
-  want(): void;
+  /** Sends the subscription anew. */
+  subscribe(): void;
   close(): void;
 }
 
@@ -46,7 +46,7 @@ export function startFeed(): void {
     void version.value;
     // Several parts mount in one go: tell the server once.
     queueMicrotask(() => {
-      if (carrier && !hidden) carrier.want();
+      if (carrier && !hidden) carrier.subscribe();
       forgetAllBut(topicsWanted());
     });
   });
@@ -76,7 +76,7 @@ function wake(): void {
   connect();
 }
 
-function wish(resume: boolean): string {
+function subscription(resume: boolean): string {
   const want = [...topicsWanted()];
   // Deltas are worth nothing for a topic that is not held, so one new topic means all in full.
   const held = want.every(holds);
@@ -147,10 +147,10 @@ function bySocket(): Carrier {
     socket = new WebSocket(socketAddress());
   } catch {
     queueMicrotask(lost);
-    return { want: () => undefined, close: () => undefined };
+    return { subscribe: () => undefined, close: () => undefined };
   }
   socket.binaryType = "arraybuffer";
-  socket.onopen = () => socket.send(wish(true));
+  socket.onopen = () => socket.send(subscription(true));
   socket.onmessage = (event) => {
     if (event.data instanceof ArrayBuffer) take(event.data);
   };
@@ -159,14 +159,14 @@ function bySocket(): Carrier {
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close();
   };
-  return { close, want: () => socket.readyState === WebSocket.OPEN && socket.send(wish(false)) };
+  return { close, subscribe: () => socket.readyState === WebSocket.OPEN && socket.send(subscription(false)) };
 }
 
 function byEvents(): Carrier {
   let source: EventSource | null = null;
   const open = (resume: boolean): void => {
     try {
-      source = new EventSource(reach(`feed/events?q=${encodeURIComponent(wish(resume))}`));
+      source = new EventSource(reach(`feed/events?q=${encodeURIComponent(subscription(resume))}`));
     } catch {
       queueMicrotask(lost);
       return;
@@ -188,7 +188,7 @@ function byEvents(): Carrier {
   };
   return {
     close,
-    want: () => {
+    subscribe: () => {
       close();
       open(true);
     },
@@ -198,7 +198,7 @@ function byEvents(): Carrier {
 function byPolling(): Carrier {
   const stop = new AbortController();
   const ask = async (resume: boolean): Promise<void> => {
-    const body = JSON.parse(wish(resume)) as Record<string, unknown>;
+    const body = JSON.parse(subscription(resume)) as Record<string, unknown>;
     if (body.stream) body.stream = { ...asRow(body.stream), after: streamAfter };
     const answer = await fetch(reach(`feed/poll?q=${encodeURIComponent(JSON.stringify(body))}`), {
       signal: stop.signal,
@@ -223,5 +223,5 @@ function byPolling(): Carrier {
     }
   };
   void run();
-  return { close: () => stop.abort(), want: () => undefined };
+  return { close: () => stop.abort(), subscribe: () => undefined };
 }

@@ -9,7 +9,7 @@ import { str } from "../base/rows";
 import { go } from "../base/url";
 import { query } from "../base/http";
 import { offline, rows, serverTime, skew } from "../feed/store";
-import { useTopics, type Detail } from "../feed/wants";
+import { useTopics, type Detail } from "../feed/subscription";
 import { fit, follow, listen } from "./input";
 import type { Hit, StreamModel } from "./model";
 import { Picture } from "./picture";

@@ -1,8 +1,8 @@
-// What the parts of the page that are on screen want from the feed, added up.
+// What the parts of the page that are on screen subscribe to, added up.
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
-/** Details of a wish; the last part that asks wins. */
+/** Details of a subscription; the last part that asks wins. */
 export interface Detail {
   stream?: { span: number; px: number };
   events?: { topic: string };
@@ -13,7 +13,7 @@ export interface Detail {
 const counts = new Map<string, number>();
 const details = new Map<symbol, Detail>();
 
-/** Changes with every change of the wishes. */
+/** Changes with every change of the subscription. */
 export const version = signal(0);
 
 /** The topics wanted now. `overview` always: the line at the top lives from it. */
@@ -34,8 +34,8 @@ export function useTopics(names: readonly string[], more?: Detail): void {
     const mine = Symbol(key);
     const wanted = key.split(" ").filter(Boolean);
     for (const name of wanted) counts.set(name, (counts.get(name) ?? 0) + 1);
-    const wish = JSON.parse(moreText) as Detail | null;
-    if (wish) details.set(mine, wish);
+    const asked = JSON.parse(moreText) as Detail | null;
+    if (asked) details.set(mine, asked);
     version.value += 1;
     return () => {
       for (const name of wanted) {
