@@ -3,6 +3,8 @@
 //! Source: `distributed/scheduler.py`, `check_idle_saturated`, `stimulus_queue_slots_maybe_opened`,
 //! `bulk_schedule_unrunnable_after_adding_worker`.
 
+use std::collections::BTreeSet;
+
 use super::Scheduler;
 use super::effect::Priority;
 use super::task::{StateName, TaskState};
@@ -213,29 +215,11 @@ impl Scheduler {
     }
 
     fn set_open_slot(&mut self, id: WorkerId, load: Option<u64>) {
-        let old = std::mem::replace(&mut self.workers[id].slot_load, load);
-        if old == load {
-            return;
-        }
-        if let Some(old) = old {
-            self.open_slots.remove(&(old, id));
-        }
-        if let Some(load) = load {
-            self.open_slots.insert((load, id));
-        }
+        set_place(&mut self.open_slots, id, &mut self.workers[id].slot_load, load);
     }
 
     fn set_load(&mut self, id: WorkerId, load: Option<u64>) {
-        let old = std::mem::replace(&mut self.workers[id].load, load);
-        if old == load {
-            return;
-        }
-        if let Some(old) = old {
-            self.by_load.remove(&(old, id));
-        }
-        if let Some(load) = load {
-            self.by_load.insert((load, id));
-        }
+        set_place(&mut self.by_load, id, &mut self.workers[id].load, load);
     }
 
     /// Source: `distributed/scheduler.py`, `_refresh_no_workers_since`.
@@ -245,6 +229,20 @@ impl Scheduler {
         } else if self.no_workers_since.is_none() {
             self.no_workers_since = Some(self.now);
         }
+    }
+}
+
+/// Moves a worker to another place in a set by load, or takes it out. `place`: where it stands.
+fn set_place(set: &mut BTreeSet<(u64, WorkerId)>, id: WorkerId, place: &mut Option<u64>, load: Option<u64>) {
+    let old = std::mem::replace(place, load);
+    if old == load {
+        return;
+    }
+    if let Some(old) = old {
+        set.remove(&(old, id));
+    }
+    if let Some(load) = load {
+        set.insert((load, id));
     }
 }
 
