@@ -120,9 +120,9 @@ pub fn explain(why: &io::Error, pin: Pin) -> Option<TrustError> {
         rustls::Error::General(text) if text.starts_with(ANOTHER) => {
             TrustError::OtherAuthority { shown: text.strip_prefix(ANOTHER).and_then(Pin::parse), pinned: pin }
         }
-        rustls::Error::InvalidCertificate(why) => TrustError::Certificate(format!("{why:?}")),
-        rustls::Error::AlertReceived(alert) => TrustError::Refused(format!("{alert:?}")),
-        rustls::Error::InvalidMessage(why) => TrustError::NotTls(format!("{why:?}")),
+        rustls::Error::InvalidCertificate(why) => TrustError::Certificate(why.to_string()),
+        rustls::Error::AlertReceived(_) => TrustError::Refused(inner.to_string()),
+        rustls::Error::InvalidMessage(_) => TrustError::NotTls(inner.to_string()),
         other => TrustError::Certificate(other.to_string()),
     })
 }
