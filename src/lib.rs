@@ -27,7 +27,7 @@
 //! | `control` (pure) | what rask processes ask of each other: the vocabulary of the control socket |
 //! | `link`, `door` | talk between rask processes, the front door |
 //! | `fleet` | the clusters of this machine: their processes, their workers, their lives |
-//! | `feed` | what the dashboard sees: pictures of a scheduler, what changed in them |
+//! | `feed` | what the dashboard sees: snapshots of a scheduler, what changed in them |
 //! | `http` | everything that is served over HTTP, put together and with its TLS |
 //! | `app`, `cli` | a role each, composed of modules; the command line |
 

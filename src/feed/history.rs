@@ -19,7 +19,7 @@ pub struct History {
     changed_rows: usize,
     /// Everything after this number is in `deltas`.
     from: u64,
-    /// It was looked at, at least once.
+    /// It was polled, at least once.
     pub known: bool,
     /// The last answers, so that many viewers cost one writing: since when, and the text.
     written: Vec<(Option<u64>, std::sync::Arc<str>)>,

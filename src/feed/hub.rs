@@ -1,7 +1,7 @@
-//! The owner of all views: looks at the scheduler as often as its viewers need, tells each what it does not know yet.
+//! The owner of all views: polls the scheduler as often as its viewers need, tells each what it does not know yet.
 //!
-//! One look serves everybody, a change is written once for all who know the same. Without viewers only a few totals
-//! are looked at, for the time series.
+//! One poll serves everybody, a change is written once for all who know the same. Without viewers only a few totals
+//! are polled, for the time series.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use super::viewer::{KEEP_ALIVE, Pace, Viewer};
 use crate::base::{SeededMap, Text};
 use crate::cluster::{Control, Snapshot, SnapshotParts, TimelineWindow};
 
-/// Between two looks while somebody watches. Unit: milliseconds.
+/// Between two polls while somebody watches. Unit: milliseconds.
 const TICK: Duration = Duration::from_millis(100);
 
 /// The scheduler answers between two steps; one that takes so long is in trouble.
@@ -72,7 +72,7 @@ pub(super) struct Hub {
     next_viewer: ViewerId,
     topics: BTreeMap<Topic, History>,
     events: SeededMap<Text, (History, u64)>,
-    looked: BTreeMap<Topic, Instant>,
+    polled: BTreeMap<Topic, Instant>,
     sampled: Option<Instant>,
     samples: u64,
     rates: Rates,
@@ -96,7 +96,7 @@ impl Hub {
             next_viewer: 1,
             topics: BTreeMap::new(),
             events: SeededMap::default(),
-            looked: BTreeMap::new(),
+            polled: BTreeMap::new(),
             sampled: None,
             samples: 0,
             rates: Rates::default(),
@@ -145,7 +145,7 @@ impl Hub {
             }
             Command::Rows { topics, reply } => {
                 let wanted: BTreeSet<Topic> = topics.iter().copied().collect();
-                let alive = self.look(&wanted, true).await;
+                let alive = self.poll(&wanted, true).await;
                 let mut text = "{".to_owned();
                 for topic in &topics {
                     if text.len() > 1 {
@@ -162,7 +162,7 @@ impl Hub {
         }
     }
 
-    /// Looks at what is due and tells the viewers. False: the scheduler is gone.
+    /// Polls what is due and tells the viewers. False: the scheduler is gone.
     async fn tick(&mut self) -> bool {
         self.viewers.retain(|_, viewer| !viewer.queue.is_closed());
         self.forget_unwatched();
@@ -173,22 +173,22 @@ impl Hub {
                 Pace::Summary(_) => drop(wanted.insert(Topic::Overview)),
             }
         }
-        if !self.look(&wanted, false).await {
+        if !self.poll(&wanted, false).await {
             return false;
         }
         self.tell();
         true
     }
 
-    // ---- looking ----------------------------------------------------------------------------------------------
+    // ---- polling ----------------------------------------------------------------------------------------------
 
-    /// Drops what nobody has looked at for a while; whoever comes back gets it whole.
+    /// Drops what was not polled for a while; whoever comes back gets it whole.
     fn forget_unwatched(&mut self) {
         let now = Instant::now();
         let stale = |last: &Instant| now.saturating_duration_since(*last) > UNWATCHED;
-        let gone: Vec<Topic> = self.looked.iter().filter(|(_, last)| stale(last)).map(|(topic, _)| *topic).collect();
+        let gone: Vec<Topic> = self.polled.iter().filter(|(_, last)| stale(last)).map(|(topic, _)| *topic).collect();
         for topic in gone {
-            self.looked.remove(&topic);
+            self.polled.remove(&topic);
             match topic {
                 // Threads are told once and must stay; the series are for later.
                 Topic::Lanes | Topic::System | Topic::WorkersSeries => continue,
@@ -201,12 +201,12 @@ impl Hub {
         }
     }
 
-    /// Brings the topics up to date that are due (all of `wanted`, if `now`).
-    async fn look(&mut self, wanted: &BTreeSet<Topic>, at_once: bool) -> bool {
+    /// Brings the topics up to date that are due (all of `wanted`, if `at_once`).
+    async fn poll(&mut self, wanted: &BTreeSet<Topic>, at_once: bool) -> bool {
         let now = Instant::now();
         let is_due = |topic: &Topic| {
             let period = Duration::from_millis(topic.period_ms());
-            at_once || self.looked.get(topic).is_none_or(|last| now.saturating_duration_since(*last) >= period)
+            at_once || self.polled.get(topic).is_none_or(|last| now.saturating_duration_since(*last) >= period)
         };
         let mut due: BTreeSet<Topic> = wanted.iter().copied().filter(is_due).collect();
         let sample_due = self.sampled.is_none_or(|last| {
@@ -226,21 +226,21 @@ impl Hub {
             due.extend([Topic::Lanes, Topic::Names]);
         }
         let events = if due.contains(&Topic::Events) { self.next_events() } else { None };
-        let picture = match self.picture(&due, rects, events.clone()).await {
-            Ok(picture) => picture,
-            // It is busy: what there is stays, and the next look tries again.
+        let snapshot = match self.snapshot(&due, rects, events.clone()).await {
+            Ok(snapshot) => snapshot,
+            // It is busy: what there is stays, and the next poll tries again.
             Err(Silence::Late) => return true,
             Err(Silence::Gone | Silence::Failed(_)) => return false,
         };
-        self.looked.extend(due.iter().map(|topic| (*topic, now)));
+        self.polled.extend(due.iter().map(|topic| (*topic, now)));
         if sample_due {
             self.sampled = Some(now);
         }
         self.seq += 1;
         if let Some((topic, from)) = events {
-            self.take_events(topic, from, &picture);
+            self.take_events(topic, from, &snapshot);
         }
-        self.take(&due, picture, now).await
+        self.take(&due, snapshot, now).await
     }
 
     /// From which rectangle on somebody needs them, as far as they hold any yet.
@@ -256,14 +256,14 @@ impl Hub {
         Some(streams.iter().filter_map(|viewer| viewer.next_rect).min().unwrap_or(u64::MAX))
     }
 
-    async fn picture(
+    async fn snapshot(
         &self,
         due: &BTreeSet<Topic>,
         rects: Option<u64>,
         events: Option<(Text, u64)>,
     ) -> Result<Box<Snapshot>, Silence> {
         let has = |topic| due.contains(&topic);
-        let look = SnapshotParts {
+        let parts = SnapshotParts {
             workers: [Topic::Overview, Topic::Workers, Topic::System].iter().any(|topic| has(*topic)),
             prefixes: [Topic::Prefixes, Topic::MemoryByKey, Topic::ComputeByKey, Topic::TimeByAction, Topic::Graph]
                 .iter()
@@ -283,7 +283,7 @@ impl Hub {
             computations: has(Topic::Computations),
         };
         let (reply, answer) = oneshot::channel();
-        self.control.send(Control::Look { look, reply }).await.map_err(|_| Silence::Gone)?;
+        self.control.send(Control::Snapshot { parts, reply }).await.map_err(|_| Silence::Gone)?;
         within(PATIENCE, answer).await
     }
 
@@ -297,28 +297,28 @@ impl Hub {
         Some((topic.clone(), self.events.get(topic).map_or(0, |(_, from)| *from)))
     }
 
-    async fn take(&mut self, due: &BTreeSet<Topic>, mut picture: Box<Snapshot>, now: Instant) -> bool {
-        self.at_secs = picture.totals.at_secs;
-        self.rates.take(&picture.totals);
+    async fn take(&mut self, due: &BTreeSet<Topic>, mut snapshot: Box<Snapshot>, now: Instant) -> bool {
+        self.at_secs = snapshot.totals.at_secs;
+        self.rates.take(&snapshot.totals);
         self.machine.look(self.at_secs);
-        if let Some(stream) = picture.stream.take() {
+        if let Some(stream) = snapshot.stream.take() {
             self.take_stream(stream);
         }
-        self.take_series(due, &picture);
-        self.take_growing(due, &picture);
-        let last_error = picture.exceptions.iter().max_by(|a, b| a.1.last_secs.total_cmp(&b.1.last_secs));
+        self.take_series(due, &snapshot);
+        self.take_growing(due, &snapshot);
+        let last_error = snapshot.exceptions.iter().max_by(|a, b| a.1.last_secs.total_cmp(&b.1.last_secs));
         if due.contains(&Topic::Overview) {
             self.first_error = last_error.map(|(_, cause)| cause.text.chars().take(120).collect());
         }
         for topic in due {
-            if let Some(rows) = self.rows_of(*topic, &picture) {
+            if let Some(rows) = self.rows_of(*topic, &snapshot) {
                 self.topics.entry(*topic).or_default().take(self.seq, rows);
             }
         }
         self.take_first_blocks(now).await
     }
 
-    fn rows_of(&self, topic: Topic, picture: &Snapshot) -> Option<Rows> {
+    fn rows_of(&self, topic: Topic, snapshot: &Snapshot) -> Option<Rows> {
         Some(match topic {
             Topic::Overview => {
                 let about = About {
@@ -327,40 +327,40 @@ impl Hub {
                     viewers: self.viewers.len(),
                     first_error: self.first_error.as_deref(),
                 };
-                Rows::from([("now".to_owned(), about.overview(picture))])
+                Rows::from([("now".to_owned(), about.overview(snapshot))])
             }
-            Topic::Workers => rows::workers(&picture.workers),
-            Topic::Prefixes => rows::prefixes(&picture.prefixes, PREFIXES_MAX),
-            Topic::Groups => rows::groups(&picture.groups),
-            Topic::MemoryByKey => rows::memory_by_key(&picture.prefixes),
-            Topic::ComputeByKey => rows::compute_by_key(&picture.prefixes),
-            Topic::TimeByAction => rows::time_by_action(&picture.prefixes),
+            Topic::Workers => rows::workers(&snapshot.workers),
+            Topic::Prefixes => rows::prefixes(&snapshot.prefixes, PREFIXES_MAX),
+            Topic::Groups => rows::groups(&snapshot.groups),
+            Topic::MemoryByKey => rows::memory_by_key(&snapshot.prefixes),
+            Topic::ComputeByKey => rows::compute_by_key(&snapshot.prefixes),
+            Topic::TimeByAction => rows::time_by_action(&snapshot.prefixes),
             Topic::Names => rows::names(&self.stream.prefixes),
-            Topic::Graph => match &picture.graph {
-                Some(nodes) => rows::graph_of_tasks(nodes, &picture.prefixes, GRAPH_MAX),
-                None => rows::graph_of_groups(&picture.groups, picture.totals.counts.tasks, GRAPH_MAX),
+            Topic::Graph => match &snapshot.graph {
+                Some(nodes) => rows::graph_of_tasks(nodes, &snapshot.prefixes, GRAPH_MAX),
+                None => rows::graph_of_groups(&snapshot.groups, snapshot.totals.counts.tasks, GRAPH_MAX),
             },
-            Topic::Bandwidth => rows::bandwidth(picture),
-            Topic::Fine => rows::fine(&picture.fine),
-            Topic::Exceptions => rows::exceptions(&picture.exceptions),
-            Topic::Shuffle => rows::shuffle(picture),
-            Topic::Coordination => rows::coordination(picture),
-            Topic::Clients => rows::clients(&picture.clients),
-            Topic::Computations => rows::computations(&picture.computations),
+            Topic::Bandwidth => rows::bandwidth(snapshot),
+            Topic::Fine => rows::fine(&snapshot.fine),
+            Topic::Exceptions => rows::exceptions(&snapshot.exceptions),
+            Topic::Shuffle => rows::shuffle(snapshot),
+            Topic::Coordination => rows::coordination(snapshot),
+            Topic::Clients => rows::clients(&snapshot.clients),
+            Topic::Computations => rows::computations(&snapshot.computations),
             // These grow; see `take_growing`, `take_series`, `take_stream`, `take_events`.
             Topic::Stealing | Topic::Logs | Topic::Events => return None,
             Topic::System | Topic::WorkersSeries | Topic::Lanes => return None,
         })
     }
 
-    fn take_events(&mut self, topic: Text, from: u64, picture: &Snapshot) {
+    fn take_events(&mut self, topic: Text, from: u64, snapshot: &Snapshot) {
         if self.events.len() >= EVENT_TOPICS_MAX && !self.events.contains_key(&topic) {
             self.events.clear();
         }
         let seq = self.seq;
         let (history, next) = self.events.entry(topic.clone()).or_insert_with(|| (History::default(), from));
-        *next = picture.events.last().map_or(*next, |(number, _, _)| number + 1);
-        history.append(seq, rows::events(&topic, &picture.events), EVENTS_MAX, number_of);
+        *next = snapshot.events.last().map_or(*next, |(number, _, _)| number + 1);
+        history.append(seq, rows::events(&topic, &snapshot.events), EVENTS_MAX, number_of);
     }
 
     fn take_stream(&mut self, stream: TimelineWindow) {
@@ -370,32 +370,32 @@ impl Hub {
         self.stream = stream;
     }
 
-    fn take_series(&mut self, due: &BTreeSet<Topic>, picture: &Snapshot) {
+    fn take_series(&mut self, due: &BTreeSet<Topic>, snapshot: &Snapshot) {
         if !due.contains(&Topic::System) {
             return;
         }
         self.samples += 1;
         let (id, seq) = (self.samples.to_string(), self.seq);
-        let row = series::system_row(&picture.totals, &Sums::of(&picture.workers), &self.machine, self.rates.tasks);
+        let row = series::system_row(&snapshot.totals, &Sums::of(&snapshot.workers), &self.machine, self.rates.tasks);
         let system = self.topics.entry(Topic::System).or_default();
         system.append(seq, Rows::from([(id.clone(), row)]), series::KEPT, number_of);
-        let row = series::workers_row(self.at_secs, &picture.workers);
+        let row = series::workers_row(self.at_secs, &snapshot.workers);
         let by_worker = self.topics.entry(Topic::WorkersSeries).or_default();
         by_worker.append(seq, Rows::from([(id, row)]), series::WORKERS_KEPT, number_of);
     }
 
-    fn take_growing(&mut self, due: &BTreeSet<Topic>, picture: &Snapshot) {
+    fn take_growing(&mut self, due: &BTreeSet<Topic>, snapshot: &Snapshot) {
         let seq = self.seq;
         if due.contains(&Topic::Stealing) {
-            self.steals_from = picture.stealing.last().map_or(self.steals_from, |(number, _, _)| number + 1);
+            self.steals_from = snapshot.stealing.last().map_or(self.steals_from, |(number, _, _)| number + 1);
             let history = self.topics.entry(Topic::Stealing).or_default();
-            history.append(seq, rows::stealing(&picture.stealing), STEALS_MAX, number_of);
-            history.set(seq, "total", rows::steal_total(&picture.steal_totals));
+            history.append(seq, rows::stealing(&snapshot.stealing), STEALS_MAX, number_of);
+            history.set(seq, "total", rows::steal_total(&snapshot.steal_totals));
         }
         if due.contains(&Topic::Logs) {
-            self.logs_from = picture.logs.last().map_or(self.logs_from, |(number, _, _)| number + 1);
+            self.logs_from = snapshot.logs.last().map_or(self.logs_from, |(number, _, _)| number + 1);
             let history = self.topics.entry(Topic::Logs).or_default();
-            history.append(seq, rows::logs(&picture.logs), EVENTS_MAX, number_of);
+            history.append(seq, rows::logs(&snapshot.logs), EVENTS_MAX, number_of);
         }
     }
 

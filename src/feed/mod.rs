@@ -1,6 +1,6 @@
-//! What the dashboard sees: takes pictures of a scheduler, finds what changed, fans it out through bounded queues.
+//! What the dashboard sees: takes snapshots of a scheduler, finds what changed, fans it out through bounded queues.
 //!
-//! A slow browser loses deltas and never slows a cluster: the scheduler answers a look between two steps and waits for
+//! A slow browser loses deltas and never slows a cluster: the scheduler answers a poll between two steps and waits for
 //! nobody. One owner (`hub`) holds all views; everybody else has a [`Feed`], a cloneable handle.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

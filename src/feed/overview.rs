@@ -8,7 +8,7 @@ use super::rows;
 use super::series::{MachineGauge, Rates, Sums};
 use crate::cluster::Snapshot;
 
-/// What there is to say besides the picture.
+/// What there is to say besides the snapshot.
 pub(super) struct About<'a> {
     pub machine: &'a MachineGauge,
     pub rates: &'a Rates,
@@ -17,8 +17,8 @@ pub(super) struct About<'a> {
 }
 
 impl About<'_> {
-    fn measures(&self, picture: &Snapshot, sums: &Sums) -> Measures {
-        let totals = &picture.totals;
+    fn measures(&self, snapshot: &Snapshot, sums: &Sums) -> Measures {
+        let totals = &snapshot.totals;
         let [_, waiting, queued, no_worker, processing, _, erred] = totals.counts.by_state;
         Measures {
             workers: totals.counts.workers,
@@ -43,22 +43,22 @@ impl About<'_> {
         }
     }
 
-    pub(super) fn overview(&self, picture: &Snapshot) -> Row {
-        let totals = &picture.totals;
-        let sums = Sums::of(&picture.workers);
-        let measures = self.measures(picture, &sums);
+    pub(super) fn overview(&self, snapshot: &Snapshot) -> Row {
+        let totals = &snapshot.totals;
+        let sums = Sums::of(&snapshot.workers);
+        let measures = self.measures(snapshot, &sums);
         let limit = bottleneck(&measures);
-        let states = rows::worker_states(&picture.workers, totals.at_secs);
+        let states = rows::worker_states(&snapshot.workers, totals.at_secs);
         let problem = problem(&measures, self.first_error, &states);
-        let mut row = self.overview_counts(picture);
-        row.extend(self.overview_use(picture, &sums));
+        let mut row = self.overview_counts(snapshot);
+        row.extend(self.overview_use(snapshot, &sums));
         row.push(("limit", Bottleneck::to_json(&limit)));
         row.push(("problem", problem.unwrap_or(Json::Null)));
         row
     }
 
-    fn overview_counts(&self, picture: &Snapshot) -> Row {
-        let totals = &picture.totals;
+    fn overview_counts(&self, snapshot: &Snapshot) -> Row {
+        let totals = &snapshot.totals;
         let counts = totals.counts;
         let mut row: Row = vec![
             ("version", json!(env!("CARGO_PKG_VERSION"))),
@@ -86,8 +86,8 @@ impl About<'_> {
         row
     }
 
-    fn overview_use(&self, picture: &Snapshot, sums: &Sums) -> Row {
-        let totals = &picture.totals;
+    fn overview_use(&self, snapshot: &Snapshot, sums: &Sums) -> Row {
+        let totals = &snapshot.totals;
         let metrics = &sums.metrics;
         vec![
             ("occupancy", rows::round(totals.occupancy_secs, 2)),

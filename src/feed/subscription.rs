@@ -73,7 +73,7 @@ impl Topic {
         NAMES.iter().find(|(known, _)| *known == name).map(|(_, topic)| *topic)
     }
 
-    /// How often it is looked at. Unit: milliseconds. What moves while one watches comes often, tables less so.
+    /// How often it is polled. Unit: milliseconds. What moves while one watches comes often, tables less so.
     pub const fn period_ms(self) -> u64 {
         match self {
             Self::Overview | Self::Prefixes | Self::Lanes | Self::Names => 200,

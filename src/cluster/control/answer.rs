@@ -23,7 +23,7 @@ pub fn answer_control(state: &mut State, told: Control, handed_over: &Arc<Accept
             // The asker may have given up, here and below.
             tokio::spawn(async move { drop(reply.send(view.text())) });
         }
-        Control::Look { look, reply } => drop(reply.send(Box::new(take_snapshot::take(state, &look)))),
+        Control::Snapshot { parts, reply } => drop(reply.send(Box::new(take_snapshot::take(state, &parts)))),
         Control::Rects { from_ms, to_ms, reply } => {
             let chunks = state.records.timeline.between(from_ms, to_ms);
             drop(reply.send(Box::new(TimelineWindow { chunks, ..take_snapshot::stream(state, 0) })));

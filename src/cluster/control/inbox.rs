@@ -23,8 +23,8 @@ pub enum Control {
     /// that takes every scheme would. The peer's user was checked.
     Connection(TcpStream),
     /// A snapshot for the pages, taken at once. What it may bring is bounded.
-    Look {
-        look: SnapshotParts,
+    Snapshot {
+        parts: SnapshotParts,
         /// Takes the snapshot; may be gone.
         reply: oneshot::Sender<Box<Snapshot>>,
     },

@@ -10,7 +10,7 @@ use crate::cluster::{ClientSnapshot, Snapshot, json_of};
 use crate::feed::delta::{Row, Rows};
 use crate::sched::coord::CoordView;
 
-pub(in crate::feed) fn coordination(picture: &Snapshot) -> Rows {
+pub(in crate::feed) fn coordination(snapshot: &Snapshot) -> Rows {
     let row = |view: &CoordView| {
         let name = view.name.to_string();
         let mut row: Row = vec![("kind", json!(view.kind)), ("name", json!(name))];
@@ -21,7 +21,7 @@ pub(in crate::feed) fn coordination(picture: &Snapshot) -> Rows {
         }));
         (format!("{} {name}", view.kind), row)
     };
-    picture.coordination.iter().map(row).collect()
+    snapshot.coordination.iter().map(row).collect()
 }
 
 pub(in crate::feed) fn clients(clients: &[ClientSnapshot]) -> Rows {
@@ -57,10 +57,10 @@ const SHUFFLE_FIELDS: [(&str, &str, &str); 10] = [
 ];
 
 /// `shuffle`: each shuffle, and its share on each worker.
-pub(in crate::feed) fn shuffle(picture: &Snapshot) -> Rows {
+pub(in crate::feed) fn shuffle(snapshot: &Snapshot) -> Rows {
     let mut rows = Rows::new();
     let mut sums: BTreeMap<&str, [f64; SHUFFLE_FIELDS.len()]> = BTreeMap::new();
-    for ((id, worker), told) in &picture.shuffle_workers {
+    for ((id, worker), told) in &snapshot.shuffle_workers {
         let part = |outer: &str, inner: &str| {
             told.get(outer).and_then(|part| part.get(inner)).and_then(Value::as_f64).unwrap_or(0.0)
         };
@@ -73,7 +73,7 @@ pub(in crate::feed) fn shuffle(picture: &Snapshot) -> Rows {
         }
         rows.insert(format!("{id} {worker}"), row);
     }
-    for shuffle in &picture.shuffles {
+    for shuffle in &snapshot.shuffles {
         let mut row: Row = vec![("run", json!(shuffle.run_id)), ("workers", json!(shuffle.workers))];
         let sum = sums.get(&*shuffle.id).copied().unwrap_or_default();
         row.extend(SHUFFLE_FIELDS.iter().zip(sum).map(|((name, _, _), value)| (*name, brief(value))));

@@ -1,4 +1,4 @@
-//! From a picture of the scheduler to the rows that pages show. A function is called as the topic whose rows it makes;
+//! From a snapshot of the scheduler to the rows that pages show. A function is called as the topic whose rows it makes;
 //! field names are the contract with the page.
 
 mod coordination;

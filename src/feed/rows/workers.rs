@@ -124,7 +124,7 @@ pub(in crate::feed) fn share(used: u64, limit: u64) -> f64 {
     if limit == 0 { 0.0 } else { used as f64 / limit as f64 }
 }
 
-pub(in crate::feed) fn bandwidth(picture: &Snapshot) -> Rows {
+pub(in crate::feed) fn bandwidth(snapshot: &Snapshot) -> Rows {
     let speed = |speed: &Speed| [("bandwidth", brief(speed.bandwidth)), ("n", json!(speed.count))];
     let of_type = |(name, measured): &(Text, Speed)| {
         let mut row: Row = vec![("kind", json!("type")), ("name", json!(name))];
@@ -137,5 +137,5 @@ pub(in crate::feed) fn bandwidth(picture: &Snapshot) -> Rows {
         row.extend(speed(measured));
         (format!("pair {from} {to}"), row)
     };
-    picture.bandwidth_types.iter().map(of_type).chain(picture.bandwidth_pairs.iter().map(of_pair)).collect()
+    snapshot.bandwidth_types.iter().map(of_type).chain(snapshot.bandwidth_pairs.iter().map(of_pair)).collect()
 }
