@@ -4,7 +4,6 @@
 //! are polled, for the time series.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
@@ -13,6 +12,7 @@ use tokio::time::{Duration, Instant};
 
 use super::delta::Rows;
 use super::history::History;
+use super::message::{envelope, has_news, message};
 use super::overview::About;
 use super::rows;
 use super::series::{self, MachineGauge, Rates, Sums};
@@ -510,71 +510,6 @@ fn whole_number(low: u64, next: u64) -> u64 {
     let low = low & u64::from(u32::MAX);
     let candidate = (next & !u64::from(u32::MAX)) | low;
     if candidate <= next { candidate } else { candidate.saturating_sub(1 << 32) }
-}
-
-fn history<'a>(
-    topic: Topic,
-    viewer: &Viewer,
-    topics: &'a mut BTreeMap<Topic, History>,
-    events: &'a mut SeededMap<Text, (History, u64)>,
-) -> &'a mut History {
-    match topic {
-        Topic::Events => &mut events.entry(viewer.subscription.events.clone()).or_default().0,
-        topic => topics.entry(topic).or_default(),
-    }
-}
-
-fn has_news(
-    viewer: &Viewer,
-    topics: &mut BTreeMap<Topic, History>,
-    events: &mut SeededMap<Text, (History, u64)>,
-) -> bool {
-    viewer.tell_unknown
-        || viewer
-            .subscription
-            .topics
-            .iter()
-            .any(|topic| history(*topic, viewer, topics, events).news(viewer.known.get(topic).copied()).is_some())
-}
-
-/// All that a viewer does not know, which it knows then.
-fn message(
-    epoch: &str,
-    seq: u64,
-    at_secs: f64,
-    viewer: &mut Viewer,
-    topics: &mut BTreeMap<Topic, History>,
-    events: &mut SeededMap<Text, (History, u64)>,
-) -> Bytes {
-    let mut parts: Vec<(Topic, Arc<str>)> = Vec::new();
-    for topic in &viewer.subscription.topics {
-        let known = viewer.known.get(topic).copied();
-        if let Some(news) = history(*topic, viewer, topics, events).news(known) {
-            parts.push((*topic, news));
-        }
-    }
-    let mut text = String::with_capacity(parts.iter().map(|(_, news)| news.len() + 24).sum());
-    for (topic, news) in parts {
-        if !text.is_empty() {
-            text.push(',');
-        }
-        super::delta::write_text(topic.name(), &mut text);
-        text.push(':');
-        text.push_str(&news);
-        viewer.known.insert(topic, seq);
-    }
-    // What it knows without news it knows up to here too.
-    viewer.known.values_mut().for_each(|known| *known = seq);
-    let more = if std::mem::take(&mut viewer.tell_unknown) {
-        format!(",\"unknown\":{}", json!(viewer.subscription.unknown))
-    } else {
-        String::new()
-    };
-    envelope(epoch, seq, at_secs, &text, &more)
-}
-
-fn envelope(epoch: &str, seq: u64, at_secs: f64, topics: &str, more: &str) -> Bytes {
-    format!("\u{1}{{\"epoch\":\"{epoch}\",\"seq\":{seq},\"t\":{at_secs:.3},\"topics\":{{{topics}}}{more}}}").into()
 }
 
 /// What limits the cluster and the first problem, of the overview alone, for `api/limits`.

@@ -10,6 +10,7 @@ mod delta;
 mod flame;
 mod history;
 mod hub;
+mod message;
 mod overview;
 mod report;
 mod rows;
