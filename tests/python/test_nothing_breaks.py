@@ -200,25 +200,22 @@ def address_of_name(client, name) -> str:
     return next(address for address, worker in workers.items() if worker["name"] == name)
 
 
-@pytest.mark.parametrize("how", ["close_gracefully", "lifetime"])
-def test_a_worker_that_retires_itself_to_restart_comes_back(start_cluster, how):
+def test_a_worker_that_retires_itself_to_restart_comes_back(start_cluster):
     cluster = start_cluster()
     cluster.add_worker("stays", nanny=True)
-    more = ["--lifetime", "4s", "--lifetime-restart"] if how == "lifetime" else []
-    cluster.add_worker("goes", *more, nanny=True)
+    cluster.add_worker("goes", nanny=True)
     with Client(cluster.address, timeout=30) as client:
         client.wait_for_workers(2, timeout=60)
         pid = lambda: pids(client).get("goes")
         before = pid()
         results = client.map(inc, range(20))
         wait(results)
-        if how == "close_gracefully":
 
-            def retire(dask_worker):
-                restart = lambda: dask_worker.close_gracefully(restart=True)
-                dask_worker.loop.call_later(0.2, restart)
+        def retire(dask_worker):
+            restart = lambda: dask_worker.close_gracefully(restart=True)  # as at the end of its --lifetime
+            dask_worker.loop.call_later(0.2, restart)
 
-            client.run(retire, workers=[address_of_name(client, "goes")])
+        client.run(retire, workers=[address_of_name(client, "goes")])
         wait_until(lambda: pid() not in (None, before), "the worker is back in a new process", 60)
         assert client.gather(results) == list(range(1, 21))
         wait_until(lambda: running_workers(client) == ["goes", "stays"], "both run", 30)
