@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -27,8 +28,20 @@ def scheduler_pid(appliance) -> int:
     return appliance.ask("GET", "/api/rask/v1/clusters/local").json()["scheduler_pid"]
 
 
+@contextlib.contextmanager
+def hangups(action):
+    """What is started meanwhile inherits whether hangups are ignored, as these tests may have from `nohup`."""
+    before = signal.signal(signal.SIGHUP, action)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_closing_the_terminal_ends_it_and_its_clusters(work_dir):
-    with Appliance(work_dir / "closed", local=True) as appliance:
+    with hangups(signal.SIG_DFL):
+        appliance = Appliance(work_dir / "closed", local=True)
+    with appliance:
         family = appliance.proc.children() + [psutil.Process(scheduler_pid(appliance))]
         assert len(family) >= 2
         appliance.proc.popen.send_signal(signal.SIGHUP)
@@ -39,11 +52,8 @@ def test_closing_the_terminal_ends_it_and_its_clusters(work_dir):
 
 
 def test_with_nohup_it_goes_on(work_dir):
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
+    with hangups(signal.SIG_IGN):
         appliance = Appliance(work_dir / "nohup")
-    finally:
-        signal.signal(signal.SIGHUP, before)
     with appliance:
         for _ in range(3):
             appliance.proc.popen.send_signal(signal.SIGHUP)
