@@ -218,23 +218,30 @@ impl Scheduler {
         true
     }
 
-    /// Drops a copy, on `only` if given; never the last one, never one that a running task needs.
+    /// Drops a copy, on `only` if given; never the last one, never one that a running task needs, and never the only one
+    /// on a running worker while tasks on workers that are paused or retire need theirs: such a worker could never
+    /// retire, as each of its copies elsewhere would be dropped again.
     /// Source: `distributed/active_memory_manager.py`, `_find_dropper`.
     fn plan_drop(&self, task: TaskId, only: Option<WorkerId>, plan: &mut Plan) -> bool {
         let entry = &self.tasks[task];
         if entry.who_has().len() < 2 + plan.drops(task) || entry.actor {
             return false;
         }
-        let busy: BTreeSet<WorkerId> = entry.waiters.iter().filter_map(|id| self.tasks[id].processing_on()).collect();
+        let needed: BTreeSet<WorkerId> = entry.waiters.iter().filter_map(|id| self.tasks[id].processing_on()).collect();
         let pending = plan.drop.get(&task);
-        let dropper = entry
-            .who_has()
-            .iter()
-            .filter(|&&id| only.is_none_or(|only| only == id))
-            .filter(|id| !busy.contains(id) && pending.is_none_or(|pending| !pending.contains(id)))
-            .max_by_key(|&&id| (!self.running.contains(&id), plan.memory.get(&id).copied().unwrap_or(0), id))
-            .copied();
-        let Some(dropper) = dropper else { return false };
+        let asked = |id: &&WorkerId| {
+            only.is_none_or(|only| only == **id) && pending.is_none_or(|pending| !pending.contains(id))
+        };
+        let (busy, free): (Vec<WorkerId>, Vec<WorkerId>) =
+            entry.who_has().iter().filter(asked).partition(|id| needed.contains(id));
+        let memory = |id: &WorkerId| plan.memory.get(id).copied().unwrap_or(0);
+        let Some(dropper) = free.iter().max_by_key(|id| (!self.running.contains(id), memory(id), **id)).copied() else {
+            return false;
+        };
+        let others_leave = !busy.is_empty() && !busy.iter().any(|id| self.running.contains(id));
+        if free.len() == 1 && self.running.contains(&dropper) && others_leave {
+            return false;
+        }
         plan.drop.entry(task).or_default().insert(dropper);
         let memory = plan.memory.entry(dropper).or_insert(0);
         *memory = (*memory - self.size_of(task)).max(0);
