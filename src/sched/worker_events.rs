@@ -305,8 +305,6 @@ impl Scheduler {
                 return self.run_transitions();
             }
             TaskState::Memory { .. } if is_current => return self.on_add_keys(worker, vec![done.key]),
-            // The result is being computed again: a message that frees this copy is under way.
-            TaskState::Processing { .. } | TaskState::Waiting { .. } if is_current => return,
             TaskState::Released
             | TaskState::Waiting { .. }
             | TaskState::Queued { .. }
