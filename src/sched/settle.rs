@@ -23,8 +23,10 @@ impl Scheduler {
         let entry = &mut self.tasks[task];
         if entry.lost_dependencies {
             self.recommend(task, StateName::Forgotten);
-        } else if entry.blame().is_none() && entry.is_needed() {
-            self.recommend(task, StateName::Waiting);
+        } else if entry.is_needed() {
+            // A failed input may have been overtaken by the news that nobody asked for this task any more.
+            let blamed = entry.blame().is_some();
+            self.recommend(task, if blamed { StateName::Erred } else { StateName::Waiting });
         } else {
             entry.waiters.clear();
         }
