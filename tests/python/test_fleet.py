@@ -199,8 +199,9 @@ def test_the_end_of_a_worker_is_told_with_its_memory_and_its_last_task(place):
     causes = lambda: [e["what"]["restart"]["cause"] for e in map(json.loads, index.read_text().splitlines()) if "restart" in e["what"]]
     with up.client() as client:
         client.wait_for_workers(2, timeout=60)
-        assert client.submit(slow_inc, 1, key="done-before").result(timeout=30) == 2
-        [worker] = client.who_has()["done-before"]
+        done = client.submit(slow_inc, 1, key="done-before")
+        assert done.result(timeout=30) == 2
+        [worker] = client.who_has()[done.key]
         sleeper = client.submit(slow_inc, 1, seconds=60, key="sleeper", workers=[worker])
         wait_until(lambda: sleeper.key in client.processing()[worker], "it runs")
         os.kill(client.run(os.getpid)[worker], signal.SIGKILL)
