@@ -24,6 +24,7 @@ impl Driver {
                     fetch::start(&self.pool, &self.inbox, &self.address, peer, &keys);
                 }
                 WorkerEffect::Drop { key } => self.forget(key),
+                WorkerEffect::Forgotten { key } => drop(self.specs.remove(&key)),
                 WorkerEffect::Transition { key, start, finish } => {
                     let (start, finish) = (phase_name(start), target_name(finish));
                     self.executor.tell(&ToControl::Transition { key: &key, start, finish });

@@ -69,8 +69,6 @@ impl Driver {
     fn beat(&mut self, told: Option<Value>) {
         self.heartbeat.asked = None;
         self.heartbeat.in_flight = true;
-        // What is forgotten by the machine is not run any more.
-        self.specs.retain(|key, _| self.machine.phase_of(key).is_some());
         let extensions = told.as_ref().and_then(|told| told.field("extensions")).cloned();
         let asked = self.clock.wall();
         let question = Value::map([

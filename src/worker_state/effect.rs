@@ -19,6 +19,8 @@ pub enum WorkerEffect {
     Fetch { peer: Text, keys: Vec<Key>, size_bytes: u64 },
     /// The value is no longer needed here.
     Drop { key: Key },
+    /// The machine has no such task any more: nobody needs to know how it is run.
+    Forgotten { key: Key },
     /// A task moved; only while somebody is subscribed. Source: `distributed/diagnostics/plugin.py`,
     /// `WorkerPlugin.transition`.
     Transition { key: Key, start: TaskPhase, finish: TaskTarget },

@@ -73,6 +73,7 @@ impl WorkerMachine {
                 self.want(dependency, Goal::Forgotten);
             }
         }
+        out.push(WorkerEffect::Forgotten { key: self.tasks[id].key.clone() });
         self.tasks.remove(id);
     }
 

@@ -97,7 +97,7 @@ impl World {
                 WorkerEffect::Fetch { peer, keys, .. } => {
                     assert!(self.fetches.insert(peer, keys).is_none(), "a peer is asked once at a time");
                 }
-                WorkerEffect::Drop { .. } | WorkerEffect::Transition { .. } => {}
+                WorkerEffect::Drop { .. } | WorkerEffect::Forgotten { .. } | WorkerEffect::Transition { .. } => {}
                 WorkerEffect::Close { .. } => self.closed = true,
             }
         }

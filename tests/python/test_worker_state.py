@@ -170,6 +170,8 @@ def effects_of(effects):
                 moves.append((unpack(f["key"]), f["start"], f["finish"]))
             case "Drop":
                 dropped.append(unpack(f["key"]))
+            case "Forgotten":
+                pass  # Dask's machine has the task's code itself, and forgets it with the task
             case "Close":
                 closed = True
             case _:
