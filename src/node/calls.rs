@@ -43,9 +43,7 @@ impl Driver {
     fn take_in(&mut self, values: Vec<(Key, Arc<Opaque>)>) {
         for (key, payload) in values {
             // A younger value takes the place of an older one in the executor, too.
-            if self.store.remove(&key) {
-                self.drops.push(key.clone());
-            }
+            self.forget(key.clone());
             self.store.put(key, HeldValue { payload: Some(payload), ..HeldValue::default() });
         }
     }

@@ -21,6 +21,12 @@ pub(super) struct HeldValue {
     pub(super) made: Option<Made>,
 }
 
+impl HeldValue {
+    fn payload_bytes(&self) -> u64 {
+        self.payload.as_ref().map_or(0, |payload| payload.size_bytes() as u64)
+    }
+}
+
 /// What is known of the run that made a value.
 #[derive(Clone, Debug)]
 pub(super) struct Made {
@@ -36,16 +42,23 @@ pub(super) struct Made {
 #[derive(Debug, Default)]
 pub(super) struct Store {
     values: HashMap<Key, HeldValue>,
+    /// Bytes of all payloads that are here. The memory is watched ten times a second.
+    payload_bytes: u64,
 }
 
 impl Store {
     pub(super) fn put(&mut self, key: Key, value: HeldValue) {
-        self.values.insert(key, value);
+        self.payload_bytes = self.payload_bytes.saturating_add(value.payload_bytes());
+        if let Some(older) = self.values.insert(key, value) {
+            self.payload_bytes = self.payload_bytes.saturating_sub(older.payload_bytes());
+        }
     }
 
     /// Forgets a value. True: the executor must, too.
     pub(super) fn remove(&mut self, key: &Key) -> bool {
-        self.values.remove(key).is_some_and(|value| value.in_executor)
+        let Some(value) = self.values.remove(key) else { return false };
+        self.payload_bytes = self.payload_bytes.saturating_sub(value.payload_bytes());
+        value.in_executor
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<&HeldValue> {
@@ -63,17 +76,42 @@ impl Store {
         value.in_executor = true;
         if payload.size_bytes() > KEPT_BYTES {
             value.payload = None;
+            self.payload_bytes = self.payload_bytes.saturating_sub(payload.size_bytes() as u64);
         }
         Some(payload)
     }
 
     /// Bytes that are here. Unit: bytes.
-    pub(super) fn payload_bytes(&self) -> u64 {
-        self.values.values().filter_map(|value| value.payload.as_ref()).map(|payload| payload.size_bytes() as u64).sum()
+    pub(super) const fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
     }
 }
 
 /// The size that counts for a value that came as bytes: theirs. Unit: bytes.
 pub(super) fn payload_size(payload: &Opaque) -> u64 {
     payload.frames.iter().map(|frame| frame.len() as u64).fold(0, u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the count of bytes follows every way in which a payload comes, is replaced, is lent and goes.
+    #[test]
+    fn bytes_are_counted_as_payloads_come_and_go() {
+        let of = |bytes: usize| HeldValue {
+            payload: Some(Arc::new(Opaque { head: Bytes::new(), frames: vec![vec![0; bytes].into()] })),
+            ..HeldValue::default()
+        };
+        let (big, small) = (Key::text("big"), Key::text("small"));
+        let mut store = Store::default();
+        store.put(big.clone(), of(10));
+        store.put(big.clone(), of(KEPT_BYTES + 1));
+        store.put(small.clone(), of(7));
+        assert_eq!(store.payload_bytes(), KEPT_BYTES as u64 + 8);
+        assert!(store.lend(&big).is_some() && store.lend(&big).is_none() && store.lend(&small).is_some());
+        assert_eq!(store.payload_bytes(), 7);
+        assert!(store.remove(&small) && store.remove(&big) && !store.remove(&big));
+        assert_eq!(store.payload_bytes(), 0);
+    }
 }
