@@ -7,6 +7,14 @@ use crate::wire::error::WireError;
 use crate::wire::msgpack::{Cursor, Marker};
 use crate::wire::resolve::{Resolver, bounded};
 
+/// The number of items of a stream message, which is an array of them or a single one; the cursor is before the first.
+pub fn batch_len(cursor: &mut Cursor<'_>) -> Result<usize, WireError> {
+    let mut single = *cursor;
+    let Marker::Array(len) = single.token()? else { return Ok(1) };
+    *cursor = single;
+    Ok(len)
+}
+
 /// Name and bytes of each field of a map. Kept between items so that its memory is reused.
 #[derive(Debug, Default)]
 pub struct Fields<'a> {

@@ -1,6 +1,6 @@
 //! Reads stream messages straight from their bytes: no tree of values for what a busy cluster says most.
 
-use super::fields::{Fields, Recent, borrowed_text, number, texts};
+use super::fields::{Fields, Recent, batch_len, borrowed_text, number, texts};
 use super::types::{StreamItem, StreamOp, TaskErred, TaskFinished, UpdateGraph};
 use crate::base::{Action, Limits, StartStop};
 use crate::wire::error::WireError;
@@ -18,14 +18,7 @@ pub fn decode_stream(message: &Message, limits: &Limits) -> Result<Vec<StreamIte
         fields: Fields::default(),
         recent: Recent::default(),
     };
-    let mut single = cursor;
-    let items = match single.token()? {
-        Marker::Array(len) => {
-            cursor = single;
-            len
-        }
-        _ => 1,
-    };
+    let items = batch_len(&mut cursor)?;
     let mut list = Vec::with_capacity(bounded(items, &cursor));
     for _ in 0..items {
         list.extend(reader.item(&mut cursor)?);

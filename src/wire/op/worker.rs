@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::fields::{Fields, borrowed_text, number, texts};
+use super::fields::{Fields, batch_len, borrowed_text, number, texts};
 use crate::base::{Key, Limits, Opaque, Text, Value};
 use crate::wire::error::WireError;
 use crate::wire::message::Message;
@@ -104,14 +104,7 @@ pub fn decode_orders(message: &Message, limits: &Limits) -> Result<Vec<WorkerOrd
     let mut cursor = Cursor::new(&message.head);
     let resolver = Resolver::new(&message.head, &message.frames, limits);
     let mut fields = Fields::default();
-    let mut single = cursor;
-    let items = match single.token()? {
-        Marker::Array(len) => {
-            cursor = single;
-            len
-        }
-        _ => 1,
-    };
+    let items = batch_len(&mut cursor)?;
     let mut orders = Vec::with_capacity(bounded(items, &cursor));
     for _ in 0..items {
         let item = cursor.span()?;
