@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::error::NetError;
 use super::owner;
 
-/// They get one place in so many.
+/// One place in this number is for them.
 const ONE_IN: u32 = 8;
 
 /// The places of one port, or of several that share them.
@@ -32,8 +32,9 @@ impl StrangersPlaces {
     pub fn take(&self, connection: &TcpStream) -> Result<Option<OwnedSemaphorePermit>, NetError> {
         let (peer, local) = (connection.peer_addr()?, connection.local_addr()?);
         let is_ours = |uid| owner::is_ours(uid, &self.allow_users);
-        // Who sits at another machine is asked for a certificate or a password, and no concern of this one's users.
-        if !peer.ip().to_canonical().is_loopback() || owner::uid_of_peer(peer, local)?.is_some_and(is_ours) {
+        // Who sits at another machine is asked for a certificate or a password. A program of this machine may come by any
+        // of its addresses, not by loopback alone.
+        if !owner::is_of_this_machine(peer.ip()) || owner::uid_of_peer(peer, local)?.is_some_and(is_ours) {
             return Ok(None);
         }
         self.free.clone().try_acquire_owned().map(Some).map_err(|_none| NetError::TooManyStrangers)

@@ -15,8 +15,10 @@ import psutil
 import pytest
 from distributed import Client, get_client, get_worker, worker_client
 
+import lan as lans
 from appliance import Appliance
 from harness import Cluster, scheduler_kind, wait_until
+from lan import Head, Lan
 from rawdask import HELLO, Raw, encode
 
 # Another user, for real. The interpreter must be one that this user can read, which an environment of root's is not.
@@ -214,8 +216,29 @@ def test_silent_connections_of_another_user_cost_the_owner_nothing(work_dir, sta
         crowded(cluster.hostport, cluster.proc.output, lambda: ask_as_owner(cluster.hostport, {"op": "identity", "reply": True}))
 
 
-def crowded(at, log, answers):
-    line = [*AS_ANOTHER, CROWD, at[0], str(at[1]), "400"]
+# Argument: host and port. Says so if there is an answer over TLS, whatever it is.
+ANSWERS = """
+import http.client, ssl, sys
+connection = http.client.HTTPSConnection(sys.argv[1], timeout=20, context=ssl._create_unverified_context())
+connection.request("GET", "/health")
+print("HTTP" if connection.getresponse().status < 500 else "a failure")
+"""
+
+
+@pytest.mark.skipif(lans.why_not() is not None, reason=f"NO TEST OF A NETWORK'S ADDRESS: {lans.why_not()}")
+def test_another_user_is_known_by_an_address_of_the_network_too(work_dir):
+    lan = Lan(work_dir, "head")
+    try:
+        machine = lan["head"]
+        head = Head(machine, "--no-local-cluster", env={"RASK_LIMITS__CONNECTIONS": "40", "RASK_LIMITS__HANDSHAKE": "100s"})
+        answers = lambda: machine.python(ANSWERS, f"{machine.address}:8787").stdout == "HTTP\n"
+        crowded((machine.address, 8787), head.proc.output, answers, machine.inside)
+    finally:
+        lan.close()
+
+
+def crowded(at, log, answers, inside=list):
+    line = inside([*AS_ANOTHER, CROWD, at[0], str(at[1]), "400"])
     crowd = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
     try:
         assert crowd.stdout.readline() == "open\n"

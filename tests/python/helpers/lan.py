@@ -74,12 +74,13 @@ class Machine:
         run("ip", "-n", self.ns, "addr", "add", f"{self.address}/24", "dev", "eth0")
         run("ip", "-n", self.ns, "link", "set", "eth0", "up")
 
-    def _inside(self, argv: list[str]) -> list[str]:
+    def inside(self, argv: list[str]) -> list[str]:
+        """The command line that runs this one in the namespace."""
         return ["ip", "netns", "exec", self.ns, *argv]
 
     def start(self, name: str, *argv: str, env: dict | None = None) -> Proc:
         """Starts a process; it has the pid of the returned Proc."""
-        proc = Proc(f"{self.name}-{name}", self._inside(list(argv)), self.env | (env or {}), self.dir)
+        proc = Proc(f"{self.name}-{name}", self.inside(list(argv)), self.env | (env or {}), self.dir)
         self.procs.append(proc)
         return proc
 
@@ -89,7 +90,7 @@ class Machine:
     def call(self, *argv: str, timeout: float = 60, env: dict | None = None) -> subprocess.CompletedProcess:
         """Runs a program to its end."""
         return subprocess.run(
-            self._inside(list(argv)), capture_output=True, text=True, timeout=timeout, cwd=self.dir,
+            self.inside(list(argv)), capture_output=True, text=True, timeout=timeout, cwd=self.dir,
             env=self.env | (env or {}), stdin=subprocess.DEVNULL,
         )
 
@@ -108,10 +109,10 @@ class Machine:
             chain input {{ type filter hook input priority 0; iifname "eth0" {who}drop; }}
             chain output {{ type filter hook output priority 0; {to}drop; }}
         }}'''
-        subprocess.run(self._inside(["nft", "-f", "-"]), input=rules, text=True, check=True)
+        subprocess.run(self.inside(["nft", "-f", "-"]), input=rules, text=True, check=True)
 
     def mend(self):
-        run(*self._inside(["nft", "delete", "table", "inet", "cut"]), ok=False)
+        run(*self.inside(["nft", "delete", "table", "inet", "cut"]), ok=False)
 
     def pids(self) -> list[int]:
         return [int(pid) for pid in run("ip", "netns", "pids", self.ns, ok=False).split()]
