@@ -1,6 +1,7 @@
 //! One Python process: start it, ask it one thing at a time, end it.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -77,9 +78,11 @@ impl Process {
             |what: &str, error: &std::io::Error| PyhostError::Start { reason: format!("{what}: {error}").into() };
         let script = files::write_script(&config.run_dir, files::Script::Pyhost)
             .map_err(|error| failed(&format!("writing to {}", config.run_dir.display()), &error))?;
+        // The folder may have been removed since; that is no reason to read no graphs.
+        let folder = if config.cwd.is_dir() { config.cwd.as_path() } else { Path::new("/") };
         let mut child = Command::new(&config.python)
             .arg(script)
-            .current_dir(&config.cwd)
+            .current_dir(folder)
             .envs(config.env.iter().map(|(name, value)| (name, value)))
             .env("RASK_PYHOST_PARENT", std::process::id().to_string())
             .env("RASK_PYHOST_FILES", &config.run_dir)

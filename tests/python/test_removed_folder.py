@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 
 import pytest
 from distributed import Client
 
 from appliance import Appliance
-from harness import rask_bin, scheduler_kind, wait_until
+from harness import Proc, clean_env, rask_bin, scheduler_kind, wait_until
 
 pytestmark = [
     pytest.mark.timeout(240),
@@ -44,3 +46,21 @@ def test_a_state_folder_that_was_removed_is_put_back(work_dir):
             wait_until(connected, "the control socket is put back", 90)
             wait_until(lambda: (appliance.state / "clusters/local/tls.key").exists(), "the certificates too", 90)
         assert rask(appliance, "down").returncode == 0
+
+
+def test_python_starts_anew_although_the_current_folder_of_its_scheduler_was_removed(work_dir):
+    file, folder = work_dir / "homeless.json", work_dir / "current"
+    flags = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+    argv = ["sh", "-c", 'mkdir "$1" && cd "$1" && shift && exec "$@"', "sh", str(folder), rask_bin(), "scheduler", *flags]
+    scheduler = Proc("homeless", argv, clean_env(work_dir), work_dir)
+    try:
+        wait_until(file.exists, "it runs", 30)
+        with Client(scheduler_file=str(file), timeout=30) as client:
+            first = client.run_on_scheduler(os.getpid)
+            shutil.rmtree(folder)
+            os.kill(first, signal.SIGKILL)
+            with pytest.raises(RuntimeError, match="ended with signal 9"):
+                client.run_on_scheduler(os.getpid)
+            assert client.run_on_scheduler(os.getpid) != first
+    finally:
+        scheduler.stop()
