@@ -51,12 +51,38 @@ pub fn write_script(folder: &Path, stem: &str, source: &str) -> io::Result<PathB
     let digest = Sha256::digest(source.as_bytes());
     let name = HEXLOWER.encode(digest.get(..16).unwrap_or(&digest));
     let path = folder.join(format!("{stem}-{name}.py"));
-    if fs::read(&path).is_ok_and(|there| there == source.as_bytes()) {
-        return Ok(path);
+    write_unless_there(&path, source)?;
+    Ok(path)
+}
+
+/// As [`write_script`], for several files: each has a path below a folder of their own, which is returned.
+///
+/// Errors: a folder or a file cannot be written.
+pub fn write_scripts(folder: &Path, stem: &str, sources: &[(&str, &str)]) -> io::Result<PathBuf> {
+    let mut digest = Sha256::new();
+    for (name, source) in sources {
+        for text in [name, source] {
+            digest.update(text.len().to_le_bytes());
+            digest.update(text.as_bytes());
+        }
+    }
+    let digest = digest.finalize();
+    let home = folder.join(format!("{stem}-{}", HEXLOWER.encode(digest.get(..16).unwrap_or(&digest))));
+    for (name, source) in sources {
+        let path = home.join(name);
+        let within = path.parent().unwrap_or(&home);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(within)?;
+        write_unless_there(&path, source)?;
+    }
+    Ok(home)
+}
+
+fn write_unless_there(path: &Path, source: &str) -> io::Result<()> {
+    if fs::read(path).is_ok_and(|there| there == source.as_bytes()) {
+        return Ok(());
     }
     // Another process may do the same at the same time: the file must be complete when it gets its name.
-    write_atomic(&path, source.as_bytes(), PRIVATE)?;
-    Ok(path)
+    write_atomic(path, source.as_bytes(), PRIVATE)
 }
 
 /// A lock that one process at a time holds, and that the kernel gives back however that process ends.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::base::{Key, Limits, Opaque, Text, Value};
 use crate::wire::{Encoder, Message, MessageBatch, WireError};
 
-/// Classes of results that a slot names by number after their first use. The same number stands in `rask_executor.py`.
+/// Classes of results that a slot names by number after their first use. The same number stands in `slots.py`.
 const KINDS_MAX: usize = 256;
 
 fn wrong(what: &'static str) -> WireError {

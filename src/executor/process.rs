@@ -21,6 +21,17 @@ use crate::files;
 use crate::supervise::{self, ParentDeath};
 use crate::wire::{Message, WireError};
 
+/// The Python side.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("__main__.py", include_str!("py/__main__.py")),
+    ("rask_executor/__init__.py", include_str!("py/rask_executor/__init__.py")),
+    ("rask_executor/facade.py", include_str!("py/rask_executor/facade.py")),
+    ("rask_executor/frames.py", include_str!("py/rask_executor/frames.py")),
+    ("rask_executor/main.py", include_str!("py/rask_executor/main.py")),
+    ("rask_executor/slots.py", include_str!("py/rask_executor/slots.py")),
+    ("rask_executor/values.py", include_str!("py/rask_executor/values.py")),
+];
+
 /// How to start an executor.
 #[derive(Clone, Debug)]
 pub struct ExecutorPlan {
@@ -69,7 +80,7 @@ impl Executor {
         hello: Value,
         inbox: &mpsc::UnboundedSender<T>,
     ) -> io::Result<Self> {
-        let script = files::write_script(&plan.run_dir, "rask_executor", include_str!("py/rask_executor.py"))?;
+        let script = files::write_scripts(&plan.run_dir, "rask_executor", SCRIPTS)?;
         let mut pairs = Vec::new();
         for _ in 0..plan.slots.saturating_add(3) {
             let (ours, theirs) = StdUnixStream::pair()?;

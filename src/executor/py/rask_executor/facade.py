@@ -1,0 +1,228 @@
+"""The `Worker` that user code sees: a `distributed.Worker` that says and hears everything through the node."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import sys
+
+import dask
+import distributed
+from dask.sizeof import sizeof
+from distributed import WorkerPlugin, protocol
+from distributed.comm.core import Comm, CommClosedError
+from distributed.core import Status
+from distributed.worker import Worker as StockWorker
+from distributed.worker_state_machine import PauseEvent, SecedeEvent, TaskState, UnpauseEvent, WorkerState
+
+from .values import Data, Home
+
+logger = logging.getLogger("distributed.rask")
+
+
+class Relayed(Comm):
+    """A peer's connection at the node. Only what the node does not answer itself comes here."""
+
+    def __init__(self, number, peer, local, out):
+        super().__init__()
+        self.number, self.peer, self.local, self.out = number, peer, local, out
+        self.inbox: asyncio.Queue = asyncio.Queue()
+        self.gone = False
+
+    async def read(self, deserializers=None):
+        frames = await self.inbox.get()
+        if frames is None:
+            self.gone = True
+            raise CommClosedError("closed by peer")
+        return protocol.loads(frames, deserialize=True, deserializers=deserializers)
+
+    async def write(self, msg, serializers=None, on_error="message"):
+        if self.gone:
+            raise CommClosedError("closed")
+        context = {"pickle-protocol": 5}
+        head, *frames = protocol.dumps(msg, serializers=serializers, on_error=on_error, context=context)
+        self.out("answer", self.number, head, frames=frames)
+        return sum(map(len, frames)) + len(head)
+
+    async def close(self):
+        self.abort()
+
+    def abort(self):
+        if not self.gone:
+            self.gone = True
+            self.out("hangup", self.number)
+
+    def closed(self):
+        return self.gone
+
+    peer_address = property(lambda self: self.peer)
+    local_address = property(lambda self: self.local)
+
+
+class FacadeState(WorkerState):
+    """What user code reads of the state machine: asked for when it is read. Writing to it changes nothing."""
+
+    home: Home | None = None
+
+    def _tasks(self):
+        if self.home is None or not self.home.in_service:
+            return {}
+        tasks = {}
+        for key, state, size in self.home.asked("tasks"):
+            tasks[key] = task = TaskState(key)
+            task.state, task.nbytes = state, size
+        return tasks
+
+    def _number(self, name):
+        return self.home.asked("number", name) if self.home is not None and self.home.in_service else 0
+
+    tasks = property(_tasks, lambda self, value: None)
+    nbytes = property(lambda self: self._number("nbytes"), lambda self, value: None)
+    executing_count = property(lambda self: self._number("executing"))
+
+
+class Worker(StockWorker):
+    """Says and hears everything through the node."""
+
+    def __init__(self, hello: dict, home: Home, out):
+        self.home, self.out, self.in_service = home, out, False
+        super().__init__(
+            hello["scheduler"],
+            nthreads=hello["nthreads"],
+            name=hello["name"],
+            memory_limit=hello["memory_limit"],
+            contact_address=hello["address"],
+            local_directory=hello["local_directory"],
+            resources=hello["resources"],
+            preload=hello["preload"],
+            preload_argv=hello["preload_argv"],
+            dashboard=False,
+            data=Data(home),
+            WorkerStateClass=FacadeState,
+        )
+        self.id = hello["id"]
+        self.state.address = hello["address"]
+        self.state.actors = home.actors
+        for name in ("heartbeat", "keep-alive", "find-missing", "memory_monitor"):
+            self.periodic_callbacks.pop(name, None)
+
+    address = property(lambda self: self.contact_address)
+    address_safe = property(lambda self: self.contact_address)
+
+    async def start_unsafe(self):
+        await self.rpc.start()
+        self.ip = self.contact_address.split("://")[-1].rsplit(":", 1)[0]
+        await self.preloads.start()
+        self._status = Status.running  # not the property: the node tells the scheduler
+        self.start_periodic_callbacks()
+        self.in_service = True
+        return self
+
+    def batched_send(self, msg):
+        """Up the stream to the scheduler: `log-event`, and whatever plugins say."""
+        if self.in_service:
+            head, *frames = protocol.dumps(msg, context={"pickle-protocol": 5})
+            self.out("send", head, frames=frames)
+
+    def _send_worker_status_change(self, stimulus_id):
+        if self.in_service:
+            self.out("status", self._status.name)
+
+    def handle_stimulus(self, *stims):
+        for stim in stims:
+            if not isinstance(stim, (PauseEvent, SecedeEvent, UnpauseEvent)):  # the node knows of these already
+                logger.warning("%s was given to the worker's state, which rask keeps elsewhere: no effect", type(stim).__name__)
+
+    async def set_resources(self, **resources):
+        self.state.total_resources.update(resources)
+        self.out("resources", dict(resources))
+        await self.scheduler.set_resources(resources=self.state.total_resources, worker=self.contact_address)
+
+    def tell_subscription(self):
+        wanted = any(
+            isinstance(plugin, WorkerPlugin) and type(plugin).transition is not WorkerPlugin.transition
+            for plugin in self.plugins.values()
+        )
+        self.out("subscribed", wanted)
+
+    async def plugin_add(self, plugin, name=None, catch_errors=True):
+        reply = await super().plugin_add(plugin, name, catch_errors)
+        self.tell_subscription()
+        return reply
+
+    async def plugin_remove(self, name):
+        reply = await super().plugin_remove(name)
+        self.tell_subscription()
+        return reply
+
+    def update_data(self, data, stimulus_id=None, **kwargs):
+        """Values that come to be here without a run: scattered in a task, or gathered for the scheduler."""
+        sizes = {}
+        for key, value in data.items():
+            self.home.keep(key, value, self.home.stamp)
+            sizes[key] = sizeof(value)
+        # Answered when the node knows them: others may ask for them as soon as the scheduler does.
+        self.home.asked("held", [(key, size) for key, size in sizes.items()])
+        return {"nbytes": sizes, "status": "OK"}
+
+    async def close(self, timeout=30, executor_wait=True, nanny=True, reason="worker-close"):
+        self.out("close", reason)  # the node closes, and then ends this process
+        return "OK"
+
+    async def wind_up(self, reason):
+        """The node has left the cluster."""
+        self.in_service = False
+        self._status = Status.running  # Dask's own way through its states
+        await super().close(timeout=2, executor_wait=False, nanny=False, reason=reason)
+
+
+# What the facade replaces, with parameters that it counts on. Names of Dask's that are not public may go any day.
+REPLACED = {
+    "start_unsafe": (),
+    "batched_send": ("msg",),
+    "_send_worker_status_change": ("stimulus_id",),
+    "handle_stimulus": ("stims",),
+    "update_data": ("data",),
+    "plugin_add": ("plugin", "name", "catch_errors"),
+    "plugin_remove": ("name",),
+    "digest_metric": ("name", "value"),
+    "handle_comm": ("comm",),
+}
+
+
+def check_dask() -> None:
+    for name, parameters in REPLACED.items():
+        there = getattr(StockWorker, name, None)
+        known = () if there is None else inspect.signature(there).parameters
+        if there is None or any(parameter not in known for parameter in parameters):
+            sys.exit(
+                f"rask's own workers do not fit distributed {distributed.__version__}: Worker.{name} is not as expected. "
+                "Use --engine stock, or another version of distributed."
+            )
+
+
+def settings() -> dict:
+    """Dask's configuration, as far as it is the node's business."""
+    get = dask.config.get
+
+    def fraction(name):
+        value = get(name, False)
+        return float(value) if value not in (False, None) else 0.0
+
+    def count(name):
+        value = get(name, 0)
+        return int(value) if value not in (False, None) else 0
+
+    from dask.utils import parse_bytes, parse_timedelta
+
+    return {
+        "incoming": count("distributed.worker.connections.incoming"),
+        "outgoing": count("distributed.worker.connections.outgoing"),
+        "message_bytes": parse_bytes(get("distributed.worker.transfer.message-bytes-limit", "50MB")),
+        "default_size": parse_bytes(get("distributed.scheduler.default-data-size", "1kiB")),
+        "transfer": fraction("distributed.worker.memory.transfer"),
+        "pause": fraction("distributed.worker.memory.pause"),
+        "terminate": fraction("distributed.worker.memory.terminate"),
+        "connect_s": parse_timedelta(get("distributed.comm.timeouts.connect", "30s"), "s"),
+    }

@@ -1,0 +1,375 @@
+"""Threads that run tasks: slots, their pool, and the porter beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import pickle
+import socket
+import sys
+import threading
+import time
+from collections import deque
+
+import dask
+import distributed
+import msgpack
+from dask.sizeof import sizeof
+from dask.utils import key_split, typename
+from distributed import Reschedule, protocol
+from distributed.core import error_message
+from distributed.threadpoolexecutor import thread_state as pool_state
+from distributed.utils import thread_state as task_state
+from distributed.worker import _worker_cvar
+
+from .frames import cut_message, pickled, read_message, unpack, write_message
+from .values import Home
+
+logger = logging.getLogger("distributed.rask")
+
+READ_BYTES = 256 << 10
+# Pickles up to this travel with the answer, so that others get them without asking Python.
+INLINE_BYTES = 4096
+# Exact types whose size is `sys.getsizeof` and whose pickles need nobody's code.
+PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
+# While short tasks follow one another, an answer waits no longer than this. Unit: seconds.
+FLUSH_AFTER_S = 0.002
+# Classes of results that a slot's socket names by number after their first use.
+KINDS_MAX = 256
+# What a payload of one plain pickle says of itself. Source: distributed/protocol/serialize.py.
+PICKLE_HEAD = msgpack.packb(
+    {
+        "serializer": "pickle",
+        "writeable": (),
+        "split-num-sub-frames": (1,),
+        "split-offsets": (0,),
+        "compression": (None,),
+        "num-sub-frames": 1,
+    }
+)
+
+
+class Slot:
+    """A socket, the runs that came by it and have not begun, and the answers that were not sent yet."""
+
+    def __init__(self, number: int, sock):
+        self.number, self.sock = number, sock
+        self.todo: deque = deque()
+        self.buffer = bytearray()
+        self.reading = threading.Lock()
+        self.lock = threading.Lock()
+        self.done: list = []
+        self.frames: list = []
+        self.kinds: dict = {}
+
+    def fill(self) -> None:
+        """Waits for more to do. The interpreter's lock is free meanwhile."""
+        with self.reading:
+            more = self.sock.recv(READ_BYTES)
+            if not more:
+                raise EOFError
+            self.take(more)
+
+    def drain(self) -> None:
+        """What waits in the socket while the thread is busy, for the porter to take back."""
+        if not self.reading.acquire(blocking=False):
+            return  # its thread waits there itself: nothing is behind a run
+        try:
+            with contextlib.suppress(BlockingIOError):
+                while more := self.sock.recv(READ_BYTES, socket.MSG_DONTWAIT):
+                    self.take(more)
+        finally:
+            self.reading.release()
+
+    def take(self, more: bytes) -> None:
+        self.buffer += more
+        while frames := cut_message(self.buffer):
+            for entry in unpack(frames[0]):
+                self.todo.append((entry, frames))
+
+    def say(self, entry: list, payload=(), cls: type | None = None) -> None:
+        """Appends an answer. A payload of it takes the place of its last field, a class that of the one before."""
+        with self.lock:
+            if payload:
+                entry[-1] = {"__Serialized__": len(self.frames) + 1}
+                self.frames += payload
+            if cls is not None:
+                entry[-2] = self.kind(cls)
+            self.done.append(entry)
+
+    def kind(self, cls: type):
+        """A class, by its number after its first use: in the order in which answers are said."""
+        number = self.kinds.get(cls)
+        if number is not None:
+            return number
+        try:
+            described = protocol.pickle.dumps(cls)
+        except Exception:  # a class that cannot be pickled goes by its name, as Dask's do
+            described = protocol.pickle.dumps(cls.__name__)
+        if len(self.kinds) < KINDS_MAX:
+            self.kinds[cls] = len(self.kinds)
+        return [described, typename(cls)]
+
+    def flush(self) -> None:
+        with self.lock:
+            if self.done:
+                done, self.done = self.done, []
+                frames, self.frames = self.frames, []
+                write_message(self.sock, [msgpack.packb(done), *frames])
+
+
+class Pool:
+    """The threads of the slots. To Dask's `secede` and `rejoin` it is their thread pool."""
+
+    def __init__(self, home: Home, worker, nudge):
+        self.home, self.worker, self.nudge = home, worker, nudge
+        self._threads: set = set()
+        self._rejoin_lock, self._rejoin_list = threading.Lock(), []
+        self._counter = itertools.count()
+        self._max_workers = worker.state.nthreads
+        self.slot_of: dict = {}
+        self.stamp_of: dict = {}
+        self.spans: dict = {}
+        self.context = None
+
+    def start(self, slot: Slot) -> None:
+        name = f"Dask-Default-Threads-{os.getpid()}-{next(self._counter)}"
+        thread = threading.Thread(target=self.serve, args=(slot,), name=name, daemon=True)
+        self._threads.add(thread)
+        self.slot_of[thread] = slot
+        thread.start()
+
+    def _adjust_thread_count(self) -> None:
+        """Called by a thread that secedes: its slot goes to another thread, and the node hears of it in order."""
+        me = threading.current_thread()
+        slot = self.slot_of.pop(me)
+        slot.say(["seceded", self.stamp_of[me], time.time() - task_state.start_time])
+        slot.flush()
+        self.start(slot)
+
+    def submit(self, fn, *args, **kwargs):
+        """For `rejoin`, which wants an idle thread to wake up, and for whoever uses `worker.executor`."""
+        from concurrent.futures import Future
+
+        if getattr(fn, "__module__", "") == "distributed.threadpoolexecutor":
+            self.nudge()
+            return None
+        future: Future = Future()
+
+        def run():
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as why:
+                future.set_exception(why)
+
+        threading.Thread(target=run, daemon=True).start()
+        return future
+
+    def shutdown(self, wait=True, **kwargs) -> None:
+        pass  # the process ends
+
+    def hand_over(self, slot: Slot) -> bool:
+        """Gives the slot to a thread that wants to rejoin, if there is one."""
+        with self._rejoin_lock:
+            if not self._rejoin_list:
+                return False
+            thread, event = self._rejoin_list.pop()
+            me = threading.current_thread()
+            self._threads.discard(me)
+            self.slot_of.pop(me, None)
+            self._threads.add(thread)
+            self.slot_of[thread] = slot
+            slot.say(["rejoined", self.stamp_of[thread]])
+            slot.flush()
+            event.set()
+            return True
+
+    def serve(self, slot: Slot) -> None:
+        me = threading.current_thread()
+        pool_state.executor, pool_state.proceed = self, True
+        task_state.execution_state = self.worker.execution_state
+        first = 0.0
+        try:
+            while True:
+                if self._rejoin_list and self.hand_over(slot):
+                    return
+                try:
+                    entry, frames = slot.todo.popleft()
+                except IndexError:
+                    slot.flush()
+                    slot.fill()
+                    first = time.time()
+                    continue
+                if entry[6] and slot.done:  # nobody knows how long this one takes
+                    slot.flush()
+                self.run(slot, me, entry, frames)
+                slot = self.slot_of.get(me)
+                if slot is None:  # it seceded, and ends with its task
+                    return
+                if time.time() - first > FLUSH_AFTER_S:
+                    slot.flush()
+                    first = time.time()
+        except (EOFError, OSError):
+            pass
+
+    def run(self, slot: Slot, me, entry, frames) -> None:
+        stamp, key, spec, span, executor, actor, _, annotations = entry
+        ident = threading.get_ident()
+        home, worker = self.home, self.worker
+        self.stamp_of[me] = stamp
+        home.stamp = max(home.stamp, stamp)
+        self.spans[key] = span
+        task_state.key = key
+        task_state.start_time = start = time.time()
+        worker.active_threads[ident] = key
+        cpu = time.thread_time()
+        try:
+            task = pickled(frames, spec)
+            data = home.gather(task.dependencies)
+            start = task_state.start_time = time.time()
+            if annotations and "span" in annotations:
+                with dask.annotate(span=annotations["span"]):
+                    value = self.call(task, data, executor)
+            elif executor is None and not task.is_coro:
+                value = self.context.copy().run(task, data)
+            else:
+                value = self.call(task, data, executor)
+            stop = time.time()
+            cpu = time.thread_time() - cpu
+        except Reschedule:
+            answer, payload, cls = ["reschedule", stamp], (), None
+        except (SystemExit, KeyboardInterrupt) as why:
+            # As in Dask: the worker process ends.
+            logger.critical("Task %r asked this worker to exit: %r", key, why)
+            os._exit(1 if why.args[:1] != (0,) else 0)
+        except BaseException as why:
+            answer, payload, cls = self.failure(stamp, key, why, start), (), None
+        else:
+            answer, payload = self.success(stamp, key, value, actor, (start, stop, cpu))
+            cls = type(value)
+        finally:
+            worker.active_threads.pop(ident, None)
+        slot = self.slot_of.get(me) or slot
+        seceded = self.slot_of.get(me) is None
+        slot.say(answer, payload, cls)
+        self.spans.pop(key, None)
+        if seceded or answer[0] != "ok":
+            slot.flush()
+
+    def call(self, task, data, executor):
+        """Whatever is not a plain function in this thread. The thread waits: the task occupies its slot in Dask, too."""
+        worker = self.worker
+        if task.is_coro:
+
+            async def on_loop():
+                token = _worker_cvar.set(worker)
+                try:
+                    return await task(data)
+                finally:
+                    _worker_cvar.reset(token)
+
+            return asyncio.run_coroutine_threadsafe(on_loop(), worker.loop.asyncio_loop).result()
+        if executor is None or executor == "default":
+            return self.context.copy().run(task, data)
+        try:
+            pool = worker.executors[executor]
+        except KeyError:
+            raise ValueError(
+                f"Invalid executor {executor!r}; expected one of: {sorted(worker.executors)}"
+            ) from None
+        if "ThreadPoolExecutor" not in str(type(pool)):
+            return pool.submit(task, data).result()
+        return pool.submit(self.elsewhere, task_state.key, task_state.start_time, task, data).result()
+
+    def elsewhere(self, key, start, task, data):
+        """In a thread of another pool: it is a worker's thread, too, for this task."""
+        ident = threading.get_ident()
+        task_state.key, task_state.start_time = key, start
+        task_state.execution_state = self.worker.execution_state
+        self.worker.active_threads[ident] = key
+        try:
+            return self.context.copy().run(task, data)
+        finally:
+            self.worker.active_threads.pop(ident, None)
+
+    def failure(self, stamp, key, why, start):
+        message = error_message(why)
+        traceback = message["traceback"]
+        logger.error("Compute Failed\nKey: %s\nException: %s\nTraceback: %s", key, message["exception_text"], message["traceback_text"])
+        return [
+            "erred",
+            stamp,
+            start,
+            time.time(),
+            threading.get_ident(),
+            bytes(message["exception"].data),
+            None if traceback is None else bytes(traceback.data),
+            message["exception_text"],
+            message["traceback_text"],
+        ]
+
+    def success(self, stamp, key, value, actor, times):
+        start, stop, cpu = times
+        home, cls = self.home, type(value)
+        payload = ()
+        if cls in PLAIN:
+            size = sys.getsizeof(value)
+            if size <= INLINE_BYTES:
+                payload = (PICKLE_HEAD, pickle.dumps(value, 5))
+        else:
+            try:
+                size = sizeof(value)
+            except Exception:
+                size = sys.getsizeof(value, 1)
+        if actor:
+            home.stamps[key] = stamp
+            home.actors[key] = value
+            payload = ()
+        else:
+            home.keep(key, value, stamp)
+        self.measure(key, stop - start, cpu)
+        return ["ok", stamp, start, stop, threading.get_ident(), size, None, None], payload
+
+    def measure(self, key, wall, cpu) -> None:
+        span, prefix = self.spans.get(key), key_split(key)
+        digest = self.worker.digest_metric
+        digest(("execute", span, prefix, "thread-cpu", "seconds"), cpu)
+        digest(("execute", span, prefix, "thread-noncpu", "seconds"), max(0.0, wall - cpu))
+
+    def measured(self, label, value, unit) -> None:
+        """What user code tells `context_meter`. Contexts travel with callbacks: only a task's own thread counts."""
+        key = getattr(task_state, "key", None)
+        if key is None or threading.get_ident() not in self.worker.active_threads:
+            return
+        label = label if isinstance(label, tuple) else (label,)
+        self.worker.digest_metric(("execute", self.spans.get(key), key_split(key), *label, unit), value)
+
+
+# Dask leaves its own frames out of what users see of an exception; these are in the place of its own.
+for function in (Pool.run, Pool.call, Pool.elsewhere):
+    function.__code__ = function.__code__.replace(co_filename=distributed.worker.__file__)
+
+
+def porter(home: Home, sock, slots: list[Slot]) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            op, *rest = unpack(read_message(sock)[0])
+            if op == "drop":
+                home.drop(*rest)
+            elif op == "recall":
+                slot, taken = slots[rest[0]], []
+                slot.drain()
+                while slot.todo:
+                    try:
+                        taken.append(slot.todo.pop()[0][0])
+                    except IndexError:
+                        break
+                slot.say(["recalled", taken[::-1]])
+                slot.flush()
+            elif op == "export":
+                number, keys = rest
+                places, *frames = home.export(keys)
+                write_message(sock, [msgpack.packb((number, places)), *frames])
