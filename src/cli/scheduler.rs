@@ -26,14 +26,14 @@ pub(super) struct SchedulerFlags {
     /// tcp, tls, ws or wss; or a list [default: tcp]
     #[arg(long)]
     protocol: Option<String>,
-    /// Authorities' certificates for TLS (PEM)
-    #[arg(long, value_name = "PATH")]
+    /// Authorities' certificates for TLS (PEM file, or its text)
+    #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     tls_ca_file: Option<PathBuf>,
-    /// Certificate for TLS (PEM)
-    #[arg(long, value_name = "PATH")]
+    /// Certificate for TLS (PEM file, or its text)
+    #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     tls_cert: Option<PathBuf>,
-    /// Private key for TLS (PEM)
-    #[arg(long, value_name = "PATH")]
+    /// Private key for TLS (PEM file, or its text)
+    #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     tls_key: Option<PathBuf>,
     /// Where the pages are served; another port if this one is taken. Without a host: every interface, or loopback if the
     /// scheduler listens there only

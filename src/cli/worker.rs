@@ -53,14 +53,14 @@ pub(super) struct WorkerFlags {
     /// Do not start a worker again after its lifetime [default]
     #[arg(long, overrides_with = "lifetime_restart")]
     no_lifetime_restart: bool,
-    /// Authorities' certificates for TLS (PEM)
-    #[arg(long, value_name = "PATH")]
+    /// Authorities' certificates for TLS (PEM file, or its text)
+    #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     tls_ca_file: Option<OsString>,
-    /// Certificate for TLS (PEM)
-    #[arg(long, value_name = "PATH")]
+    /// Certificate for TLS (PEM file, or its text)
+    #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     tls_cert: Option<OsString>,
-    /// Private key for TLS (PEM)
-    #[arg(long, value_name = "PATH")]
+    /// Private key for TLS (PEM file, or its text)
+    #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     tls_key: Option<OsString>,
     /// Use nannies, which restart workers and watch their memory [default]
     #[arg(long, overrides_with = "no_nanny")]

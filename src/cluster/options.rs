@@ -86,8 +86,8 @@ pub struct ListenSpec {
     pub port: u16,
 }
 
-/// PEM files. Source: `distributed/security.py`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Certificates and key: each a file, or PEM text itself. Source: `distributed/security.py`.
+#[derive(Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// Who may connect: certificates of the authorities. None: anyone with any certificate is refused.
     pub ca: Option<PathBuf>,
@@ -95,6 +95,13 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// The key of that certificate.
     pub key: PathBuf,
+}
+
+/// The key may be in it as text, and is not for logs.
+impl fmt::Debug for TlsFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsFiles")
+    }
 }
 
 /// A scheduler that accepts connections.

@@ -181,9 +181,16 @@ fn own_ip() -> IpAddr {
     outside.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |at| at.ip())
 }
 
+/// Is it PEM text rather than the name of a file that holds it? Dask takes either.
+fn is_pem(text: &str) -> bool {
+    text.trim_start().starts_with("-----BEGIN ")
+}
+
 fn load_tls(files: &TlsFiles) -> Result<Tls, RunError> {
-    let read = |path: &Path| {
-        std::fs::read_to_string(path).map_err(|error| RunError::Tls { reason: format!("{}: {error}", path.display()) })
+    let read = |path: &Path| match path.to_str().filter(|text| is_pem(text)) {
+        Some(text) => Ok(text.to_owned()),
+        None => std::fs::read_to_string(path)
+            .map_err(|error| RunError::Tls { reason: format!("{}: {error}", path.display()) }),
     };
     let pem = TlsPem {
         ca: files.ca.as_deref().map(read).transpose()?.unwrap_or_default(),

@@ -328,7 +328,7 @@ impl Default for CommSection {
     }
 }
 
-/// `[comm.tls]`: files in PEM, empty for none.
+/// `[comm.tls]`: PEM files or their text, empty for none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CommTls {

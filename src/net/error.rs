@@ -23,10 +23,10 @@ pub enum NetError {
     #[error("plain HTTP, which is not served here")]
     PlainHttp,
     /// The TLS handshake failed.
-    #[error("tls: {}", with_remedy(.0))]
+    #[error("tls: {0}")]
     Tls(#[source] io::Error),
     /// Certificates or keys could not be read.
-    #[error("certificates: {}", with_remedy(.0))]
+    #[error("certificates: {0}")]
     BadPem(String),
     /// The peer closed the connection in the middle of something.
     #[error("the connection was closed")]
@@ -83,17 +83,4 @@ fn other_user(uid: Option<u32>) -> String {
         Some(uid) => format!("it belongs to another user (id {uid}), who is not in security.allow_users"),
         None => "the peer's user could not be told".to_owned(),
     }
-}
-
-/// With what to do about certificates without extensions: OpenSSL, and so Dask, takes them, webpki does not.
-fn with_remedy(error: &dyn std::fmt::Display) -> String {
-    let mut text = error.to_string();
-    if text.contains("UnsupportedCertVersion") {
-        text.push_str(
-            "; it is an X.509 v1 certificate, which `openssl x509 -req` makes when it is given no extensions. Make it v3: \
-             write `basicConstraints = critical, CA:FALSE` into a file v3.ext, sign again with \
-             `openssl x509 -req ... -extfile v3.ext`, and restart whoever uses it",
-        );
-    }
-    text
 }

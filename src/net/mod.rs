@@ -30,6 +30,7 @@ mod refusals;
 mod socket;
 mod strangers;
 mod tls;
+mod version1;
 mod writer;
 
 pub use accept::{Acceptor, CommHandler, HttpHandler, Listener, PlainRule};

@@ -6,19 +6,21 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::SingleCertAndKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
     SignatureScheme,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::chain::{ByChain, issued_by};
+use super::chain::{ByChain, issued_by, signed_tls12, signed_tls13};
 use super::error::NetError;
+use super::version1;
 
 /// Certificates and key as PEM text.
 #[derive(Clone)]
@@ -57,7 +59,10 @@ impl Tls {
         let chain = certificates(&pem.cert, "certificate")?;
         let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).map_err(|error| bad("key", error))?;
 
-        let trusted = Arc::new(Trusted(authorities));
+        let algorithms = provider.signature_verification_algorithms;
+        let own = version1::certified(chain, key, &provider).map_err(|error| bad("certificate", error))?;
+        let own = Arc::new(SingleCertAndKey::from(own));
+        let trusted = Arc::new(Trusted { authorities, algorithms });
         let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()
             .map_err(|error| bad("authority", error))?;
@@ -65,22 +70,20 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(|error| bad("versions", error))?
             .with_client_cert_verifier(Arc::new(Clients { inner: clients, trusted: trusted.clone() }))
-            .with_single_cert(chain.clone(), key.clone_key())
-            .map_err(|error| bad("certificate", error))?;
+            .with_cert_resolver(own.clone());
         // Whatever name it bears: clusters use one certificate on many machines.
         let judge = move |leaf: &CertificateDer<'_>,
                           others: &[CertificateDer<'_>],
                           now: UnixTime,
                           provider: &CryptoProvider| {
-            trusted.forgive(leaf, issued_by(&roots, leaf, others, now, provider))
+            trusted.judge(leaf, others, now, || issued_by(&roots, leaf, others, now, provider))
         };
         let client = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| bad("versions", error))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(ByChain { judge, provider }))
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| bad("certificate", error))?;
+            .with_client_cert_resolver(own);
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)), connector: TlsConnector::from(Arc::new(client)) })
     }
 }
@@ -95,24 +98,33 @@ fn certificates(pem: &str, what: &str) -> Result<Vec<CertificateDer<'static>>, N
     if list.is_empty() { Err(bad(what, "no certificate in it")) } else { Ok(list) }
 }
 
-/// The authorities' certificates themselves.
-///
-/// Small clusters use one self-signed certificate for everything, as their authority and as their own. `openssl req
-/// -x509` marks it as an authority's, which must not appear as anybody's own according to webpki; OpenSSL, and so
-/// Dask, takes it.
+/// The authorities' certificates themselves, and what webpki would refuse and Dask takes.
 #[derive(Debug)]
-struct Trusted(Vec<CertificateDer<'static>>);
+struct Trusted {
+    authorities: Vec<CertificateDer<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
 
 impl Trusted {
-    /// `verified`, unless all that was wrong with this certificate is that it is an authority's, and it is one of
-    /// ours. Its dates are checked before its kind, and what is wrong with them has another name.
-    fn forgive(
+    /// What `webpki` says, with two exceptions.
+    ///
+    /// Small clusters use one self-signed certificate for everything, as their authority and as their own. `openssl req
+    /// -x509` marks it as an authority's, which must not appear as anybody's own according to webpki; OpenSSL, and so
+    /// Dask, takes it. Its dates are checked before its kind, and what is wrong with them has another name.
+    ///
+    /// Certificates of version 1 are unknown to webpki.
+    fn judge(
         &self,
-        certificate: &CertificateDer<'_>,
-        verified: Result<(), rustls::Error>,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+        webpki: impl FnOnce() -> Result<(), rustls::Error>,
     ) -> Result<(), rustls::Error> {
-        match verified {
-            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))) if self.0.contains(certificate) => {
+        if version1::is_version_1(leaf) {
+            return version1::verify_issued(leaf, others, &self.authorities, now, &self.algorithms);
+        }
+        match webpki() {
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))) if self.authorities.contains(leaf) => {
                 Ok(())
             }
             verified => verified,
@@ -120,7 +132,7 @@ impl Trusted {
     }
 }
 
-/// The usual check of clients' certificates, with [`Trusted`]'s exception.
+/// The usual check of clients' certificates, with [`Trusted`]'s exceptions.
 #[derive(Debug)]
 struct Clients {
     inner: Arc<dyn ClientCertVerifier>,
@@ -138,8 +150,8 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self.inner.verify_client_cert(end_entity, intermediates, now);
-        self.trusted.forgive(end_entity, verified.map(|_| ()))?;
+        let webpki = || self.inner.verify_client_cert(end_entity, intermediates, now).map(|_| ());
+        self.trusted.judge(end_entity, intermediates, now, webpki)?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -149,7 +161,7 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
+        signed_tls12(message, cert, dss, &self.trusted.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -158,7 +170,7 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+        signed_tls13(message, cert, dss, &self.trusted.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -5,6 +5,7 @@ mod own;
 mod pool;
 mod process;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
@@ -19,6 +20,7 @@ use crate::app::local::state_dir as state;
 use crate::app::process::{Signals, block_on};
 use crate::app::roles::scheduler::RunDir;
 use crate::config;
+use crate::files;
 use crate::host::{AskedSize, Machine, PoolSize, size_pool};
 use crate::supervise::policy::RestartRule;
 use crate::supervise::{self, Child, Output, Spec};
@@ -59,10 +61,25 @@ async fn run(args: &WorkerArgs, pool: PoolSize, state: &Path) -> Result<(), Comm
         return own::run(plans, restart, &mut signals).await;
     }
     let launcher = Launcher::write(python, &run_dir.0)?;
+    let args = &WorkerArgs { pass: with_pem_in_files(&args.pass, &run_dir.0)?, ..args.clone() };
     match &args.pool {
         Some(ours) => pool::run(args, ours, pool, launcher, &mut signals).await,
         None => watch(specs(args, pool, &launcher)?, &mut signals).await,
     }
+}
+
+/// Certificates and keys that came as text go into files: Dask's worker takes the names of files only.
+fn with_pem_in_files(pass: &[OsString], folder: &Path) -> Result<Vec<OsString>, CommandError> {
+    let given = pass.iter().enumerate().map(|(at, value)| {
+        if !value.to_string_lossy().trim_start().starts_with("-----BEGIN ") {
+            return Ok(value.clone());
+        }
+        let path = folder.join(format!("given-{at}.pem"));
+        files::write_atomic(&path, value.as_encoded_bytes(), files::PRIVATE)
+            .map_err(|why| CommandError::world(format!("cannot write {}: {why}", path.display())))?;
+        Ok(path.into_os_string())
+    });
+    given.collect()
 }
 
 fn size(args: &WorkerArgs, machine: Machine) -> Result<PoolSize, CommandError> {
