@@ -24,7 +24,7 @@ pub fn env(state: Option<&Path>) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Writes Dask's YAML, so that `ApiClient()` and `Gateway()` find the appliance; or takes it away again.
+/// Writes Dask's YAML, so that `Client()` and `Gateway()` find the appliance; or takes it away again.
 pub fn configure(state: Option<&Path>, remove: bool) -> Result<(), CommandError> {
     let path = dask_file()?;
     if remove {
@@ -45,7 +45,7 @@ pub fn configure(state: Option<&Path>, remove: bool) -> Result<(), CommandError>
     let mut finds = Vec::new();
     if let Some(address) = &running.scheduler {
         text.push_str(&format!("scheduler-address: {address}\n"));
-        finds.push(format!("ApiClient() now connects to {address}"));
+        finds.push(format!("Client() now connects to {address}"));
     }
     // A company's proxy is not the way to this machine, and the client would take it.
     text.push_str(&format!("gateway:\n  address: {}\n  http-client:\n    proxy: false\n", running.http));
