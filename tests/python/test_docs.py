@@ -153,6 +153,13 @@ def test_the_readmes_first_script_computes(appliance):
     assert "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]" in runs([sys.executable, "-c", script], appliance)
 
 
+def test_the_readmes_script_with_a_cluster_of_its_own_computes(appliance):
+    script = only(blocks(ROOT / "README.md", "python"), "LocalCluster(")
+    path = f"{ROOT / 'packaging/python'}:{appliance.env['PYTHONPATH']}"
+    said = runs([sys.executable, "-W", "ignore", "-c", script], appliance, PYTHONPATH=path, RASK_BIN=rask_bin())
+    assert said == "3\n"
+
+
 def test_the_readmes_script_for_a_gateway_gets_a_cluster_that_computes(appliance):
     script = at_home(only(blocks(ROOT / "README.md", "python"), "Gateway("), appliance)
     script += "\nassert client.submit(sum, [1, 2]).result(timeout=90) == 3\ncluster.shutdown()\n"
