@@ -1,0 +1,95 @@
+//! `rask worker --engine rask`: our own workers, each a task of this process with a Python process of its own.
+
+mod plans;
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+pub(super) use plans::plans;
+
+use super::process::FAILURES_MAX;
+use crate::app::command_error::CommandError;
+use crate::app::process::Signals;
+use crate::clock::Clock;
+use crate::node::{NodeError, WorkerEnd, WorkerPlan, run_worker};
+use crate::supervise::policy::{Next, Policy, ProcessEnd, RestartRule};
+
+/// After a signal, for all workers to close: longer than one takes at most.
+const STOP: Duration = Duration::from_secs(10);
+
+/// Runs the workers until all of them ended for good or a signal comes.
+pub(super) async fn run(
+    plans: Vec<WorkerPlan>,
+    restart: RestartRule,
+    signals: &mut Signals,
+) -> Result<(), CommandError> {
+    let (stop, stopped) = watch::channel(false);
+    let mut lives = tokio::task::JoinSet::new();
+    for plan in plans {
+        lives.spawn(live(plan, restart, stopped.clone()));
+    }
+    drop(stopped);
+    let mut failed = None;
+    loop {
+        tokio::select! {
+            life = lives.join_next() => match life {
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(why))) => failed = Some(why),
+                Some(Err(why)) => failed = Some(CommandError::world(format!("a worker was lost: {why}"))),
+                None => return failed.map_or(Ok(()), Err),
+            },
+            signal = signals.next() => {
+                tracing::info!(signal, "stopping");
+                stop.send_replace(true);
+                let _killed_when_late = timeout(STOP, async { while lives.join_next().await.is_some() {} }).await;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// One worker after another under the same name, as a nanny would see to it.
+async fn live(plan: WorkerPlan, restart: RestartRule, stopped: watch::Receiver<bool>) -> Result<(), CommandError> {
+    let mut policy = Policy::new(restart, Some(FAILURES_MAX));
+    loop {
+        let clock = Clock::start();
+        // A panic in a worker ends that worker: its task is what unwinds.
+        let (its_plan, its_stop) = (plan.clone(), stopped.clone());
+        let ended = tokio::spawn(async move { run_worker(&its_plan, its_stop).await }).await;
+        let failure = match ended {
+            Ok(Ok(WorkerEnd::Closed { reason })) => {
+                tracing::info!(%reason, "worker ended");
+                return Ok(());
+            }
+            Ok(Err(NodeError::Stopped)) => return Ok(()),
+            Ok(Ok(WorkerEnd::Broken { reason })) => CommandError::world(format!("a worker ended: {reason}")),
+            Ok(Err(error @ (NodeError::NoScheduler { .. } | NodeError::Refused { .. }))) => {
+                return Err(explained(&error));
+            }
+            Ok(Err(error)) => explained(&error),
+            Err(panic) => CommandError::world(format!("a worker broke one of its own rules and was closed: {panic}")),
+        };
+        let lived_ms = clock.now().0 / 1000;
+        let Next::After(pause_ms) = policy.on_end(ProcessEnd::Crashed, lived_ms) else { return Err(failure) };
+        tracing::warn!("{failure}; another one starts in {pause_ms} ms");
+        sleep(Duration::from_millis(pause_ms)).await;
+        if *stopped.borrow() {
+            return Ok(());
+        }
+    }
+}
+
+fn explained(error: &NodeError) -> CommandError {
+    let failure = CommandError::blame(error.blame(), error.to_string());
+    match error {
+        NodeError::NoScheduler { .. } => failure.remedy("start the scheduler, or check the address"),
+        NodeError::Refused { .. } => failure.remedy("another worker may have this name: give --name"),
+        NodeError::Listen { .. } => {
+            failure.remedy("give another --worker-port, or --host with an address of this machine")
+        }
+        NodeError::NeverReady { .. } => failure.remedy("its words are above; --engine stock starts Dask's own worker"),
+        NodeError::Executor(_) | NodeError::Stopped => failure,
+    }
+}
