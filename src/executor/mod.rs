@@ -17,6 +17,7 @@
 
 mod frame;
 mod process;
+mod settings;
 mod socket;
 
 pub use frame::{
@@ -24,3 +25,4 @@ pub use frame::{
     inquiry_answer,
 };
 pub use process::{Executor, ExecutorPlan, FromExecutor};
+pub use settings::DaskSettings;

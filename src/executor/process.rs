@@ -41,6 +41,8 @@ pub struct ExecutorPlan {
     pub run_dir: PathBuf,
     /// Threads that run tasks.
     pub slots: u32,
+    /// What its environment has besides ours.
+    pub environ: Vec<(String, String)>,
 }
 
 /// What an executor says, and its end.
@@ -91,6 +93,7 @@ impl Executor {
         }
         let mut command = supervise::tied(&plan.python, ParentDeath::Kill);
         command.arg(script).args(pairs.iter().map(|(_, theirs)| theirs.as_raw_fd().to_string()));
+        command.envs(plan.environ.iter().map(|(name, value)| (name, value)));
         command.env("PYTHONUNBUFFERED", "1").env("PYTHONFAULTHANDLER", "1").stdin(Stdio::null()).process_group(0);
         let child = command.spawn()?;
         let pid = child.id().unwrap_or_default();

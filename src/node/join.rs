@@ -42,15 +42,20 @@ pub(super) struct Joined {
 
 /// Does all of it. Errors: no scheduler in time, no port, no executor; the scheduler refuses.
 pub(super) async fn join(plan: &WorkerPlan) -> Result<Joined, NodeError> {
-    let pool = Pool::new(Arc::new(Limits::default()), None);
+    let pool = Pool::new(Arc::new(Limits::default()), plan.tls.clone());
     let first = connect(&pool, plan).await?;
-    let listener = listen(plan, &first.peer.local).await?;
+    let local = first.peer.local.clone();
     drop(first);
-    let address: Text = format!("tcp://{}", listener.local_addr()).into();
+    let listener = listen(plan, &local).await?;
+    let address = announced(plan, listener.local_addr(), &local)?;
     let (sender, mut inbox) = mpsc::unbounded_channel();
     let id = format!("Worker-{}", clock::uuid_v4_text());
-    let executor_plan =
-        ExecutorPlan { python: plan.python.clone(), run_dir: plan.run_dir.clone(), slots: plan.nthreads };
+    let executor_plan = ExecutorPlan {
+        python: plan.python.clone(),
+        run_dir: plan.run_dir.clone(),
+        slots: plan.nthreads,
+        environ: plan.environ.clone(),
+    };
     let executor = Executor::start(&executor_plan, hello(plan, &address, &id), &sender).map_err(NodeError::Executor)?;
     let ready = timeout(READY, ready(&mut inbox)).await;
     let ready = ready.map_err(|_| NodeError::NeverReady { how: format!("nothing came for {READY:?}") })??;
@@ -108,24 +113,37 @@ async fn connect(pool: &Pool, plan: &WorkerPlan) -> Result<Connection, NodeError
     }
 }
 
+/// The address by which the scheduler is reached from here.
+fn ip_of(local: &str) -> Result<IpAddr, NodeError> {
+    let failed = |why| NodeError::Listen { at: local.to_owned(), why };
+    let address = Address::parse(local).map_err(failed)?;
+    address.host.parse().map_err(|_| failed(NetError::BadAddress(local.to_owned())))
+}
+
 /// Listens where the scheduler is reached from, or as told.
 async fn listen(plan: &WorkerPlan, local: &str) -> Result<Listener, NodeError> {
-    let asked = plan.host.as_deref().unwrap_or(local);
-    let failed = |at: String| move |why| NodeError::Listen { at, why };
-    let address = Address::parse(asked).map_err(failed(asked.to_owned()))?;
-    let address = address.resolved().await.map_err(failed(asked.to_owned()))?;
-    let ip: IpAddr =
-        address.host.parse().map_err(|_| failed(asked.to_owned())(NetError::BadAddress(asked.to_owned())))?;
+    let ip = plan.host.map_or_else(|| ip_of(local), Ok)?;
     let (first, last) = plan.ports;
     let mut port = first;
     loop {
         let at = SocketAddr::new(ip, port);
         match Listener::bind(at).await {
             Ok(listener) => return Ok(listener),
-            Err(why) if port >= last => return Err(failed(at.to_string())(why)),
+            Err(why) if port >= last => return Err(NodeError::Listen { at: at.to_string(), why }),
             Err(_) => port = port.saturating_add(1),
         }
     }
+}
+
+/// What others are told to connect to.
+fn announced(plan: &WorkerPlan, mut at: SocketAddr, local: &str) -> Result<Text, NodeError> {
+    if let Some(contact) = &plan.contact {
+        return Ok(contact.clone());
+    }
+    if at.ip().is_unspecified() {
+        at.set_ip(ip_of(local)?);
+    }
+    Ok(Address::of_socket(plan.scheme, at).to_string().into())
 }
 
 fn hello(plan: &WorkerPlan, address: &Text, id: &str) -> Value {
@@ -139,6 +157,13 @@ fn hello(plan: &WorkerPlan, address: &Text, id: &str) -> Value {
         ("memory_limit", plan.memory_limit.unwrap_or(0).into()),
         ("local_directory", plan.local_directory.clone().into()),
         ("resources", amounts(&plan.resources)),
+        (
+            "security",
+            Value::Map(plan.security.iter().map(|(name, path)| ((*name).into(), Value::Str(path.clone()))).collect()),
+        ),
+        ("lifetime", plan.lifetime.secs.into()),
+        ("lifetime_stagger", plan.lifetime.stagger_secs.into()),
+        ("lifetime_restart", plan.lifetime.restart.into()),
         ("preload", texts(&plan.preload)),
         ("preload_argv", texts(&plan.preload_argv)),
     ])

@@ -38,5 +38,5 @@ mod store;
 mod translate;
 
 pub use error::NodeError;
-pub use plan::{WorkerEnd, WorkerPlan};
+pub use plan::{Lifetime, WorkerEnd, WorkerPlan};
 pub use run::run_worker;

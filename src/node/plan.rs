@@ -1,15 +1,24 @@
 //! What a worker is to be, and how its life ended.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::{Text, Value};
+use crate::net::{Scheme, Tls};
 
 /// What a worker is to be.
 #[derive(Clone, Debug)]
 pub struct WorkerPlan {
     /// The scheduler's address, such as `tcp://1.2.3.4:8786`.
     pub scheduler: Text,
+    /// How others speak to this worker.
+    pub scheme: Scheme,
+    /// Certificates, for addresses that are encrypted.
+    pub tls: Option<Tls>,
+    /// Files of certificates that were asked for in place of those in Dask's configuration, by the names that
+    /// `distributed.Security` has for them: for clients in tasks.
+    pub security: Vec<(&'static str, Text)>,
     /// None: its address.
     pub name: Option<Text>,
     /// Threads that run tasks.
@@ -20,27 +29,44 @@ pub struct WorkerPlan {
     pub resources: Vec<(Text, f64)>,
     /// Ports to try, from the first to the last; 0: any.
     pub ports: (u16, u16),
-    /// The address to listen on and to announce. None: the one by which the scheduler is reached.
-    pub host: Option<Text>,
+    /// The address to listen on. None: the one by which the scheduler is reached.
+    pub host: Option<IpAddr>,
+    /// The address to announce. None: the one that it listens on.
+    pub contact: Option<Text>,
     /// Folder for the worker's files. None: as Dask's settings say.
     pub local_directory: Option<Text>,
     /// Modules to load, and their arguments.
     pub preload: Vec<Text>,
     pub preload_argv: Vec<Text>,
+    /// When it leaves by itself.
+    pub lifetime: Lifetime,
     /// How long to wait for the scheduler. None: for ever.
     pub death_timeout: Option<Duration>,
     /// Users who may connect over loopback besides this one and root.
     pub allow_users: Vec<u32>,
+    /// What the environment of its Python has besides ours.
+    pub environ: Vec<(String, String)>,
     /// The interpreter, and a private folder for scripts.
     pub python: PathBuf,
     pub run_dir: PathBuf,
 }
 
 impl WorkerPlan {
-    /// The name, as it is registered.
+    /// The name, as it is registered: a number if it reads like one. Source: `distributed/cli/dask_worker.py`.
     pub(super) fn name_or(&self, address: &Text) -> Value {
-        Value::Str(self.name.clone().unwrap_or_else(|| address.clone()))
+        let name = self.name.as_ref().unwrap_or(address);
+        name.parse::<i64>().map_or_else(|_| Value::Str(name.clone()), Value::from)
     }
+}
+
+/// When a worker leaves by itself, and whether another one takes its place. What is none is as Dask's configuration says.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lifetime {
+    /// Unit: seconds.
+    pub secs: Option<f64>,
+    /// The lifetime is this much longer or shorter, by chance. Unit: seconds.
+    pub stagger_secs: Option<f64>,
+    pub restart: Option<bool>,
 }
 
 /// How a worker's life ended.

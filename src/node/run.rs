@@ -53,8 +53,14 @@ fn acceptor(driver: &Driver, plan: &WorkerPlan, is_loopback: bool) -> Acceptor {
     let (inbox, us) = (driver.inbox.clone(), driver.address.clone());
     Acceptor {
         limits: Arc::new(Limits::default()),
-        tls: None,
-        plain: if is_loopback { PlainRule::LoopbackUsers(users) } else { PlainRule::OwnUsers(users) },
+        tls: plan.tls.clone().filter(|_| plan.scheme.is_tls()),
+        plain: if plan.scheme.is_tls() {
+            PlainRule::Nobody
+        } else if is_loopback {
+            PlainRule::LoopbackUsers(users)
+        } else {
+            PlainRule::OwnUsers(users)
+        },
         on_comm: Arc::new(move |connection| peer::serve(connection, inbox.clone(), us.clone()).boxed()),
         on_http: None,
         refusals: Refusals::default(),

@@ -444,7 +444,7 @@ def test_a_worker_leaves_when_it_is_retired(alone):
 
 
 def test_what_it_does_not_do_is_said_with_what_to_do(alone):
-    refused = alone.add_worker("x", "--engine", "rask", "--lifetime", "1h", kind="rask")
+    refused = alone.add_worker("x", "--engine", "rask", "--worker-class", "a.B", kind="rask")
     assert refused.wait(LATE_S) == 2
-    assert "--lifetime" in refused.output() and "--engine stock" in refused.output()
+    assert "--worker-class" in refused.output() and "--engine stock" in refused.output()
     alone.workers.clear()

@@ -14,6 +14,8 @@ import pytest
 from distributed import Client
 from distributed.security import Security
 
+import certificates
+from certificates import flags, security
 from harness import wait_until
 from rawdask import HELLO, encode
 
@@ -53,23 +55,7 @@ def test_websockets(start_cluster):
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory):
-    """Two authorities, one certificate of each; only the first is the cluster's."""
-    if not shutil.which("openssl"):
-        pytest.skip("no openssl on PATH to make certificates with")
-    where = tmp_path_factory.mktemp("pki")
-
-    (where / "v3.ext").write_text("basicConstraints=CA:FALSE\nsubjectAltName=IP:127.0.0.1\n")
-
-    def openssl(*args):
-        subprocess.run(["openssl", *args], cwd=where, check=True, capture_output=True)
-
-    for ca, leaf in (("ca", "node"), ("other-ca", "other")):
-        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-        openssl("req", "-x509", *curve, "-keyout", f"{ca}.key", "-out", f"{ca}.pem", "-subj", f"/CN={ca}", "-days", "2")
-        openssl("req", *curve, "-keyout", f"{leaf}.key", "-out", f"{leaf}.csr", "-subj", "/CN=node")
-        openssl("x509", "-req", "-in", f"{leaf}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial",
-                "-out", f"{leaf}.pem", "-days", "2", "-extfile", "v3.ext")
-    return where
+    return certificates.make(tmp_path_factory.mktemp("pki"))
 
 
 @pytest.fixture(scope="module")
@@ -121,19 +107,6 @@ def old_pki(tmp_path_factory):
     (where / "broken.pem").write_text("\n".join(lines) + "\n")
     (where / "authorities.pem").write_text((where / "ca.pem").read_text() + (where / "old-ca.pem").read_text())
     return where
-
-
-def flags(pki, leaf="node"):
-    return ("--tls-ca-file", str(pki / "ca.pem"), "--tls-cert", str(pki / f"{leaf}.pem"), "--tls-key", str(pki / f"{leaf}.key"))
-
-
-def security(pki, ca="ca", leaf="node"):
-    return Security(
-        tls_ca_file=str(pki / f"{ca}.pem"),
-        tls_client_cert=str(pki / f"{leaf}.pem"),
-        tls_client_key=str(pki / f"{leaf}.key"),
-        require_encryption=True,
-    )
 
 
 def test_tls(start_cluster, pki):

@@ -123,8 +123,8 @@ fn split_uri(text: &str) -> Result<(Option<Scheme>, &str, Option<u16>), CommandE
     }
 }
 
-/// Empty, `0.0.0.0` and `::` mean every interface.
-fn resolve(host: &str) -> Result<Option<IpAddr>, CommandError> {
+/// None: every interface, which is what nothing, `0.0.0.0` and `::` mean.
+pub(in crate::app) fn resolve(host: &str) -> Result<Option<IpAddr>, CommandError> {
     if host.is_empty() {
         return Ok(None);
     }
@@ -141,7 +141,8 @@ fn resolve(host: &str) -> Result<Option<IpAddr>, CommandError> {
     Ok((!ip.is_unspecified()).then_some(ip))
 }
 
-fn interface_address(name: &str) -> Result<IpAddr, CommandError> {
+/// The first address of a network interface, an IPv4 one if there is one.
+pub(in crate::app) fn interface_address(name: &str) -> Result<IpAddr, CommandError> {
     let networks = sysinfo::Networks::new_with_refreshed_list()
         .map_err(|why| CommandError::world(format!("cannot list network interfaces: {why}")))?;
     let Some((_, network)) = networks.iter().find(|(interface, _)| interface.to_str() == Some(name)) else {

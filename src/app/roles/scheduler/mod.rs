@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub(in crate::app) use listen::{interface_address, resolve};
+
 use listen::Where;
 
 use crate::app::command_error::CommandError;

@@ -13,6 +13,7 @@ from dask.sizeof import sizeof
 from distributed import WorkerPlugin, protocol
 from distributed.comm.core import Comm, CommClosedError
 from distributed.core import Status
+from distributed.security import Security
 from distributed.worker import Worker as StockWorker
 from distributed.worker_state_machine import PauseEvent, SecedeEvent, TaskState, UnpauseEvent, WorkerState
 
@@ -82,6 +83,15 @@ class FacadeState(WorkerState):
     executing_count = property(lambda self: self._number("executing"))
 
 
+def security(given: dict) -> Security:
+    """For connections from here: Dask's settings, and what was given in place of them."""
+    made = Security(**given)
+    # A client in a task is this worker to others, if nothing says who else.
+    if made.tls_client_cert is None:
+        made.tls_client_cert, made.tls_client_key = made.tls_worker_cert, made.tls_worker_key
+    return made
+
+
 class Worker(StockWorker):
     """Says and hears everything through the node."""
 
@@ -95,6 +105,10 @@ class Worker(StockWorker):
             contact_address=hello["address"],
             local_directory=hello["local_directory"],
             resources=hello["resources"],
+            security=security(hello["security"]),
+            lifetime=hello["lifetime"],
+            lifetime_stagger=hello["lifetime_stagger"],
+            lifetime_restart=hello["lifetime_restart"],
             preload=hello["preload"],
             preload_argv=hello["preload_argv"],
             dashboard=False,

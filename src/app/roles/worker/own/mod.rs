@@ -7,14 +7,23 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-pub(super) use plans::plans;
+pub(super) use plans::{Places, plans};
 
 use super::process::FAILURES_MAX;
 use crate::app::command_error::CommandError;
 use crate::app::process::Signals;
 use crate::clock::Clock;
+use crate::executor::DaskSettings;
 use crate::node::{NodeError, WorkerEnd, WorkerPlan, run_worker};
 use crate::supervise::policy::{Next, Policy, ProcessEnd, RestartRule};
+
+/// What Dask's configuration says, as the workers' Python reads it.
+pub(super) async fn settings(places: Places<'_>) -> Result<DaskSettings, CommandError> {
+    DaskSettings::ask(places.python, places.run_dir).await.map_err(|why| {
+        CommandError::world(format!("cannot read Dask's configuration with {}: {why}", places.python.display()))
+            .remedy("check the files in ~/.config/dask and $DASK_CONFIG, and --python")
+    })
+}
 
 /// After a signal, for all workers to close: longer than one takes at most.
 const STOP: Duration = Duration::from_secs(10);

@@ -1,0 +1,88 @@
+"""Rask's own workers beside a stock one over TLS and WebSockets: every kind of connection, and what they must refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+
+import pytest
+from distributed import Client
+from distributed.comm import connect
+from distributed.security import Security
+
+import certificates
+from harness import Cluster
+from test_own_worker import (  # noqa: F401
+    LATE_S,
+    Mix,
+    test_actors_from_clients_and_tasks,
+    test_clients_in_tasks_secede_and_rejoin,
+    test_coordination_in_tasks,
+    test_run_plugins_uploads_and_introspection,
+    test_scatter_broadcast_replicate_and_direct_gather,
+    test_shuffles_from_peer_to_peer,
+    test_values_travel_between_workers_in_both_directions,
+)
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory):
+    return certificates.make(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="module", params=["rask-tls", "stock-tls", "rask-ws"])
+def whole(request, work_dir, pki):
+    scheduler, protocol = request.param.split("-")
+    tls = certificates.flags(pki) if protocol == "tls" else ()
+    cluster = Cluster(work_dir, scheduler=scheduler, args=("--protocol", protocol, *tls), worker_args=tls)
+    cluster.add_worker("ours", "--engine", "rask", nthreads=2, kind="rask")
+    cluster.add_worker("stock", "--protocol", protocol, nthreads=2, kind="stock")
+    cluster.security = certificates.security(pki) if protocol == "tls" else None
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def mix(whole):
+    with Client(whole.address, timeout=LATE_S, security=whole.security) as client:
+        client.wait_for_workers(2, timeout=LATE_S)
+        yield Mix(whole, client)
+    assert whole.healthy(), whole.logs()
+
+
+def test_a_worker_speaks_as_its_scheduler_does(mix):
+    scheme = mix.cluster.address.split("://")[0]
+    assert mix.address("ours").startswith(f"{scheme}://127.0.0.1:")
+    assert mix.on("ours", operator.add, 1, 1).result(LATE_S) == 2
+
+
+def test_strangers_and_plain_connections_to_an_encrypted_worker_are_refused(mix, pki):
+    if not mix.cluster.security:
+        pytest.skip("without TLS, whose connection it is decides, which test_other_users.py is about")
+    address = mix.address("ours")
+
+    async def ask(address, security: Security):
+        comm = await connect(address, timeout=5, **security.get_connection_args("client"))
+        await comm.write({"op": "ping", "reply": True})
+        answer = await comm.read()
+        await comm.close()
+        return answer
+
+    assert asyncio.run(ask(address, certificates.security(pki))) == b"pong"
+    with pytest.raises(OSError):
+        asyncio.run(ask(address, certificates.security(pki, leaf="other")))
+    with pytest.raises(OSError):
+        asyncio.run(ask(address.replace("tls://", "tcp://"), Security(require_encryption=False)))
+    assert mix.on("ours", operator.add, 1, 1).result(LATE_S) == 2
+
+
+def test_certificates_come_from_dasks_configuration_too(work_dir, pki):
+    tls = "DASK_DISTRIBUTED__COMM__TLS__"
+    env = {tls + "CA_FILE": pki / "ca.pem", "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": True}
+    env |= {f"{tls}{role}__CERT": pki / "node.pem" for role in ("SCHEDULER", "WORKER", "CLIENT")}
+    env |= {f"{tls}{role}__KEY": pki / "node.key" for role in ("SCHEDULER", "WORKER", "CLIENT")}
+    with Cluster(work_dir, host="tls://127.0.0.1", env=env) as cluster:
+        cluster.add_worker("ours", "--engine", "rask", kind="rask")
+        with Client(cluster.address, timeout=LATE_S, security=certificates.security(pki)) as client:
+            client.wait_for_workers(1, timeout=LATE_S)
+            assert client.submit(operator.add, 1, 1).result(LATE_S) == 2
