@@ -155,7 +155,12 @@ impl Scheduler {
                 if let Some(worker) = self.workers.get_mut(on) {
                     worker.actors.remove(&task);
                 }
-                self.leave_processing(task);
+                // A worker that did not report this failure would run the task all the same, perhaps without its
+                // inputs, and keep it for ever.
+                let unaware = self.leave_processing(task).filter(|on| cause.worker != Some(*on));
+                if let Some(worker) = unaware {
+                    self.free_keys(worker, vec![self.tasks[task].key.clone()]);
+                }
             }
             TaskState::Queued { .. } => self.leave_queued(task),
             TaskState::NoWorker { .. } => self.leave_no_worker(task),
