@@ -97,8 +97,12 @@ fn edges(shape: usize, at: usize, count: usize, rng: &mut Rng) -> Vec<usize> {
 /// Makes a graph and notes the truth about its keys. `outside`: keys that exist already and that it may use.
 pub fn make(rng: &mut Rng, name: usize, outside: &[Key], places: &Places, truths: &mut Truths) -> Graph {
     let shape = rng.below(7);
+    // Short enough that workers hand them to threads ahead; their prefixes say so.
+    let quick = rng.below(3) == 0;
+    let part = if quick { "quick" } else { "part" };
     let count = match rng.below(8) {
         0 => 1,
+        4..8 if quick => 10 + rng.below(80),
         1 | 2 => 2 + rng.below(40),
         _ => 2 + rng.below(12),
     };
@@ -108,7 +112,7 @@ pub fn make(rng: &mut Rng, name: usize, outside: &[Key], places: &Places, truths
             let layer = if shape == 3 || shape == 4 { usize::from(at + 1 == count) } else { at * layers / count };
             match rng.below(20) {
                 0 => Key::text(&format!("odd{layer}-{name}-{at}")),
-                _ => Key::tuple(&[Key::text(&format!("part{layer}-{name:08x}")), Key::int(at as i64)]),
+                _ => Key::tuple(&[Key::text(&format!("{part}{layer}-{name:08x}")), Key::int(at as i64)]),
             }
         })
         .collect();
@@ -134,7 +138,11 @@ pub fn make(rng: &mut Rng, name: usize, outside: &[Key], places: &Places, truths
             Truth {
                 dependencies: dependencies.clone(),
                 fails,
-                run_us: [1_000, 30_000, 200_000, 1_500_000][rng.below(4)] + rng.below(50_000) as u64,
+                // Now and then one is long although all others of its prefix were short.
+                run_us: match quick && rng.below(400) > 0 {
+                    true => [20, 200, 900][rng.below(3)] + rng.below(100) as u64,
+                    false => [1_000, 30_000, 200_000, 1_500_000][rng.below(4)] + rng.below(50_000) as u64,
+                },
                 nbytes: [0, 1_000, 1_000_000, 200_000_000][rng.below(4)],
                 actor: false,
                 scattered: false,

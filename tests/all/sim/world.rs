@@ -5,6 +5,7 @@
 mod effects;
 mod faults;
 mod procs;
+mod runs;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,11 +13,12 @@ use std::fmt::Write;
 
 use rask::base::{CallId, GraphPart, Key, Now, Rng, Text, TicketId, Value, WorkerId};
 use rask::sched::{Event, GraphOpen, SchedConfig, Scheduler, ToClient, ToWorker, WorkerStatus};
+use rask::worker_state::{Outcome, WorkerEvent, WorkerMessage};
 
 use super::TRACE_LENGTH;
 use super::client::{Client, Send};
 use super::graphs::{Places, Truths};
-use super::worker::{Machine, Outcome, Transfer, Up};
+use super::worker::{Handed, News, Node};
 
 pub const MS: u64 = 1_000;
 pub const SEC: u64 = 1_000_000;
@@ -36,6 +38,9 @@ pub struct Report {
     pub cancelled: u64,
     pub finished: u64,
     pub queued: u64,
+    /// Runs that were handed to a slot behind another one.
+    pub pushed_ahead: u64,
+    pub recalls: u64,
     pub seconds: u64,
 }
 
@@ -52,6 +57,8 @@ impl Report {
         self.cancelled += other.cancelled;
         self.finished += other.finished;
         self.queued += other.queued;
+        self.pushed_ahead += other.pushed_ahead;
+        self.recalls += other.recalls;
         self.seconds += other.seconds;
     }
 }
@@ -75,7 +82,7 @@ pub struct Slot {
 pub struct Proc {
     pub slot: usize,
     pub alive: bool,
-    pub machine: Machine,
+    pub node: Node,
     pub worker: Option<WorkerId>,
     pub status: WorkerStatus,
     /// News sent before this arrives only if it arrives before this.
@@ -90,18 +97,30 @@ pub enum Thing {
     Boot(usize),
     Register(usize),
     Serving(usize),
-    Up(usize, Up),
+    Up(usize, WorkerMessage),
     StatusUp(usize, WorkerStatus),
     EofUp(usize),
     Unregister(WorkerId),
     Down(usize, ToWorker),
     EofDown(usize),
-    Executed(usize, Key, Outcome),
-    Secede(usize, Key),
-    Ask { asker: usize, from: Text, keys: Vec<Key> },
-    Gathered(usize, Text, Transfer),
-    RetryBusy(usize, Text),
-    FindMissing(usize),
+    /// The process, a slot of its executor, and what reaches that.
+    Handed(usize, u32, Handed),
+    Recall(usize, u32),
+    /// What the process's executor says of a slot.
+    News(usize, u32, News),
+    /// The run with this number ends; it began in this slot.
+    RunEnds(usize, u32, u64, Outcome),
+    /// The run with this number secedes, this many microseconds after it began.
+    Secede(usize, u64, u64),
+    /// The run with this number wants a thread again, this slot's.
+    Rejoin(usize, u32, u64),
+    Ask {
+        asker: usize,
+        from: Text,
+        keys: Vec<Key>,
+    },
+    Transferred(usize, WorkerEvent),
+    NodeTick(usize),
     Beat(usize),
     Resume(usize),
     Heard(WorkerId),
@@ -156,6 +175,8 @@ pub struct World<'t> {
     pub faults: bool,
     pub faults_until: Now,
     pub excused: BTreeSet<Key>,
+    /// Workers hand short tasks to slots that are not free, as ours do and stock ones do not.
+    pub push_ahead: bool,
     pub report: Report,
     digesting: bool,
     idle_ticks: u32,
@@ -202,6 +223,7 @@ impl<'t> World<'t> {
             faults: true,
             faults_until,
             excused: BTreeSet::new(),
+            push_ahead: rng.below(3) > 0,
             report: Report { digest: 0xcbf2_9ce4_8422_2325, ..Report::default() },
             digesting: seed.is_multiple_of(8),
             idle_ticks: 0,
@@ -392,7 +414,7 @@ impl<'t> World<'t> {
         match thing {
             Thing::Boot(slot) => self.boot(slot),
             Thing::Register(proc) => self.register(proc)?,
-            Thing::Serving(proc) => self.start_serving(proc),
+            Thing::Serving(proc) => self.start_serving(proc)?,
             Thing::Up(proc, up) => self.hear_worker(proc, up)?,
             Thing::StatusUp(proc, status) => {
                 if let Some(worker) = self.procs[proc].worker.filter(|_| !self.is_cut(proc)) {
@@ -411,45 +433,17 @@ impl<'t> World<'t> {
             }
             Thing::Down(proc, message) => self.tell_worker(proc, message)?,
             Thing::EofDown(proc) => self.kill(proc, false),
-            Thing::Executed(proc, key, outcome) => {
-                if self.procs[proc].alive {
-                    let mut acts = Vec::new();
-                    self.procs[proc].machine.on_executed(&key, outcome, &mut acts);
-                    self.worker_acts(proc, acts);
-                }
-            }
-            Thing::Secede(proc, key) => {
-                if self.procs[proc].alive {
-                    let mut acts = Vec::new();
-                    self.procs[proc].machine.on_secede(&key, &mut acts);
-                    self.worker_acts(proc, acts);
-                }
-            }
+            Thing::Handed(proc, slot, handed) => self.hand_over(proc, slot, handed)?,
+            Thing::Recall(proc, slot) => self.recall(proc, slot),
+            Thing::News(proc, slot, news) => self.hear_executor(proc, slot, news)?,
+            Thing::RunEnds(proc, slot, stamp, outcome) => self.end_run(proc, slot, stamp, outcome)?,
+            Thing::Secede(proc, stamp, after_us) => self.secede(proc, stamp, after_us)?,
+            Thing::Rejoin(proc, slot, stamp) => self.rejoin(proc, slot, stamp)?,
             Thing::Ask { asker, from, keys } => self.serve_data(asker, from, &keys),
-            Thing::Gathered(proc, from, transfer) => {
-                if self.procs[proc].alive {
-                    let mut acts = Vec::new();
-                    self.procs[proc].machine.on_gathered(&from, &transfer, &mut acts);
-                    self.worker_acts(proc, acts);
-                }
-            }
-            Thing::RetryBusy(proc, from) => {
-                if self.procs[proc].alive {
-                    let mut acts = Vec::new();
-                    self.procs[proc].machine.on_retry_busy(&from, &mut acts);
-                    self.worker_acts(proc, acts);
-                }
-            }
-            Thing::FindMissing(proc) => {
-                if self.procs[proc].alive {
-                    let mut acts = Vec::new();
-                    self.procs[proc].machine.find_missing(&mut acts);
-                    self.worker_acts(proc, acts);
-                    self.push(SEC, Thing::FindMissing(proc));
-                }
-            }
+            Thing::Transferred(proc, got) => self.tell_machine(proc, got)?,
+            Thing::NodeTick(proc) => self.tick_node(proc)?,
             Thing::Beat(proc) => self.beat(proc)?,
-            Thing::Resume(proc) => self.set_status(proc, WorkerStatus::Running),
+            Thing::Resume(proc) => self.set_status(proc, WorkerStatus::Running)?,
             Thing::Heard(worker) => self.step(Event::WorkerSilent { worker, silent: false })?,
             Thing::Join(client) => {
                 let name = self.clients[client].name.clone();

@@ -6,8 +6,6 @@ use rask::sched::{Answer, Effect, Event, Located, ToClient, ToWorker};
 
 use super::{Call, Thing, World};
 use crate::sim::client::{Belief, Send};
-use crate::sim::graphs::Fails;
-use crate::sim::worker::{Act, Outcome};
 
 impl World<'_> {
     pub(super) fn carry_out(&mut self, effect: Effect) -> Result<(), String> {
@@ -124,7 +122,7 @@ impl World<'_> {
 
     fn check_holders(&self, key: &Key, holders: &[rask::base::Text]) -> Result<(), String> {
         let known = |address: &rask::base::Text| {
-            self.registered.values().any(|&proc| self.procs[proc].machine.address == *address)
+            self.registered.values().any(|&proc| self.procs[proc].node.address == *address)
         };
         match holders.iter().find(|address| !known(address)) {
             Some(address) => Err(format!("{key} is said to be at {address}, which is not registered")),
@@ -184,42 +182,5 @@ impl World<'_> {
             self.excused.insert(key.clone());
         }
         Some(key)
-    }
-
-    /// Carries out what a worker process wants.
-    pub(super) fn worker_acts(&mut self, proc: usize, acts: Vec<Act>) {
-        for act in acts {
-            match act {
-                Act::Send(up) => self.push_up(proc, Thing::Up(proc, up)),
-                Act::Start(key) => self.start_task(proc, key),
-                Act::Gather { from, keys } => {
-                    let delay = self.lag();
-                    self.push(delay, Thing::Ask { asker: proc, from, keys });
-                }
-                Act::RetryLater(from) => self.push(150_000, Thing::RetryBusy(proc, from)),
-                Act::Crash(why) => {
-                    self.report.crashes += 1;
-                    let text = format!("                 worker {} crashes: {why}", self.procs[proc].machine.address);
-                    self.note(text);
-                    self.kill(proc, false);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn start_task(&mut self, proc: usize, key: Key) {
-        let Some(truth) = self.truths.get(&key).cloned() else { return };
-        let outcome = match truth.fails {
-            Fails::Always => Outcome::Failure,
-            Fails::Sometimes if self.rng.below(3) == 0 => Outcome::Failure,
-            Fails::Sometimes | Fails::Never if truth.reschedules && self.rng.below(4) == 0 => Outcome::Reschedule,
-            Fails::Sometimes | Fails::Never => Outcome::Success,
-        };
-        let run_us = (truth.run_us as f64 * (0.5 + self.rng.unit())) as u64;
-        if truth.secedes {
-            self.push(run_us / 2, Thing::Secede(proc, key.clone()));
-        }
-        self.push(run_us, Thing::Executed(proc, key, outcome));
     }
 }

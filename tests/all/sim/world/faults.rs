@@ -3,6 +3,7 @@
 use rask::base::{GraphPart, GraphTask, Key, Value, WorkerId};
 use rask::sched::coord::{CoordRequest, Item, QueueBatch};
 use rask::sched::{AmmAction, Event, PlacedData, ToClient, WorkerStatus};
+use rask::worker_state::WorkerEvent;
 
 use super::{Call, MS, Reading, SEC, Thing, World, opening};
 use crate::sim::client::{Belief, Send};
@@ -39,7 +40,7 @@ impl World<'_> {
                 }
             }
             77..80 => self.push_stream(client, Send::Desire { keys: held, fire_and_forget: true }),
-            80..85 => self.scatter(client),
+            80..85 => self.scatter(client)?,
             85..96 => self.coordinate(client, held),
             96..98 => self.borrow(client),
             _ => self.leave(client),
@@ -117,8 +118,8 @@ impl World<'_> {
         }
     }
 
-    fn scatter(&mut self, client: usize) {
-        let Some(holder) = self.any_worker() else { return };
+    fn scatter(&mut self, client: usize) -> Result<(), String> {
+        let Some(holder) = self.any_worker() else { return Ok(()) };
         let key = Key::text(&format!("scattered-{}", self.truths.len()));
         let truth = Truth {
             dependencies: Vec::new(),
@@ -134,16 +135,21 @@ impl World<'_> {
         self.truths.insert(key.clone(), truth);
         let proc = self.registered[&holder];
         if !self.procs[proc].alive {
-            return;
+            return Ok(());
         }
-        let mut acts = Vec::new();
-        self.procs[proc].machine.on_update_data(&key, &mut acts);
-        self.worker_acts(proc, acts);
+        self.put(proc, &key)?;
         self.clients[client].futures.insert(key.clone(), Belief::Pending);
         let delay = self.lag();
         let data = vec![PlacedData { key, holders: vec![holder], nbytes: 1_000 }];
         let event = Event::UpdateData { client: self.clients[client].id, data };
         self.push(delay, Thing::Rpc(client, event));
+        Ok(())
+    }
+
+    /// Somebody puts a value into a worker.
+    fn put(&mut self, proc: usize, key: &Key) -> Result<(), String> {
+        let size_bytes = self.truths.get(key).map_or(1, |truth| truth.nbytes.unsigned_abs());
+        self.tell_machine(proc, WorkerEvent::Scattered { values: vec![(key.clone(), size_bytes)] })
     }
 
     fn coordinate(&mut self, client: usize, held: Vec<Key>) {
@@ -264,7 +270,7 @@ impl World<'_> {
             return None;
         }
         let alive = self.procs.iter().filter(|proc| proc.alive);
-        let running: Vec<Key> = alive.flat_map(|proc| proc.machine.executing()).collect();
+        let running: Vec<Key> = alive.flat_map(|proc| proc.node.executing()).collect();
         let at = self.rng.below(running.len());
         running.get(at).cloned()
     }
@@ -337,7 +343,7 @@ impl World<'_> {
                 self.push(down, Thing::EofDown(proc));
             }
             7 | 8 => {
-                self.set_status(proc, WorkerStatus::Paused);
+                self.set_status(proc, WorkerStatus::Paused)?;
                 let delay = self.rng.below(8_000_000) as u64;
                 self.push(delay, Thing::Resume(proc));
             }
@@ -398,7 +404,7 @@ impl World<'_> {
     /// `replicate`: the driver had a key copied and says so.
     fn copy_something(&mut self, worker: WorkerId) -> Result<(), String> {
         let proc = self.registered[&worker];
-        let keys: Vec<Key> = self.procs.iter().filter(|proc| proc.alive).flat_map(|proc| proc.machine.held()).collect();
+        let keys: Vec<Key> = self.procs.iter().filter(|proc| proc.alive).flat_map(|proc| proc.node.held()).collect();
         // What the worker said before (that it let the key go) would arrive after the driver's news: neither stock nor
         // rask can tell such news from later ones.
         let silent = self.procs[proc].up_last < self.now;
@@ -409,10 +415,8 @@ impl World<'_> {
         if self.truths.get(&key).is_some_and(|truth| truth.actor) {
             return Ok(());
         }
-        let mut acts = Vec::new();
-        self.procs[proc].machine.on_update_data(&key, &mut acts);
-        self.worker_acts(proc, acts);
-        if self.procs[proc].machine.has(&key) {
+        self.put(proc, &key)?;
+        if self.procs[proc].node.has(&key) {
             self.step(Event::AddReplicas { worker, keys: vec![key] })?;
         }
         Ok(())

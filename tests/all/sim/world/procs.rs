@@ -1,10 +1,11 @@
 //! Worker processes: they start, register, talk, serve data and die.
 
-use rask::base::{Key, Now, Text, Value};
+use rask::base::{Now, Text, Value};
 use rask::sched::{Action, Erred, Event, Finished, Heartbeat, StartStop, ToWorker, WorkerHello, WorkerStatus};
+use rask::worker_state::{MachineConfig, TaskPhase, WorkerEvent, WorkerMessage};
 
-use super::{Call, MS, Proc, SEC, Thing, World};
-use crate::sim::worker::{Machine, Transfer, Up};
+use super::{Call, MS, Proc, Thing, World};
+use crate::sim::worker::{Node, compute_event, inputs};
 
 impl World<'_> {
     pub(super) fn boot(&mut self, at: usize) {
@@ -16,12 +17,19 @@ impl World<'_> {
         slot.boots += 1;
         slot.proc = Some(self.procs.len());
         let address: Text = format!("tcp://{}:{port}", slot.host).into();
-        let machine = Machine::new(address.clone(), slot.nthreads as usize);
+        let config = MachineConfig {
+            address: address.clone(),
+            slots: slot.nthreads,
+            resources: slot.resources.clone(),
+            seed: Some(self.rng.below(1 << 30) as u64),
+            push_ahead: self.push_ahead,
+            ..MachineConfig::default()
+        };
         self.listening.insert(address, self.procs.len());
         self.procs.push(Proc {
             slot: at,
             alive: true,
-            machine,
+            node: Node::new(config),
             worker: None,
             status: WorkerStatus::Init,
             cut_at: None,
@@ -38,7 +46,7 @@ impl World<'_> {
         entry.status = status;
         let slot = &self.slots[entry.slot];
         let hello = WorkerHello {
-            address: entry.machine.address.clone(),
+            address: entry.node.address.clone(),
             name: slot.name.clone(),
             server_id: format!("Worker-{proc}").into(),
             host: slot.host.as_str().into(),
@@ -52,26 +60,24 @@ impl World<'_> {
         self.step(Event::AddWorker { call, worker: Box::new(hello) })
     }
 
-    pub(super) fn start_serving(&mut self, proc: usize) {
+    pub(super) fn start_serving(&mut self, proc: usize) -> Result<(), String> {
         if !self.procs[proc].alive {
-            return;
+            return Ok(());
         }
-        if self.procs[proc].status == WorkerStatus::Init {
-            self.set_status(proc, WorkerStatus::Running);
-        }
-        self.push(SEC, Thing::FindMissing(proc));
         self.push(100 * MS, Thing::Beat(proc));
+        match self.procs[proc].status {
+            WorkerStatus::Init => self.set_status(proc, WorkerStatus::Running),
+            _ => Ok(()),
+        }
     }
 
-    pub fn set_status(&mut self, proc: usize, status: WorkerStatus) {
+    pub fn set_status(&mut self, proc: usize, status: WorkerStatus) -> Result<(), String> {
         if !self.procs[proc].alive || self.procs[proc].status == status {
-            return;
+            return Ok(());
         }
         self.procs[proc].status = status;
         self.push_up(proc, Thing::StatusUp(proc, status));
-        let mut acts = Vec::new();
-        self.procs[proc].machine.set_running(status == WorkerStatus::Running, &mut acts);
-        self.worker_acts(proc, acts);
+        self.tell_machine(proc, WorkerEvent::SetRunning { running: status == WorkerStatus::Running })
     }
 
     /// The process ends. With `cut`, news on its way is lost.
@@ -84,7 +90,7 @@ impl World<'_> {
         if cut {
             entry.cut_at = Some(self.now);
         }
-        let (at, address) = (entry.slot, entry.machine.address.clone());
+        let (at, address) = (entry.slot, entry.node.address.clone());
         if self.listening.get(&address) == Some(&proc) {
             self.listening.remove(&address);
         }
@@ -107,21 +113,20 @@ impl World<'_> {
         self.procs[proc].cut_at.is_some()
     }
 
-    pub(super) fn hear_worker(&mut self, proc: usize, up: Up) -> Result<(), String> {
+    pub(super) fn hear_worker(&mut self, proc: usize, message: WorkerMessage) -> Result<(), String> {
         let Some(worker) = self.procs[proc].worker else { return Ok(()) };
         if self.is_cut(proc) {
             return Ok(());
         }
-        let truth = |key: &Key| self.truths.get(key);
-        let event = match up {
-            Up::Finished { key, run } => {
-                let (run_us, nbytes) = truth(&key).map_or((1, 1), |truth| (truth.run_us, truth.nbytes));
+        let event = match message {
+            WorkerMessage::Finished { key, run, size_bytes } => {
+                let run_us = self.truths.get(&key).map_or(1, |truth| truth.run_us);
                 let stop = self.now.0 as f64 / 1e6;
                 let startstops = vec![StartStop { action: Action::Compute, start: stop - run_us as f64 / 1e6, stop }];
                 let done = Finished {
                     key,
                     run_id: run,
-                    nbytes: Some(nbytes),
+                    nbytes: i64::try_from(size_bytes).ok(),
                     type_pickle: bytes::Bytes::new(),
                     typename: "int".into(),
                     metadata: Value::Nil,
@@ -129,7 +134,7 @@ impl World<'_> {
                 };
                 Event::TaskFinished { worker, done }
             }
-            Up::Erred { key, run } => {
+            WorkerMessage::Erred { key, run } => {
                 let failure = rask::base::Failure::Remote {
                     exception: Value::Nil,
                     traceback: Value::Nil,
@@ -138,14 +143,16 @@ impl World<'_> {
                 };
                 Event::TaskErred { worker, erred: Box::new(Erred { key, run_id: run, failure }) }
             }
-            Up::Release { key } => Event::ReleaseWorkerData { worker, key },
-            Up::AddKeys { key } => Event::AddKeys { worker, keys: vec![key] },
-            Up::LongRunning { key, run } => Event::LongRunning { worker, key, run_id: run, compute_secs: Some(0.01) },
-            Up::Reschedule { key } => Event::Reschedule { worker, key },
-            Up::StealResponse { key, state, stimulus } => {
-                Event::StealResponse { worker, key, state: state.map(Into::into), stimulus }
+            WorkerMessage::ReleaseData { key } => Event::ReleaseWorkerData { worker, key },
+            WorkerMessage::AddKeys { keys } => Event::AddKeys { worker, keys },
+            WorkerMessage::LongRunning { key, run, compute_secs } => {
+                Event::LongRunning { worker, key, run_id: run, compute_secs }
             }
-            Up::Refresh { keys } => Event::RefreshWhoHas { worker, keys },
+            WorkerMessage::Reschedule { key } => Event::Reschedule { worker, key },
+            WorkerMessage::StealResponse { key, state, stimulus } => {
+                Event::StealResponse { worker, key, state: state.map(phase_name), stimulus }
+            }
+            WorkerMessage::RefreshWhoHas { keys } => Event::RefreshWhoHas { worker, keys },
         };
         self.step(event)
     }
@@ -154,30 +161,33 @@ impl World<'_> {
         if !self.procs[proc].alive {
             return Ok(());
         }
-        let mut acts = Vec::new();
-        let machine = &mut self.procs[proc].machine;
-        match message {
-            ToWorker::Compute(compute) => machine.on_compute(&compute, &mut acts),
-            ToWorker::FreeKeys { keys } => machine.on_free_keys(&keys, &mut acts),
-            ToWorker::RemoveReplicas { keys } => machine.on_remove_replicas(&keys, &mut acts),
-            ToWorker::AcquireReplicas { data } => machine.on_acquire_replicas(&data, &mut acts),
-            ToWorker::StealRequest { key, stimulus } => machine.on_steal_request(&key, &stimulus, &mut acts),
-            ToWorker::RefreshWhoHas { data } => machine.on_refresh_who_has(&data, &mut acts),
-            ToWorker::RemoveWorker { address } => machine.on_remove_worker(&address, &mut acts),
+        let event = match message {
+            ToWorker::Compute(compute) => compute_event(&compute),
+            ToWorker::FreeKeys { keys } => WorkerEvent::FreeKeys { keys },
+            ToWorker::RemoveReplicas { keys } => WorkerEvent::RemoveReplicas { keys },
+            ToWorker::AcquireReplicas { data } => WorkerEvent::AcquireReplicas { inputs: inputs(&data) },
+            ToWorker::StealRequest { key, stimulus } => WorkerEvent::StealRequest { key, stimulus },
+            ToWorker::RefreshWhoHas { data } => {
+                let holders = data.iter().map(|(key, _, holders)| (key.clone(), holders.to_vec())).collect();
+                WorkerEvent::RefreshWhoHas { holders }
+            }
+            ToWorker::RemoveWorker { address } => WorkerEvent::RemoveWorker { address },
             ToWorker::Status { status } => {
                 let able = matches!(self.procs[proc].status, WorkerStatus::Running | WorkerStatus::Paused);
                 if status == WorkerStatus::ClosingGracefully && !able {
                     let status = self.procs[proc].status;
                     self.push_up(proc, Thing::StatusUp(proc, status));
-                } else {
-                    self.set_status(proc, status);
+                    return Ok(());
                 }
+                return self.set_status(proc, status);
             }
-            ToWorker::Close { .. } => self.kill(proc, false),
-            ToWorker::ShuffleFail { .. } => {}
-        }
-        self.worker_acts(proc, acts);
-        Ok(())
+            ToWorker::Close { .. } => {
+                self.kill(proc, false);
+                return Ok(());
+            }
+            ToWorker::ShuffleFail { .. } => return Ok(()),
+        };
+        self.tell_machine(proc, event)
     }
 
     pub(super) fn beat(&mut self, proc: usize) -> Result<(), String> {
@@ -195,9 +205,9 @@ impl World<'_> {
             self.kill(proc, false);
             return Ok(());
         }
-        let machine = &self.procs[proc].machine;
-        let nbytes: i64 = machine.held().iter().filter_map(|key| self.truths.get(key)).map(|truth| truth.nbytes).sum();
-        let executing = machine.executing().into_iter().map(|key| (key, 0.01)).collect();
+        let node = &self.procs[proc].node;
+        let nbytes: i64 = node.held().iter().filter_map(|key| self.truths.get(key)).map(|truth| truth.nbytes).sum();
+        let executing = node.executing().into_iter().map(|key| (key, 0.01)).collect();
         let beat = Heartbeat {
             executing,
             bandwidth: Some(1e8),
@@ -207,17 +217,11 @@ impl World<'_> {
         };
         self.step(Event::Heartbeat { worker, beat: Box::new(beat) })
     }
+}
 
-    pub(super) fn serve_data(&mut self, asker: usize, from: Text, keys: &[Key]) {
-        let transfer = match self.listening.get(&from).map(|&proc| &self.procs[proc]) {
-            None => Transfer::Broken,
-            Some(peer) => {
-                let busy = if peer.status == WorkerStatus::Running { 30 } else { 3 };
-                let held = keys.iter().filter(|key| peer.machine.has(key)).cloned().collect();
-                if self.rng.below(busy) == 0 { Transfer::Busy } else { Transfer::Data(held) }
-            }
-        };
-        let delay = self.lag() + self.rng.below(50_000) as u64;
-        self.push(delay, Thing::Gathered(asker, from, transfer));
-    }
+/// A state's name on the wire: what waits in a slot's queue is ready, as far as schedulers know.
+fn phase_name(phase: TaskPhase) -> Text {
+    let phase = if phase == TaskPhase::Pushed { TaskPhase::Ready } else { phase };
+    let name = serde_json::to_value(phase).expect("a name is text");
+    name.as_str().expect("a name is text").into()
 }

@@ -55,11 +55,11 @@ impl World<'_> {
             let entry = &self.procs[proc];
             lines.push(format!(
                 "{worker:?} at {} alive: {}, {:?} (scheduler: {:?}): {:?}",
-                entry.machine.address,
+                entry.node.address,
                 entry.alive,
                 entry.status,
                 self.sched.worker(*worker).map(|view| view.status),
-                entry.machine.describe()
+                entry.node.describe()
             ));
         }
         lines.truncate(40);
@@ -101,19 +101,19 @@ impl World<'_> {
                 continue;
             }
             let said: BTreeSet<Key> = self.sched.has_what(worker).into_iter().collect();
-            let held: BTreeSet<Key> = entry.machine.held().into_iter().collect();
+            let held: BTreeSet<Key> = entry.node.held().into_iter().collect();
             if let Some(key) = said.difference(&held).next() {
-                return Err(format!("{key} is said to be at {}, but is not", entry.machine.address));
+                return Err(format!("{key} is said to be at {}, but is not", entry.node.address));
             }
             // Data that was scattered for a client that left before it could say so is not the scheduler's to know.
             let unsaid = |key: &&Key| self.sched.task(key).is_some() || !self.truths[*key].scattered;
             if let Some(key) = held.difference(&said).find(unsaid) {
                 let state = self.sched.task(key).map(|task| task.state);
-                return Err(format!("{} holds {key} ({state:?}) and nobody knows", entry.machine.address));
+                return Err(format!("{} holds {key} ({state:?}) and nobody knows", entry.node.address));
             }
             let status = self.sched.worker(worker).map(|view| view.status);
             if status != Some(entry.status) && entry.status == WorkerStatus::Running {
-                return Err(format!("{} runs, but is said to be {status:?}", entry.machine.address));
+                return Err(format!("{} runs, but is said to be {status:?}", entry.node.address));
             }
         }
         Ok(())
