@@ -36,8 +36,12 @@ fn explain(seed: u64, broken: &str) -> String {
     let mut trace = VecDeque::new();
     let again = run(seed, Some(&mut trace));
     let lines: Vec<String> = trace.into_iter().collect();
-    let same = matches!(&again, Err(text) if text == broken);
-    let note = if same { "" } else { " (the second run went another way: the same seed must give the same run)" };
+    // The second run checks after each step: it may find what is broken earlier, and in other words.
+    let note = match &again {
+        Ok(_) => " (the second run went another way: the same seed must give the same run)".to_owned(),
+        Err(text) if text == broken => String::new(),
+        Err(text) => format!("; checked after each step: {text}"),
+    };
     format!("seed {seed}: {broken}{note}\nlast events:\n{}", lines.join("\n"))
 }
 

@@ -15,7 +15,9 @@ impl World<'_> {
             return Ok(());
         }
         let told = self.trace.is_some().then(|| format!("{event:?}"));
-        let effects = self.procs[proc].node.step(self.now, event)?;
+        self.node_steps += 1;
+        let check = self.node_steps.is_multiple_of(self.check_every);
+        let effects = self.procs[proc].node.step(self.now, event, check)?;
         if let Some(told) = told.filter(|_| !effects.is_empty()) {
             let address = self.procs[proc].node.address.clone();
             self.note(format!("                 at {address}: {told} -> {effects:?}"));
