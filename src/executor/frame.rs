@@ -380,8 +380,8 @@ pub enum FacadeNews {
     Metrics { number: u64, told: Message },
     /// User code set the worker's state.
     Status(Text),
-    /// User code closes the worker.
-    Close { reason: Text },
+    /// User code closes the worker, for good or for another one to take its place.
+    Close { reason: Text, restart: bool },
 }
 
 impl FacadeNews {
@@ -408,7 +408,7 @@ impl FacadeNews {
             "subscribed" => Self::Subscribed(words.next()?.as_bool().unwrap_or_default()),
             "metrics" => Self::Metrics { number: words.number()?, told: inner(&mut words)? },
             "status" => Self::Status(words.text()?),
-            "close" => Self::Close { reason: words.text()? },
+            "close" => Self::Close { reason: words.text()?, restart: words.next()?.as_bool().unwrap_or_default() },
             _ => return Err(wrong("news of the facade")),
         })
     }
@@ -417,6 +417,11 @@ impl FacadeNews {
 fn amounts(value: &Value) -> Option<Vec<(Text, f64)>> {
     let amount = |(name, amount): &(Value, Value)| Some((Text::from(name.as_str()?), amount.as_f64()?));
     value.fields()?.iter().map(amount).collect()
+}
+
+fn texts(value: &Value) -> Option<Vec<(Text, Text)>> {
+    let pair = |(name, value): &(Value, Value)| Some((Text::from(name.as_str()?), Text::from(value.as_str()?)));
+    value.fields()?.iter().map(pair).collect()
 }
 
 fn sizes(value: &Value) -> Option<Vec<(Key, u64)>> {
@@ -442,6 +447,8 @@ pub enum Inquiry {
     Number(Text),
     /// These values came to be in the executor without a run; their sizes in bytes. Answered when others may ask for them.
     Held(Vec<(Key, u64)>),
+    /// A nanny's plugins set these variables and folders of modules for the next executor.
+    Environ { vars: Vec<(Text, Text)>, path: Vec<Text> },
 }
 
 impl Inquiry {
@@ -456,6 +463,13 @@ impl Inquiry {
             "tasks" => Self::Tasks,
             "number" => Self::Number(words.text()?),
             "held" => Self::Held(sizes(&words.next()?).ok_or(wrong("keys with sizes"))?),
+            "environ" => {
+                let vars = texts(&words.next()?).ok_or(wrong("variables"))?;
+                let path = words.next()?;
+                let path =
+                    path.items().and_then(|items| items.iter().map(|item| item.as_str().map(Text::from)).collect());
+                Self::Environ { vars, path: path.ok_or(wrong("a list of folders"))? }
+            }
             _ => return Err(wrong("a question")),
         })
     }

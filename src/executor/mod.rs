@@ -24,5 +24,5 @@ pub use frame::{
     Exported, FacadeNews, Inquiry, KindTable, RunEnd, RunOrder, RunResult, SlotNews, ToControl, ToPorter,
     inquiry_answer,
 };
-pub use process::{Executor, ExecutorPlan, FromExecutor};
+pub use process::{Executor, ExecutorPlan, ExecutorRole, FromExecutor};
 pub use settings::DaskSettings;

@@ -27,14 +27,27 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("rask_executor/__init__.py", include_str!("py/rask_executor/__init__.py")),
     ("rask_executor/facade.py", include_str!("py/rask_executor/facade.py")),
     ("rask_executor/frames.py", include_str!("py/rask_executor/frames.py")),
+    ("rask_executor/control.py", include_str!("py/rask_executor/control.py")),
     ("rask_executor/main.py", include_str!("py/rask_executor/main.py")),
+    ("rask_executor/nanny.py", include_str!("py/rask_executor/nanny.py")),
     ("rask_executor/slots.py", include_str!("py/rask_executor/slots.py")),
     ("rask_executor/values.py", include_str!("py/rask_executor/values.py")),
 ];
 
+/// What a process is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecutorRole {
+    /// Tasks, and the `Worker` that they see.
+    Worker,
+    /// Plugins of a nanny, and the `Nanny` that they see. It has no slots.
+    Nanny,
+}
+
 /// How to start an executor.
 #[derive(Clone, Debug)]
 pub struct ExecutorPlan {
+    /// What it is for.
+    pub role: ExecutorRole,
     /// The interpreter.
     pub python: PathBuf,
     /// A private folder for the script.
@@ -92,7 +105,8 @@ impl Executor {
             pairs.push((UnixStream::from_std(ours)?, theirs));
         }
         let mut command = supervise::tied(&plan.python, ParentDeath::Kill);
-        command.arg(script).args(pairs.iter().map(|(_, theirs)| theirs.as_raw_fd().to_string()));
+        command.arg(script).args((plan.role == ExecutorRole::Nanny).then_some("nanny"));
+        command.args(pairs.iter().map(|(_, theirs)| theirs.as_raw_fd().to_string()));
         command.envs(plan.environ.iter().map(|(name, value)| (name, value)));
         command.env("PYTHONUNBUFFERED", "1").env("PYTHONFAULTHANDLER", "1").stdin(Stdio::null()).process_group(0);
         let child = command.spawn()?;

@@ -188,6 +188,11 @@ impl Driver {
     }
 
     pub(super) fn close(&mut self, reason: impl Into<Text>) {
-        self.end.get_or_insert(WorkerEnd::Closed { reason: reason.into() });
+        self.end_as(WorkerEnd::Closed { reason: reason.into() });
+    }
+
+    /// The first end counts.
+    pub(super) fn end_as(&mut self, end: WorkerEnd) {
+        self.end.get_or_insert(end);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::driver::{Driver, NodeStatus};
 use super::input::ForPeer;
+use super::plan::WorkerEnd;
 use super::store::{HeldValue, Made};
 use super::translate::phase_name;
 use crate::base::{Key, Value};
@@ -113,7 +114,8 @@ impl Driver {
                     self.turn_to(status);
                 }
             }
-            FacadeNews::Close { reason } => self.close(reason),
+            FacadeNews::Close { reason, restart: false } => self.close(reason),
+            FacadeNews::Close { reason, restart: true } => self.end_as(WorkerEnd::Restart { reason }),
         }
     }
 
@@ -169,6 +171,8 @@ impl Driver {
                 self.on_held(values);
                 Message::from_value(&Value::Nil)
             }
+            // Its nanny's business.
+            Inquiry::Environ { .. } => Message::from_value(&Value::Nil),
             Inquiry::Number(name) => {
                 let number = match &*name {
                     "nbytes" => self.machine.held_bytes(),

@@ -3,30 +3,26 @@
 //! Source: `distributed/worker.py`, `start_unsafe`, `_register_with_scheduler`.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use super::beat::Beats;
 use super::driver::{Driver, NodeStatus, Settings, Traffic};
 use super::error::NodeError;
 use super::input::NodeInput;
 use super::plan::WorkerPlan;
+use super::reach::{announced, connect, listen};
 use super::store::Store;
 use crate::base::{Limits, Text, Value};
 use crate::clock::{self, Clock};
-use crate::executor::{Executor, ExecutorPlan, FacadeNews, FromExecutor, ToControl};
-use crate::net::{Address, Connection, Listener, MessageReader, NetError, Pool};
+use crate::executor::{Executor, ExecutorPlan, ExecutorRole, FacadeNews, FromExecutor, ToControl};
+use crate::net::{Connection, Listener, MessageReader, NetError, Pool};
 use crate::wire::{Message, MessageBatch};
 use crate::worker_state::{MachineConfig, WorkerMachine};
 
-/// Between two tries to reach the scheduler.
-const RETRY: Duration = Duration::from_millis(300);
-/// One try. Setting in Dask: `distributed.comm.timeouts.connect`.
-const CONNECT: Duration = Duration::from_secs(30);
 /// For the scheduler to answer the registration.
 const REGISTER: Duration = Duration::from_secs(120);
 /// For Python to import Dask on a busy machine.
@@ -46,17 +42,21 @@ pub(super) async fn join(plan: &WorkerPlan) -> Result<Joined, NodeError> {
     let first = connect(&pool, plan).await?;
     let local = first.peer.local.clone();
     drop(first);
-    let listener = listen(plan, &local).await?;
-    let address = announced(plan, listener.local_addr(), &local)?;
+    let listener = listen(plan, plan.ports, &local).await?;
+    let address = match &plan.contact {
+        Some(contact) => contact.clone(),
+        None => announced(plan, listener.local_addr(), &local)?,
+    };
     let (sender, mut inbox) = mpsc::unbounded_channel();
     let id = format!("Worker-{}", clock::uuid_v4_text());
     let executor_plan = ExecutorPlan {
+        role: ExecutorRole::Worker,
         python: plan.python.clone(),
         run_dir: plan.run_dir.clone(),
         slots: plan.nthreads,
         environ: plan.environ.clone(),
     };
-    let executor = Executor::start(&executor_plan, hello(plan, &address, &id), &sender).map_err(NodeError::Executor)?;
+    let executor = Executor::start(&executor_plan, plan.hello(&address, &id), &sender).map_err(NodeError::Executor)?;
     let ready = timeout(READY, ready(&mut inbox)).await;
     let ready = ready.map_err(|_| NodeError::NeverReady { how: format!("nothing came for {READY:?}") })??;
     let Connection { reader, outbox, .. } = connect(&pool, plan).await?;
@@ -92,85 +92,6 @@ pub(super) async fn join(plan: &WorkerPlan) -> Result<Joined, NodeError> {
     };
     let orders = register(&mut driver, plan, &ready, &id, reader).await?;
     Ok(Joined { driver, inbox, orders, listener })
-}
-
-async fn connect(pool: &Pool, plan: &WorkerPlan) -> Result<Connection, NodeError> {
-    let since = Instant::now();
-    let mut told = false;
-    loop {
-        let why = match pool.connect(&plan.scheduler, CONNECT).await {
-            Ok(connection) => return Ok(connection),
-            Err(why) => why,
-        };
-        let late = plan.death_timeout.is_some_and(|most| since.elapsed() >= most);
-        if late || matches!(why, NetError::BadAddress(_) | NetError::NoTls) {
-            return Err(NodeError::NoScheduler { address: plan.scheduler.clone(), why });
-        }
-        if !std::mem::replace(&mut told, true) {
-            tracing::info!(scheduler = %plan.scheduler, %why, "waiting for the scheduler");
-        }
-        sleep(RETRY).await;
-    }
-}
-
-/// The address by which the scheduler is reached from here.
-fn ip_of(local: &str) -> Result<IpAddr, NodeError> {
-    let failed = |why| NodeError::Listen { at: local.to_owned(), why };
-    let address = Address::parse(local).map_err(failed)?;
-    address.host.parse().map_err(|_| failed(NetError::BadAddress(local.to_owned())))
-}
-
-/// Listens where the scheduler is reached from, or as told.
-async fn listen(plan: &WorkerPlan, local: &str) -> Result<Listener, NodeError> {
-    let ip = plan.host.map_or_else(|| ip_of(local), Ok)?;
-    let (first, last) = plan.ports;
-    let mut port = first;
-    loop {
-        let at = SocketAddr::new(ip, port);
-        match Listener::bind(at).await {
-            Ok(listener) => return Ok(listener),
-            Err(why) if port >= last => return Err(NodeError::Listen { at: at.to_string(), why }),
-            Err(_) => port = port.saturating_add(1),
-        }
-    }
-}
-
-/// What others are told to connect to.
-fn announced(plan: &WorkerPlan, mut at: SocketAddr, local: &str) -> Result<Text, NodeError> {
-    if let Some(contact) = &plan.contact {
-        return Ok(contact.clone());
-    }
-    if at.ip().is_unspecified() {
-        at.set_ip(ip_of(local)?);
-    }
-    Ok(Address::of_socket(plan.scheme, at).to_string().into())
-}
-
-fn hello(plan: &WorkerPlan, address: &Text, id: &str) -> Value {
-    let texts = |list: &[Text]| Value::Array(list.iter().cloned().map(Value::Str).collect());
-    Value::map([
-        ("scheduler", Value::Str(plan.scheduler.clone())),
-        ("address", Value::Str(address.clone())),
-        ("id", id.into()),
-        ("name", plan.name_or(address)),
-        ("nthreads", i64::from(plan.nthreads).into()),
-        ("memory_limit", plan.memory_limit.unwrap_or(0).into()),
-        ("local_directory", plan.local_directory.clone().into()),
-        ("resources", amounts(&plan.resources)),
-        (
-            "security",
-            Value::Map(plan.security.iter().map(|(name, path)| ((*name).into(), Value::Str(path.clone()))).collect()),
-        ),
-        ("lifetime", plan.lifetime.secs.into()),
-        ("lifetime_stagger", plan.lifetime.stagger_secs.into()),
-        ("lifetime_restart", plan.lifetime.restart.into()),
-        ("preload", texts(&plan.preload)),
-        ("preload_argv", texts(&plan.preload_argv)),
-    ])
-}
-
-fn amounts(resources: &[(Text, f64)]) -> Value {
-    Value::Map(resources.iter().map(|(name, amount)| (Value::Str(name.clone()), (*amount).into())).collect())
 }
 
 /// What the facade says when it can serve.
@@ -247,11 +168,11 @@ async fn register(
         ("nthreads", i64::from(plan.nthreads).into()),
         ("name", plan.name_or(&driver.address)),
         ("now", now.into()),
-        ("resources", amounts(&plan.resources)),
+        ("resources", plan.amounts()),
         ("memory_limit", plan.memory_limit.into()),
         ("local_directory", Value::Str(ready.local_directory.clone())),
         ("services", Value::Map(Vec::new())),
-        ("nanny", Value::Nil),
+        ("nanny", plan.nanny.clone().into()),
         ("pid", i64::from(driver.executor.pid).into()),
         ("versions", ready.versions.clone()),
         ("metrics", driver.metrics(None)),

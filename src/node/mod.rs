@@ -5,9 +5,9 @@
 //! Dask's own code there. Payloads are never opened. Each worker is a task of its own: what breaks it closes that worker
 //! only.
 //!
-//! Files, from the bottom: the protocol (`translate`), what is held (`store`), what a worker is told (`input`), what is due (`beat`), talk with
-//! peers (`peer fetch`), the worker (`driver`), what it does (`effects executor_news calls orders heartbeat`), how it
-//! starts (`join`) and lives (`run`).
+//! Files, from the bottom: the protocol (`translate`), what is held (`store`), what a worker is told (`input`), what is due (`beat`), what
+//! a nanny is asked (`keeper`), talk with peers (`peer fetch`), the way to the scheduler (`reach`), the worker (`driver`),
+//! what it does (`effects executor_news calls orders heartbeat`), how it starts (`join`) and lives (`run`), its `nanny`.
 
 #![cfg_attr(
     not(test),
@@ -30,13 +30,18 @@ mod fetch;
 mod heartbeat;
 mod input;
 mod join;
+mod keeper;
+mod nanny;
 mod orders;
 mod peer;
 mod plan;
+mod reach;
 mod run;
 mod store;
 mod translate;
 
 pub use error::NodeError;
+pub use keeper::Life;
+pub use nanny::Nanny;
 pub use plan::{Lifetime, WorkerEnd, WorkerPlan};
 pub use run::run_worker;

@@ -1,26 +1,58 @@
-//! One connection of a peer or client: operations of the node's own, and what the facade answers.
+//! One connection of a peer or client: operations of the node's own, and what Python answers.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
 use super::input::{DataReply, ForPeer, Inbox, NodeInput, PeerCall};
+use super::keeper::Keeper;
+use super::plan::WorkerPlan;
 use super::store::payload_size;
 use crate::base::{Key, Limits, Text, Value};
-use crate::net::{Address, Connection, MessageReader, NetError, Outbox};
+use crate::net::{Acceptor, Address, Connection, MessageReader, NetError, Outbox, PlainRule, Refusals};
 use crate::wire::op::request_head;
 use crate::wire::{Encoder, Message, WireError};
 
 static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
 
-/// Serves a connection to its end. `us`: the worker's address.
-pub(super) async fn serve(connection: Connection, inbox: Inbox, us: Text) {
+/// Who serves a connection.
+#[derive(Clone, Debug)]
+pub(super) enum Desk {
+    Worker,
+    Nanny(Arc<Keeper>),
+}
+
+/// Takes connections to `us` in; what comes by them goes to `inbox`.
+pub(super) fn acceptor(plan: &WorkerPlan, ip: IpAddr, inbox: Inbox, desk: Desk, us: &Text) -> Acceptor {
+    let (users, us) = (plan.allow_users.clone(), us.clone());
+    Acceptor {
+        limits: Arc::new(Limits::default()),
+        tls: plan.tls.clone().filter(|_| plan.scheme.is_tls()),
+        plain: if plan.scheme.is_tls() {
+            PlainRule::Nobody
+        } else if ip.is_loopback() {
+            PlainRule::LoopbackUsers(users)
+        } else {
+            PlainRule::OwnUsers(users)
+        },
+        on_comm: Arc::new(move |connection| serve(connection, inbox.clone(), desk.clone(), us.clone()).boxed()),
+        on_http: None,
+        refusals: Refusals::default(),
+    }
+}
+
+/// Serves a connection to its end. `us`: the address that it came to.
+async fn serve(connection: Connection, inbox: Inbox, desk: Desk, us: Text) {
     let Connection { reader, outbox, peer } = connection;
     let number = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
     let host = |address: &str| Address::parse(address).map(|address| address.host).ok();
     let same_host = host(&peer.address) == host(&us);
     let (back, from_facade) = mpsc::unbounded_channel();
-    let mut served = Served { number, peer: peer.address, same_host, inbox, outbox, back, from_facade, relayed: false };
+    let peer = peer.address;
+    let mut served = Served { number, peer, same_host, desk, inbox, outbox, back, from_facade, relayed: false };
     if let Err(error) = served.run(reader).await {
         tracing::debug!(peer = %served.peer, %error, "a peer's connection ended");
     }
@@ -33,6 +65,7 @@ struct Served {
     number: u64,
     peer: Text,
     same_host: bool,
+    desk: Desk,
     inbox: Inbox,
     outbox: Outbox,
     back: mpsc::UnboundedSender<ForPeer>,
@@ -70,7 +103,10 @@ impl Served {
                     }
                     let head = request_head(&message)?;
                     close = head.close;
-                    after = self.request(&head.op, head.reply, message, &mut reader).await?;
+                    after = match self.desk.clone() {
+                        Desk::Worker => self.request(&head.op, head.reply, message, &mut reader).await?,
+                        Desk::Nanny(keeper) => self.request_of_nanny(&keeper, &head.op, head.reply, message).await?,
+                    };
                 }
                 word = self.from_facade.recv() => match word {
                     Some(ForPeer::Message(message)) => {
@@ -136,6 +172,27 @@ impl Served {
         Ok(After::Read)
     }
 
+    async fn request_of_nanny(
+        &mut self,
+        keeper: &Keeper,
+        op: &str,
+        reply: bool,
+        message: Message,
+    ) -> Result<After, NetError> {
+        let is_close = op == "close";
+        let answer = match is_close {
+            true => Some("OK".into()),
+            // Only what it knows is opened.
+            false if Keeper::knows(op) => keeper.answer(op, &message.to_value(&Limits::default())?).await,
+            false => None,
+        };
+        let Some(answer) = answer else { return Ok(self.relay_request(message, op, reply)) };
+        if reply {
+            self.outbox.send(Message::from_value(&answer));
+        }
+        Ok(if is_close { After::Close } else { After::Read })
+    }
+
     fn relay(&mut self, message: Message) {
         self.relayed = true;
         let (connection, peer, back) = (self.number, self.peer.clone(), self.back.clone());
@@ -196,7 +253,7 @@ impl Drop for Sent {
 }
 
 /// The values of an `update_data`; none if one of them is not serialised by itself.
-fn values(body: &Value) -> Option<Vec<(Key, std::sync::Arc<crate::base::Opaque>)>> {
+fn values(body: &Value) -> Option<Vec<(Key, Arc<crate::base::Opaque>)>> {
     let pair = |(key, value): &(Value, Value)| match value {
         Value::Serialized(payload) => Some((key.as_key()?, payload.clone())),
         _ => None,

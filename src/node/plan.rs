@@ -29,6 +29,10 @@ pub struct WorkerPlan {
     pub resources: Vec<(Text, f64)>,
     /// Ports to try, from the first to the last; 0: any.
     pub ports: (u16, u16),
+    /// As of [`WorkerPlan::ports`], for a nanny. None: there is none, and what ends the worker ends it for good.
+    pub nanny_ports: Option<(u16, u16)>,
+    /// The address of its nanny.
+    pub nanny: Option<Text>,
     /// The address to listen on. None: the one by which the scheduler is reached.
     pub host: Option<IpAddr>,
     /// The address to announce. None: the one that it listens on.
@@ -57,6 +61,51 @@ impl WorkerPlan {
         let name = self.name.as_ref().unwrap_or(address);
         name.parse::<i64>().map_or_else(|_| Value::Str(name.clone()), Value::from)
     }
+
+    /// The resources, by their names.
+    pub(super) fn amounts(&self) -> Value {
+        let amount = |(name, amount): &(Text, f64)| (Value::Str(name.clone()), (*amount).into());
+        Value::Map(self.resources.iter().map(amount).collect())
+    }
+
+    /// What the facade is to be. `id`: the worker's own, in this life.
+    pub(super) fn hello(&self, address: &Text, id: &str) -> Value {
+        let texts = |list: &[Text]| Value::Array(list.iter().cloned().map(Value::Str).collect());
+        let mut fields = self.hello_of_both(address);
+        let more = [
+            ("id", id.into()),
+            ("nanny", self.nanny.clone().into()),
+            ("lifetime", self.lifetime.secs.into()),
+            ("lifetime_stagger", self.lifetime.stagger_secs.into()),
+            ("lifetime_restart", self.lifetime.restart.into()),
+            ("preload", texts(&self.preload)),
+            ("preload_argv", texts(&self.preload_argv)),
+        ];
+        fields.extend(more.map(|(name, value)| (name.into(), value)));
+        Value::Map(fields)
+    }
+
+    /// What the `Nanny` is to be that plugins see. `plugins`: pickles of those that it begins with, by name.
+    pub(super) fn hello_of_nanny(&self, address: &Text, plugins: &Value) -> Value {
+        let mut fields = self.hello_of_both(address);
+        fields.push(("plugins".into(), plugins.clone()));
+        Value::Map(fields)
+    }
+
+    fn hello_of_both(&self, address: &Text) -> Vec<(Value, Value)> {
+        let file = |(name, path): &(&'static str, Text)| (Value::from(*name), Value::Str(path.clone()));
+        let fields = [
+            ("scheduler", Value::Str(self.scheduler.clone())),
+            ("address", Value::Str(address.clone())),
+            ("name", self.name_or(address)),
+            ("nthreads", i64::from(self.nthreads).into()),
+            ("memory_limit", self.memory_limit.unwrap_or(0).into()),
+            ("local_directory", self.local_directory.clone().into()),
+            ("resources", self.amounts()),
+            ("security", Value::Map(self.security.iter().map(file).collect())),
+        ];
+        fields.map(|(name, value)| (Value::from(name), value)).into()
+    }
 }
 
 /// When a worker leaves by itself, and whether another one takes its place. What is none is as Dask's configuration says.
@@ -74,6 +123,8 @@ pub struct Lifetime {
 pub enum WorkerEnd {
     /// It was told to, or its scheduler is gone.
     Closed { reason: Text },
+    /// It was told to make room for another one.
+    Restart { reason: Text },
     /// It did not want to: its executor died, or a rule was broken. Another one may take its place.
     Broken { reason: String },
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -12,59 +11,80 @@ use super::driver::{Driver, NodeStatus};
 use super::error::NodeError;
 use super::input::{Inbox, NodeInput};
 use super::join::{Joined, join};
-use super::peer;
+use super::keeper::Life;
+use super::peer::{Desk, acceptor};
 use super::plan::{WorkerEnd, WorkerPlan};
 use crate::base::{Limits, Text, Value};
 use crate::executor::{FromExecutor, ToControl};
-use crate::net::{Acceptor, MessageReader, PlainRule, Refusals};
+use crate::net::{MessageReader, Pool};
+use crate::wire::Message;
 use crate::wire::op::decode_orders;
 
 /// Messages that are dealt with before anything is sent.
 const TURN_MAX: u32 = 256;
 /// For plugins to be torn down before the executor is killed.
 const WIND_UP: Duration = Duration::from_secs(5);
+/// For the scheduler to forget a worker. Source: `distributed/nanny.py`, `_unregister`.
+const UNREGISTER: Duration = Duration::from_secs(10);
 
-/// Runs one worker to its end. `stop`: close when it says true. Must run on the main thread's runtime.
+/// Runs one worker to its end. `stop`: close when it says true. `life`: from its nanny, if it has one. Must run on the
+/// main thread's runtime.
 ///
 /// Errors: it could not be started.
-pub async fn run_worker(plan: &WorkerPlan, mut stop: watch::Receiver<bool>) -> Result<WorkerEnd, NodeError> {
+pub async fn run_worker(
+    plan: &WorkerPlan,
+    mut stop: watch::Receiver<bool>,
+    mut life: Option<Life>,
+) -> Result<WorkerEnd, NodeError> {
     let joined = tokio::select! {
         joined = join(plan) => joined?,
         () = told(&mut stop) => return Err(NodeError::Stopped),
+        end = wished(&mut life) => return Ok(end),
     };
+    if let Some(life) = &life {
+        life.is_up();
+    }
     let Joined { mut driver, mut inbox, orders, listener } = joined;
     // Dropped at the end of this function, and with it the listener and the reader.
     let mut tasks = JoinSet::new();
     tasks.spawn(read_orders(orders, driver.inbox.clone()));
     let ip = listener.local_addr().ip();
-    tasks.spawn(listener.run(Arc::new(acceptor(&driver, plan, ip.is_loopback()))));
-    let end = live(&mut driver, &mut inbox, &mut stop).await;
+    tasks.spawn(listener.run(Arc::new(acceptor(plan, ip, driver.inbox.clone(), Desk::Worker, &driver.address))));
+    let end = live(&mut driver, &mut inbox, &mut stop, &mut life).await;
+    let (pool, address) = (driver.pool.clone(), driver.address.clone());
     leave(driver, inbox, &end).await;
+    if life.is_some() {
+        unregister(&pool, plan, &address).await;
+    }
     Ok(end)
+}
+
+/// What the nanny was asked to do with this worker.
+async fn wished(life: &mut Option<Life>) -> WorkerEnd {
+    match life {
+        Some(life) => life.wish().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The scheduler forgets this worker before another one registers under its name.
+///
+/// Source: `distributed/nanny.py`, `_unregister`.
+async fn unregister(pool: &Pool, plan: &WorkerPlan, address: &Text) {
+    let question = Value::map([
+        ("op", "unregister".into()),
+        ("address", Value::Str(address.clone())),
+        ("stimulus_id", "nanny-close".into()),
+        ("reply", true.into()),
+    ]);
+    if let Err(error) = pool.call(&plan.scheduler, Message::from_value(&question), UNREGISTER).await {
+        tracing::debug!(%error, "the scheduler was not told that a worker is gone");
+    }
 }
 
 async fn told(stop: &mut watch::Receiver<bool>) {
     // An error means that nobody can say it any more: the same wish.
     let _told = stop.wait_for(|stop| *stop).await;
-}
-
-fn acceptor(driver: &Driver, plan: &WorkerPlan, is_loopback: bool) -> Acceptor {
-    let users = plan.allow_users.clone();
-    let (inbox, us) = (driver.inbox.clone(), driver.address.clone());
-    Acceptor {
-        limits: Arc::new(Limits::default()),
-        tls: plan.tls.clone().filter(|_| plan.scheme.is_tls()),
-        plain: if plan.scheme.is_tls() {
-            PlainRule::Nobody
-        } else if is_loopback {
-            PlainRule::LoopbackUsers(users)
-        } else {
-            PlainRule::OwnUsers(users)
-        },
-        on_comm: Arc::new(move |connection| peer::serve(connection, inbox.clone(), us.clone()).boxed()),
-        on_http: None,
-        refusals: Refusals::default(),
-    }
 }
 
 async fn read_orders(mut reader: MessageReader, inbox: Inbox) {
@@ -90,6 +110,7 @@ async fn live(
     driver: &mut Driver,
     inbox: &mut mpsc::UnboundedReceiver<NodeInput>,
     stop: &mut watch::Receiver<bool>,
+    life: &mut Option<Life>,
 ) -> WorkerEnd {
     loop {
         let wait = driver.next_wake().0.saturating_sub(driver.clock.now().0);
@@ -108,6 +129,7 @@ async fn live(
             }
             () = sleep(Duration::from_micros(wait)) => {}
             () = told(stop) => driver.close("it was told to stop"),
+            end = wished(life) => driver.end_as(end),
         }
         driver.on_time();
         driver.flush();
@@ -136,18 +158,18 @@ impl Driver {
 /// Tells the scheduler, then the executor, and waits until that is gone.
 async fn leave(mut driver: Driver, mut inbox: mpsc::UnboundedReceiver<NodeInput>, end: &WorkerEnd) {
     let reason: Text = match end {
-        WorkerEnd::Closed { reason } => reason.clone(),
+        WorkerEnd::Closed { reason } | WorkerEnd::Restart { reason } => reason.clone(),
         WorkerEnd::Broken { reason } => reason.as_str().into(),
     };
     tracing::info!(worker = %driver.address, %reason, "worker closed");
     let event = Value::map([("action", "closing-worker".into()), ("reason", Value::Str(reason.clone()))]);
     driver.log_event(&driver.address, &event);
-    let WorkerEnd::Closed { .. } = end else {
+    if let WorkerEnd::Broken { .. } = end {
         // Gone at once, as a process that died: what it was doing is suspicious to the scheduler.
         driver.stream.kick();
         driver.stream.close();
         return driver.stream.closed().await;
-    };
+    }
     driver.set_status(NodeStatus::Closing);
     driver.say("close-stream", &[]);
     driver.stream.kick();

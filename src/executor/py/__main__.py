@@ -1,4 +1,4 @@
-"""Starts what lies beside it: `rask_executor`, the Python side of one of rask's own workers."""
+"""Starts what lies beside it: `rask_executor`, the Python side of one of rask's own workers, or of its nanny."""
 
 import os
 import sys
@@ -10,7 +10,12 @@ try:
 except OSError:  # the folder was removed
     pass
 
-from rask_executor.main import main
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if sys.argv[1:2] == ["nanny"]:
+        from rask_executor.nanny import main
+
+        main(sys.argv[2:])
+    else:
+        from rask_executor.main import main
+
+        main(sys.argv[1:])

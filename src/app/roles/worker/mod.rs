@@ -55,10 +55,11 @@ async fn run(args: &WorkerArgs, pool: PoolSize, state: &Path) -> Result<(), Comm
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     let run_dir = RunDir::make("worker", args.pool.as_ref().map(|ours| ours.control_socket.as_path()))?;
     if args.engine == WorkerEngine::Rask {
-        let ports = ports("--worker-port", args.worker_port.as_deref(), pool.nworkers)?;
+        let worker_ports = ports("--worker-port", args.worker_port.as_deref(), pool.nworkers)?;
+        let nanny_ports = ports("--nanny-port", args.nanny_port.as_deref(), pool.nworkers)?;
         let places = own::Places { python: &python, run_dir: &run_dir.0 };
         let settings = signals.during(own::settings(places)).await?;
-        let plans = own::plans(args, pool, &ports, &settings, places)?;
+        let plans = own::plans(args, pool, (&worker_ports, &nanny_ports), &settings, places)?;
         let restart = if args.no_nanny { RestartRule::Never } else { RestartRule::Failure };
         return own::run(plans, restart, &mut signals).await;
     }

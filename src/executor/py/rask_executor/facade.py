@@ -11,54 +11,14 @@ import dask
 import distributed
 from dask.sizeof import sizeof
 from distributed import WorkerPlugin, protocol
-from distributed.comm.core import Comm, CommClosedError
 from distributed.core import Status
-from distributed.security import Security
 from distributed.worker import Worker as StockWorker
 from distributed.worker_state_machine import PauseEvent, SecedeEvent, TaskState, UnpauseEvent, WorkerState
 
+from .control import security
 from .values import Data, Home
 
 logger = logging.getLogger("distributed.rask")
-
-
-class Relayed(Comm):
-    """A peer's connection at the node. Only what the node does not answer itself comes here."""
-
-    def __init__(self, number, peer, local, out):
-        super().__init__()
-        self.number, self.peer, self.local, self.out = number, peer, local, out
-        self.inbox: asyncio.Queue = asyncio.Queue()
-        self.gone = False
-
-    async def read(self, deserializers=None):
-        frames = await self.inbox.get()
-        if frames is None:
-            self.gone = True
-            raise CommClosedError("closed by peer")
-        return protocol.loads(frames, deserialize=True, deserializers=deserializers)
-
-    async def write(self, msg, serializers=None, on_error="message"):
-        if self.gone:
-            raise CommClosedError("closed")
-        context = {"pickle-protocol": 5}
-        head, *frames = protocol.dumps(msg, serializers=serializers, on_error=on_error, context=context)
-        self.out("answer", self.number, head, frames=frames)
-        return sum(map(len, frames)) + len(head)
-
-    async def close(self):
-        self.abort()
-
-    def abort(self):
-        if not self.gone:
-            self.gone = True
-            self.out("hangup", self.number)
-
-    def closed(self):
-        return self.gone
-
-    peer_address = property(lambda self: self.peer)
-    local_address = property(lambda self: self.local)
 
 
 class FacadeState(WorkerState):
@@ -83,15 +43,6 @@ class FacadeState(WorkerState):
     executing_count = property(lambda self: self._number("executing"))
 
 
-def security(given: dict) -> Security:
-    """For connections from here: Dask's settings, and what was given in place of them."""
-    made = Security(**given)
-    # A client in a task is this worker to others, if nothing says who else.
-    if made.tls_client_cert is None:
-        made.tls_client_cert, made.tls_client_key = made.tls_worker_cert, made.tls_worker_key
-    return made
-
-
 class Worker(StockWorker):
     """Says and hears everything through the node."""
 
@@ -106,6 +57,7 @@ class Worker(StockWorker):
             local_directory=hello["local_directory"],
             resources=hello["resources"],
             security=security(hello["security"]),
+            nanny=hello["nanny"],
             lifetime=hello["lifetime"],
             lifetime_stagger=hello["lifetime_stagger"],
             lifetime_restart=hello["lifetime_restart"],
@@ -181,7 +133,7 @@ class Worker(StockWorker):
         return {"nbytes": sizes, "status": "OK"}
 
     async def close(self, timeout=30, executor_wait=True, nanny=True, reason="worker-close"):
-        self.out("close", reason)  # the node closes, and then ends this process
+        self.out("close", reason, not nanny)  # the node closes, and then ends this process
         return "OK"
 
     async def wind_up(self, reason):

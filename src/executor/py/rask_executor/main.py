@@ -8,12 +8,10 @@ import contextvars
 import inspect
 import logging
 import os
-import socket
 import sys
 import threading
 from collections import defaultdict
 
-import msgpack
 from distributed import protocol
 from distributed.core import Status
 from distributed.metrics import context_meter
@@ -21,8 +19,9 @@ from distributed.versions import get_versions
 from distributed.worker import Worker as StockWorker
 from distributed.worker import _worker_cvar
 
-from .facade import FacadeState, Relayed, Worker, check_dask, settings
-from .frames import read_message, unpack, write_message
+from .control import Control, inherited
+from .facade import FacadeState, Worker, check_dask, settings
+from .frames import unpack
 from .slots import Pool, Slot, porter
 from .values import Home
 
@@ -32,36 +31,15 @@ logger = logging.getLogger("distributed.rask")
 SWITCH_S = 0.0005
 
 
-class Main:
+class Main(Control):
     """The event loop of the main thread: what comes by the control socket."""
 
     def __init__(self, control, questions, porting, slots):
-        self.control, self.porting = control, porting
+        super().__init__(control)
+        self.porting = porting
         self.slots = [Slot(number, sock) for number, sock in enumerate(slots)]
         self.home = Home(questions)
-        self.lock = threading.Lock()
-        self.comms: dict = {}
-        self.background: set = set()
         self.worker: Worker | None = None
-
-    def out(self, *what, frames=()) -> None:
-        with self.lock, contextlib.suppress(OSError):
-            write_message(self.control, [msgpack.packb(what, default=protocol.core.msgpack_encode_default), *frames])
-
-    async def messages(self):
-        """Read by a thread of its own: asyncio would make the socket non-blocking for those who write, too."""
-        loop, queue = asyncio.get_running_loop(), asyncio.Queue()
-
-        def read():
-            with contextlib.suppress(EOFError, OSError, RuntimeError):
-                while True:
-                    loop.call_soon_threadsafe(queue.put_nowait, read_message(self.control))
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(queue.put_nowait, None)
-
-        threading.Thread(target=read, name="rask-control", daemon=True).start()
-        while (message := await queue.get()) is not None:
-            yield message
 
     async def run(self) -> None:
         messages = self.messages()
@@ -90,15 +68,8 @@ class Main:
                 logger.exception("the message %r of the node failed", op)
 
     def on(self, op, rest, frames) -> None:
-        if op == "request":
-            number, peer, head = rest
-            if number not in self.comms:
-                self.comms[number] = Relayed(number, peer, self.worker.address, self.out)
-                self.worker.handle_comm(self.comms[number])
-            self.comms[number].inbox.put_nowait([head, *frames])
-        elif op == "gone":
-            if comm := self.comms.pop(rest[0], None):
-                comm.inbox.put_nowait(None)
+        if op in ("request", "gone"):
+            self.relay(self.worker, op, rest, frames)
         elif op == "registered":
             self.spawn(self.registered(unpack(rest[0])))
         elif op == "stream":
@@ -111,12 +82,6 @@ class Main:
             self.worker._status = Status.lookup[rest[0]]
         elif op == "close":
             self.spawn(self.end(rest[0]))
-
-    def spawn(self, coroutine) -> None:
-        """asyncio itself keeps weak references only."""
-        task = asyncio.ensure_future(coroutine)
-        self.background.add(task)
-        task.add_done_callback(self.background.discard)
 
     async def registered(self, reply: dict) -> None:
         try:
@@ -172,11 +137,6 @@ class Main:
 
 def main(argv: list[str]) -> None:
     check_dask()
-    sockets = [socket.socket(fileno=int(number)) for number in argv]
-    for sock in sockets:
-        sock.set_inheritable(False)
-    # A child that a task forks must not hold our sockets open.
-    os.register_at_fork(after_in_child=lambda: [sock.close() for sock in sockets])
+    control, questions, porting, *slots = inherited(argv)
     sys.setswitchinterval(SWITCH_S)
-    control, questions, porting, *slots = sockets
     asyncio.run(Main(control, questions, porting, slots).run())

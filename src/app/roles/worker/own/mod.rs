@@ -14,7 +14,7 @@ use crate::app::command_error::CommandError;
 use crate::app::process::Signals;
 use crate::clock::Clock;
 use crate::executor::DaskSettings;
-use crate::node::{NodeError, WorkerEnd, WorkerPlan, run_worker};
+use crate::node::{Nanny, NodeError, WorkerEnd, WorkerPlan, run_worker};
 use crate::supervise::policy::{Next, Policy, ProcessEnd, RestartRule};
 
 /// What Dask's configuration says, as the workers' Python reads it.
@@ -59,16 +59,38 @@ pub(super) async fn run(
     }
 }
 
-/// One worker after another under the same name, as a nanny would see to it.
-async fn live(plan: WorkerPlan, restart: RestartRule, stopped: watch::Receiver<bool>) -> Result<(), CommandError> {
+/// One worker after another under the same name, with their nanny if they have one.
+async fn live(plan: WorkerPlan, restart: RestartRule, mut stopped: watch::Receiver<bool>) -> Result<(), CommandError> {
+    let nanny = match plan.nanny_ports {
+        Some(ports) => {
+            let nanny = tokio::select! {
+                nanny = Nanny::start(&plan, ports) => nanny,
+                _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+            };
+            Some(nanny.map_err(|error| explained(&error))?)
+        }
+        None => None,
+    };
     let mut policy = Policy::new(restart, Some(FAILURES_MAX));
     loop {
         let clock = Clock::start();
+        let (its_plan, life) = match &nanny {
+            Some(nanny) => {
+                let (plan, life) = nanny.next_life(&plan);
+                (plan, Some(life))
+            }
+            None => (plan.clone(), None),
+        };
+        let its_stop = stopped.clone();
         // A panic in a worker ends that worker: its task is what unwinds.
-        let (its_plan, its_stop) = (plan.clone(), stopped.clone());
-        let ended = tokio::spawn(async move { run_worker(&its_plan, its_stop).await }).await;
+        let ended = tokio::spawn(async move { run_worker(&its_plan, its_stop, life).await }).await;
+        let stays_down = nanny.as_ref().is_none_or(Nanny::stays_down);
         let failure = match ended {
-            Ok(Ok(WorkerEnd::Closed { reason })) => {
+            Ok(Ok(WorkerEnd::Restart { reason })) if !stays_down => {
+                tracing::info!(%reason, "worker ended; another one starts");
+                continue;
+            }
+            Ok(Ok(WorkerEnd::Closed { reason } | WorkerEnd::Restart { reason })) => {
                 tracing::info!(%reason, "worker ended");
                 return Ok(());
             }
@@ -81,11 +103,12 @@ async fn live(plan: WorkerPlan, restart: RestartRule, stopped: watch::Receiver<b
             Err(panic) => CommandError::world(format!("a worker broke one of its own rules and was closed: {panic}")),
         };
         let lived_ms = clock.now().0 / 1000;
-        let Next::After(pause_ms) = policy.on_end(ProcessEnd::Crashed, lived_ms) else { return Err(failure) };
+        let next = if stays_down { Next::Done } else { policy.on_end(ProcessEnd::Crashed, lived_ms) };
+        let Next::After(pause_ms) = next else { return Err(failure) };
         tracing::warn!("{failure}; another one starts in {pause_ms} ms");
-        sleep(Duration::from_millis(pause_ms)).await;
-        if *stopped.borrow() {
-            return Ok(());
+        tokio::select! {
+            () = sleep(Duration::from_millis(pause_ms)) => {}
+            _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
     }
 }

@@ -41,19 +41,16 @@ struct Flags {
     key: Option<String>,
 }
 
-/// What each worker is to be. Errors: what this engine does not do yet, by name; values that are none.
+/// What each worker is to be. `ports`: of the workers, and of their nannies. Errors: what this engine does not do yet, by name; values that are none.
 pub(in crate::app::roles::worker) fn plans(
     args: &WorkerArgs,
     pool: PoolSize,
-    ports: &[Option<String>],
+    ports: (&[Option<String>], &[Option<String>]),
     settings: &DaskSettings,
     places: Places<'_>,
 ) -> Result<Vec<WorkerPlan>, CommandError> {
     if args.pool.is_some() {
         return Err(unsupported("workers of a cluster of rask up"));
-    }
-    if args.nanny_port.is_some() {
-        return Err(unsupported("--nanny-port: it has no nannies"));
     }
     let flags = Flags::read(&args.pass)?;
     if flags.listen.is_some() && pool.nworkers > 1 {
@@ -81,6 +78,8 @@ pub(in crate::app::roles::worker) fn plans(
         nthreads: pool.nthreads,
         memory_limit: (pool.memory_bytes > 0).then_some(pool.memory_bytes),
         ports: (0, 0),
+        nanny_ports: None,
+        nanny: None,
         host: flags.host()?,
         contact: flags.contact.as_ref().map(|address| address.to_string().into()),
         resources: flags.resources,
@@ -95,16 +94,18 @@ pub(in crate::app::roles::worker) fn plans(
         run_dir: places.run_dir.to_owned(),
     };
     let listen_port = flags.listen.as_ref().map(|address| address.port);
-    let plans = (0..pool.nworkers).zip(ports).map(|(index, ports)| {
+    let both = ports.0.iter().zip(ports.1);
+    let plans = (0..pool.nworkers).zip(both).map(|(index, (ports, nanny_ports))| {
         let name = args.name.as_ref().map(|name| match pool.nworkers {
             1 => Text::from(name.as_str()),
             _ => format!("{name}-{index}").into(),
         });
         let ports = match listen_port {
             Some(port) => (port, port),
-            None => ports.as_deref().map_or((0, 0), first_and_last),
+            None => first_and_last(ports.as_deref()),
         };
-        WorkerPlan { name, ports, ..common.clone() }
+        let nanny_ports = (!args.no_nanny).then(|| first_and_last(nanny_ports.as_deref()));
+        WorkerPlan { name, ports, nanny_ports, ..common.clone() }
     });
     Ok(plans.collect())
 }
@@ -113,8 +114,9 @@ fn unsupported(what: &str) -> CommandError {
     CommandError::usage(format!("--engine rask does not do {what} yet")).remedy("use --engine stock")
 }
 
-/// `3000` or `3000:3005`, checked before.
-fn first_and_last(ports: &str) -> (u16, u16) {
+/// `3000` or `3000:3005`, checked before; 0 for any.
+fn first_and_last(ports: Option<&str>) -> (u16, u16) {
+    let ports = ports.unwrap_or("0");
     let (first, last) = ports.split_once(':').unwrap_or((ports, ports));
     (first.parse().unwrap_or(0), last.parse().unwrap_or(0))
 }
@@ -281,7 +283,8 @@ mod tests {
         };
         let pool = PoolSize { nworkers: 1, nthreads: 2, memory_bytes: 1 << 30 };
         let places = Places { python: Path::new("python"), run_dir: Path::new("/run") };
-        plans(&args, pool, &[Some("3000:3005".to_owned())], settings, places).map(|mut plans| plans.remove(0))
+        plans(&args, pool, (&[Some("3000:3005".to_owned())], &[None]), settings, places)
+            .map(|mut plans| plans.remove(0))
     }
 
     fn plan(pass: &[&str]) -> Result<WorkerPlan, CommandError> {
@@ -294,6 +297,7 @@ mod tests {
         let plan = plan(&flags).expect("all of them are known");
         assert_eq!(plan.resources, [(Text::from("GPU"), 2.0), (Text::from("MEM"), 1e9)]);
         assert_eq!((plan.death_timeout, plan.ports), (Some(Duration::from_secs(5)), (3000, 3005)));
+        assert_eq!(plan.nanny_ports, Some((0, 0)));
         assert_eq!((plan.name.as_deref(), plan.memory_limit), (Some("a"), Some(1 << 30)));
         assert_eq!((&*plan.scheduler, plan.scheme), ("tcp://127.0.0.1:1", Scheme::Tcp));
     }

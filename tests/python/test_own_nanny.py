@@ -1,0 +1,183 @@
+"""Nannies of rask's own workers: restarts, plugins and functions on nannies, lifetimes."""
+
+from __future__ import annotations
+
+import operator
+import os
+
+import pytest
+from distributed import Client, NannyPlugin, get_worker, wait
+from distributed.diagnostics.plugin import Environ
+
+from harness import Cluster, address_of, running_workers, wait_until
+
+LATE_S = 60
+
+
+@pytest.fixture(scope="module", params=["rask", "stock"])
+def whole(request, work_dir):
+    """Two of our workers, in one process, each with its nanny."""
+    cluster = Cluster(work_dir, scheduler=request.param)
+    cluster.add_worker("ours", "--engine", "rask", kind="rask", nworkers=2, nanny=True)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def client(whole):
+    with Client(whole.address, timeout=LATE_S) as client:
+        wait_until(lambda: running_workers(client) == ["ours-0", "ours-1"], "both workers run", LATE_S)
+        yield client
+    assert whole.healthy(), whole.logs()
+
+
+def pids(client) -> dict[str, int]:
+    return client.run(os.getpid)
+
+
+def test_a_restart_gives_every_worker_a_new_process_under_its_old_name(client):
+    kept = client.submit(operator.add, 1, 2, pure=False)
+    wait(kept, timeout=LATE_S)
+    before = pids(client)
+    client.restart(timeout=LATE_S)
+    assert running_workers(client) == ["ours-0", "ours-1"] and kept.status == "cancelled"
+    after = pids(client)
+    assert not set(before) & set(after) and not set(before.values()) & set(after.values())
+    assert client.gather(client.map(operator.neg, range(10), pure=False)) == [-x for x in range(10)]
+
+
+def test_one_worker_restarts_and_the_other_keeps_what_it_has(client):
+    first, second = address_of(client, "ours-0"), address_of(client, "ours-1")
+    kept = client.submit(operator.add, 1, 2, workers=[second], pure=False)
+    wait(kept, timeout=LATE_S)
+    pid = pids(client)[second]
+    assert client.restart_workers([first], timeout=LATE_S) == {first: "OK"}
+    assert running_workers(client) == ["ours-0", "ours-1"]
+    assert first not in pids(client) and pids(client)[second] == pid and kept.result(LATE_S) == 3
+
+
+def test_a_worker_that_closes_gracefully_to_restart_takes_its_values_elsewhere_first(client):
+    first = address_of(client, "ours-0")
+    kept = client.submit(operator.add, 1, 2, workers=[first], allow_other_workers=True, pure=False)
+    wait(kept, timeout=LATE_S)
+
+    async def close(dask_worker):
+        await dask_worker.close_gracefully(restart=True)
+
+    client.run(close, workers=[first], wait=False)
+    again = lambda: running_workers(client) == ["ours-0", "ours-1"] and address_of(client, "ours-0") != first  # noqa: E731
+    wait_until(again, "another worker in its place", LATE_S)
+    assert kept.result(LATE_S) == 3
+
+
+def test_functions_run_on_nannies_and_know_their_worker(client):
+    told = client.run(lambda dask_worker: (type(dask_worker).__name__, dask_worker.name, os.getpid()), nanny=True)
+    assert sorted((kind, name) for kind, name, _ in told.values()) == [("Nanny", "ours-0"), ("Nanny", "ours-1")]
+    assert not {pid for *_, pid in told.values()} & set(pids(client).values())
+    with pytest.raises(ZeroDivisionError):
+        client.run(lambda: 1 / 0, nanny=True)
+
+
+def test_a_plugin_sets_the_environment_of_the_next_worker_process(client):
+    before = pids(client)
+    client.register_plugin(Environ({"OWN_NANNY_TEST": 7}))
+    wait_until(lambda: running_workers(client) == ["ours-0", "ours-1"], "both workers run again", LATE_S)
+    assert set(client.run(lambda: os.environ.get("OWN_NANNY_TEST")).values()) == {"7"}
+    assert not set(before.values()) & set(pids(client).values())
+
+
+def test_plugins_are_set_up_and_torn_down(client, tmp_path):
+    class Writes(NannyPlugin):
+        name = "writes"
+
+        def __init__(self, folder):
+            self.folder = folder
+
+        def setup(self, nanny):
+            (self.folder / f"setup-{nanny.name}").touch()
+
+        def teardown(self, nanny):
+            (self.folder / f"teardown-{nanny.name}").touch()
+
+    client.register_plugin(Writes(tmp_path))
+    client.unregister_worker_plugin("writes", nanny=True)
+    names = [f"{what}-ours-{number}" for what in ("setup", "teardown") for number in range(2)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+def test_a_folder_that_a_plugin_puts_on_the_path_is_on_that_of_workers(client, tmp_path):
+    (tmp_path / "for_nannies.py").write_text("x = 5\n")
+
+    class OnPath(NannyPlugin):
+        name, restart = "on-path", True
+
+        def __init__(self, folder):
+            self.folder = folder
+
+        def setup(self, nanny):
+            import sys
+
+            sys.path.insert(0, self.folder)  # as UploadDirectory does
+
+    client.register_plugin(OnPath(str(tmp_path)))
+    wait_until(lambda: running_workers(client) == ["ours-0", "ours-1"], "both workers run again", LATE_S)
+    assert client.submit(lambda: __import__("for_nannies").x, pure=False).result(LATE_S) == 5
+
+
+# ---- lives of their own ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone(work_dir):
+    """A cluster for one test, which it may break."""
+    cluster = Cluster(work_dir)
+    yield cluster
+    cluster.close()
+
+
+def test_a_plugin_from_before_is_set_up_before_the_first_worker(alone):
+    with Client(alone.address, timeout=LATE_S) as client:
+        client.register_plugin(Environ({"OWN_NANNY_TEST": 8}))
+        alone.add_worker("7", "--engine", "rask", kind="rask", nanny=True)
+        client.wait_for_workers(1, timeout=LATE_S)
+        told = client.submit(lambda: (os.environ.get("OWN_NANNY_TEST"), os.environ["PYTHONHASHSEED"], get_worker().name))
+        assert told.result(LATE_S) == ("8", "6640", 7)
+
+
+def test_a_worker_whose_lifetime_is_over_leaves_or_another_takes_its_place(alone):
+    leaves = alone.add_worker("leaves", "--engine", "rask", "--lifetime", "2s", kind="rask", nanny=True)
+    flags = ("--lifetime", "3s", "--lifetime-stagger", "1s", "--lifetime-restart")
+    alone.add_worker("returns", "--engine", "rask", *flags, kind="rask", nanny=True)
+    seen = set()
+    with Client(alone.address, timeout=LATE_S) as client:
+
+        def twice():
+            seen.update(client.run(os.getpid, on_error="ignore").values() if "returns" in running_workers(client) else ())
+            return leaves.popen.poll() is not None and len(seen) > 3
+
+        wait_until(twice, "several workers, one after another", LATE_S)
+    assert leaves.wait(LATE_S) == 0, leaves.output()
+    del alone.workers["leaves"]
+
+
+def test_a_retired_worker_stays_away_although_it_has_a_nanny(alone):
+    ours = alone.add_worker("ours", "--engine", "rask", kind="rask", nanny=True)
+    with Client(alone.address, timeout=LATE_S) as client:
+        client.wait_for_workers(1, timeout=LATE_S)
+        client.retire_workers([address_of(client, "ours")])
+        assert ours.wait(LATE_S) == 0, ours.output()
+    alone.workers.clear()
+
+
+def test_a_nanny_that_is_told_to_end_ends_its_worker_for_good(alone):
+    ours = alone.add_worker("ours", "--engine", "rask", kind="rask", nanny=True)
+    with Client(alone.address, timeout=LATE_S) as client:
+        client.wait_for_workers(1, timeout=LATE_S)
+        [nanny] = [worker["nanny"] for worker in client.scheduler_info()["workers"].values()]
+
+        async def terminate(address):
+            return await client.rpc(address).terminate(reason="enough")
+
+        client.sync(terminate, nanny)
+        assert ours.wait(LATE_S) == 0, ours.output()
+    alone.workers.clear()
