@@ -18,8 +18,7 @@ use crate::cluster::codec::failures::failure_text;
 use crate::cluster::codec::json::json_of;
 use crate::cluster::connection_reader;
 use crate::cluster::control::inbox::Control;
-use crate::cluster::jobs::python::carry_out;
-use crate::cluster::ops::scheduler_plugins;
+use crate::cluster::jobs::python::{add_hooks, carry_out};
 use crate::cluster::options::{Keep, ListenSpec, Ready, RebalanceRules, Reporter, RunError, TlsFiles};
 use crate::cluster::state::handle::{INBOX_MAX, InboxItem};
 use crate::cluster::state::{Handle, SchedulerSetup, State};
@@ -224,7 +223,7 @@ pub async fn preload(state: &mut State, modules: &[String], argv: &[String]) -> 
     let answer = pyhost.call("preload", request).await.map_err(|failure| refused(failure_text(&failure)))?;
     for plugin in answer.get("plugins").and_then(Value::items).unwrap_or_default() {
         if let Some([Value::Str(name), hooks]) = plugin.items() {
-            scheduler_plugins::add_hooks(state, &pyhost, name.clone(), args::texts(Some(hooks)));
+            add_hooks(state, &pyhost, name.clone(), args::texts(Some(hooks)));
         }
     }
     // The loop has not begun: nobody would take this from the inbox yet.

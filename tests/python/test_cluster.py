@@ -491,7 +491,12 @@ def test_preloaded_modules_see_the_scheduler(start_cluster, work_dir):
             assert seen() == 0  # preloaded again
 
 
-@pytest.mark.parametrize("setup", ["import no_such_module_at_all", "def dask_setup(scheduler):\n    scheduler.handlers"])
+NOT_THERE = ["scheduler.stream_comms", "scheduler.get_ncores()"]  # the second not before the scheduler has started
+
+
+@pytest.mark.parametrize(
+    "setup", ["import no_such_module_at_all", *(f"def dask_setup(scheduler):\n    {code}" for code in NOT_THERE)]
+)
 def test_a_preload_that_cannot_work_is_refused_at_the_start(work_dir, setup):
     if scheduler_kind() != "rask":
         pytest.skip("a scheduler in Python has everything")

@@ -116,6 +116,7 @@ def test_tls(start_cluster, pki):
     cluster.add_worker("b")
     with Client(cluster.address, timeout=30, security=security(pki)) as client:
         use(client, "tls://")
+        assert len(client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.get_ncores())) == 2
 
         # a stranger's certificate, no certificate, no TLS at all: refused, and nothing else disturbed
         with pytest.raises(OSError):
@@ -144,6 +145,7 @@ def test_tls_from_the_environment(start_cluster, old_pki):
     cluster.add_worker("b", *given, kind="rask")
     with Client(cluster.address, timeout=30, security=security(old_pki, ca="authorities", leaf="by-ca")) as client:
         use(client, "tls://")
+        assert len(client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.get_ncores())) == 2
 
 
 def lets_in(at, pki, leaf, version):

@@ -36,7 +36,9 @@ pub enum Routed {
     Coord { request: CoordRequest, desired: Option<Key> },
     /// Keeps the connection open, no more.
     KeepAlive,
-    /// Unknown or malformed: worth a line in the log, which says `reason`.
+    /// Not ours; user code may know it.
+    Unknown { op: Text, fields: Value },
+    /// Malformed: worth a line in the log, which says `reason`.
     Refused { op: Text, reason: String },
     /// An operation of the other kind of stream.
     Misplaced(StreamOp),
@@ -74,7 +76,7 @@ pub fn route(sender: Sender, said: StreamOp) -> Routed {
             Routed::Coord { desired: None, request: CoordRequest::VariableDelete { name } }
         }
         StreamOp::KeepAlive => Routed::KeepAlive,
-        StreamOp::Unknown { op } => Routed::Refused { op, reason: "unknown operation on a stream".to_owned() },
+        StreamOp::Unknown { op, fields } => Routed::Unknown { op, fields },
         StreamOp::Malformed { op, error } => Routed::Refused { op, reason: error.to_string() },
         said => match (sender.client, sender.worker) {
             (Some(client), _) if is_of_clients(&said) => of_client(client, said),

@@ -5,15 +5,13 @@
 
 use std::time::Duration;
 
-use tracing::debug;
-
 use crate::base::{Failure, Key, SeededSet, Value};
 use crate::cluster::codec::args::seconds;
-use crate::cluster::jobs::python::python_side;
+use crate::cluster::jobs::python::{carry_out, python_side};
 use crate::cluster::records::progress::{Ended, ProgressWish, Tracker};
 use crate::cluster::state::call::{Call, Done, Handled};
 use crate::cluster::state::handle::ConnId;
-use crate::cluster::state::peers::ConnRole;
+use crate::cluster::state::peers::{ConnRole, RpcLine};
 use crate::cluster::state::{Handle, State};
 use crate::cluster::views::python_snapshot;
 use crate::pickle::{self, Kind};
@@ -48,7 +46,7 @@ pub fn start(state: &mut State, call: Call, body: &Value) -> Handled {
                 ("teardown", field("teardown")),
                 ("snapshot", python_snapshot::snapshot(state)),
             ]);
-            tokio::spawn(serve_python(handle, conn, interval, pyhost, request));
+            tokio::spawn(serve_python(handle, call, interval, pyhost, request));
         }
     }
     if let Some(found) = state.peers.conns.get_mut(&conn) {
@@ -94,15 +92,14 @@ async fn serve(handle: Handle, conn: ConnId, interval: Duration) {
     }
 }
 
-async fn serve_python(handle: Handle, conn: ConnId, interval: Duration, pyhost: Pyhost, request: Value) {
-    let opened = pyhost.call("feed_open", request).await;
-    let feed = match &opened {
-        Ok(answer) => answer.get("feed").cloned().unwrap_or_default(),
-        Err(failure) => {
-            debug!(?failure, "a feed could not be opened");
-            handle.tell(move |state| end_feed(state, conn)).await;
-            return;
+async fn serve_python(handle: Handle, call: Call, interval: Duration, pyhost: Pyhost, request: Value) {
+    let conn = call.conn;
+    let feed = match pyhost.call("feed_open", request).await {
+        Ok(answer) => {
+            carry_out(&handle, &answer).await;
+            answer.get("feed").cloned().unwrap_or_default()
         }
+        Err(failure) => return handle.tell(move |state| end_feed(state, call, failure)).await,
     };
     while let Some(Some(snapshot)) =
         handle.ask(move |state| state.peers.conns.contains_key(&conn).then(|| python_snapshot::snapshot(state))).await
@@ -110,19 +107,21 @@ async fn serve_python(handle: Handle, conn: ConnId, interval: Duration, pyhost: 
         let poll = Value::map([("feed", feed.clone()), ("snapshot", snapshot)]);
         match pyhost.call("feed_poll", poll).await {
             Ok(answer) => {
+                carry_out(&handle, &answer).await;
                 let news = answer.get("result").cloned().unwrap_or_default();
                 handle.tell(move |state| push_to(state, conn, &news)).await;
             }
             Err(failure) => {
-                debug!(?failure, "a feed failed");
-                handle.tell(move |state| end_feed(state, conn)).await;
+                handle.tell(move |state| end_feed(state, call, failure)).await;
                 break;
             }
         }
         tokio::time::sleep(interval).await;
     }
     // Nobody listens any more: whether its teardown fails interests no one.
-    drop(pyhost.call("feed_close", Value::map([("feed", feed)])).await);
+    if let Ok(answer) = pyhost.call("feed_close", Value::map([("feed", feed)])).await {
+        carry_out(&handle, &answer).await;
+    }
 }
 
 fn push_to(state: &State, conn: ConnId, news: &Value) {
@@ -131,9 +130,11 @@ fn push_to(state: &State, conn: ConnId, news: &Value) {
     }
 }
 
-fn end_feed(state: &mut State, conn: ConnId) {
-    if let Some(found) = state.peers.conns.get(&conn) {
-        found.line.outbox.close();
+/// A feed failed: its caller is told why, and may go on to ask for something else.
+fn end_feed(state: &mut State, call: Call, failure: Failure) {
+    if let Some(found) = state.peers.conns.get_mut(&call.conn) {
+        found.role = ConnRole::Rpc(RpcLine::default());
+        state.finish(call, Err(failure));
     }
 }
 

@@ -76,8 +76,13 @@ fn handle(state: &mut State, op: &str, call: Call, body: &Value) {
 
 fn handled(state: &mut State, op: &str, call: Call, body: &Value) -> Handled {
     if state.setup.blocked.contains(op) {
-        let text = format!("the handler {op:?} has been explicitly disallowed by configuration");
+        let text = format!(
+            "The '{op}' handler has been explicitly disallowed in Scheduler, possibly due to security concerns."
+        );
         return Err(raise("ValueError", text));
+    }
+    if state.plugins.scheduler.answers(op) {
+        return python::operation(state, call, op, body);
     }
     match HANDLERS.get(op) {
         Some(handler) => handler(state, call, body),

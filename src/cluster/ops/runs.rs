@@ -47,7 +47,9 @@ fn ended_run(state: &mut State, worker: WorkerId, event: &Event, facts: &RunFact
     };
     state.records.run_spans.clear();
     state.records.run_spans.extend(spans.iter().cloned());
-    let is_asked_for = state.records.task_stream.is_recording() || !state.records.task_metadata.is_empty();
+    let is_asked_for = state.records.task_stream.is_recording()
+        || !state.records.task_metadata.is_empty()
+        || state.plugins.scheduler.wants("transition");
     let (done, erred) = match event {
         Event::TaskFinished { done, .. } if is_asked_for => (Some(Box::new(done.clone())), None),
         Event::TaskErred { erred, .. } => (None, Some(erred.clone())),
@@ -69,7 +71,8 @@ fn record(state: &mut State, run: EndedRun, spans: &[StartStop]) {
         progress::count_progress(state, &key);
     }
     let Some(address) = state.address_of(worker) else { return };
-    if state.records.task_stream.is_recording() {
+    let for_plugins = state.plugins.scheduler.wants("transition");
+    if state.records.task_stream.is_recording() || for_plugins {
         let stopped = spans.iter().map(|span| span.stop).reduce(f64::max);
         let (record, at_secs) = match (&erred, &done) {
             (Some(_), _) => {
@@ -78,7 +81,12 @@ fn record(state: &mut State, run: EndedRun, spans: &[StartStop]) {
             (None, Some(done)) => (finished_record(&address, done, thread), stopped.unwrap_or(0.0)),
             (None, None) => return,
         };
-        state.records.task_stream.push(RunRecord { record, stop_secs: at_secs });
+        if for_plugins {
+            state.plugins.scheduler.on_run(key.clone(), &record);
+        }
+        if state.records.task_stream.is_recording() {
+            state.records.task_stream.push(RunRecord { record, stop_secs: at_secs });
+        }
     }
     match erred {
         Some(erred) => {

@@ -2,24 +2,14 @@
 //!
 //! Source: `distributed/diagnostics/plugin.py`, `SchedulerPlugin`.
 
-use tokio::sync::mpsc;
-use tracing::warn;
-
-use crate::base::{Text, Value};
+use crate::base::Value;
 use crate::cluster::codec::args;
 use crate::cluster::codec::failures::raise;
-use crate::cluster::jobs::python::{carry_out, python_side};
+use crate::cluster::jobs::python::{add_hooks, carry_out, python_side};
 use crate::cluster::ops::handler::Operations;
+use crate::cluster::state::State;
 use crate::cluster::state::call::{Call, Done, Handled};
-use crate::cluster::state::{Handle, State};
 use crate::cluster::views::python_snapshot;
-use crate::pyhost::Pyhost;
-
-/// News that wait for Python. More means that a plugin is slower than the scheduler: then news are dropped, not kept.
-const QUEUE_MAX: usize = 100_000;
-
-/// News in one request.
-const BATCH_MAX: usize = 1_000;
 
 /// The operations of this family.
 pub const OPS: Operations =
@@ -70,18 +60,6 @@ fn unregister_plugin(state: &mut State, call: Call, body: &Value) -> Handled {
     Ok(state.job(call, async move { pyhost.call("plugin_remove", request).await.map(|_| Value::Nil) }))
 }
 
-/// A plugin started in pyhost.
-pub fn add_hooks(state: &mut State, pyhost: &Pyhost, name: Text, hooks: Vec<Text>) {
-    let plugins = &mut state.plugins.scheduler;
-    plugins.add(name, hooks);
-    plugins.told_step = state.pending.steps;
-    if !plugins.has_queue() {
-        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-        plugins.set_queue(sender);
-        tokio::spawn(tell(state.handle.clone(), pyhost.clone(), receiver));
-    }
-}
-
 /// Tells plugins of the transitions of this turn.
 pub fn hook_transitions(state: &mut State) {
     if !state.plugins.scheduler.wants("transition") {
@@ -93,18 +71,10 @@ pub fn hook_transitions(state: &mut State) {
     for line in lines {
         let stimulus = format!("{}-{}", line.stimulus.0, line.stimulus.1);
         let args = vec![line.key.to_value(), line.start.into(), line.finish.into()];
-        state.plugins.scheduler.tell("transition", args, Value::map([("stimulus_id", stimulus.into())]));
-    }
-}
-
-async fn tell(handle: Handle, pyhost: Pyhost, mut queue: mpsc::Receiver<Value>) {
-    let mut events = Vec::new();
-    while queue.recv_many(&mut events, BATCH_MAX).await > 0 {
-        let Some(snapshot) = handle.ask(|state| python_snapshot::snapshot(state)).await else { return };
-        let request = Value::map([("events", Value::Array(std::mem::take(&mut events))), ("snapshot", snapshot)]);
-        match pyhost.call("plugin_event", request).await {
-            Ok(answer) => carry_out(&handle, &answer).await,
-            Err(failure) => warn!(?failure, "plugins could not be told what happened"),
+        let mut more = vec![("stimulus_id".into(), stimulus.into())];
+        if line.start == "processing" {
+            more.extend(state.plugins.scheduler.take_run(&line.key));
         }
+        state.plugins.scheduler.tell("transition", args, Value::Map(more));
     }
 }

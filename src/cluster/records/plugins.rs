@@ -6,7 +6,7 @@
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::base::{Text, Value};
+use crate::base::{Key, SeededMap, SeededSet, Text, Value};
 
 /// All plugins.
 #[derive(Debug, Default)]
@@ -55,6 +55,11 @@ pub struct SchedulerPlugins {
     plugins: Vec<(Text, Vec<Text>)>,
     /// Takes news to the task that tells Python.
     queue: Option<mpsc::Sender<Value>>,
+    /// What is known of runs that ended in this turn, for those who hear of transitions.
+    runs: SeededMap<Key, Vec<(Value, Value)>>,
+    /// Requests and items of streams that Python answers.
+    operations: SeededSet<Text>,
+    stream_operations: SeededSet<Text>,
     /// Steps whose transitions were told.
     pub told_step: u64,
     dropped: u64,
@@ -87,6 +92,37 @@ impl SchedulerPlugins {
         self.plugins.retain(|(known, _)| &**known != name);
     }
 
+    /// A run ended: what its transition is told with.
+    pub fn on_run(&mut self, key: Key, record: &Value) {
+        let fields = record.fields().unwrap_or_default().iter();
+        self.runs.insert(key, fields.filter(|(name, _)| name.as_str() != Some("key")).cloned().collect());
+    }
+
+    /// What is known of the run of this key that ended just now.
+    pub fn take_run(&mut self, key: &Key) -> Vec<(Value, Value)> {
+        self.runs.remove(key).unwrap_or_default()
+    }
+
+    /// User code answers these requests, and these items of streams, from now on.
+    pub fn set_operations(&mut self, requests: Vec<Text>, items: Vec<Text>) {
+        self.operations = requests.into_iter().collect();
+        self.stream_operations = items.into_iter().collect();
+    }
+
+    /// Does user code answer this request?
+    pub fn answers(&self, op: &str) -> bool {
+        self.operations.contains(op)
+    }
+
+    /// Takes an item of a stream to user code. False: it knows no such operation.
+    pub fn tell_item(&mut self, op: Text, fields: Value) -> bool {
+        let known = self.stream_operations.contains(&op);
+        if known {
+            self.send(Value::Array(vec!["stream".into(), Value::Array(vec![Value::Str(op)]), fields]));
+        }
+        known
+    }
+
     /// Is there somebody who takes news to Python?
     pub const fn has_queue(&self) -> bool {
         self.queue.is_some()
@@ -102,7 +138,10 @@ impl SchedulerPlugins {
         if !self.wants(hook) {
             return;
         }
-        let news = Value::Array(vec![hook.into(), Value::Array(args), kwargs]);
+        self.send(Value::Array(vec![hook.into(), Value::Array(args), kwargs]));
+    }
+
+    fn send(&mut self, news: Value) {
         if let Some(queue) = &self.queue
             && queue.try_send(news).is_err()
         {

@@ -221,6 +221,7 @@ fn act(state: &mut State, said: Said, routed: Routed) -> Flow {
             state.step(Event::Coord { call, client, request });
         }
         (Routed::KeepAlive, _) => {}
+        (Routed::Unknown { op, fields }, owner) => on_unknown(state, said.conn, owner, op, fields),
         (Routed::Refused { op, reason }, _) => {
             let peer = state.peers.conns.get(&said.conn).map(|found| found.line.peer.address.clone());
             warn!(peer = %peer.unwrap_or_default(), %op, reason, "ignoring a stream message");
@@ -231,6 +232,23 @@ fn act(state: &mut State, said: Said, routed: Routed) -> Flow {
         }
     }
     Flow::On
+}
+
+/// An operation that only user code on the scheduler may know, which is told whose stream it came on.
+fn on_unknown(state: &mut State, conn: ConnId, owner: Owner, op: Text, mut fields: Value) {
+    let (name, whose) = match owner {
+        Owner::Client(client) => ("client", state.peers.clients.get(&client).map(|link| link.name.clone())),
+        Owner::Worker(worker) => ("worker", state.address_of(worker)),
+    };
+    if let Value::Map(fields) = &mut fields
+        && !fields.iter().any(|(field, _)| field.as_str() == Some(name))
+    {
+        fields.push((name.into(), whose.into()));
+    }
+    if !state.plugins.scheduler.tell_item(op.clone(), fields) {
+        let peer = state.peers.conns.get(&conn).map(|found| found.line.peer.address.clone());
+        warn!(peer = %peer.unwrap_or_default(), %op, "ignoring a stream message: unknown operation on a stream");
+    }
 }
 
 /// The client that an item is of; on a worker's stream, the one that the item names.

@@ -1,12 +1,17 @@
 //! What user code can see of the scheduler: it runs in another process, so it is given a snapshot.
 
 use crate::base::{Key, Value};
+use crate::cluster::records::computations::Computation;
 use crate::cluster::state::State;
 use crate::cluster::views::identity;
+use crate::sched::coord::CoordView;
 use crate::sched::{TaskView, WorkerView};
 
 /// Most tasks that are shown to user code. A snapshot of more would take seconds to make and to read.
 const TASKS_SHOWN_MAX: usize = 20_000;
+
+/// Most locks, queues and the like.
+const COORDINATION_SHOWN_MAX: usize = 1_000;
 
 /// What user code can see of the scheduler.
 pub fn snapshot(state: &State) -> Value {
@@ -25,9 +30,40 @@ pub fn snapshot(state: &State) -> Value {
         ("workers", Value::Map(workers.collect())),
         ("tasks", Value::Map(tasks.collect())),
         ("clients", Value::Map(clients.collect())),
+        ("coordination", coordination(state)),
+        ("computations", computations(state)),
+        ("cumulative_worker_metrics", metrics(state)),
         ("monitor", Value::map([("count", Value::Int(0))])),
         ("transition_counter", state.sched.counts().transitions.into()),
     ])
+}
+
+/// `[kind, name, what it holds]` of what clients share.
+fn coordination(state: &State) -> Value {
+    let shown = |view: CoordView| {
+        let fields = view.fields.into_iter().map(|(field, value)| (field.into(), value)).collect();
+        Value::Array(vec![view.kind.into(), view.name.to_value(), Value::Map(fields)])
+    };
+    Value::Array(state.sched.coordination(COORDINATION_SHOWN_MAX).into_iter().map(shown).collect())
+}
+
+fn computations(state: &State) -> Value {
+    let shown = |computation: Computation| {
+        Value::map([
+            ("id", computation.id.to_string().into()),
+            ("start", computation.start_secs.into()),
+            ("stop", computation.stop_secs.unwrap_or(-1.0).into()),
+            ("groups", Value::Array(computation.groups.into_iter().map(Value::Str).collect())),
+            ("states", Value::map([("memory", computation.done.into()), ("erred", computation.erred.into())])),
+        ])
+    };
+    Value::Array(state.records.computations.list(state.sched.ended_totals()).into_iter().map(shown).collect())
+}
+
+/// Sums of fine performance metrics, by context, labels and unit.
+fn metrics(state: &State) -> Value {
+    let fine = state.records.worker_metrics.fine.iter();
+    Value::Map(fine.map(|(name, sum)| (name.as_str().into(), (*sum).into())).collect())
 }
 
 fn worker_shown(state: &State, view: &WorkerView<'_>) -> Value {

@@ -49,6 +49,7 @@ if __name__ == "__main__":
     sys.path.append(os.getcwd())
 
 import asyncio
+import functools
 import importlib
 import inspect
 import io
@@ -63,12 +64,14 @@ try:
     import distributed
     import msgpack
     from dask._task_spec import Alias, TaskRef, convert_legacy_graph
+    from dask.utils import key_split
     from distributed.core import Status, error_message
     from distributed.protocol import pickle
     from distributed.protocol.core import dumps, loads
     from distributed.protocol.compression import decompress
     from distributed.protocol.serialize import Pickled, Serialized, ToPickle, merge_and_deserialize, to_serialize
     from distributed.protocol.utils import msgpack_opts
+    from distributed.scheduler import MemoryState
     from distributed.utils import ensure_memoryview
 except ImportError as error:
     print(f"rask pyhost: {sys.executable} cannot import dask and distributed: {error}", file=sys.stderr)
@@ -352,6 +355,12 @@ class WorkerView(View):
     def identity(self):
         return {name: value for name, value in self.__dict__.items() if name not in ("_what", "processing")}
 
+    @property
+    def memory(self):
+        spilled = (self.metrics.get("spilled_bytes") or {}).get("disk", 0)
+        process = self.metrics.get("memory", 0)
+        return MemoryState(process=process, unmanaged_old=0, managed=max(0, self.nbytes - spilled), spilled=spilled)
+
 
 class TaskView(View):
     """As much of ``TaskState`` as a snapshot tells."""
@@ -363,11 +372,130 @@ class TaskView(View):
         return isinstance(other, TaskView) and self.key == other.key
 
 
+class Tasks(dict):
+    """The tasks of a snapshot. While plugins are told of transitions there are also those that were forgotten since."""
+
+    told: dict | None = None
+
+    def __missing__(self, key):
+        if self.told is None or key not in self.told:
+            raise KeyError(key)
+        told = self.told[key]
+        if told is None:
+            name = key_split(key)
+            group = View("task group", {"name": name, "states": {}, "prefix": View("task prefix", {"name": name})})
+            fields = {"prefix": group.prefix, "prefix_key": name, "group": group, "group_key": name}
+            told = self.told[key] = task_view(key, {**fields, "state": "forgotten"})
+        return told
+
+
 class Monitor:
     """``Scheduler.monitor``: how many samples were taken."""
 
     def __init__(self, fields):
         self.count = fields.get("count", 0)
+
+
+# ---------------------------------------------------------------------------------------------- asking the real scheduler
+
+# Methods of Dask's scheduler that are operations of rask's, by the names of the operations. Those that themselves run
+# in this process are left out: it is busy.
+OPERATIONS = {
+    "scatter": "scatter",
+    "gather": "gather",
+    "stimulus_retry": "retry",
+    "close": "terminate",
+    "broadcast": "broadcast",
+    "proxy": "proxy",
+    "get_ncores": "ncores",
+    "get_ncores_running": "ncores_running",
+    "get_has_what": "has_what",
+    "get_who_has": "who_has",
+    "get_processing": "processing",
+    "get_call_stack": "call_stack",
+    "get_profile": "profile",
+    "get_logs": "logs",
+    "get_worker_logs": "worker_logs",
+    "get_events": "events",
+    "get_nbytes": "nbytes",
+    "identity": "identity",
+    "rebalance": "rebalance",
+    "replicate": "replicate",
+    "restart": "restart",
+    "restart_workers": "restart_workers",
+    "remove_worker": "unregister",
+    "retire_workers": "retire_workers",
+    "get_metadata": "get_metadata",
+    "set_metadata": "set_metadata",
+    "set_restrictions": "set_restrictions",
+    "get_task_status": "get_task_status",
+    "get_task_stream": "get_task_stream",
+    "get_task_prefix_states": "get_task_prefix_states",
+    "register_worker_plugin": "register_worker_plugin",
+    "unregister_worker_plugin": "unregister_worker_plugin",
+    "register_nanny_plugin": "register_nanny_plugin",
+    "unregister_nanny_plugin": "unregister_nanny_plugin",
+    "adaptive_target": "adaptive_target",
+    "workers_to_close": "workers_to_close",
+    "get_cluster_state": "get_cluster_state",
+    "benchmark_hardware": "benchmark_hardware",
+    "get_story": "get_story",
+    "check_idle": "check_idle",
+}
+ASK_TIMEOUT_S = 300
+
+
+class Asking:
+    """Asks the real scheduler as any client would, on a thread of its own: user code may hold this one's loop."""
+
+    def __init__(self):
+        self.loop = None
+
+    def ask(self, address, op, fields):
+        if self.loop is None:
+            self.loop = asyncio.new_event_loop()
+            threading.Thread(target=self.loop.run_forever, name="rask-asks", daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(self._ask(address, op, fields), self.loop)
+
+    async def _ask(self, address, op, fields):
+        comm = await distributed.core.connect(address, **distributed.Security().get_connection_args("client"))
+        try:
+            return await distributed.core.send_recv(comm, op=op, **fields)
+        finally:
+            comm.abort()
+
+
+ASKING = Asking()
+
+
+def operation(scheduler, method: str):
+    """A method of Dask's scheduler, as a request to rask's. It waits, or can be waited for, as the original."""
+    original = getattr(distributed.scheduler.Scheduler, method, None)
+    signature = inspect.signature(original)
+
+    def ask(*args, **kwargs):
+        given = signature.bind(None, *args, **kwargs).arguments
+        fields: dict = {}
+        for name, value in list(given.items())[1:]:
+            kind = signature.parameters[name].kind
+            fields.update(value if kind is inspect.Parameter.VAR_KEYWORD else {name: value})
+        fields.pop("comm", None)
+        if callable(fields.get("key")):
+            raise NotOffered("rask does not call functions from within functions that run on the scheduler")
+        if scheduler.starting:
+            raise NotOffered(f"rask's scheduler answers no {method!r} before it has started")
+        return ASKING.ask(scheduler.address, OPERATIONS[method], fields)
+
+    if inspect.iscoroutinefunction(original):
+
+        async def call(*args, **kwargs):
+            return await asyncio.wrap_future(ask(*args, **kwargs))
+    else:
+
+        def call(*args, **kwargs):
+            return ask(*args, **kwargs).result(ASK_TIMEOUT_S)
+
+    return functools.wraps(original)(call)
 
 
 class SchedulerView(View):
@@ -376,16 +504,29 @@ class SchedulerView(View):
 
     def __init__(self):
         super().__init__("scheduler", {})
-        self.__dict__.update(plugins={}, actions=[], files={}, workers={}, tasks={}, clients={}, status=Status.running)
-        self.__dict__.update(extensions={}, address=None, id=None, monitor=Monitor({}))
-        self.__dict__["loop"] = None
+        self.__dict__.update(plugins={}, actions=[], files={}, workers={}, tasks=Tasks(), clients={})
+        self.__dict__.update(status=Status.running, address=None, id=None, monitor=Monitor({}), loop=None)
+        self.__dict__.update(task_groups={}, task_prefixes={}, computations=[], cumulative_worker_metrics={})
+        self.__dict__.update(periodic_callbacks={}, validate=False, starting=False)
+        self.__dict__["handlers"] = {op: operation(self, name) for name, op in OPERATIONS.items() if known(name)}
+        self.__dict__["stream_handlers"] = {}
+        self.__dict__["extensions"] = {name: View(f"extension {name!r}", {}) for name in EXTENSIONS}
+        self.__dict__["_offered"] = dict(self.handlers)
+        self.__dict__["_told"] = ([], [])
+
+    def __getattr__(self, name):
+        if name in OPERATIONS and known(name):
+            return operation(self, name)
+        return super().__getattr__(name)
 
     def refresh(self, snapshot):
         if not snapshot:
             return
         fields = dict(snapshot)
+        before = self.tasks
         workers = {address: worker_view(address, told) for address, told in (fields.pop("workers", None) or {}).items()}
-        tasks = {key: task_view(key, told) for key, told in (fields.pop("tasks", None) or {}).items()}
+        tasks = Tasks((key, task_view(key, told)) for key, told in (fields.pop("tasks", None) or {}).items())
+        clients = {name: View("client", {"client_key": name}) for name in fields.pop("clients", None) or {}}
         for worker in workers.values():
             worker.processing = {tasks[key]: 0.0 for key in worker.processing if key in tasks}
             worker.has_what = {tasks[key]: None for key in worker.has_what if key in tasks}
@@ -394,16 +535,105 @@ class SchedulerView(View):
                 setattr(task, name, {tasks[key] for key in task.__dict__.get(name) or () if key in tasks})
             task.who_has = {workers[address] for address in task.__dict__.get("who_has") or () if address in workers}
             task.processing_on = workers.get(task.__dict__.get("processing_on"))
+        self.group(tasks)
+        self.extend(fields.pop("coordination", None) or ())
+        self.__dict__["computations"] = [View("computation", told) for told in fields.pop("computations", None) or ()]
+        metrics = fields.pop("cumulative_worker_metrics", None) or {}
+        self.__dict__["cumulative_worker_metrics"] = {tuple(name.split("|")): value for name, value in metrics.items()}
         self.__dict__["monitor"] = Monitor(fields.pop("monitor", None) or {})
         status = fields.pop("status", None)
         if status:
             self.__dict__["status"] = Status[status]
         fields.pop("plugins", None)
-        self.__dict__.update(fields, workers=workers, tasks=tasks)
+        self.__dict__.update(fields, workers=workers, tasks=tasks, clients=clients)
+        return before
+
+    def group(self, tasks):
+        """Groups and prefixes of the tasks that are shown."""
+        groups: dict = {}
+        prefixes: dict = {}
+        for task in tasks.values():
+            prefix = prefixes.get(task.prefix_key)
+            if prefix is None:
+                prefix = View("task prefix", {"name": task.prefix_key, "groups": [], "states": {}})
+                prefixes[task.prefix_key] = prefix
+            group = groups.get(task.group_key)
+            if group is None:
+                fields = {"name": task.group_key, "prefix": prefix, "states": {}, "nbytes_total": 0}
+                group = groups[task.group_key] = View("task group", fields)
+                prefix.groups.append(group)
+            for states in (group.states, prefix.states):
+                states[task.state] = states.get(task.state, 0) + 1
+            group.nbytes_total += max(0, task.nbytes)
+            task.prefix, task.group = prefix, group
+        self.__dict__.update(task_groups=groups, task_prefixes=prefixes)
+
+    def extend(self, coordination):
+        """What Dask's own extensions hold, by name."""
+        for extension, (field, kind) in HOLDS.items():
+            view = self.extensions.get(extension)
+            if isinstance(view, View):
+                held = {name: told for of, name, told in coordination if of == kind}
+                view.__dict__[field] = held
 
     def take_actions(self):
+        """What the real scheduler is to do now that the call has ended."""
+        own = [name for name, handler in self.handlers.items() if self._offered.get(name) is not handler]
+        told = (own, list(self.stream_handlers))
+        if told != self._told:
+            self.__dict__["_told"] = told
+            self.actions.append(["operations", *told])
         actions, self.__dict__["actions"] = self.actions, []
         return actions
+
+    def workers_with(self, status):
+        return {worker for worker in self.workers.values() if worker.status == status}
+
+    @property
+    def running(self):
+        return self.workers_with(Status.running)
+
+    @property
+    def idle(self):
+        return {worker.address: worker for worker in self.running if not worker.processing}
+
+    @property
+    def aliases(self):
+        return {worker.name: address for address, worker in self.workers.items()}
+
+    @property
+    def unrunnable(self):
+        return {task for task in self.tasks.values() if task.state == "no-worker"}
+
+    @property
+    def queued(self):
+        return {task for task in self.tasks.values() if task.state == "queued"}
+
+    @property
+    def n_tasks(self):
+        return len(self.tasks)
+
+    @property
+    def total_memory(self):
+        return sum(worker.memory_limit or 0 for worker in self.workers.values())
+
+    @property
+    def events(self):
+        return self.get_events()
+
+    async def finished(self):
+        """Dask's scheduler waits here until it is closed; what was asked to close need not be waited for."""
+
+    async def register_scheduler_plugin(self, plugin, name=None, idempotent=None):
+        plugin = pickle.loads(plugin) if isinstance(plugin, bytes) else plugin
+        await settle(plugin.start(self))
+        self.add_plugin(plugin, idempotent=bool(idempotent), name=name)
+
+    async def unregister_scheduler_plugin(self, name):
+        self.remove_plugin(name)
+
+    def versions(self):
+        return distributed.versions.get_versions()
 
     @property
     def total_nthreads(self):
@@ -425,17 +655,39 @@ class SchedulerView(View):
         name = name or plugin_name(plugin)
         if not (idempotent and name in self.plugins):
             self.plugins[name] = plugin
+            self.actions.append(["add_plugin", name, hooks_of(plugin)])
 
-    def remove_plugin(self, name):
-        try:
-            del self.plugins[name]
-        except KeyError:
-            raise ValueError(f"no plugin {name!r} is registered; there are {list(self.plugins)}") from None
+    def remove_plugin(self, name=None, plugin=None):
+        # Older code hands the plugin itself over.
+        wanted = plugin if plugin is not None else name
+        found = [known for known, kept in self.plugins.items() if known == name or kept is wanted]
+        if not found:
+            raise ValueError(f"Could not find plugin {name!r} among the current scheduler plugins")
+        del self.plugins[found[0]]
+        self.actions.append(["remove_plugin", found[0], None])
 
     async def upload_file(self, filename, data, load=True):
         """Known to the other processes too, once the call ends."""
         self.files[filename] = (data, load)
         return import_file(filename, data, load)
+
+
+# Dask's own extensions, and where those that are shown keep what they hold.
+EXTENSIONS = ("amm", "events", "locks", "memory_sampler", "multi_locks", "publish", "queues", "semaphores", "shuffle")
+EXTENSIONS += ("spans", "stealing", "variables")
+HOLDS = {
+    "events": ("events", "event"),
+    "locks": ("locks", "lock"),
+    "publish": ("datasets", "dataset"),
+    "queues": ("queues", "queue"),
+    "semaphores": ("leases", "semaphore"),
+    "variables": ("variables", "variable"),
+}
+
+
+def known(method: str) -> bool:
+    """Does this version of Dask have it?"""
+    return hasattr(distributed.scheduler.Scheduler, method)
 
 
 def worker_view(address, told) -> WorkerView:
@@ -448,7 +700,7 @@ def worker_view(address, told) -> WorkerView:
 
 def task_view(key, told) -> TaskView:
     fields = {"key": key, "state": "released", "nbytes": -1, "priority": None, "annotations": {}}
-    fields.update(told)
+    fields.update({"prefix_key": None, "group_key": None}, **told)
     return TaskView("task", fields)
 
 
@@ -582,6 +834,7 @@ async def op_preload(host, body):
 
     host.scheduler.refresh(body.get("snapshot"))
     host.preloads = preloading.process_preloads(host.scheduler, list(body["modules"]), list(body["argv"]))
+    host.scheduler.__dict__["starting"] = True
     for preload in host.preloads:
         try:
             await preload.start()
@@ -590,6 +843,7 @@ async def op_preload(host, body):
         except Exception:
             print(f"dask_setup of {preload.name!r} failed:", file=sys.stderr)
             traceback.print_exc()
+    host.scheduler.__dict__["starting"] = False
     plugins = [[name, hooks_of(plugin)] for name, plugin in host.scheduler.plugins.items()]
     return host.told(plugins=plugins)
 
@@ -603,9 +857,21 @@ async def op_preload_end(host, body):
 
 async def op_plugin_event(host, body):
     """Fans out ``events``: ``[hook, args, kwargs]`` each. A plugin that raises is logged and goes on being called."""
-    host.scheduler.refresh(body.get("snapshot"))
+    before = host.scheduler.refresh(body.get("snapshot")) or {}
+    told = {args[0] for hook, args, _ in body["events"] if hook == "transition"}
+    host.scheduler.tasks.told = {key: before.get(key) for key in told}
+    try:
+        return await tell_plugins(host, body["events"])
+    finally:
+        host.scheduler.tasks.told = None
+
+
+async def tell_plugins(host, events):
     results = []
-    for hook, args, kwargs in body["events"]:
+    for hook, args, kwargs in events:
+        if hook == "stream":
+            await stream_operation(host, *args, kwargs)
+            continue
         if hook not in HOOKS:
             raise ValueError(f"no plugin hook is called {hook!r}")
         first = (host.scheduler,) if hook in WITH_SCHEDULER else ()
@@ -619,6 +885,43 @@ async def op_plugin_event(host, body):
                 print(f"plugin {name!r} failed in {hook}:", file=sys.stderr)
                 traceback.print_exc()
     return host.told(results=results)
+
+
+# ---------------------------------------------------------------------------------------------- operations of users
+
+# How long a request is waited for in one go: others come meanwhile, and it may wait for one of them.
+PATIENCE_S = 0.2
+
+
+async def stream_operation(host, op, fields):
+    """Something on the stream of a client or worker that user code put into ``stream_handlers``."""
+    try:
+        await settle(host.scheduler.stream_handlers[op](**fields))
+    except Exception:
+        print(f"the stream handler {op!r} failed:", file=sys.stderr)
+        traceback.print_exc()
+
+
+async def op_operation(host, body):
+    """A request that user code put into ``Scheduler.handlers``. Source: ``distributed/core.py``, ``_handle_comm``."""
+    host.scheduler.refresh(body.get("snapshot"))
+    handler = host.scheduler.handlers[body["op"]]
+    first = next(iter(inspect.signature(handler).parameters), None)
+    result = handler(*[View("connection", {})] * (first in ("comm", "stream")), **body["fields"])
+    if not inspect.isawaitable(result):
+        return host.told(result=plain(result))
+    host.waiting_count += 1
+    host.waiting[host.waiting_count] = asyncio.ensure_future(result)
+    return await op_operation_wait(host, {"waiting": host.waiting_count})
+
+
+async def op_operation_wait(host, body):
+    task = host.waiting[body["waiting"]]
+    done, _ = await asyncio.wait([task], timeout=PATIENCE_S)
+    if not done:
+        return host.told(waiting=body["waiting"])
+    del host.waiting[body["waiting"]]
+    return host.told(result=plain(task.result()))
 
 
 # ---------------------------------------------------------------------------------------------- feeds
@@ -665,6 +968,8 @@ class Host:
         self.background: set = set()
         self.feeds: dict = {}
         self.feed_count = 0
+        self.waiting: dict = {}
+        self.waiting_count = 0
         self.preloads = None
 
     def keep(self, task):

@@ -41,6 +41,16 @@ impl<'a> Fields<'a> {
         (*field != [0xc0]).then_some(*field)
     }
 
+    /// All fields but the name of the operation.
+    pub fn others(&self, resolver: &Resolver<'_>) -> Result<Value, WireError> {
+        let others = self.list.iter().filter(|(name, _)| *name != b"op");
+        let read = others.map(|(name, raw)| {
+            let name = std::str::from_utf8(name).map_err(|_| WireError::Unexpected { what: "a field's name" })?;
+            Ok((Value::str(name), resolver.value_of(raw)?))
+        });
+        Ok(Value::Map(read.collect::<Result<_, WireError>>()?))
+    }
+
     /// A field that must be there.
     pub fn need(&self, name: &'static str) -> Result<&'a [u8], WireError> {
         self.get(name).ok_or(WireError::Unexpected { what: name })

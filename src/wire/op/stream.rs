@@ -112,7 +112,7 @@ impl<'a> ItemReader<'a> {
                 token: fields.text("token")?,
             },
             "variable_delete" => StreamOp::VariableDelete { name: fields.key("name")? },
-            _ => StreamOp::Unknown { op: name.into() },
+            _ => StreamOp::Unknown { op: name.into(), fields: fields.others(&self.resolver)? },
         })
     }
 

@@ -78,7 +78,7 @@ pub enum StreamOp {
     VariableDelete { name: Key },
     // ---- neither
     /// No operation that we know.
-    Unknown { op: Text },
+    Unknown { op: Text, fields: Value },
     /// A known operation whose fields are malformed; the rest of the batch is fine.
     Malformed { op: Text, error: WireError },
 }

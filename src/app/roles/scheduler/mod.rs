@@ -174,8 +174,8 @@ fn explain(why: RunError) -> CommandError {
         }
         RunError::Tls { .. } => failure.remedy("check --tls-ca-file, --tls-cert and --tls-key"),
         RunError::Preload { .. } => failure.remedy(
-            "check --preload, scheduler.preload in rask.toml and --python; a module sees the scheduler's address, workers, \
-             tasks, log_event and add_plugin. For anything else, use client.register_plugin or a scheduler in Python",
+            "check --preload, scheduler.preload in rask.toml and --python; a module may read the scheduler's address, \
+             workers and tasks, and add plugins and handlers. For anything else, use a scheduler in Python",
         ),
         RunError::Listen { .. } => failure.remedy("check --host"),
         RunError::File { .. } => failure,
@@ -220,6 +220,8 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
             "a policy of the active memory manager is left out: only Dask's ReduceReplicas is built in"
         );
     }
+    let mut python_env = settings::python_env(&config.scheduler);
+    python_env.extend(tls.as_ref().into_iter().flat_map(python_tls));
     Ok(SchedulerOptions {
         listen,
         contact_address: contact.map(Into::into),
@@ -230,7 +232,7 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         scheduler_file: args.scheduler_file.clone(),
         dashboard_port: None,
         python: None,
-        python_env: settings::python_env(&config.scheduler),
+        python_env,
         run_dir: run_dir.to_path_buf(),
         preload,
         preload_argv: args.preload_argv.clone(),
@@ -261,6 +263,14 @@ fn tls_files(args: &SchedulerArgs, tls: &config::CommTls) -> Result<Option<TlsFi
         (None, Some(_)) => Err(CommandError::usage("a TLS key without a certificate").remedy("give --tls-cert")),
         (None, None) => Ok(None),
     }
+}
+
+/// With what functions that run on the scheduler ask it for something.
+fn python_tls(tls: &TlsFiles) -> Vec<(String, String)> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let mut given = vec![("CLIENT__CERT", text(&tls.cert)), ("CLIENT__KEY", text(&tls.key))];
+    given.extend(tls.ca.as_deref().map(|ca| ("CA_FILE", text(ca))));
+    given.into_iter().map(|(name, value)| (format!("DASK_DISTRIBUTED__COMM__TLS__{name}"), value)).collect()
 }
 
 /// Turns what comes over the link into what a scheduler understands.
