@@ -38,7 +38,7 @@ pub use address::{Address, Scheme};
 pub use chain::{ByChain, issued_by};
 pub use conn::{Connection, MessageReader, PeerInfo};
 pub use error::NetError;
-pub use outbox::Outbox;
+pub use outbox::{FileFrame, Outbox};
 pub use pace::WritePace;
 pub use pool::Pool;
 pub use protocol_detect::{Protocol, detect_protocol};

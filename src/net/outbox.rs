@@ -1,6 +1,7 @@
 //! The writing half of a connection: a queue that never blocks its users, and what the writer task needs of it.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,27 @@ impl Drop for Handle {
     }
 }
 
+/// A part of a file that takes the place of a frame of a message, which is empty there.
+#[derive(Clone, Debug)]
+pub struct FileFrame {
+    /// Index of the frame in [`Message::frames`].
+    pub at: usize,
+    /// The file. It may lose its name, but must stay as it is until it is sent.
+    pub file: Arc<File>,
+    /// Where the frame begins. Unit: bytes.
+    pub offset: u64,
+    /// The frame's length. Unit: bytes.
+    pub len: u64,
+}
+
+/// A message on its way out.
+#[derive(Clone, Debug)]
+pub(super) struct Outgoing {
+    pub(super) message: Message,
+    /// In the order of their places.
+    pub(super) files: Vec<FileFrame>,
+}
+
 /// How a connection is to end, or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum End {
@@ -48,7 +70,7 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) enum Work {
     /// Write these; they count as queued until [`Queue::written`].
-    Write(Vec<Message>),
+    Write(Vec<Outgoing>),
     /// Everything was written: close.
     Close,
 }
@@ -66,7 +88,7 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 struct State {
-    messages: VecDeque<Message>,
+    messages: VecDeque<Outgoing>,
     /// Messages that are queued or being written.
     queued_bytes: u64,
     batch: MessageBatch,
@@ -100,13 +122,19 @@ impl Outbox {
 
     /// Queues one message. What was pushed before goes before it. Sent to a closed outbox, it is dropped.
     pub fn send(&self, message: Message) {
+        self.send_with_files(message, Vec::new());
+    }
+
+    /// As [`Outbox::send`], with frames that are read from files while they are written; `files` in the order of their
+    /// places. A file that is shorter than it should be breaks the connection.
+    pub fn send_with_files(&self, message: Message, files: Vec<FileFrame>) {
         let queue = &self.handle.queue;
         if queue.end_now() != End::Open {
             return;
         }
         let mut state = queue.lock();
         state.close_batch();
-        state.enqueue(message);
+        state.enqueue(Outgoing { message, files });
         let fits = state.fits(queue.limit_bytes);
         drop(state);
         queue.wake_or_cut(fits);
@@ -173,9 +201,9 @@ impl Outbox {
 }
 
 impl State {
-    fn enqueue(&mut self, message: Message) {
-        self.queued_bytes = self.queued_bytes.saturating_add(message.size_bytes() as u64);
-        self.messages.push_back(message);
+    fn enqueue(&mut self, outgoing: Outgoing) {
+        self.queued_bytes = self.queued_bytes.saturating_add(outgoing.message.size_bytes() as u64);
+        self.messages.push_back(outgoing);
     }
 
     fn close_batch(&mut self) -> usize {
@@ -183,7 +211,7 @@ impl State {
         self.kicked = false;
         if items > 0 {
             let message = self.batch.finish();
-            self.enqueue(message);
+            self.enqueue(Outgoing { message, files: Vec::new() });
         }
         items
     }
@@ -305,7 +333,7 @@ mod tests {
     /// What the writer would write now; `None`: it waits.
     fn written(queue: &Queue) -> Option<Vec<Message>> {
         match queue.work().now_or_never()? {
-            Work::Write(messages) => Some(messages),
+            Work::Write(messages) => Some(messages.into_iter().map(|outgoing| outgoing.message).collect()),
             Work::Close => Some(Vec::new()),
         }
     }

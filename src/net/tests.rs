@@ -77,6 +77,36 @@ fn messages_come_back_whole_on_every_plain_scheme() {
     });
 }
 
+/// Goal: a frame that lies in a file arrives as if it had been in the message; a file that was cut breaks the connection.
+#[test]
+fn frames_in_files_arrive_like_others() {
+    run(async {
+        let at = serve(Limits::default(), PlainRule::LoopbackUsers(vec![])).await;
+        let path = std::env::temp_dir().join(format!("rask-frames-{}", std::process::id()));
+        let bytes: Vec<u8> = (0..3_000_000u32).map(|number| (number % 251) as u8).collect();
+        std::fs::write(&path, &bytes).expect("a file");
+        let file = Arc::new(std::fs::File::open(&path).expect("it is there"));
+        std::fs::remove_file(&path).expect("it is ours");
+        let frame = |at, offset, len| FileFrame { at, file: file.clone(), offset, len };
+        let whole = |frames: Vec<&[u8]>| Message {
+            head: text("payload").head,
+            frames: frames.into_iter().map(bytes::Bytes::copy_from_slice).collect(),
+        };
+        let expected = whole(vec![b"first", &bytes[64..], b"between", &bytes[..10], b""]);
+        for scheme in ["tcp", "ws"] {
+            let address = format!("{scheme}://{at}");
+            let mut connection = pool().connect(&address, SOON).await.expect("connects");
+            let empty = whole(vec![b"first", b"", b"between", b"", b""]);
+            let files = vec![frame(1, 64, bytes.len() as u64 - 64), frame(3, 0, 10)];
+            connection.outbox.send_with_files(empty.clone(), files);
+            let answer = connection.reader.recv().await.expect("no error").expect("an answer");
+            assert!(answer == expected, "{scheme}");
+            connection.outbox.send_with_files(empty, vec![frame(1, 0, bytes.len() as u64 + 1)]);
+            assert!(!matches!(connection.reader.recv().await, Ok(Some(_))), "{scheme}: it ends");
+        }
+    });
+}
+
 /// Goal: HTTP on the same port is handed on with nothing taken from it; a browser gets no WebSocket.
 #[test]
 fn http_is_told_apart_and_browsers_are_refused() {

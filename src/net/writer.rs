@@ -1,18 +1,20 @@
 //! The task that writes one connection's outbox: gathers everything queued, writes it, waits for more.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::SinkExt;
 use futures_util::stream::SplitSink;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as WsMessage;
 
-use super::outbox::{End, Queue, Work};
+use super::outbox::{End, FileFrame, Outgoing, Queue, Work};
 use super::socket::ByteStream;
-use crate::wire::Message;
 use crate::wire::frame::Gather;
 use crate::wire::ws;
 
@@ -20,6 +22,8 @@ use crate::wire::ws;
 const SLICES_MAX: usize = 64;
 /// A peer that takes nothing for this long while its connection is closing is cut off. Dask's `comm.timeouts.tcp`.
 const STALL: Duration = Duration::from_secs(30);
+/// What is read of a file at once. Unit: bytes.
+const FILE_STEP: u64 = 1 << 20;
 
 /// Where a connection's bytes go.
 pub(super) enum Sink {
@@ -32,7 +36,7 @@ pub(super) enum Sink {
 /// Writes until the queue ends or the connection breaks; then the connection is closed.
 pub(super) async fn run(queue: Arc<Queue>, mut sink: Sink) {
     while let Work::Write(messages) = queue.work().await {
-        let bytes = messages.iter().map(|message| message.size_bytes() as u64).sum();
+        let bytes = messages.iter().map(|outgoing| outgoing.message.size_bytes() as u64).sum();
         let wrote = match &mut sink {
             Sink::Bytes(io) => write_bytes(&queue, io, messages).await,
             Sink::Ws(sink) => write_ws(&queue, sink, messages).await,
@@ -56,14 +60,63 @@ pub(super) async fn run(queue: Arc<Queue>, mut sink: Sink) {
     queue.end(End::Gone);
 }
 
-async fn write_bytes<W>(queue: &Queue, io: &mut W, messages: Vec<Message>) -> io::Result<()>
+async fn write_bytes<W>(queue: &Queue, io: &mut W, messages: Vec<Outgoing>) -> io::Result<()>
 where
     W: AsyncWrite + Unpin,
 {
     let mut gather = Gather::new();
-    for message in messages {
-        gather.push(&message);
+    for Outgoing { message, files } in messages {
+        if files.is_empty() {
+            gather.push(&message);
+            continue;
+        }
+        let mut lengths: Vec<u64> = message.frames.iter().map(|frame| frame.len() as u64).collect();
+        for file in &files {
+            *lengths.get_mut(file.at).ok_or(io::ErrorKind::InvalidInput)? = file.len;
+        }
+        gather.push_prelude(std::iter::once(message.head.len() as u64).chain(lengths));
+        gather.push_bytes(&message.head);
+        let mut files = files.into_iter().peekable();
+        for (at, frame) in message.frames.iter().enumerate() {
+            match files.next_if(|file| file.at == at) {
+                Some(file) => write_file(queue, io, &mut gather, file).await?,
+                None => gather.push_bytes(frame),
+            }
+        }
     }
+    drain(queue, io, &mut gather).await?;
+    unless_gone(queue, io.flush()).await
+}
+
+/// A file's bytes never are in memory all at once.
+async fn write_file<W>(queue: &Queue, io: &mut W, gather: &mut Gather, frame: FileFrame) -> io::Result<()>
+where
+    W: AsyncWrite + Unpin,
+{
+    let FileFrame { file, mut offset, mut len, .. } = frame;
+    while len > 0 {
+        let step = len.min(FILE_STEP);
+        gather.push_bytes(&read_file(file.clone(), offset, step).await?);
+        drain(queue, io, gather).await?;
+        offset = offset.saturating_add(step);
+        len = len.saturating_sub(step);
+    }
+    Ok(())
+}
+
+/// Beside the runtime: a disk may be slow.
+async fn read_file(file: Arc<File>, offset: u64, len: u64) -> io::Result<Bytes> {
+    let read = move || {
+        let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, offset).map(|()| Bytes::from(bytes))
+    };
+    tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+}
+
+async fn drain<W>(queue: &Queue, io: &mut W, gather: &mut Gather) -> io::Result<()>
+where
+    W: AsyncWrite + Unpin,
+{
     while !gather.is_empty() {
         let mut slices = [io::IoSlice::new(&[]); SLICES_MAX];
         let mut filled = 0usize;
@@ -77,15 +130,18 @@ where
             written => gather.advance(written),
         }
     }
-    unless_gone(queue, io.flush()).await
+    Ok(())
 }
 
-async fn write_ws<S>(queue: &Queue, sink: &mut S, messages: Vec<Message>) -> io::Result<()>
+async fn write_ws<S>(queue: &Queue, sink: &mut S, messages: Vec<Outgoing>) -> io::Result<()>
 where
     S: futures_util::Sink<WsMessage> + Unpin,
     S::Error: std::error::Error + Send + Sync + 'static,
 {
-    for message in messages {
+    for Outgoing { mut message, files } in messages {
+        for FileFrame { at, file, offset, len } in files {
+            *message.frames.get_mut(at).ok_or(io::ErrorKind::InvalidInput)? = read_file(file, offset, len).await?;
+        }
         for payload in ws::encode(&message) {
             let feed = async { sink.feed(WsMessage::Binary(payload)).await.map_err(io::Error::other) };
             unless_gone(queue, feed).await?;

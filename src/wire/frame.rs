@@ -356,21 +356,26 @@ impl Gather {
 
     /// Appends one message with its framing.
     pub fn push(&mut self, message: &Message) {
-        let lengths = || std::iter::once(&message.head).chain(&message.frames).map(|frame| frame.len() as u64);
-        let frames = (message.frames.len() as u64).saturating_add(1);
-        // The number of frames, and the length of each.
-        let prelude = frames.saturating_add(1).saturating_mul(8);
-        let total = first_read(lengths()).saturating_add(prelude);
-        self.tail.extend_from_slice(&total.to_le_bytes());
-        self.tail.extend_from_slice(&frames.to_le_bytes());
-        for len in lengths() {
-            self.tail.extend_from_slice(&len.to_le_bytes());
-        }
-        self.len_bytes = self.len_bytes.saturating_add(8).saturating_add(prelude as usize);
+        let frames = std::iter::once(&message.head).chain(&message.frames);
+        self.push_prelude(frames.map(|frame| frame.len() as u64));
         self.push_bytes(&message.head);
         for frame in &message.frames {
             self.push_bytes(frame);
         }
+    }
+
+    /// Appends what goes before a message's frames: the length of each, the head's first. The frames must follow.
+    pub fn push_prelude(&mut self, lengths: impl Iterator<Item = u64> + Clone) {
+        let frames = lengths.clone().count() as u64;
+        // The number of frames, and the length of each.
+        let prelude = frames.saturating_add(1).saturating_mul(8);
+        let total = first_read(lengths.clone()).saturating_add(prelude);
+        self.tail.extend_from_slice(&total.to_le_bytes());
+        self.tail.extend_from_slice(&frames.to_le_bytes());
+        for len in lengths {
+            self.tail.extend_from_slice(&len.to_le_bytes());
+        }
+        self.len_bytes = self.len_bytes.saturating_add(8).saturating_add(prelude as usize);
     }
 
     /// Appends bytes unchanged.
