@@ -21,6 +21,7 @@
 //! | `pyhost` | the Python processes beside a scheduler |
 //! | `executor` | the Python process of one of our own workers: its sockets, what is said on them |
 //! | `node` | one of our own workers, all but its Python |
+//! | `values` | values as bytes: in memory, or in files that other processes map |
 //! | `cluster` | the driver: the only place where the scheduler meets the world |
 //! | `host`, `supervise` | this machine; child processes on it |
 //! | `gateway` | dask-gateway's REST API and our own: users, options, limits |
@@ -58,5 +59,6 @@ pub mod pyhost;
 pub mod sched;
 pub mod store;
 pub mod supervise;
+pub mod values;
 pub mod wire;
 pub mod worker_state;

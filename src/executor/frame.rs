@@ -70,8 +70,8 @@ pub enum ToPorter<'a> {
     Drop { keys: &'a [Key], upto: u64 },
     /// Take what has not begun out of a slot's queue, and tell by the slot's socket.
     Recall { slot: u32 },
-    /// Serialise these values; the answer has this number.
-    Export { number: u64, keys: &'a [Key] },
+    /// Serialise these values; the answer has this number. Large ones come in files, unless descriptors run short.
+    Export { number: u64, keys: &'a [Key], in_files: bool },
 }
 
 impl ToPorter<'_> {
@@ -80,7 +80,8 @@ impl ToPorter<'_> {
         let mut out = Encoder::new();
         out.put_array(match self {
             Self::Recall { .. } => 2,
-            Self::Drop { .. } | Self::Export { .. } => 3,
+            Self::Drop { .. } => 3,
+            Self::Export { .. } => 4,
         });
         match self {
             Self::Drop { keys, upto } => {
@@ -92,10 +93,11 @@ impl ToPorter<'_> {
                 out.put_str("recall");
                 out.put_u64(u64::from(*slot));
             }
-            Self::Export { number, keys } => {
+            Self::Export { number, keys, in_files } => {
                 out.put_str("export");
                 out.put_u64(*number);
                 out.put_keys(keys);
+                out.put_bool(*in_files);
             }
         }
         out.finish()
@@ -158,16 +160,33 @@ fn enclose(words: &[Value], inner: &Message) -> Message {
     Message { frames: inner.frames.clone(), ..out.finish() }
 }
 
-/// The answer to [`Inquiry::Frames`]: what stems from this order, and a payload or nothing for each key.
-pub fn inquiry_answer(stamp: u64, payloads: &[Option<Arc<Opaque>>]) -> Message {
+/// Where the bytes of a value are that a message is about.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Place {
+    /// There is no such value.
+    Nowhere,
+    /// In the message.
+    Inline(Arc<Opaque>),
+    /// In a file, whose descriptor comes with the message, in this order: the sub-header, and the frames' lengths.
+    InFile { head: Bytes, lengths: Vec<u64> },
+}
+
+/// The answer to [`Inquiry::Frames`]: what stems from this order, and where each value is.
+pub fn inquiry_answer(stamp: u64, places: &[Place]) -> Message {
     let mut out = Encoder::new();
     out.put_array(2);
     out.put_u64(stamp);
-    out.put_array(payloads.len());
-    for payload in payloads {
-        match payload {
-            Some(payload) => out.put_serialized(payload),
-            None => out.put_nil(),
+    out.put_array(places.len());
+    for place in places {
+        match place {
+            Place::Nowhere => out.put_nil(),
+            Place::Inline(payload) => out.put_serialized(payload),
+            Place::InFile { head, lengths } => {
+                out.put_array(2);
+                out.put_bin(head);
+                out.put_array(lengths.len());
+                lengths.iter().for_each(|length| out.put_u64(*length));
+            }
         }
     }
     out.finish()
@@ -339,8 +358,8 @@ fn failure(mut words: Words) -> Result<RunEnd, WireError> {
 pub struct Exported {
     /// The number of the request.
     pub number: u64,
-    /// In the order asked for; nothing in the place of one that is not there.
-    pub payloads: Vec<Option<Arc<Opaque>>>,
+    /// In the order asked for.
+    pub places: Vec<Place>,
 }
 
 impl Exported {
@@ -348,13 +367,22 @@ impl Exported {
     pub fn decode(message: &Message, limits: &Limits) -> Result<Self, WireError> {
         let mut words = Words::of(message.to_value(limits)?)?;
         let number = words.number()?;
-        let Value::Array(places) = words.next()? else { return Err(wrong("a list of payloads")) };
-        let payload = |place| match place {
-            Value::Serialized(payload) => Some(payload),
-            _ => None,
-        };
-        Ok(Self { number, payloads: places.into_iter().map(payload).collect() })
+        let Value::Array(places) = words.next()? else { return Err(wrong("a list of places")) };
+        Ok(Self { number, places: places.into_iter().map(place).collect::<Result<_, _>>()? })
     }
+}
+
+fn place(value: Value) -> Result<Place, WireError> {
+    let pair = match value {
+        Value::Nil => return Ok(Place::Nowhere),
+        Value::Serialized(payload) => return Ok(Place::Inline(payload)),
+        pair => pair,
+    };
+    let mut words = Words::of(pair)?;
+    let Value::Bin(head) = words.next()? else { return Err(wrong("a sub-header")) };
+    let length = |length: &Value| length.as_i64().and_then(|length| u64::try_from(length).ok());
+    let lengths = words.next()?.items().and_then(|items| items.iter().map(length).collect());
+    Ok(Place::InFile { head, lengths: lengths.ok_or(wrong("lengths"))? })
 }
 
 /// News of the facade.
@@ -435,8 +463,8 @@ fn sizes(value: &Value) -> Option<Vec<(Key, u64)>> {
 /// What the executor asks and waits for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Inquiry {
-    /// The bytes of these values, as far as the node has them.
-    Frames(Vec<Key>),
+    /// The bytes of these values, as far as the node has them; large ones in files, unless descriptors run short.
+    Frames { keys: Vec<Key>, in_files: bool },
     /// Is this value held?
     Has(Key),
     /// Which values are held.
@@ -457,7 +485,7 @@ impl Inquiry {
         let mut words = Words::of(message.to_value(limits)?)?;
         let op = words.text()?;
         Ok(match &*op {
-            "frames" => Self::Frames(words.keys()?),
+            "frames" => Self::Frames { keys: words.keys()?, in_files: words.next()?.as_bool().unwrap_or_default() },
             "has" => Self::Has(words.next()?.as_key().ok_or(wrong("a key"))?),
             "keys" => Self::Keys,
             "tasks" => Self::Tasks,

@@ -20,9 +20,6 @@ mod process;
 mod settings;
 mod socket;
 
-pub use frame::{
-    Exported, FacadeNews, Inquiry, KindTable, RunEnd, RunOrder, RunResult, SlotNews, ToControl, ToPorter,
-    inquiry_answer,
-};
-pub use process::{Executor, ExecutorPlan, ExecutorRole, FromExecutor};
+pub use frame::{FacadeNews, Inquiry, RunEnd, RunOrder, RunResult, SlotNews, ToControl, ToPorter};
+pub use process::{DESCRIPTORS_MAX, Executor, ExecutorPlan, ExecutorRole, FromExecutor};
 pub use settings::DaskSettings;

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -14,12 +15,15 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::frame::{Exported, FacadeNews, Inquiry, KindTable, SlotNews, ToControl, ToPorter};
-use super::socket::{self, Outlet};
+use super::frame::{Exported, FacadeNews, Inquiry, KindTable, Place, SlotNews, ToControl, ToPorter, inquiry_answer};
+use super::socket::{self, Bundles, Outlet};
 use crate::base::{Limits, Value};
 use crate::files;
 use crate::supervise::{self, ParentDeath};
+use crate::values::{Filed, Payload};
 use crate::wire::{Message, WireError};
+
+pub use super::socket::DESCRIPTORS_MAX;
 
 /// The Python side.
 const SCRIPTS: &[(&str, &str)] = &[
@@ -30,6 +34,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("rask_executor/control.py", include_str!("py/rask_executor/control.py")),
     ("rask_executor/main.py", include_str!("py/rask_executor/main.py")),
     ("rask_executor/nanny.py", include_str!("py/rask_executor/nanny.py")),
+    ("rask_executor/segments.py", include_str!("py/rask_executor/segments.py")),
     ("rask_executor/slots.py", include_str!("py/rask_executor/slots.py")),
     ("rask_executor/values.py", include_str!("py/rask_executor/values.py")),
 ];
@@ -63,8 +68,9 @@ pub struct ExecutorPlan {
 pub enum FromExecutor {
     /// News of a slot.
     Slot { slot: u32, news: Vec<SlotNews> },
-    /// The porter has serialised something.
-    Exported(Exported),
+    /// The porter has serialised something: values in the order asked for, nothing in the place of one that is not there.
+    /// No list at all: there were not enough descriptors to take them, neither here nor there.
+    Exported { number: u64, values: Option<Vec<Option<Payload>>> },
     /// News of the facade.
     Facade(FacadeNews),
     /// Somebody in it waits for an answer.
@@ -114,18 +120,16 @@ impl Executor {
         watch(child, pid, inbox.clone());
         let mut ours = pairs.into_iter().map(|(ours, _)| ours);
         let mut next = || ours.next().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
-        let control = serve(next()?, "control", inbox, |message, limits| {
+        let control = serve(next()?, "control", inbox, |message, _, limits| {
             FacadeNews::decode(message, limits).map(FromExecutor::Facade)
         });
-        let questions = serve(next()?, "a question", inbox, |message, limits| {
+        let questions = serve(next()?, "a question", inbox, |message, _, limits| {
             Inquiry::decode(message, limits).map(FromExecutor::Inquiry)
         });
-        let porter = serve(next()?, "an export", inbox, |message, limits| {
-            Exported::decode(message, limits).map(FromExecutor::Exported)
-        });
+        let porter = serve(next()?, "an export", inbox, exported);
         let slots = (0..plan.slots).zip(ours).map(|(slot, stream)| {
             let mut kinds = KindTable::default();
-            serve(stream, "an answer", inbox, move |message, limits| {
+            serve(stream, "an answer", inbox, move |message, _, limits| {
                 kinds.slot_news(message, limits).map(|news| FromExecutor::Slot { slot, news })
             })
         });
@@ -163,6 +167,23 @@ impl Executor {
         self.questions.send(answer);
     }
 
+    /// The answer to [`Inquiry::Frames`]: what stems from this order, and values as far as they are here.
+    pub fn answer_values(&self, stamp: u64, values: Vec<Option<Payload>>) {
+        let mut files = Vec::new();
+        let places: Vec<Place> = values
+            .into_iter()
+            .map(|value| match value {
+                None => Place::Nowhere,
+                Some(Payload::Here(payload)) => Place::Inline(payload),
+                Some(Payload::Filed(filed)) => {
+                    files.push(filed.segment.file().clone());
+                    Place::InFile { head: filed.head.clone(), lengths: filed.lengths.clone() }
+                }
+            })
+            .collect();
+        self.questions.send_with_files(inquiry_answer(stamp, &places), files);
+    }
+
     /// At once, with whatever it started.
     pub fn kill(&self) {
         kill_group(self.pid);
@@ -179,15 +200,39 @@ fn serve<T: From<FromExecutor> + Send + 'static>(
     stream: UnixStream,
     what: &'static str,
     inbox: &mpsc::UnboundedSender<T>,
-    mut decode: impl FnMut(&Message, &Limits) -> Result<FromExecutor, WireError> + Send + 'static,
+    mut decode: impl FnMut(&Message, &mut Bundles, &Limits) -> Result<FromExecutor, WireError> + Send + 'static,
 ) -> Outlet {
     let (inbox, limits) = (inbox.clone(), Limits::default());
-    socket::serve(stream, move |message| {
-        let news = message.and_then(|message| decode(&message, &limits));
+    socket::serve(stream, move |message, bundles| {
+        let news = message.and_then(|message| decode(&message, bundles, &limits));
         let is_good = news.is_ok();
         let news = news.unwrap_or_else(|error| FromExecutor::Malformed { what, error });
         inbox.send(news.into()).is_ok() && is_good
     })
+}
+
+/// Values, those in files with their descriptors.
+fn exported(message: &Message, bundles: &mut Bundles, limits: &Limits) -> Result<FromExecutor, WireError> {
+    let Exported { number, places } = Exported::decode(message, limits)?;
+    let in_files = places.iter().filter(|place| matches!(place, Place::InFile { .. })).count();
+    let descriptors = if in_files > 0 { bundles.pop_front().unwrap_or_default() } else { Vec::new() };
+    if in_files != descriptors.len() {
+        return Ok(FromExecutor::Exported { number, values: None });
+    }
+    let mut descriptors = descriptors.into_iter();
+    let value = |place| {
+        Ok(match place {
+            Place::Nowhere => None,
+            Place::Inline(payload) => Some(Payload::Here(payload)),
+            Place::InFile { head, lengths } => {
+                let short = WireError::Unexpected { what: "a file that holds these frames" };
+                let filed = descriptors.next().and_then(|descriptor| Filed::adopt(head, lengths, descriptor).ok());
+                Some(Payload::Filed(Arc::new(filed.ok_or(short)?)))
+            }
+        })
+    };
+    let values = places.into_iter().map(value).collect::<Result<_, _>>()?;
+    Ok(FromExecutor::Exported { number, values: Some(values) })
 }
 
 /// For what the process printed last to come out of its pipes.

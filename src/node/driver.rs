@@ -1,12 +1,13 @@
 //! A worker: everything that is one Dask worker but its Python, and the small things that all its parts need.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::beat::Beats;
-use super::input::{ForPeer, Inbox, Payloads};
+use super::input::{ForPeer, Inbox};
 use super::plan::WorkerEnd;
 use super::store::Store;
 use super::translate::put_op;
@@ -14,6 +15,7 @@ use crate::base::{Key, Now, Opaque, Text, Value};
 use crate::clock::Clock;
 use crate::executor::{Executor, RunEnd, ToControl, ToPorter};
 use crate::net::{Outbox, Pool};
+use crate::values::Payload;
 use crate::wire::MessageBatch;
 use crate::worker_state::{WorkerEffect, WorkerEvent, WorkerMachine};
 
@@ -83,6 +85,8 @@ pub(super) struct Traffic {
 pub(super) struct Driver {
     pub(super) address: Text,
     pub(super) scheduler: Text,
+    /// Its folder for files.
+    pub(super) folder: Arc<Path>,
     pub(super) nthreads: u32,
     pub(super) memory_limit: Option<u64>,
     pub(super) settings: Settings,
@@ -107,7 +111,10 @@ pub(super) struct Driver {
     /// Runs for each slot, and values to forget, of this turn.
     pub(super) batches: Vec<MessageBatch>,
     pub(super) drops: Vec<Key>,
-    pub(super) exports: HashMap<u64, oneshot::Sender<Payloads>>,
+    /// Orders to serialise values, each with its keys and what tells their values apart.
+    pub(super) exports: HashMap<u64, Vec<(Key, u64)>>,
+    /// Who waits for a value that is being serialised.
+    pub(super) export_waiters: HashMap<Key, Vec<oneshot::Sender<Option<Payload>>>>,
     pub(super) relays: HashMap<u64, mpsc::UnboundedSender<ForPeer>>,
     pub(super) traffic: Traffic,
     pub(super) heartbeat: Beats,

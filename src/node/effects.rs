@@ -21,7 +21,7 @@ impl Driver {
                 WorkerEffect::Recall { slot } => self.executor.port(&ToPorter::Recall { slot }),
                 WorkerEffect::Fetch { peer, keys, .. } => {
                     self.traffic.incoming_total = self.traffic.incoming_total.saturating_add(1);
-                    fetch::start(&self.pool, &self.inbox, &self.address, peer, &keys);
+                    fetch::start(self, peer, keys);
                 }
                 WorkerEffect::Drop { key } => self.forget(key),
                 WorkerEffect::Forgotten { key } => drop(self.specs.remove(&key)),

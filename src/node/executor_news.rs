@@ -6,7 +6,8 @@ use super::plan::WorkerEnd;
 use super::store::{HeldValue, Made};
 use super::translate::phase_name;
 use crate::base::{Key, Value};
-use crate::executor::{FacadeNews, FromExecutor, Inquiry, RunEnd, RunResult, SlotNews, inquiry_answer};
+use crate::executor::{FacadeNews, FromExecutor, Inquiry, RunEnd, RunResult, SlotNews};
+use crate::values::Payload;
 use crate::wire::Message;
 use crate::worker_state::{Outcome, TaskPhase, WorkerEvent};
 
@@ -14,12 +15,9 @@ impl Driver {
     pub(super) fn on_executor(&mut self, news: FromExecutor) {
         match news {
             FromExecutor::Slot { slot, news } => news.into_iter().for_each(|one| self.on_slot(slot, one)),
-            FromExecutor::Exported(exported) => {
-                if let Some(waiter) = self.exports.remove(&exported.number) {
-                    let _gone = waiter.send(exported.payloads);
-                }
-            }
+            FromExecutor::Exported { number, values } => self.on_exported(number, values),
             FromExecutor::Facade(news) => self.on_control(news),
+            FromExecutor::Inquiry(Inquiry::Frames { keys, in_files }) => self.lend(&keys, in_files),
             FromExecutor::Inquiry(inquiry) => {
                 let answer = self.answer_to(inquiry);
                 self.executor.answer(answer);
@@ -73,9 +71,13 @@ impl Driver {
         };
         let (key, run) = (handed.key, handed.run);
         let outcome = match end.result {
-            RunResult::Success { size_bytes, kind, typename, value: payload } => {
+            RunResult::Success { size_bytes, kind, typename, value } => {
+                let payload = value.map(Payload::Here);
                 let made = Made { kind, typename, thread: end.thread, start: end.start, stop: end.stop };
-                self.store.put(key.clone(), HeldValue { payload, in_executor: true, made: Some(made) });
+                self.store.put(
+                    key.clone(),
+                    HeldValue { payload, in_executor: true, made: Some(made), ..HeldValue::default() },
+                );
                 let duration_us = ((end.stop - end.start).max(0.0) * 1e6) as u64;
                 Outcome::Success { size_bytes, duration_us }
             }
@@ -148,13 +150,21 @@ impl Driver {
         self.step(WorkerEvent::SetRunning { running: status == NodeStatus::Running });
     }
 
+    /// Values for the executor, which has them as objects afterwards.
+    fn lend(&mut self, keys: &[Key], in_files: bool) {
+        let stamp = self.next_stamp();
+        let in_memory = |payload: Payload| match payload {
+            Payload::Filed(filed) if !in_files => filed.read().map(|payload| Payload::Here(payload.into())).ok(),
+            payload => Some(payload),
+        };
+        let values = keys.iter().map(|key| self.store.lend(key).and_then(in_memory)).collect();
+        self.executor.answer_values(stamp, values);
+    }
+
     fn answer_to(&mut self, inquiry: Inquiry) -> Message {
         match inquiry {
-            Inquiry::Frames(keys) => {
-                let stamp = self.next_stamp();
-                let payloads: Vec<_> = keys.iter().map(|key| self.store.lend(key)).collect();
-                inquiry_answer(stamp, &payloads)
-            }
+            // It is answered with descriptors.
+            Inquiry::Frames { .. } => Message::from_value(&Value::Nil),
             Inquiry::Has(key) => Message::from_value(&self.store.get(&key).is_some().into()),
             Inquiry::Keys => {
                 let keys = self.store.keys().map(Key::to_value).collect();

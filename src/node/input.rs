@@ -1,12 +1,11 @@
 //! Everything that a worker is told: one inbox, in the order of arrival.
 
-use std::sync::Arc;
-
 use tokio::sync::{mpsc, oneshot};
 
-use crate::base::{Key, Opaque, Text, Value};
+use crate::base::{Key, Text, Value};
 use crate::executor::FromExecutor;
 use crate::net::NetError;
+use crate::values::Payload;
 use crate::wire::Message;
 use crate::wire::op::WorkerOrder;
 
@@ -35,13 +34,15 @@ impl From<FromExecutor> for NodeInput {
 
 pub(super) type Inbox = mpsc::UnboundedSender<NodeInput>;
 
-/// Payloads of an export, in the order asked for.
-pub(super) type Payloads = Vec<Option<Arc<Opaque>>>;
+/// Where a value that is being serialised comes out; nothing comes if it is not there any more.
+pub(super) type Export = oneshot::Receiver<Option<Payload>>;
 
 /// How a transfer to this worker ended.
 #[derive(Debug)]
 pub(super) enum FetchOutcome {
-    Values(Vec<(Key, Arc<Opaque>)>),
+    Values(Vec<(Key, Payload)>),
+    /// From a sibling, whose files these are.
+    Shared(Vec<(Key, Payload)>),
     Busy,
     Broken(NetError),
     /// An answer that cannot be used.
@@ -52,11 +53,11 @@ pub(super) enum FetchOutcome {
 #[derive(Debug)]
 pub(super) enum PeerCall {
     /// `get_data`.
-    GetData { keys: Vec<Key>, same_host: bool, reply: oneshot::Sender<DataReply> },
+    GetData { keys: Vec<Key>, by: Asker, reply: oneshot::Sender<DataReply> },
     /// What was sent for it is there, or the connection broke.
     Sent { size_bytes: u64 },
     /// `update_data`.
-    UpdateData { values: Vec<(Key, Arc<Opaque>)> },
+    UpdateData { values: Vec<(Key, Payload)> },
     /// `free_keys`.
     FreeKeys { keys: Vec<Key> },
     /// `terminate`.
@@ -67,14 +68,23 @@ pub(super) enum PeerCall {
     Gone { connection: u64 },
 }
 
+/// Who asks for values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// Another worker of this node: nothing is transferred.
+    Sibling,
+    SameHost,
+    OtherHost,
+}
+
 /// The answer to `get_data`.
 #[derive(Debug)]
 pub(super) enum DataReply {
     Busy,
     /// What is here, and what the executor serialises.
     Ready {
-        payloads: Vec<(Key, Arc<Opaque>)>,
-        exports: Option<(Vec<Key>, oneshot::Receiver<Payloads>)>,
+        payloads: Vec<(Key, Payload)>,
+        exports: Vec<(Key, Export)>,
         size_bytes: u64,
     },
 }

@@ -3,6 +3,7 @@
 //! Source: `distributed/worker.py`, `start_unsafe`, `_register_with_scheduler`.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,7 @@ pub(super) async fn join(plan: &WorkerPlan) -> Result<Joined, NodeError> {
     let mut driver = Driver {
         address,
         scheduler: plan.scheduler.clone(),
+        folder: Path::new(&*ready.local_directory).into(),
         nthreads: plan.nthreads,
         memory_limit: plan.memory_limit,
         settings: settings(&ready.settings),
@@ -84,6 +86,7 @@ pub(super) async fn join(plan: &WorkerPlan) -> Result<Joined, NodeError> {
         batches: (0..plan.nthreads).map(|_| MessageBatch::new()).collect(),
         drops: Vec::new(),
         exports: HashMap::new(),
+        export_waiters: HashMap::new(),
         relays: HashMap::new(),
         traffic: Traffic::default(),
         heartbeat: Beats::new(clock.now()),

@@ -6,8 +6,8 @@
 //! only.
 //!
 //! Files, from the bottom: the protocol (`translate`), what is held (`store`), what a worker is told (`input`), what is due (`beat`), what
-//! a nanny is asked (`keeper`), talk with peers (`peer fetch`), the way to the scheduler (`reach`), the worker (`driver`),
-//! what it does (`effects executor_news calls orders heartbeat`), how it starts (`join`) and lives (`run`), its `nanny`.
+//! a nanny is asked (`keeper`), talk with peers (`settle siblings peer fetch`), the way to the scheduler (`reach`), the worker
+//! (`driver`), what it does (`effects executor_news calls orders heartbeat`), how it starts (`join`) and lives (`run`), its `nanny`.
 
 #![cfg_attr(
     not(test),
@@ -37,6 +37,8 @@ mod peer;
 mod plan;
 mod reach;
 mod run;
+mod settle;
+mod siblings;
 mod store;
 mod translate;
 

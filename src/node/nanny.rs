@@ -18,9 +18,7 @@ use super::peer::{Desk, acceptor};
 use super::plan::WorkerPlan;
 use super::reach::{announced, connect, listen};
 use crate::base::{Limits, Text, Value};
-use crate::executor::{
-    Executor, ExecutorPlan, ExecutorRole, FacadeNews, FromExecutor, Inquiry, ToControl, inquiry_answer,
-};
+use crate::executor::{Executor, ExecutorPlan, ExecutorRole, FacadeNews, FromExecutor, Inquiry, ToControl};
 use crate::net::{Connection, NetError, Pool};
 use crate::wire::Message;
 
@@ -204,8 +202,12 @@ impl Helper {
             FromExecutor::Malformed { what, error } => {
                 self.lose(&format!("it sent {what} that cannot be read: {error}"))
             }
-            FromExecutor::Inquiry(_) => self.answer(inquiry_answer(0, &[])),
-            FromExecutor::Facade(_) | FromExecutor::Slot { .. } | FromExecutor::Exported(_) => {}
+            FromExecutor::Inquiry(_) => {
+                if let Some(executor) = &self.executor {
+                    executor.answer_values(0, Vec::new());
+                }
+            }
+            FromExecutor::Facade(_) | FromExecutor::Slot { .. } | FromExecutor::Exported { .. } => {}
         }
     }
 

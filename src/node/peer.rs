@@ -1,18 +1,21 @@
 //! One connection of a peer or client: operations of the node's own, and what Python answers.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
-use super::input::{DataReply, ForPeer, Inbox, NodeInput, PeerCall};
+use super::input::{Asker, DataReply, ForPeer, Inbox, NodeInput, PeerCall};
 use super::keeper::Keeper;
 use super::plan::WorkerPlan;
-use super::store::payload_size;
-use crate::base::{Key, Limits, Text, Value};
-use crate::net::{Acceptor, Address, Connection, MessageReader, NetError, Outbox, PlainRule, Refusals};
+use super::settle::{settled, together};
+use crate::base::{Key, Limits, Opaque, Text, Value};
+use crate::net::{Acceptor, Address, Connection, FileFrame, MessageReader, NetError, Outbox, PlainRule, Refusals};
+use crate::values::Payload;
 use crate::wire::op::request_head;
 use crate::wire::{Encoder, Message, WireError};
 
@@ -21,7 +24,8 @@ static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
 /// Who serves a connection.
 #[derive(Clone, Debug)]
 pub(super) enum Desk {
-    Worker,
+    /// With the folder for its files.
+    Worker(Arc<Path>),
     Nanny(Arc<Keeper>),
 }
 
@@ -49,10 +53,10 @@ async fn serve(connection: Connection, inbox: Inbox, desk: Desk, us: Text) {
     let Connection { reader, outbox, peer } = connection;
     let number = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
     let host = |address: &str| Address::parse(address).map(|address| address.host).ok();
-    let same_host = host(&peer.address) == host(&us);
+    let by = if host(&peer.address) == host(&us) { Asker::SameHost } else { Asker::OtherHost };
     let (back, from_facade) = mpsc::unbounded_channel();
     let peer = peer.address;
-    let mut served = Served { number, peer, same_host, desk, inbox, outbox, back, from_facade, relayed: false };
+    let mut served = Served { number, peer, by, desk, inbox, outbox, back, from_facade, relayed: false };
     if let Err(error) = served.run(reader).await {
         tracing::debug!(peer = %served.peer, %error, "a peer's connection ended");
     }
@@ -64,7 +68,7 @@ async fn serve(connection: Connection, inbox: Inbox, desk: Desk, us: Text) {
 struct Served {
     number: u64,
     peer: Text,
-    same_host: bool,
+    by: Asker,
     desk: Desk,
     inbox: Inbox,
     outbox: Outbox,
@@ -104,7 +108,7 @@ impl Served {
                     let head = request_head(&message)?;
                     close = head.close;
                     after = match self.desk.clone() {
-                        Desk::Worker => self.request(&head.op, head.reply, message, &mut reader).await?,
+                        Desk::Worker(folder) => self.request(&head.op, head.reply, message, &mut reader, folder).await?,
                         Desk::Nanny(keeper) => self.request_of_nanny(&keeper, &head.op, head.reply, message).await?,
                     };
                 }
@@ -131,6 +135,7 @@ impl Served {
         reply: bool,
         message: Message,
         reader: &mut MessageReader,
+        folder: Arc<Path>,
     ) -> Result<After, NetError> {
         let limits = Limits::default();
         let answer = match op {
@@ -142,7 +147,9 @@ impl Served {
             }
             "update_data" => match values(&message.to_value(&limits)?) {
                 Some(values) => {
-                    let sizes = values.iter().map(|(key, payload)| (key.to_value(), payload_size(payload).into()));
+                    drop(message);
+                    let values = settled(values, folder).await?;
+                    let sizes = values.iter().map(|(key, payload)| (key.to_value(), payload.size_bytes().into()));
                     let sizes = Value::Map(sizes.collect());
                     self.tell(PeerCall::UpdateData { values });
                     Value::map([("nbytes", sizes), ("status", "OK".into())])
@@ -211,7 +218,7 @@ impl Served {
     /// Source: `distributed/worker.py`, `get_data`.
     async fn get_data(&mut self, keys: Vec<Key>, reader: &mut MessageReader) -> Result<(), NetError> {
         let (reply, answer) = oneshot::channel();
-        self.tell(PeerCall::GetData { keys, same_host: self.same_host, reply });
+        self.tell(PeerCall::GetData { keys, by: self.by, reply });
         let (mut payloads, exports, size_bytes) = match answer.await.map_err(|_| NetError::Closed)? {
             DataReply::Busy => {
                 self.outbox.send(Message::from_value(&Value::map([("status", "busy".into())])));
@@ -220,30 +227,49 @@ impl Served {
             DataReply::Ready { payloads, exports, size_bytes } => (payloads, exports, size_bytes),
         };
         let _sent = Sent { inbox: self.inbox.clone(), size_bytes };
-        if let Some((keys, exported)) = exports {
-            let exported = exported.await.map_err(|_| NetError::Closed)?;
-            payloads.extend(keys.into_iter().zip(exported).filter_map(|(key, payload)| Some((key, payload?))));
-        }
-        let mut out = Encoder::new();
-        out.put_map(2);
-        out.put_str("status");
-        out.put_str("OK");
-        out.put_str("data");
-        out.put_map(payloads.len());
-        for (key, payload) in &payloads {
-            out.put_key(key);
-            out.put_serialized(payload);
-        }
-        self.outbox.send(out.finish());
+        together(&mut payloads, exports).await.ok_or(NetError::Closed)?;
+        let (answer, files) = data_answer(&payloads);
+        self.outbox.send_with_files(answer, files);
         // The second leg: the peer has it all.
         reader.recv().await.map(drop)
     }
 }
 
+/// The answer to `get_data`. Frames in files are empty in the message.
+fn data_answer(payloads: &[(Key, Payload)]) -> (Message, Vec<FileFrame>) {
+    let mut out = Encoder::new();
+    out.put_map(2);
+    out.put_str("status");
+    out.put_str("OK");
+    out.put_str("data");
+    out.put_map(payloads.len());
+    let (mut files, mut next) = (Vec::new(), 0usize);
+    for (key, payload) in payloads {
+        out.put_key(key);
+        // The sub-header.
+        next = next.saturating_add(1);
+        match payload {
+            Payload::Here(payload) => {
+                out.put_serialized(payload);
+                next = next.saturating_add(payload.frames.len());
+            }
+            Payload::Filed(filed) => {
+                let frames = vec![Bytes::new(); filed.lengths.len()];
+                out.put_serialized(&Opaque { head: filed.head.clone(), frames });
+                for (offset, len) in filed.places() {
+                    files.push(FileFrame { at: next, file: filed.segment.file().clone(), offset, len });
+                    next = next.saturating_add(1);
+                }
+            }
+        }
+    }
+    (out.finish(), files)
+}
+
 /// Tells the worker that a transfer to a peer ended, however it did.
-struct Sent {
-    inbox: Inbox,
-    size_bytes: u64,
+pub(super) struct Sent {
+    pub(super) inbox: Inbox,
+    pub(super) size_bytes: u64,
 }
 
 impl Drop for Sent {
@@ -253,7 +279,7 @@ impl Drop for Sent {
 }
 
 /// The values of an `update_data`; none if one of them is not serialised by itself.
-fn values(body: &Value) -> Option<Vec<(Key, Arc<crate::base::Opaque>)>> {
+fn values(body: &Value) -> Option<Vec<(Key, Arc<Opaque>)>> {
     let pair = |(key, value): &(Value, Value)| match value {
         Value::Serialized(payload) => Some((key.as_key()?, payload.clone())),
         _ => None,

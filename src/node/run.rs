@@ -14,6 +14,7 @@ use super::join::{Joined, join};
 use super::keeper::Life;
 use super::peer::{Desk, acceptor};
 use super::plan::{WorkerEnd, WorkerPlan};
+use super::siblings::Sibling;
 use crate::base::{Limits, Text, Value};
 use crate::executor::{FromExecutor, ToControl};
 use crate::net::{MessageReader, Pool};
@@ -45,11 +46,13 @@ pub async fn run_worker(
         life.is_up();
     }
     let Joined { mut driver, mut inbox, orders, listener } = joined;
+    let _sibling = Sibling::enter(&driver.address, &driver.inbox);
     // Dropped at the end of this function, and with it the listener and the reader.
     let mut tasks = JoinSet::new();
     tasks.spawn(read_orders(orders, driver.inbox.clone()));
     let ip = listener.local_addr().ip();
-    tasks.spawn(listener.run(Arc::new(acceptor(plan, ip, driver.inbox.clone(), Desk::Worker, &driver.address))));
+    let desk = Desk::Worker(driver.folder.clone());
+    tasks.spawn(listener.run(Arc::new(acceptor(plan, ip, driver.inbox.clone(), desk, &driver.address))));
     let end = live(&mut driver, &mut inbox, &mut stop, &mut life).await;
     let (pool, address) = (driver.pool.clone(), driver.address.clone());
     leave(driver, inbox, &end).await;

@@ -179,12 +179,19 @@ class Cluster:
         return host, int(port)
 
     def add_worker(
-        self, name: str, *more: str, nworkers: int = 1, nthreads: int = 1, nanny: bool = False, kind: str | None = None
+        self,
+        name: str,
+        *more: str,
+        nworkers: int = 1,
+        nthreads: int = 1,
+        nanny: bool = False,
+        kind: str | None = None,
+        before: tuple[str, ...] = (),
     ) -> Proc:
-        """Starts one worker process group; does not wait until it has registered."""
+        """Starts one worker process group; does not wait until it has registered. `before`: what starts it."""
         kind = kind or self.worker_kind
         program = [rask_bin(), "worker"] if kind == "rask" else [sys.executable, "-m", "dask", "worker"]
-        argv = [*program, self.address, "--name", name, "--nworkers", str(nworkers), "--nthreads", str(nthreads)]
+        argv = [*before, *program, self.address, "--name", name, "--nworkers", str(nworkers), "--nthreads", str(nthreads)]
         argv += ["--memory-limit", "2GiB", "--no-dashboard", "--local-directory", str(self.dir)]
         argv += ["--nanny" if nanny else "--no-nanny", *self.worker_args, *more]
         proc = Proc(f"worker-{name}", argv, self.env, self.dir)

@@ -13,7 +13,7 @@ from distributed import protocol
 from distributed.comm.core import Comm, CommClosedError
 from distributed.security import Security
 
-from .frames import read_message, write_message
+from .frames import CONTEXT, read_message, write_message
 
 
 class Relayed(Comm):
@@ -35,8 +35,7 @@ class Relayed(Comm):
     async def write(self, msg, serializers=None, on_error="message"):
         if self.gone:
             raise CommClosedError("closed")
-        context = {"pickle-protocol": 5}
-        head, *frames = protocol.dumps(msg, serializers=serializers, on_error=on_error, context=context)
+        head, *frames = protocol.dumps(msg, serializers=serializers, on_error=on_error, context=CONTEXT)
         self.out("answer", self.number, head, frames=frames)
         return sum(map(len, frames)) + len(head)
 

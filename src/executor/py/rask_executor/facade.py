@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import sys
 
 import dask
 import distributed
-from dask.sizeof import sizeof
 from distributed import WorkerPlugin, protocol
 from distributed.core import Status
 from distributed.worker import Worker as StockWorker
 from distributed.worker_state_machine import PauseEvent, SecedeEvent, TaskState, UnpauseEvent, WorkerState
 
 from .control import security
-from .values import Data, Home
+from .frames import CONTEXT
+from .values import Data, Home, size_of
 
 logger = logging.getLogger("distributed.rask")
 
@@ -88,7 +87,7 @@ class Worker(StockWorker):
     def batched_send(self, msg):
         """Up the stream to the scheduler: `log-event`, and whatever plugins say."""
         if self.in_service:
-            head, *frames = protocol.dumps(msg, context={"pickle-protocol": 5})
+            head, *frames = protocol.dumps(msg, context=CONTEXT)
             self.out("send", head, frames=frames)
 
     def _send_worker_status_change(self, stimulus_id):
@@ -127,7 +126,7 @@ class Worker(StockWorker):
         sizes = {}
         for key, value in data.items():
             self.home.keep(key, value, self.home.stamp)
-            sizes[key] = sizeof(value)
+            sizes[key] = size_of(value)
         # Answered when the node knows them: others may ask for them as soon as the scheduler does.
         self.home.asked("held", [(key, size) for key, size in sizes.items()])
         return {"nbytes": sizes, "status": "OK"}

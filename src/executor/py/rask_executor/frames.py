@@ -1,7 +1,10 @@
-"""Dask's frames on the sockets between this process and its node."""
+"""Dask's frames on the sockets between this process and its node, and descriptors beside them."""
 
 from __future__ import annotations
 
+import array
+import os
+import socket
 import struct
 
 import msgpack
@@ -10,17 +13,26 @@ from distributed import protocol
 WORD = struct.Struct("<Q")
 # Frames up to this are copied next to each other for one system call.
 JOIN_BYTES = 64 << 10
+# Most descriptors with one message; the same number stands in `socket.rs`.
+DESCRIPTORS_MAX = 64
+DESCRIPTOR_BYTES = array.array("i").itemsize
+# For what others will read: not compressed, as who reads it need not have what that takes, and files are mapped as they are.
+CONTEXT = {"pickle-protocol": 5, "compression": None}
 
 
 def unpack(head):
     return msgpack.unpackb(head, use_list=False, strict_map_key=False, raw=False)
 
 
-def write_message(sock, frames) -> None:
+def write_message(sock, frames, descriptors=()) -> None:
+    """Descriptors travel with the first byte."""
     lengths = [len(memoryview(part).cast("B")) if not isinstance(part, bytes) else len(part) for part in frames]
     out = bytearray(WORD.pack(8 + 8 * len(lengths)) + WORD.pack(len(lengths)))
     for length in lengths:
         out += WORD.pack(length)
+    if descriptors:
+        sent = socket.send_fds(sock, [out], descriptors)
+        del out[:sent]
     for part, length in zip(frames, lengths):
         if length <= JOIN_BYTES:
             out += part
@@ -45,9 +57,35 @@ def read_exactly(sock, count: int) -> bytearray:
 
 def read_message(sock) -> list[bytearray]:
     """Frames with memory of their own, which may be written to: arrays that are loaded from them are writable."""
-    (count,) = WORD.unpack_from(read_exactly(sock, 16), 8)
+    return read_frames(sock, read_exactly(sock, 16))
+
+
+def read_frames(sock, start) -> list[bytearray]:
+    (count,) = WORD.unpack_from(start, 8)
     lengths = struct.unpack(f"<{count}Q", read_exactly(sock, 8 * count))
     return [read_exactly(sock, length) for length in lengths]
+
+
+def read_message_and_descriptors(sock):
+    """As `read_message`, and what came with it: fewer descriptors than were sent, if this process has too many."""
+    room = socket.CMSG_SPACE(DESCRIPTORS_MAX * DESCRIPTOR_BYTES)
+    start, beside, _, _ = sock.recvmsg(16, room, socket.MSG_CMSG_CLOEXEC)
+    if not start:
+        raise EOFError
+    descriptors = array.array("i")
+    for level, kind, data in beside:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % DESCRIPTOR_BYTES])
+    try:
+        return read_frames(sock, start + read_exactly(sock, 16 - len(start))), list(descriptors)
+    except BaseException:
+        close_all(descriptors)
+        raise
+
+
+def close_all(descriptors) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def cut_message(buffer: bytearray) -> list[bytes] | None:

@@ -17,7 +17,6 @@ from collections import deque
 import dask
 import distributed
 import msgpack
-from dask.sizeof import sizeof
 from dask.utils import key_split, typename
 from distributed import Reschedule, protocol
 from distributed.core import error_message
@@ -25,8 +24,8 @@ from distributed.threadpoolexecutor import thread_state as pool_state
 from distributed.utils import thread_state as task_state
 from distributed.worker import _worker_cvar
 
-from .frames import cut_message, pickled, read_message, unpack, write_message
-from .values import Home
+from .frames import close_all, cut_message, pickled, read_message, unpack, write_message
+from .values import Home, size_of
 
 logger = logging.getLogger("distributed.rask")
 
@@ -320,10 +319,7 @@ class Pool:
             if size <= INLINE_BYTES:
                 payload = (PICKLE_HEAD, pickle.dumps(value, 5))
         else:
-            try:
-                size = sizeof(value)
-            except Exception:
-                size = sys.getsizeof(value, 1)
+            size = size_of(value)
         if actor:
             home.stamps[key] = stamp
             home.actors[key] = value
@@ -370,6 +366,9 @@ def porter(home: Home, sock, slots: list[Slot]) -> None:
                 slot.say(["recalled", taken[::-1]])
                 slot.flush()
             elif op == "export":
-                number, keys = rest
-                places, *frames = home.export(keys)
-                write_message(sock, [msgpack.packb((number, places)), *frames])
+                number, keys, in_files = rest
+                found, frames, descriptors = home.export(keys, in_files)
+                try:
+                    write_message(sock, [msgpack.packb((number, found)), *frames], descriptors)
+                finally:
+                    close_all(descriptors)

@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 from collections.abc import MutableMapping
 
 import msgpack
+from dask.sizeof import sizeof
 from distributed import protocol
 from distributed.actor import Actor
 from distributed.protocol import to_serialize
+from distributed.utils import nbytes
 
-from .frames import read_message, unpack, write_message
+from . import segments
+from .frames import (
+    CONTEXT,
+    DESCRIPTORS_MAX,
+    close_all,
+    read_message,
+    read_message_and_descriptors,
+    unpack,
+    write_message,
+)
 
+logger = logging.getLogger("distributed.rask")
+
+# Sizes beyond this are believed to be this. Unit: bytes.
+SIZE_MAX = 1 << 50
 ONE_PAYLOAD = msgpack.packb({"__Serialized__": 1})
+
+
+def size_of(value) -> int:
+    """The size of a value, as a number that others can read, whatever its class says."""
+    for measure in (sizeof, sys.getsizeof):
+        try:
+            return min(max(int(measure(value)), 0), SIZE_MAX)
+        except Exception:
+            continue
+    return 1
 
 
 class Home:
@@ -42,6 +69,32 @@ class Home:
     def asked(self, *what):
         return unpack(self.ask(*what)[0])
 
+    def ask_values(self, keys) -> None:
+        """Gets the bytes of these values, as far as the node has them."""
+        for in_files in (True, False):
+            with self.ask_lock:
+                write_message(self.questions, [msgpack.packb(("frames", keys, in_files))])
+                (head, *rest), descriptors = read_message_and_descriptors(self.questions)
+            try:
+                stamp, found = unpack(head)
+                if sum(type(place) is tuple for place in found) != len(descriptors):
+                    continue  # not all could be taken: once more, without files
+                left = iter(descriptors)
+                for key, place in zip(keys, found):
+                    if place is None:
+                        continue
+                    if type(place) is tuple:
+                        head, lengths = place
+                        frames = [head, *segments.read(next(left), lengths)]
+                    else:
+                        at = place["__Serialized__"] - 1
+                        frames = rest[at : at + 1 + unpack(rest[at])["num-sub-frames"]]
+                    self.unloaded[key] = frames
+                    self.stamps[key] = stamp
+                return
+            finally:
+                close_all(descriptors)
+
     def proxy(self, key):
         return Actor(type(self.actors[key]), self.worker.address, key, self.worker)
 
@@ -64,15 +117,9 @@ class Home:
         """Values that the node has as bytes. `KeyError`: it has none either."""
         with self.load_lock:
             unknown = [key for key in keys if key not in self.values and key not in self.unloaded]
-            if unknown and self.in_service:
-                head, *rest = self.ask("frames", unknown)
-                stamp, places = unpack(head)
-                for key, place in zip(unknown, places):
-                    if place is not None:
-                        at = place["__Serialized__"] - 1
-                        count = unpack(rest[at])["num-sub-frames"]
-                        self.unloaded[key] = rest[at : at + 1 + count]
-                        self.stamps[key] = stamp
+            if self.in_service:
+                for start in range(0, len(unknown), DESCRIPTORS_MAX):
+                    self.ask_values(unknown[start : start + DESCRIPTORS_MAX])
             data = {}
             for key in keys:
                 if key not in self.values:
@@ -99,26 +146,42 @@ class Home:
                 self.actors.pop(key, None)
                 self.values.pop(key, None)
 
-    def export(self, keys) -> list:
-        """The values as payloads; nothing in the place of one that is not here."""
-        places, frames = [], [None]
+    def export(self, keys, in_files) -> tuple[list, list, list]:
+        """The values as payloads: where each is, frames, and descriptors of the files of large ones."""
+        found: list = []
+        frames: list = []
+        descriptors: list = []
         for key in keys:
-            if key in self.unloaded:
-                places.append({"__Serialized__": len(frames)})
-                frames += self.unloaded[key]
-                continue
-            if key in self.actors:
-                value = self.proxy(key)
-            elif key in self.values:
-                value = self.values[key]
+            try:
+                payload = self.payload(key)
+            except Exception as why:  # whoever asks for it is told, and does not ask again
+                logger.exception("the value of %r cannot be serialised", key)
+                text = f"the value of {key!r} cannot be serialised: {why!r}"
+                payload = [msgpack.packb({"serializer": "error", "num-sub-frames": 1}), text.encode()]
+            filed = None
+            if payload and in_files and sum(map(nbytes, payload[1:])) > segments.FILE_MIN_BYTES:
+                filed = segments.write(payload[1:], self.worker.local_directory)
+            if filed is not None:
+                descriptors.append(filed[0])
+                found.append((bytes(payload[0]), filed[1]))
+            elif payload:
+                found.append({"__Serialized__": len(frames) + 1})
+                frames += payload
             else:
-                places.append(None)
-                continue
-            _, *payload = protocol.dumps([to_serialize(value)], context={"pickle-protocol": 5})
-            places.append({"__Serialized__": len(frames)})
-            frames += payload
-        frames[0] = places
-        return frames
+                found.append(None)
+        return found, frames, descriptors
+
+    def payload(self, key) -> list:
+        """A value's sub-header and frames; empty if it is not here."""
+        if key in self.unloaded:
+            return self.unloaded[key]
+        if key in self.actors:
+            value = self.proxy(key)
+        elif key in self.values:
+            value = self.values[key]
+        else:
+            return []
+        return protocol.dumps([to_serialize(value)], context=CONTEXT)[1:]
 
 
 class Data(MutableMapping):
