@@ -160,6 +160,42 @@ def test_the_readmes_script_with_a_cluster_of_its_own_computes(appliance):
     assert said == "3\n"
 
 
+def test_the_readmes_script_scales_the_running_cluster(appliance):
+    script = only(blocks(ROOT / "README.md", "python"), "rask.connect") + CONNECTED
+    path = f"{ROOT / 'packaging/python'}:{appliance.env['PYTHONPATH']}"
+    env = {"PYTHONPATH": path, "RASK_BIN": rask_bin(), "RASK_STATE_DIR": str(appliance.state)}
+    address = appliance.up["scheduler"]
+    assert runs([sys.executable, "-c", script], appliance, **env) == f"{address} 2\nRunningCluster local\nNotThere\n"
+    # The cluster has outlived the script.
+    assert appliance.ask("GET", "/api/rask/v1/clusters/local").json()["status"] == "RUNNING"
+
+
+CONNECTED = """
+client.wait_for_workers(2, timeout=90)
+assert client.submit(sum, [1, 2]).result(timeout=60) == 3
+print(client.cluster.scheduler_address, len(client.scheduler_info()["workers"]))
+cluster.adapt(minimum=1, maximum=2)
+cluster.scale(1)
+page = cluster._repr_html_()
+assert cluster.dashboard_link in page
+print(type(cluster).__name__, cluster.name)
+cluster.close()
+
+import asyncio
+
+async def main():
+    async with rask.connect(asynchronous=True) as cluster, rask.Client(cluster, asynchronous=True) as client:
+        assert await client.submit(sum, [1, 2]) == 3
+    try:
+        await rask.connect("nowhere", asynchronous=True)
+    except rask.NotThere as why:
+        assert "nowhere" in str(why), why
+        print("NotThere")
+
+asyncio.run(main())
+"""
+
+
 def test_the_readmes_script_for_a_gateway_gets_a_cluster_that_computes(appliance):
     script = at_home(only(blocks(ROOT / "README.md", "python"), "Gateway("), appliance)
     script += "\nassert client.submit(sum, [1, 2]).result(timeout=90) == 3\ncluster.shutdown()\n"
@@ -187,7 +223,8 @@ def test_the_three_ways_to_leave_out_the_address_lead_to_the_running_rask(applia
     assert address in runs([*rask, "run", "script.py"], appliance)
     settings = appliance.folder / "dask"
     settings.mkdir()
-    runs([*rask, "configure"], appliance, DASK_CONFIG=str(settings))
+    said = runs([*rask, "configure"], appliance, DASK_CONFIG=str(settings))
+    assert f"Client() now connects to {address}" in said
     assert address in runs([python, "script.py"], appliance, DASK_CONFIG=str(settings))
     runs([*rask, "configure", "--remove"], appliance, DASK_CONFIG=str(settings))
     assert list(settings.iterdir()) == []

@@ -130,17 +130,19 @@ def test_it_scales_and_adapts(shared):
     workers_are(shared, 2)
     shared.scale(memory="3 GiB")
     assert len(shared.worker_spec) == 3
-    with pytest.raises(TimeoutError, match="Only ./9 workers arrived"):
+    with pytest.raises(distributed.TimeoutError, match="Only ./9 workers arrived"):
         shared.wait_for_workers(9, timeout=0.1)
     with pytest.raises(ValueError, match="positive"):
         shared.wait_for_workers(0)
     adaptive = shared.adapt(minimum=0, maximum=2, interval="20ms", wait_count=1)
+    assert (adaptive.minimum, adaptive.maximum) == (0, 2)
     workers_are(shared, 0)
+    # At rest with nothing: no worker is on its way out when the next one comes.
+    adaptive = shared.adapt(minimum=1, maximum=2)
+    workers_are(shared, 1)
+    adaptive.stop()
     with Client(shared) as client:
         assert client.submit(abs, -1).result() == 1
-    adaptive.stop()
-    shared.scale(1)
-    workers_are(shared, 1)
 
 
 def test_only_itself_is_equal_to_it(shared, kind):
@@ -263,6 +265,30 @@ def test_with_certificates_it_speaks_tls_only(kind, pem, held):
 def test_only_a_security_object_is_one(kind):
     with pytest.raises(TypeError, match="security must be a Security object"):
         kind(security="secret", **SMALL)
+
+
+CLIENTS = {"stock": distributed.Client, "rask": rask.Client}
+
+
+@pytest.mark.parametrize("which", CLIENTS)
+def test_a_client_without_an_address_has_a_cluster_of_its_own(which):
+    with CLIENTS[which](name="mine", **SMALL) as client:
+        assert type(client.cluster) is KINDS[which] and len(client.cluster.workers) == 1
+        assert client.submit(sum, [1, 2]).result() == 3
+        assert distributed.get_client() is client and "Client-mine-" in client.id
+        # One with an address is Dask's in all.
+        with CLIENTS[which](client.cluster.scheduler_address, set_as_default=False) as second:
+            assert second.cluster is None
+    assert client.cluster.status == Status.closed
+    with pytest.raises(ValueError, match=r"Unexpected keyword arguments: \['n_workers'\]"):
+        CLIENTS[which]("tcp://127.0.0.1:1", n_workers=1)
+
+
+@pytest.mark.parametrize("which", CLIENTS)
+async def test_such_a_client_is_used_with_await(which):
+    async with CLIENTS[which](asynchronous=True, **SMALL) as client:
+        assert await client.submit(sum, [1, 2]) == 3
+    assert client.cluster.status == Status.closed
 
 
 # ------------------------------------------------------------------------------------------ rask's own

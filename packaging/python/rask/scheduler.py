@@ -119,7 +119,8 @@ class Scheduler(ProcessInterface):
         Raises `StartFailed`, or `rask.ProgramNotFound` if there is no program `rask`.
         """
         program = find_program()
-        with tempfile.TemporaryDirectory(prefix="rask-start-") as folder, self._settings.tls_flags() as (flags, pass_fds):
+        made = tempfile.TemporaryDirectory(prefix="rask-start-")
+        with made as folder, self._settings.tls_flags() as (flags, pass_fds):
             file = Path(folder) / "scheduler.json"
             # When this process dies, whatever the cause, the kernel tells the scheduler to end.
             line = [program, "exec-child", "--parent", str(os.getpid()), "--signal", "TERM", "--", program, "scheduler"]

@@ -29,7 +29,7 @@ class ByValue(cloudpickle.CloudPickler):
 class Popen(popen_spawn_posix.Popen):
     """Starts a process as `multiprocessing` does, without the main module.
 
-    Source: CPython, `multiprocessing/popen_spawn_posix.py`; the steps are the same in 3.10 to 3.14.
+    Source: CPython, `multiprocessing/popen_spawn_posix.py`; the steps are the same in 3.10 to 3.13.
     """
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
