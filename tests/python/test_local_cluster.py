@@ -393,3 +393,41 @@ def test_a_script_without_a_guard_runs_once_and_leaves_nothing(tmp_path, end, co
     wait_until(lambda: [p.name for p in temporary.iterdir() if p.name != "dask-scratch-space"] == [], "nothing is left", STOP_S)
     if end == "":
         assert "Traceback" not in done.stderr and "rask" not in done.stderr, done.stderr
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from rask import Client
+
+client = Client(n_workers=1, threads_per_worker=1, dashboard_address=":0")
+
+def work():
+    open("runs", "w").close()
+    while os.path.exists("runs"):
+        time.sleep(0.01)
+    return os.getpid()
+
+def interrupt():
+    while not os.path.exists("runs"):
+        time.sleep(0.01)
+    os.killpg(os.getpgrp(), signal.SIGINT)
+
+future = client.submit(work)
+threading.Thread(target=interrupt).start()
+try:
+    future.result()
+except KeyboardInterrupt:
+    os.remove("runs")
+    print(future.result(timeout=30) == client.submit(os.getpid).result(timeout=30))
+"""
+
+
+def test_an_interrupt_reaches_the_script_and_not_its_cluster(tmp_path):
+    (tmp_path / "script.py").write_text(INTERRUPTED)
+    env = clean_env(tmp_path, RASK_BIN=rask_bin())
+    env["PYTHONPATH"] += os.pathsep + str(ROOT / "packaging/python")
+    line = [sys.executable, "script.py"]
+    done = subprocess.run(
+        line, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=90, start_new_session=True
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr

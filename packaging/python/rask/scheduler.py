@@ -134,6 +134,8 @@ class Scheduler(ProcessInterface):
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=pass_fds,
+                # Ctrl-C interrupts what the script waits for, and not the cluster.
+                start_new_session=True,
                 text=True,
                 errors="replace",
             )

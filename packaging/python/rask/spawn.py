@@ -1,4 +1,4 @@
-"""Nannies whose workers do not import the script.
+"""Nannies whose workers do not import the script, and live on when it is interrupted.
 
 Multiprocessing starts a process with the main module imported anew, so that what was pickled by reference is found there.
 A script without ``if __name__ == "__main__"`` then runs a second time, in the worker. Dask's workers need nothing of it,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 from multiprocessing import popen_spawn_posix, process, resource_tracker, spawn, util
 from multiprocessing.context import SpawnProcess, set_spawning_popen
 from multiprocessing.reduction import ForkingPickler
@@ -74,7 +75,7 @@ class Popen(popen_spawn_posix.Popen):
 
 
 class ScriptlessProcess(WorkerProcess):
-    """Dask's process of a worker, started without the main module.
+    """Dask's process of a worker, started without the main module and deaf to Ctrl-C.
 
     `process` is assigned once for each start, before it. That is the one place where the start can be changed.
     """
@@ -92,6 +93,17 @@ class ScriptlessProcess(WorkerProcess):
         if isinstance(inner, SpawnProcess):
             inner._Popen = Popen
         self._process = started
+
+    @classmethod
+    def _run(cls, *args: Any, **kwargs: Any) -> None:
+        # Ctrl-C goes to every process of the terminal, and interrupts what the script waits for: not what workers run.
+        # A handler, so that programs which tasks start do not inherit it, as they would a signal that is ignored.
+        signal.signal(signal.SIGINT, _pass_over)
+        super()._run(*args, **kwargs)
+
+
+def _pass_over(*_: object) -> None:
+    """A signal's handler that does nothing."""
 
 
 class Scriptless:
