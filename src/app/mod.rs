@@ -41,5 +41,5 @@ pub use roles::join::{JoinArgs, join, leave};
 pub use roles::scheduler::{SchedulerArgs, scheduler};
 pub use roles::up::config::UpArgs;
 pub use roles::up::up;
-pub use roles::worker::args::{PoolArgs, WorkerArgs, WorkerEngine};
+pub use roles::worker::args::{PoolArgs, WorkerArgs};
 pub use roles::worker::worker;

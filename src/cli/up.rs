@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::common::Common;
 use crate::app::{RunArgs, UpArgs};
-use crate::config::{Auto, parse_size};
+use crate::config::{Auto, Engine, parse_size};
 
 /// Flags of `rask up`.
 #[derive(Debug, Clone, Args)]
@@ -81,6 +81,12 @@ struct Shared {
     /// Memory per worker like 4GiB, 0 for no limit, or auto [default: auto: memory divided by workers]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory_limit: Option<Auto<u64>>,
+    /// Workers of all clusters: rask's own (rask, experimental), Dask's (stock), or auto [default: auto: stock, for now]
+    #[arg(long, value_parser = engine, value_name = "ENGINE")]
+    engine: Option<Engine>,
+    /// The same as --engine stock
+    #[arg(long, conflicts_with = "engine")]
+    stock_workers: bool,
 }
 
 impl UpFlags {
@@ -116,6 +122,7 @@ impl Shared {
             nworkers: self.nworkers,
             nthreads: self.nthreads,
             memory_limit: self.memory_limit,
+            engine: if self.stock_workers { Some(Engine::Stock) } else { self.engine },
             no_local_cluster: false,
             lan: false,
             span_peers: false,
@@ -132,6 +139,11 @@ fn auto<T: FromStr + Clone + Send + Sync + 'static>(text: &str) -> Result<Auto<T
         return Ok(Auto::Auto);
     }
     text.parse().map(Auto::Set).map_err(|_| "not a number, nor auto".to_owned())
+}
+
+/// `--engine`
+pub(super) fn engine(text: &str) -> Result<Engine, String> {
+    Engine::from_name(text).ok_or_else(|| "not auto, rask or stock".to_owned())
 }
 
 fn size(text: &str) -> Result<Auto<u64>, String> {

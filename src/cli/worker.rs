@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::common::Common;
-use crate::app::{CommandError, PoolArgs, WorkerArgs, WorkerEngine};
+use super::up::engine;
+use crate::app::{CommandError, PoolArgs, WorkerArgs};
+use crate::config::Engine;
 
 /// Flags of `rask worker`.
 #[derive(Debug, Clone, Args)]
@@ -116,9 +118,9 @@ pub(super) struct WorkerFlags {
     /// File for the process id
     #[arg(long, value_name = "PATH")]
     pid_file: Option<PathBuf>,
-    /// Who does the work around Python: Dask's worker (stock), or rask itself (rask, experimental)
-    #[arg(long, value_enum, default_value_t = EngineFlag::Stock)]
-    engine: EngineFlag,
+    /// Who does the work around Python: Dask's worker (stock), rask itself (rask, experimental), or auto: stock, for now
+    #[arg(long, value_parser = engine, value_name = "ENGINE", default_value = "auto")]
+    engine: Engine,
     /// Interpreter or environment of the workers [default: the active one, else python3, else one made here]
     #[arg(long, value_name = "PATH")]
     python: Option<String>,
@@ -148,13 +150,6 @@ pub(super) struct WorkerFlags {
     preload_argv: Vec<String>,
 }
 
-/// `--engine`
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum EngineFlag {
-    Stock,
-    Rask,
-}
-
 impl WorkerFlags {
     pub(super) fn args(self, common: &Common, allow_users: Vec<u32>) -> Result<WorkerArgs, CommandError> {
         if self.listen_address.is_some() && (self.worker_port.is_some() || self.host.is_some()) {
@@ -164,10 +159,8 @@ impl WorkerFlags {
         Ok(WorkerArgs {
             pool: self.pool(),
             python_checked: self.python_checked,
-            engine: match self.engine {
-                EngineFlag::Stock => WorkerEngine::Stock,
-                EngineFlag::Rask => WorkerEngine::Rask,
-            },
+            engine: self.engine,
+            config: common.config.clone(),
             pass: self.passed_on(),
             death_timeout: self.death_timeout.is_some(),
             scheduler: self.scheduler,

@@ -93,11 +93,51 @@ pub struct WorkersSection {
     pub nthreads: Auto<u32>,
     /// Memory of each; 0 for no limit.
     pub memory_limit: Auto<ByteSize>,
+    /// Whose workers they are.
+    pub engine: Engine,
+}
+
+/// Whose workers do the work around Python.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// Whichever is fit for all that people do: Dask's, for now.
+    #[default]
+    Auto,
+    /// rask's own.
+    Rask,
+    /// Dask's.
+    Stock,
+}
+
+impl Engine {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Rask => "rask",
+            Self::Stock => "stock",
+        }
+    }
+
+    /// By its name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Auto, Self::Rask, Self::Stock].into_iter().find(|engine| engine.name() == name)
+    }
+
+    /// The one that it comes to.
+    #[must_use]
+    pub const fn decided(self) -> Self {
+        match self {
+            Self::Auto | Self::Stock => Self::Stock,
+            Self::Rask => Self::Rask,
+        }
+    }
 }
 
 impl Default for WorkersSection {
     fn default() -> Self {
-        Self { nworkers: Auto::Auto, nthreads: Auto::Auto, memory_limit: Auto::Auto }
+        Self { nworkers: Auto::Auto, nthreads: Auto::Auto, memory_limit: Auto::Auto, engine: Engine::Auto }
     }
 }
 

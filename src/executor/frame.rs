@@ -390,6 +390,8 @@ fn place(value: Value) -> Result<Place, WireError> {
 pub enum FacadeNews {
     /// It can serve: Dask's settings, its folder, and the answer of `get_versions`.
     Ready { settings: Value, local_directory: Text, versions: Message },
+    /// This Dask is not what it is made for; it ends.
+    Unfit { reason: Text },
     /// Plugins are set up.
     Plugged,
     /// What to say to a peer on the connection of this number.
@@ -427,6 +429,7 @@ impl FacadeNews {
             "ready" => {
                 Self::Ready { settings: words.next()?, local_directory: words.text()?, versions: inner(&mut words)? }
             }
+            "unfit" => Self::Unfit { reason: words.text()? },
             "plugged" => Self::Plugged,
             "answer" => Self::Answer { connection: words.number()?, message: inner(&mut words)? },
             "hangup" => Self::Hangup { connection: words.number()? },

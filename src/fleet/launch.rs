@@ -55,6 +55,7 @@ impl Launch<'_> {
         flag("--name", self.name.into());
         flag("--host", self.host());
         flag("--python", self.python.into());
+        flag("--engine", settings.engine.name().into());
         flag("--local-directory", self.folder.spill().into());
         flag("--control-socket", self.folder.workers().into());
         flag("--follow", self.folder.control().into());

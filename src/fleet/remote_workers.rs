@@ -208,6 +208,7 @@ impl RemoteWorkers {
             nthreads: terms.settings.nthreads.max(1),
             memory_bytes: terms.settings.worker_memory_bytes,
             nanny: terms.settings.nanny,
+            engine: terms.settings.engine,
             name: prefix(terms.cluster, peer),
             env: terms.settings.env.clone(),
             lock: terms.lock.map(EnvLock::hash),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Blame, BoxError};
+use crate::config::Engine;
 use crate::pki::{Pair, PkiError};
 use crate::store::StoreError;
 
@@ -87,6 +88,8 @@ pub struct ClusterSettings {
     pub env: BTreeMap<String, String>,
     /// With a nanny, which restarts the worker and watches its memory.
     pub nanny: bool,
+    /// Whose workers they are.
+    pub engine: Engine,
     /// End after this long without client and work. `None`: never.
     pub idle_timeout_secs: Option<f64>,
     /// End after this long. `None`: never.
@@ -109,6 +112,7 @@ impl Default for ClusterSettings {
             python: None,
             env: BTreeMap::new(),
             nanny: true,
+            engine: Engine::Auto,
             idle_timeout_secs: Some(300.0),
             max_lifetime_secs: Some(86_400.0),
             start_timeout_secs: 120.0,

@@ -28,6 +28,11 @@ pub(super) enum NannyReport {
 ///
 /// Source: `distributed/nanny.py`, `_death_message`; `distributed/worker_memory.py`, `NannyMemoryManager`.
 pub(super) fn nanny_report(line: &str, memory_bytes: u64) -> Option<NannyReport> {
+    // rask's own worker is its own nanny.
+    if let Some((head, _)) = line.split_once("; another one starts in ").filter(|_| line.contains("WARN")) {
+        let (_, cause) = head.split_once("a worker ended: ")?;
+        return Some(NannyReport::Ended(Some(cause.trim().to_owned())));
+    }
     if !line.contains("distributed.nanny") {
         return None;
     }
@@ -111,6 +116,10 @@ mod tests {
             assert!(text.starts_with("out of memory (limit 2 GiB") && text.contains("peak ") == peak, "{text}");
         }
         assert_eq!(say("INFO - Closing Nanny at 'tcp://a'"), None);
+        let own = "2026-11-27T05:31:59Z  WARN a worker ended: its Python process ended: exit code 3; it was running \
+                   nothing; another one starts in 500 ms";
+        let cause = "its Python process ended: exit code 3; it was running nothing";
+        assert_eq!(nanny_report(own, 0), Some(NannyReport::Ended(Some(cause.to_owned()))));
         assert_eq!(nanny_report("print: Worker process 12 exited with status 3", 0), None);
     }
 

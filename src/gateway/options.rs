@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::choice::{ChoiceError, DeclarationError, FieldError};
 use super::value::python;
-use crate::config::{Choices, GatewayOption, OptionType};
+use crate::config::{Choices, Engine, GatewayOption, OptionType};
 
 /// What values a field takes.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,6 +92,7 @@ impl Options {
             ),
             field("hosts", "Machines for workers: names, or head for this one (empty: all)", Kind::Text, json!("")),
             field("nanny", "Watch and restart worker processes", Kind::Bool, json!(true)),
+            field("engine", "Workers: rask's own (rask), Dask's (stock), or as usual (auto)", engines(), json!("auto")),
         ])
     }
 
@@ -166,6 +167,12 @@ impl Options {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|field| field.name.as_str())
     }
+}
+
+fn engines() -> Kind {
+    Kind::Select(
+        [Engine::Auto, Engine::Rask, Engine::Stock].map(|engine| (engine.name().to_owned(), Map::new())).into(),
+    )
 }
 
 fn spec(kind: &Kind) -> Value {

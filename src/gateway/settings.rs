@@ -9,9 +9,10 @@ use super::choice::ChoiceError;
 use super::limits::WorkerSize;
 use super::options::Options;
 use super::value::{python, python_text};
+use crate::config::Engine;
 
 /// Fields with a meaning. What else is declared reaches the workers as a variable.
-const MEANT: [&str; 11] = [
+const MEANT: [&str; 12] = [
     "worker_cores",
     "worker_memory",
     "nthreads",
@@ -22,6 +23,7 @@ const MEANT: [&str; 11] = [
     "idle_timeout",
     "max_lifetime",
     "nanny",
+    "engine",
     "hosts",
 ];
 /// Shown instead of a secret.
@@ -41,6 +43,8 @@ pub(super) struct ClusterWish {
     pub env: BTreeMap<String, String>,
     /// Watch and restart workers.
     pub nanny: bool,
+    /// Whose workers.
+    pub engine: Engine,
     /// Machines for the workers. Empty: all.
     pub hosts: Vec<String>,
     /// None: never. Unit: seconds.
@@ -86,6 +90,7 @@ pub(super) fn wish(
         python: chosen_python(&all)?.or_else(|| usual.python.clone()),
         env: environment(&all, usual)?,
         nanny,
+        engine: engine(&all, usual)?,
         hosts: hosts(&all, usual)?,
         idle_timeout_secs: seconds("idle_timeout", usual.idle_timeout_secs)?,
         max_lifetime_secs: seconds("max_lifetime", usual.max_lifetime_secs)?,
@@ -120,6 +125,16 @@ fn hosts(all: &Map<String, Value>, usual: &ClusterWish) -> Result<Vec<String>, C
         None => Ok(usual.hosts.clone()),
         Some(Value::String(text)) => Ok(names(text)),
         Some(other) => Err(wrong("hosts", "a string", python(other))),
+    }
+}
+
+/// `auto` is what the appliance does without a choice.
+fn engine(all: &Map<String, Value>, usual: &ClusterWish) -> Result<Engine, ChoiceError> {
+    let Some(chosen) = all.get("engine") else { return Ok(usual.engine) };
+    match chosen.as_str().and_then(Engine::from_name) {
+        Some(Engine::Auto) => Ok(usual.engine),
+        Some(engine) => Ok(engine),
+        None => Err(wrong("engine", "auto, rask or stock", python(chosen))),
     }
 }
 
@@ -204,6 +219,7 @@ mod tests {
             python: None,
             env: BTreeMap::new(),
             nanny: true,
+            engine: Engine::Rask,
             hosts: Vec::new(),
             idle_timeout_secs: Some(300.0),
             max_lifetime_secs: None,

@@ -23,6 +23,9 @@ pub enum NodeError {
     /// The executor ended before it was ready.
     #[error("the Python process of this worker ended while starting: {how}")]
     NeverReady { how: String },
+    /// The facade replaces names of Dask's that this version does not have.
+    #[error("{reason}")]
+    Unfit { reason: String },
     /// Told to stop meanwhile.
     #[error("stopped while starting")]
     Stopped,
@@ -37,6 +40,7 @@ impl NodeError {
             | Self::Listen { .. }
             | Self::Executor(_)
             | Self::NeverReady { .. }
+            | Self::Unfit { .. }
             | Self::Stopped => Blame::World,
         }
     }

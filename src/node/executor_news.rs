@@ -99,7 +99,7 @@ impl Driver {
     fn on_control(&mut self, news: FacadeNews) {
         match news {
             // That was for whoever started the worker.
-            FacadeNews::Ready { .. } => {}
+            FacadeNews::Ready { .. } | FacadeNews::Unfit { .. } => {}
             FacadeNews::Plugged => {
                 tracing::info!(worker = %self.address, threads = self.nthreads, "registered");
                 self.turn_to(NodeStatus::Running);

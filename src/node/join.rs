@@ -116,6 +116,9 @@ async fn ready(inbox: &mut mpsc::UnboundedReceiver<NodeInput>) -> Result<Ready, 
                 let versions = versions.map_err(|error| NodeError::NeverReady { how: error.to_string() })?;
                 return Ok(Ready { settings, local_directory, versions });
             }
+            Some(NodeInput::Executor(FromExecutor::Facade(FacadeNews::Unfit { reason }))) => {
+                return Err(NodeError::Unfit { reason: reason.to_string() });
+            }
             Some(NodeInput::Executor(FromExecutor::Ended { how })) => return Err(NodeError::NeverReady { how }),
             Some(NodeInput::Executor(FromExecutor::Malformed { what, error })) => {
                 return Err(NodeError::NeverReady { how: format!("it sent {what} that cannot be read: {error}") });
@@ -179,7 +182,8 @@ async fn register(
         ("pid", i64::from(driver.executor.pid).into()),
         ("versions", ready.versions.clone()),
         ("metrics", driver.metrics(None)),
-        ("extra", Value::Map(Vec::new())),
+        // `identity` shows it.
+        ("extra", Value::map([("engine", "rask".into())])),
         ("stimulus_id", format!("worker-connect-{now}").into()),
         ("server_id", id.into()),
     ]);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Engine;
 use crate::control::WorkerProcess;
 
 /// Longest message. A lock of a large environment is some 50 KiB, a tail of a log less. Unit: bytes.
@@ -176,6 +177,9 @@ pub struct PoolWant {
     pub memory_bytes: u64,
     /// With a nanny each?
     pub nanny: bool,
+    /// Whose workers they are.
+    #[serde(default)]
+    pub engine: Engine,
     /// Names of workers begin so.
     pub name: String,
     /// Variables to set.

@@ -93,6 +93,7 @@ function workerRow(worker, at) {
     last_seen: Date.now() / 1000,
     resources: at === 0 ? { GPU: 1 } : {},
     nanny: "tcp://127.0.0.1:39001",
+    engine: "stock",
     local_directory: "/tmp/dask-scratch-space/worker-x1",
     pid: 4_000 + at,
     bandwidth: 1e8,

@@ -235,6 +235,7 @@ fn print_cluster(cluster: &Value, as_json: bool) {
         ("user", text(cluster, "user")),
         ("workers", workers),
         ("each", size(cluster).replace(" x ", " threads, ")),
+        ("engine", text(cluster, "engine")),
         ("client", text(cluster, "scheduler_address")),
         ("gateway", text(cluster, "gateway_address")),
         ("started", day(number(cluster, "start_time") / 1000)),

@@ -91,6 +91,8 @@ pub struct WorkerSnapshot {
     pub host: Text,
     /// Address of its nanny.
     pub nanny: Option<Text>,
+    /// Whose worker it is: `rask` or `stock`.
+    pub engine: Text,
     /// Task slots.
     pub nthreads: u32,
     /// Unit: bytes; 0: no limit.

@@ -16,6 +16,12 @@ if __name__ == "__main__":
 
         main(sys.argv[2:])
     else:
-        from rask_executor.main import main
+        try:
+            from rask_executor.main import main
+        except ImportError as why:
+            # A name of Dask's is gone: whoever started this can go on with Dask's own workers.
+            from rask_executor.control import Control, inherited
 
+            Control(inherited(sys.argv[1:2])[0]).out("unfit", str(why))
+            raise
         main(sys.argv[1:])

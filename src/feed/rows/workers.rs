@@ -95,6 +95,7 @@ fn worker_row(worker: &WorkerSnapshot) -> Row {
         ("last_seen", round(worker.last_seen_secs, 1)),
         ("resources", Json::Object(resources)),
         ("nanny", json!(worker.nanny)),
+        ("engine", json!(worker.engine)),
         ("dashboard", dashboard(worker)),
         ("local_directory", json_of(&worker.local_directory)),
     ]

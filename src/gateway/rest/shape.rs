@@ -47,6 +47,8 @@ pub(super) struct ClusterInfo {
     without_room: u32,
     /// Threads of a worker.
     nthreads: u32,
+    /// Whose workers they are: rask or stock.
+    engine: &'static str,
     /// Bytes of a worker; 0: not limited.
     memory_limit: u64,
     /// For `Client(...)` of the same user on this machine; null: connect through the gateway.
@@ -90,6 +92,7 @@ impl ClusterInfo {
             workers: view.workers,
             without_room: view.without_room,
             nthreads: view.settings.nthreads,
+            engine: view.settings.engine.decided().name(),
             memory_limit: view.settings.worker_memory_bytes,
             scheduler_address: view.plain_address.clone().filter(|_| running),
             gateway_address: (running && view.tls.is_some()).then(|| gateway_address(host, name)),

@@ -427,6 +427,7 @@ impl ManagedPool {
         flag("--name", want.name.clone().into());
         flag("--host", want.host.clone().into());
         flag("--python", python.into());
+        flag("--engine", want.engine.name().into());
         flag("--local-directory", self.folder.join("spill").into());
         flag("--control-socket", self.folder.join("workers.sock").into());
         flag("--log-dir", self.folder.join("logs").into());
@@ -469,7 +470,9 @@ impl ManagedPool {
 impl PoolWant {
     /// Is it the same cluster, wanted in the same way but for numbers of workers?
     fn is_of(&self, other: &Self) -> bool {
-        let Self { cluster, scheduler, cert, key, nthreads, memory_bytes, nanny, name, env, lock, host, .. } = self;
+        let Self {
+            cluster, scheduler, cert, key, nthreads, memory_bytes, nanny, engine, name, env, lock, host, ..
+        } = self;
         (cluster, scheduler, cert, key, nthreads, memory_bytes, nanny)
             == (
                 &other.cluster,
@@ -480,7 +483,7 @@ impl PoolWant {
                 &other.memory_bytes,
                 &other.nanny,
             )
-            && (name, env, lock, host) == (&other.name, &other.env, &other.lock, &other.host)
+            && (engine, name, env, lock, host) == (&other.engine, &other.name, &other.env, &other.lock, &other.host)
     }
 }
 

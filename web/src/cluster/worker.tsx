@@ -84,6 +84,7 @@ function Head({ address, row }: { address: string; row: Row }) {
   const limit = n("limit");
   const facts: readonly (readonly [string, string])[] = [
     ["Host", str(row, "host")],
+    ["Engine", str(row, "engine")],
     ["Local folder", str(row, "local_directory")],
     [
       "Resources",

@@ -128,6 +128,7 @@ pub(crate) async fn local(fleet: &FleetHandle, config: &UpConfig, dask_at: Socke
         idle_timeout_secs: None,
         max_lifetime_secs: None,
         start_timeout_secs: SCHEDULER_SECS,
+        engine: config.engine,
         ..ClusterSettings::default()
     };
     let new =

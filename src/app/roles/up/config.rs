@@ -7,7 +7,7 @@ use crate::app::command_error::CommandError;
 use crate::app::local::settings::{self, Loaded};
 use crate::app::local::state_dir::state_dir;
 use crate::base::Limits;
-use crate::config::Auto;
+use crate::config::{Auto, Engine};
 use crate::host::{AskedSize, Machine, PoolSize, size_pool};
 
 /// Flags of `rask up`, as given; what was not given comes from the configuration.
@@ -23,6 +23,7 @@ pub struct UpArgs {
     pub nthreads: Option<Auto<u32>>,
     /// `--memory-limit`. Unit: bytes.
     pub memory_limit: Option<Auto<u64>>,
+    pub engine: Option<Engine>,
     pub no_local_cluster: bool,
     pub lan: bool,
     pub span_peers: bool,
@@ -50,6 +51,8 @@ pub(crate) struct UpConfig {
     /// The address for other machines to reach; `None`: every address.
     pub(crate) outside: Option<IpAddr>,
     pub(crate) pool: PoolSize,
+    /// Whose workers clusters have, if they do not say.
+    pub(crate) engine: Engine,
     pub(crate) allow_users: Vec<u32>,
     /// Logs go there instead of into the clusters' folders.
     pub(crate) log_dir: Option<PathBuf>,
@@ -93,6 +96,7 @@ impl UpConfig {
             span_peers: args.span_peers || config.peers.span,
             outside,
             pool: size_pool(Machine::look(), asked).map_err(|why| CommandError::blame(why.blame(), why))?,
+            engine: args.engine.unwrap_or(config.workers.engine),
             allow_users: config.security.allow_users.clone(),
             limits: settings::limits(config),
             keep: config.log.keep,

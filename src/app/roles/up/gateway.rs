@@ -10,7 +10,7 @@ use crate::app::local::cli_token::CliToken;
 use crate::app::local::state_dir::Running;
 use crate::base::Blame;
 use crate::clock::unix_ms;
-use crate::config::Config;
+use crate::config::{Config, Engine};
 use crate::fleet::{ClusterSettings, FleetHandle};
 use crate::gateway::{Auth, ClusterLimits, Defaults, Gateway, Hosts, Options, Setup};
 use crate::host::{Machine, PoolSize};
@@ -28,6 +28,8 @@ pub(crate) struct GatewayParts<'a> {
     pub running: &'a Running,
     /// The workers of the local cluster: others are like them, unless options say otherwise.
     pub pool: PoolSize,
+    /// Whose workers, unless a cluster chooses.
+    pub engine: Engine,
     /// Other machines reach us too.
     pub lan: bool,
 }
@@ -36,7 +38,7 @@ pub(crate) struct GatewayParts<'a> {
 pub(crate) async fn gateway(parts: GatewayParts<'_>) -> Result<(Gateway, CliToken), CommandError> {
     let config = &parts.config.gateway;
     let machine = Machine::look();
-    let usual = usual(parts.config, parts.pool);
+    let usual = usual(parts.config, parts.pool, parts.engine);
     let options = Options::declared(&config.options, defaults(&usual)).map_err(CommandError::usage)?;
     let auth = Auth::new(config.auth.clone(), &crate::app::local::account::user_name(), parts.store.clone()).await;
     let auth = auth.map_err(|why| CommandError::blame(Blame::Caller, why))?;
@@ -72,7 +74,7 @@ fn names(parts: &GatewayParts<'_>) -> Vec<String> {
 }
 
 /// Settings of a cluster where no option says otherwise.
-fn usual(config: &Config, pool: PoolSize) -> ClusterSettings {
+fn usual(config: &Config, pool: PoolSize, engine: Engine) -> ClusterSettings {
     let cluster = &config.gateway.cluster;
     ClusterSettings {
         nthreads: pool.nthreads,
@@ -80,6 +82,7 @@ fn usual(config: &Config, pool: PoolSize) -> ClusterSettings {
         worker_memory_bytes: pool.memory_bytes,
         python: None,
         nanny: true,
+        engine,
         idle_timeout_secs: cluster.idle_timeout.0,
         max_lifetime_secs: cluster.max_lifetime.0,
         start_timeout_secs: cluster.start_timeout.0,

@@ -30,7 +30,7 @@ use crate::app::local::state_dir::{self as state, LogPlace, Running, Seat};
 use crate::app::process::{Signals, block_on, raise_open_files};
 use crate::app::text::counted;
 use crate::app::text::outln;
-use crate::config::show_size;
+use crate::config::{Engine, show_size};
 use crate::fleet::{FleetHandle, LOCAL};
 use crate::host::{Interpreter, PoolSize};
 use crate::peer::Announced;
@@ -190,6 +190,7 @@ impl Appliance {
             store,
             running: &running,
             pool: config.pool,
+            engine: config.engine,
             lan: config.lan,
         };
         let (gateway, token) = gateway::gateway(parts).await?;
@@ -252,12 +253,12 @@ fn running(config: &UpConfig, ports: &Ports, has_cluster: bool, python: Option<&
         http: format!("http://{}", ports.http_at),
         scheduler: has_cluster.then(|| format!("tcp://{}", ports.dask_at)),
         python: python.map(|python| python.path.clone()),
-        workers: describe(config.pool, python),
+        workers: describe(config.pool, config.engine, python),
         log: Some(LogPlace::of_stderr()),
     }
 }
 
-fn describe(pool: PoolSize, python: Option<&Interpreter>) -> String {
+fn describe(pool: PoolSize, engine: Engine, python: Option<&Interpreter>) -> String {
     let (workers, threads) = (pool.nworkers, pool.nthreads);
     let memory = match pool.memory_bytes {
         0 => "no memory limit".to_owned(),
@@ -265,7 +266,8 @@ fn describe(pool: PoolSize, python: Option<&Interpreter>) -> String {
     };
     let python = python
         .map_or_else(String::new, |python| format!(" (Python {}, distributed {})", python.version, python.distributed));
-    format!("{workers} x {}, {memory}{python}", counted(threads.into(), "thread"))
+    let own = if engine.decided() == Engine::Rask { ", rask's own" } else { "" };
+    format!("{workers} x {}, {memory}{own}{python}", counted(threads.into(), "thread"))
 }
 
 async fn open_lan(

@@ -3,15 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Who does the work around Python.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WorkerEngine {
-    /// Dask's own workers.
-    #[default]
-    Stock,
-    /// `node`, with an executor for Python.
-    Rask,
-}
+use crate::config::Engine;
 
 /// Flags of `rask worker`, as given.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +27,9 @@ pub struct WorkerArgs {
     /// A limited wait for the scheduler was asked for: then an exit is final.
     pub death_timeout: bool,
     /// `--engine`
-    pub engine: WorkerEngine,
+    pub engine: Engine,
+    /// `--config`, for workers that are processes of ours.
+    pub config: Option<PathBuf>,
     /// Flags that Dask's worker gets unchanged.
     pub pass: Vec<OsString>,
     /// Arguments of preloaded modules.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
 
-use args::{WorkerArgs, WorkerEngine};
+use args::WorkerArgs;
 use process::{FAILURES_MAX, Launcher, spec_of, tell};
 
 use crate::app::command_error::CommandError;
@@ -19,7 +19,7 @@ use crate::app::local::python_env::choose as pyenv;
 use crate::app::local::state_dir as state;
 use crate::app::process::{Signals, block_on};
 use crate::app::roles::scheduler::RunDir;
-use crate::config;
+use crate::config::{self, Engine};
 use crate::files;
 use crate::host::{AskedSize, Machine, PoolSize, size_pool};
 use crate::supervise::policy::RestartRule;
@@ -54,21 +54,39 @@ async fn run(args: &WorkerArgs, pool: PoolSize, state: &Path) -> Result<(), Comm
     );
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     let run_dir = RunDir::make("worker", args.pool.as_ref().map(|ours| ours.control_socket.as_path()))?;
-    if args.engine == WorkerEngine::Rask {
-        let worker_ports = ports("--worker-port", args.worker_port.as_deref(), pool.nworkers)?;
-        let nanny_ports = ports("--nanny-port", args.nanny_port.as_deref(), pool.nworkers)?;
-        let places = own::Places { python: &python, run_dir: &run_dir.0 };
-        let settings = signals.during(own::settings(places)).await?;
-        let plans = own::plans(args, pool, (&worker_ports, &nanny_ports), &settings, places)?;
-        let restart = if args.no_nanny { RestartRule::Never } else { RestartRule::Failure };
-        return own::run(plans, restart, &mut signals).await;
-    }
-    let launcher = Launcher::write(python, &run_dir.0)?;
     let args = &WorkerArgs { pass: with_pem_in_files(&args.pass, &run_dir.0)?, ..args.clone() };
-    match &args.pool {
-        Some(ours) => pool::run(args, ours, pool, launcher, &mut signals).await,
-        None => watch(specs(args, pool, &launcher)?, &mut signals).await,
+    let of_rask = args.engine.decided() == Engine::Rask;
+    if of_rask && args.pool.is_none() {
+        match own_workers(args, pool, &python, &run_dir.0, &mut signals).await? {
+            own::Over::Done => return Ok(()),
+            own::Over::Unfit { reason } => {
+                tracing::warn!("rask's own workers cannot run with this Dask: {reason}; Dask's run instead");
+            }
+        }
     }
+    match &args.pool {
+        Some(ours) => {
+            let launcher = if of_rask { Launcher::of_rask(python) } else { Launcher::write(python, &run_dir.0)? };
+            pool::run(args, ours, pool, launcher, &mut signals).await
+        }
+        None => watch(specs(args, pool, &Launcher::write(python, &run_dir.0)?)?, &mut signals).await,
+    }
+}
+
+async fn own_workers(
+    args: &WorkerArgs,
+    pool: PoolSize,
+    python: &Path,
+    run_dir: &Path,
+    signals: &mut Signals,
+) -> Result<own::Over, CommandError> {
+    let worker_ports = ports("--worker-port", args.worker_port.as_deref(), pool.nworkers)?;
+    let nanny_ports = ports("--nanny-port", args.nanny_port.as_deref(), pool.nworkers)?;
+    let places = own::Places { python, run_dir };
+    let settings = signals.during(own::settings(places)).await?;
+    let plans = own::plans(args, pool, (&worker_ports, &nanny_ports), &settings, places)?;
+    let restart = if args.no_nanny { RestartRule::Never } else { RestartRule::Failure };
+    own::run(plans, restart, signals).await
 }
 
 /// Certificates and keys that came as text go into files: Dask's worker takes the names of files only.

@@ -1,4 +1,4 @@
-//! How one of Dask's workers is run as a process, and what is said of its life.
+//! How a worker is run as a process, and what is said of its life.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::app::command_error::CommandError;
 use crate::host::PoolSize;
 use crate::pyhost::{Script, write_script};
 use crate::supervise::policy::{Next, RestartRule};
-use crate::supervise::{ExitCause, Output, ParentDeath, Report, Spec, Story};
+use crate::supervise::{ExitCause, OWN, Output, ParentDeath, Report, Spec, Story};
 
 /// For a nanny to end its worker. The appliance gives us more than this before it kills us.
 const GRACE: Duration = Duration::from_secs(5);
@@ -22,17 +22,46 @@ const LAST_LINES: usize = 5;
 
 /// What a worker's command line begins with.
 #[derive(Clone, Debug)]
-pub(crate) struct Launcher {
-    python: PathBuf,
-    /// [`Script::Worker`], written out.
-    script: PathBuf,
+pub(crate) enum Launcher {
+    /// Dask's worker: [`Script::Worker`], written out.
+    Stock { python: PathBuf, script: PathBuf },
+    /// rask's own: a process of ours for each.
+    Rask { python: PathBuf },
 }
 
 impl Launcher {
     pub(super) fn write(python: PathBuf, folder: &Path) -> Result<Self, CommandError> {
         let script = write_script(folder, Script::Worker)
             .map_err(|error| CommandError::world(format!("cannot write to {}: {error}", folder.display())))?;
-        Ok(Self { python, script })
+        Ok(Self::Stock { python, script })
+    }
+
+    pub(super) fn of_rask(python: PathBuf) -> Self {
+        Self::Rask { python }
+    }
+
+    /// The program, and the first of its arguments.
+    fn begin(&self, args: &WorkerArgs) -> (PathBuf, Vec<OsString>) {
+        match self {
+            Self::Stock { python, script } => (python.clone(), vec![script.clone().into()]),
+            Self::Rask { python } => {
+                let mut argv: Vec<OsString> = ["worker", "--engine", "rask", "--python-checked"].map(Into::into).into();
+                argv.extend(["--python".into(), python.clone().into()]);
+                for (flag, path) in [("--config", &args.config), ("--state-dir", &args.state_dir)] {
+                    argv.extend(path.iter().flat_map(|path| [flag.into(), path.clone().into()]));
+                }
+                (OWN.into(), argv)
+            }
+        }
+    }
+
+    /// The flags that are passed on. Our own workers serve no pages, wherever they should be.
+    fn passed(&self, args: &WorkerArgs) -> Vec<OsString> {
+        let mut pass = args.pass.clone();
+        if let (Self::Rask { .. }, Some(at)) = (self, pass.iter().position(|flag| flag == "--dashboard-address")) {
+            pass.drain(at..pass.len().min(at.saturating_add(2)));
+        }
+        pass
     }
 }
 
@@ -44,7 +73,7 @@ pub(crate) fn spec_of(
     name: Option<String>,
     (worker_port, nanny_port): (Option<&str>, Option<&str>),
 ) -> Spec {
-    let mut argv: Vec<OsString> = vec![launcher.script.clone().into()];
+    let (program, mut argv) = launcher.begin(args);
     argv.extend(args.scheduler.as_ref().map(OsString::from));
     let mut flag = |name: &str, value: &str| argv.extend([OsString::from(name), OsString::from(value)]);
     flag("--nworkers", "1");
@@ -60,14 +89,14 @@ pub(crate) fn spec_of(
     if args.no_nanny {
         argv.push("--no-nanny".into());
     }
-    argv.extend(args.pass.iter().cloned());
+    argv.extend(launcher.passed(args));
     if !args.preload_argv.is_empty() {
         argv.push("--".into());
         argv.extend(args.preload_argv.iter().map(OsString::from));
     }
     Spec {
         name: name.unwrap_or_default(),
-        program: launcher.python.clone(),
+        program,
         args: argv,
         env: environment(args),
         output: Output::Prefixed(String::new()),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import sys
 
 import dask
 import distributed
@@ -156,15 +155,14 @@ REPLACED = {
 }
 
 
-def check_dask() -> None:
+def unfit() -> str | None:
+    """Why the facade cannot be made of this Dask."""
     for name, parameters in REPLACED.items():
         there = getattr(StockWorker, name, None)
         known = () if there is None else inspect.signature(there).parameters
         if there is None or any(parameter not in known for parameter in parameters):
-            sys.exit(
-                f"rask's own workers do not fit distributed {distributed.__version__}: Worker.{name} is not as expected. "
-                "Use --engine stock, or another version of distributed."
-            )
+            return f"Worker.{name} of distributed {distributed.__version__} is not as expected"
+    return None
 
 
 def settings() -> dict:

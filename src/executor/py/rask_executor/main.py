@@ -20,7 +20,7 @@ from distributed.worker import Worker as StockWorker
 from distributed.worker import _worker_cvar
 
 from .control import Control, inherited
-from .facade import FacadeState, Worker, check_dask, settings
+from .facade import FacadeState, Worker, settings, unfit
 from .frames import unpack
 from .slots import Pool, Slot, porter
 from .values import Home
@@ -136,7 +136,9 @@ class Main(Control):
 
 
 def main(argv: list[str]) -> None:
-    check_dask()
     control, questions, porting, *slots = inherited(argv)
+    if reason := unfit():
+        Control(control).out("unfit", reason)
+        sys.exit(1)
     sys.setswitchinterval(SWITCH_S)
     asyncio.run(Main(control, questions, porting, slots).run())

@@ -28,44 +28,65 @@ pub(super) async fn settings(places: Places<'_>) -> Result<DaskSettings, Command
 /// After a signal, for all workers to close: longer than one takes at most.
 const STOP: Duration = Duration::from_secs(10);
 
+/// How it ended, if nothing went wrong.
+pub(super) enum Over {
+    Done,
+    /// This Dask is not what these workers are made for: nothing was started.
+    Unfit {
+        reason: String,
+    },
+}
+
 /// Runs the workers until all of them ended for good or a signal comes.
 pub(super) async fn run(
     plans: Vec<WorkerPlan>,
     restart: RestartRule,
     signals: &mut Signals,
-) -> Result<(), CommandError> {
+) -> Result<Over, CommandError> {
     let (stop, stopped) = watch::channel(false);
     let mut lives = tokio::task::JoinSet::new();
     for plan in plans {
         lives.spawn(live(plan, restart, stopped.clone()));
     }
     drop(stopped);
-    let mut failed = None;
+    let (mut failed, mut unfit) = (None, None);
     loop {
         tokio::select! {
             life = lives.join_next() => match life {
-                Some(Ok(Ok(()))) => {}
+                Some(Ok(Ok(Over::Done))) => {}
+                Some(Ok(Ok(Over::Unfit { reason }))) => {
+                    // The others are in the same case.
+                    stop.send_replace(true);
+                    unfit = Some(reason);
+                }
                 Some(Ok(Err(why))) => failed = Some(why),
                 Some(Err(why)) => failed = Some(CommandError::world(format!("a worker was lost: {why}"))),
-                None => return failed.map_or(Ok(()), Err),
+                None => {
+                    let over = unfit.map_or(Over::Done, |reason| Over::Unfit { reason });
+                    return failed.map_or(Ok(over), Err);
+                }
             },
             signal = signals.next() => {
                 tracing::info!(signal, "stopping");
                 stop.send_replace(true);
                 let _killed_when_late = timeout(STOP, async { while lives.join_next().await.is_some() {} }).await;
-                return Ok(());
+                return Ok(Over::Done);
             }
         }
     }
 }
 
 /// One worker after another under the same name, with their nanny if they have one.
-async fn live(plan: WorkerPlan, restart: RestartRule, mut stopped: watch::Receiver<bool>) -> Result<(), CommandError> {
+async fn live(
+    plan: WorkerPlan,
+    restart: RestartRule,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<Over, CommandError> {
     let nanny = match plan.nanny_ports {
         Some(ports) => {
             let nanny = tokio::select! {
                 nanny = Nanny::start(&plan, ports) => nanny,
-                _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+                _ = stopped.wait_for(|stop| *stop) => return Ok(Over::Done),
             };
             Some(nanny.map_err(|error| explained(&error))?)
         }
@@ -92,9 +113,10 @@ async fn live(plan: WorkerPlan, restart: RestartRule, mut stopped: watch::Receiv
             }
             Ok(Ok(WorkerEnd::Closed { reason } | WorkerEnd::Restart { reason })) => {
                 tracing::info!(%reason, "worker ended");
-                return Ok(());
+                return Ok(Over::Done);
             }
-            Ok(Err(NodeError::Stopped)) => return Ok(()),
+            Ok(Err(NodeError::Unfit { reason })) => return Ok(Over::Unfit { reason }),
+            Ok(Err(NodeError::Stopped)) => return Ok(Over::Done),
             Ok(Ok(WorkerEnd::Broken { reason })) => CommandError::world(format!("a worker ended: {reason}")),
             Ok(Err(error @ (NodeError::NoScheduler { .. } | NodeError::Refused { .. }))) => {
                 return Err(explained(&error));
@@ -108,7 +130,7 @@ async fn live(plan: WorkerPlan, restart: RestartRule, mut stopped: watch::Receiv
         tracing::warn!("{failure}; another one starts in {pause_ms} ms");
         tokio::select! {
             () = sleep(Duration::from_millis(pause_ms)) => {}
-            _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+            _ = stopped.wait_for(|stop| *stop) => return Ok(Over::Done),
         }
     }
 }
@@ -122,6 +144,6 @@ fn explained(error: &NodeError) -> CommandError {
             failure.remedy("give another --worker-port, or --host with an address of this machine")
         }
         NodeError::NeverReady { .. } => failure.remedy("its words are above; --engine stock starts Dask's own worker"),
-        NodeError::Executor(_) | NodeError::Stopped => failure,
+        NodeError::Executor(_) | NodeError::Unfit { .. } | NodeError::Stopped => failure,
     }
 }

@@ -49,9 +49,6 @@ pub(in crate::app::roles::worker) fn plans(
     settings: &DaskSettings,
     places: Places<'_>,
 ) -> Result<Vec<WorkerPlan>, CommandError> {
-    if args.pool.is_some() {
-        return Err(unsupported("workers of a cluster of rask up"));
-    }
     let flags = Flags::read(&args.pass)?;
     if flags.listen.is_some() && pool.nworkers > 1 {
         return Err(CommandError::usage("--listen-address is for one worker only").remedy("leave out --nworkers"));
