@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import socket
 
 import pytest
 from distributed import Client, NannyPlugin, get_worker, wait
@@ -180,4 +181,44 @@ def test_a_nanny_that_is_told_to_end_ends_its_worker_for_good(alone):
 
         client.sync(terminate, nanny)
         assert ours.wait(LATE_S) == 0, ours.output()
+    alone.workers.clear()
+
+
+def test_a_nanny_survives_its_python_and_the_next_one_knows_what_was_set(alone):
+    alone.add_worker("ours", "--engine", "rask", kind="rask", nanny=True)
+    with Client(alone.address, timeout=LATE_S) as client:
+        client.wait_for_workers(1, timeout=LATE_S)
+
+        def change(dask_worker):
+            dask_worker.env["OWN_NANNY_TEST"] = "9"
+            return os.getpid()
+
+        [pid] = client.run(change, nanny=True).values()
+        with pytest.raises(Exception, match="(?i)closed|connection"):
+            client.run(os._exit, 3, nanny=True)
+        [again] = client.run(os.getpid, nanny=True).values()
+        assert again != pid
+        client.restart(timeout=LATE_S)
+        assert set(client.run(lambda: os.environ.get("OWN_NANNY_TEST")).values()) == {"9"}
+
+
+def test_it_listens_where_it_is_told_and_announces_what_it_is_told(alone):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    listen = ("--listen-address", f"tcp://127.0.0.1:{port}", "--contact-address", f"tcp://localhost:{port}")
+    alone.add_worker("told", "--engine", "rask", *listen, kind="rask")
+    alone.add_worker("named", "--engine", "rask", "--interface", "lo", "--death-timeout", "60 s", kind="rask")
+    with Client(alone.address, timeout=LATE_S) as client:
+        client.wait_for_workers(2, timeout=LATE_S)
+        # As a stock worker's, the name is resolved by the scheduler.
+        assert address_of(client, "told").endswith(f":{port}") and address_of(client, "named").startswith("tcp://127.0.0.1:")
+        far = client.submit(operator.add, 1, 2, workers=[address_of(client, "told")], pure=False)
+        assert client.submit(operator.neg, far, workers=[address_of(client, "named")]).result(LATE_S) == -3
+
+
+def test_without_a_scheduler_it_gives_up_when_it_is_told_to(alone):
+    alone.proc.kill()
+    late = alone.add_worker("late", "--engine", "rask", "--death-timeout", "1 s", kind="rask", nanny=True)
+    assert late.wait(LATE_S) != 0 and "no scheduler answers" in late.output()
     alone.workers.clear()

@@ -35,7 +35,7 @@ def whole(request, work_dir, pki):
     scheduler, protocol = request.param.split("-")
     tls = certificates.flags(pki) if protocol == "tls" else ()
     cluster = Cluster(work_dir, scheduler=scheduler, args=("--protocol", protocol, *tls), worker_args=tls)
-    cluster.add_worker("ours", "--engine", "rask", nthreads=2, kind="rask")
+    cluster.add_worker("ours", "--engine", "rask", nthreads=2, kind="rask", nanny=True)
     cluster.add_worker("stock", "--protocol", protocol, nthreads=2, kind="stock")
     cluster.security = certificates.security(pki) if protocol == "tls" else None
     yield cluster
@@ -53,6 +53,16 @@ def mix(whole):
 def test_a_worker_speaks_as_its_scheduler_does(mix):
     scheme = mix.cluster.address.split("://")[0]
     assert mix.address("ours").startswith(f"{scheme}://127.0.0.1:")
+    assert mix.on("ours", operator.add, 1, 1).result(LATE_S) == 2
+
+
+def test_its_nanny_speaks_so_too(mix):
+    before = mix.address("ours")
+    told = mix.client.run(lambda dask_worker: (dask_worker.name, dask_worker.address), nanny=True)
+    assert [name for name, _ in told.values()] == ["ours"]
+    assert all(nanny.split("://")[0] == before.split("://")[0] for _, nanny in told.values())
+    assert mix.client.restart_workers([before], timeout=LATE_S) == {before: "OK"}
+    assert mix.address("ours") != before
     assert mix.on("ours", operator.add, 1, 1).result(LATE_S) == 2
 
 

@@ -132,6 +132,10 @@ async fn live(
             () = sleep(Duration::from_millis(pause_ms)) => {}
             _ = stopped.wait_for(|stop| *stop) => return Ok(Over::Done),
         }
+        // Said while there was no worker to end.
+        if nanny.as_ref().is_some_and(Nanny::stays_down) {
+            return Ok(Over::Done);
+        }
     }
 }
 
