@@ -16,8 +16,9 @@ import pytest
 from distributed import Client, get_client, get_worker, worker_client
 
 import lan as lans
+import rask
 from appliance import Appliance
-from harness import Cluster, scheduler_kind, wait_until
+from harness import Cluster, rask_bin, scheduler_kind, wait_until
 from lan import Head, Lan
 from rawdask import HELLO, Raw, encode
 
@@ -148,6 +149,31 @@ def test_no_port_of_the_appliance_answers_another_user(work_dir, tmp_path):
             for name in names:
                 # One of the two lies on the other worker.
                 assert client.submit(both, here, there, workers=name, pure=False).result() == (name, 2_000_002)
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_no_port_of_a_scripts_own_cluster_answers_another_user(tmp_path, monkeypatch, processes):
+    tmp_path.chmod(0o777)
+    monkeypatch.setenv("RASK_BIN", rask_bin())
+    here = psutil.Process()
+    listening = lambda: ports_of([here, *here.children(recursive=True)])
+    before = listening()
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": processes, "dashboard_address": "127.0.0.1:0"}
+    with rask.LocalCluster(**options) as cluster:
+        with cluster.get_client() as client:
+            ports = {at: pid for at, pid in listening().items() if at not in before}
+            # The scheduler and its pages; a worker and its page; its nanny.
+            assert len(ports) == (5 if processes else 4), ports
+            mark = tmp_path / "ran"
+            run = {"op": "run", "function": pickle.dumps(mark.touch), "args": pickle.dumps(()), "reply": True}
+            says = [encode(HELLO) + encode({"op": "identity", "reply": True}), encode(HELLO) + encode(run), PAGE]
+            host, port = cluster.workers[0].address.removeprefix("tcp://").split(":")
+            assert ask_as_owner((host, int(port)), run) and mark.exists()
+            mark.unlink()
+            told = stranger(sorted(ports), says)
+            assert {at: said for at, said in told.items() if any(said)} == {}
+            assert not mark.exists()
+            assert client.submit(inc, 1).result() == 2
 
 
 PAGE = b"GET /workers HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

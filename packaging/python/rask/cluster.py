@@ -11,6 +11,7 @@ import distributed
 from distributed.core import Status
 from distributed.security import Security
 
+from rask.ports import asking
 from rask.scheduler import Scheduler
 from rask.spawn import scriptless
 
@@ -72,10 +73,12 @@ class LocalCluster(distributed.LocalCluster):
     ):
         if processes is None:
             processes = worker_class is None or issubclass(worker_class, distributed.Nanny)
-        if worker_class is None and processes:
-            worker_class = distributed.Nanny
-        if worker_class is not None and issubclass(worker_class, distributed.Nanny):
+        if worker_class is None:
+            worker_class = distributed.Nanny if processes else distributed.Worker
+        if issubclass(worker_class, distributed.Nanny):
             worker_class = scriptless(worker_class)
+        else:
+            worker_class = asking(worker_class)
         if security is None:
             security = Security()
         elif security is True:

@@ -20,6 +20,8 @@ from distributed import nanny
 from distributed.nanny import Nanny, WorkerProcess
 from distributed.process import AsyncProcess
 
+from rask import ports
+
 
 class ByValue(cloudpickle.CloudPickler):
     """Pickles what belongs to the main module by value, and pipes, queues and locks as a starting process needs them."""
@@ -75,7 +77,7 @@ class Popen(popen_spawn_posix.Popen):
 
 
 class ScriptlessProcess(WorkerProcess):
-    """Dask's process of a worker, started without the main module and deaf to Ctrl-C.
+    """Dask's process of a worker, started without the main module, deaf to Ctrl-C and to other users.
 
     `process` is assigned once for each start, before it. That is the one place where the start can be changed.
     """
@@ -99,6 +101,7 @@ class ScriptlessProcess(WorkerProcess):
         # Ctrl-C goes to every process of the terminal, and interrupts what the script waits for: not what workers run.
         # A handler, so that programs which tasks start do not inherit it, as they would a signal that is ignored.
         signal.signal(signal.SIGINT, _pass_over)
+        ports.guard_process()
         super()._run(*args, **kwargs)
 
 
@@ -124,7 +127,4 @@ class Scriptless:
 
 def scriptless(kind: type[Nanny]) -> type[Nanny]:
     """A class of nannies like `kind`, whose workers do not import the script."""
-    if issubclass(kind, Scriptless):
-        return kind
-    members: dict[str, Any] = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-    return type(kind.__name__, (Scriptless, kind), members)
+    return kind if issubclass(kind, Scriptless) else ports.asking(kind, Scriptless)

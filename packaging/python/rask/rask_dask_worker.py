@@ -1,0 +1,1 @@
+../../../src/pyhost/py/rask_dask_worker.py
