@@ -153,6 +153,31 @@ def geopandas(client, folder):
     ]
 
 
+@case("dask-image", does="a Gaussian filter, objects labelled and measured")
+def dask_image(client, folder):
+    import dask.array as da
+    from dask_image import ndfilters, ndmeasure
+
+    smooth = ndfilters.gaussian_filter(da.random.default_rng(13).random((300, 300), chunks=(100, 100)), sigma=3)
+    bright = smooth > 0.51
+    labels, count = ndmeasure.label(bright)
+    return [float(smooth.sum().compute()), int(count.compute()), float(ndmeasure.mean(smooth, labels, [1]).compute()[0])]
+
+
+@case("datashader", does="points of a dask DataFrame aggregated on a grid")
+def datashader(client, folder):
+    import dask.dataframe as dd
+    import datashader as library
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(14)
+    frame = pd.DataFrame({"x": rng.random(50_000), "y": rng.random(50_000), "v": rng.random(50_000)})
+    canvas = library.Canvas(40, 40, x_range=(0, 1), y_range=(0, 1))
+    points = canvas.points(dd.from_pandas(frame, npartitions=6), "x", "y", library.mean("v"))
+    return [float(points.sum()), list(points.shape)]
+
+
 # ------------------------------------------------------------------------------------------ learning
 
 
