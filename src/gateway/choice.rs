@@ -23,6 +23,10 @@ pub enum ChoiceError {
     TwoPythons { python: String, conda_env: String },
     #[error("{field}: {name} cannot be the name of a variable")]
     VariableName { field: &'static str, name: String },
+    #[error("variable {name}: its value holds a NUL character, which no variable can")]
+    VariableNul { name: String },
+    #[error("variable {name}: name and value are {bytes} bytes; the system takes at most {most} of a variable")]
+    VariableTooLong { name: String, bytes: usize, most: usize },
 }
 
 /// There is no Python where a user said, or it cannot run workers.

@@ -138,6 +138,9 @@ fn engine(all: &Map<String, Value>, usual: &ClusterWish) -> Result<Engine, Choic
     }
 }
 
+/// Longest variable that Linux starts a process with: 32 pages, less `=` and the end.
+const VARIABLE_BYTES_MAX: usize = 131_072 - 2;
+
 fn environment(all: &Map<String, Value>, usual: &ClusterWish) -> Result<BTreeMap<String, String>, ChoiceError> {
     let mut env = usual.env.clone();
     for (name, value) in all.iter().filter(|(name, _)| !MEANT.contains(&name.as_str())) {
@@ -153,11 +156,20 @@ fn environment(all: &Map<String, Value>, usual: &ClusterWish) -> Result<BTreeMap
                 return Err(ChoiceError::VariableName { field, name: python_text(name) });
             }
             let text = match value {
-                Value::String(text) if !text.contains('\0') => text.clone(),
+                Value::String(text) => text.clone(),
                 Value::Number(_) | Value::Bool(_) => plain(value),
                 other => return Err(wrong(&format!("{field}: {name}"), "a string", python(other))),
             };
             env.insert(name.clone(), text);
+        }
+    }
+    for (name, text) in &env {
+        let bytes = name.len().saturating_add(text.len());
+        if text.contains('\0') {
+            return Err(ChoiceError::VariableNul { name: name.clone() });
+        }
+        if bytes > VARIABLE_BYTES_MAX {
+            return Err(ChoiceError::VariableTooLong { name: name.clone(), bytes, most: VARIABLE_BYTES_MAX });
         }
     }
     Ok(env)
@@ -260,6 +272,10 @@ mod tests {
         assert!(both.is_err_and(|why| why.to_string().contains("python (/a) and conda_env (/b)")));
         assert!(read(json!({ "env": { "A": null } })).is_err());
         assert!(read(json!({ "env": { "A=B": "" } })).is_err());
+        let why = |env| read(json!({ "env": env })).expect_err("refused").to_string();
+        assert!(why(json!({ "A": "x\0y" })).contains("A: its value holds a NUL character"));
+        assert!(why(json!({ "A": "x".repeat(131_072) })).contains("variable A: name and value are 131073 bytes"));
+        assert!(read(json!({ "env": { "A": "x".repeat(131_069) } })).is_ok());
     }
 
     #[test]
