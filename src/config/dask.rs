@@ -30,6 +30,15 @@ const ELSEWHERE: [(&str, &str); 17] = [
 /// Settings under `distributed.scheduler` that concern Dask's web pages or Python only: no meaning here.
 const IGNORED: [&str; 4] = ["dashboard", "http", "preload-argv", "reuse-broadcast-comm"];
 
+/// What Dask's scheduler itself refuses to start with, in its words.
+pub(super) fn refused(name: &str, text: &str) -> Option<&'static str> {
+    let off = name == "DASK_DISTRIBUTED__SCHEDULER__PICKLE" && pyliteral::parse(text) == Some(Value::Boolean(false));
+    off.then_some(
+        "Pickling can no longer be disabled with the `distributed.scheduler.pickle` option. Please remove this \
+         configuration to start the scheduler.",
+    )
+}
+
 /// Where in our configuration a variable belongs, and its value. `None`: not one that a scheduler reads.
 ///
 pub(super) fn setting(name: &str, text: &str) -> Option<(Vec<String>, Value)> {

@@ -54,6 +54,9 @@ impl Config {
         let mut sorted: Vec<_> = vars.iter().collect();
         sorted.sort();
         for (name, text) in &sorted {
+            if let Some(why) = dask::refused(name, text) {
+                return Err(ConfigError::Variable { name: name.clone(), why: why.to_owned() });
+            }
             if let Some((path, value)) = dask::setting(name, text) {
                 overlay(&mut merged, name, &path, &[value])?;
             }

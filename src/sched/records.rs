@@ -121,6 +121,8 @@ pub struct StoryLine {
     pub start: &'static str,
     /// State after.
     pub finish: &'static str,
+    /// Transitions that it recommended, and to which state; some of them, if they are many.
+    pub recommended: Vec<(Key, &'static str)>,
     /// What set it off: kind and number of the step.
     pub stimulus: (&'static str, u64),
     /// When. Unit: microseconds since the scheduler was made.
@@ -133,6 +135,7 @@ pub(super) struct StoryEntry {
     pub(super) key: Key,
     pub(super) start: StateName,
     pub(super) finish: StateName,
+    pub(super) recommended: Box<[(Key, StateName)]>,
     pub(super) stimulus: &'static str,
     pub(super) step: u64,
     pub(super) at: Now,
@@ -144,6 +147,7 @@ impl StoryEntry {
             key: self.key.clone(),
             start: self.start.as_str(),
             finish: self.finish.as_str(),
+            recommended: self.recommended.iter().map(|(key, state)| (key.clone(), state.as_str())).collect(),
             stimulus: (self.stimulus, self.step),
             at_us: self.at.0,
         }

@@ -158,13 +158,14 @@ impl Scheduler {
             return;
         }
         let key = entry.key.clone();
+        let recs_before = self.recs.len();
         self.transitions += 1;
         match way(start, target) {
             Way::Stay => {}
             Way::Direct(handler) => {
                 handler(self, task);
                 let finish = self.tasks.get(task).map_or(StateName::Forgotten, |entry| entry.state.name());
-                self.tell(key, start, finish);
+                self.tell(key, start, finish, recs_before);
                 if finish == StateName::Released || finish == StateName::Erred {
                     self.shuffle_barrier_moved(task);
                 }
@@ -183,9 +184,10 @@ impl Scheduler {
     /// Moves a task to `erred` for a reason that is known where it is called.
     pub(super) fn fail(&mut self, task: TaskId, cause: ErredCause) {
         let (key, start) = (self.tasks[task].key.clone(), self.tasks[task].state.name());
+        let recs_before = self.recs.len();
         self.transitions += 1;
         self.enter_erred(task, cause);
-        self.tell(key, start, StateName::Erred);
+        self.tell(key, start, StateName::Erred, recs_before);
         self.shuffle_task_erred(task);
     }
 
@@ -458,6 +460,7 @@ impl Scheduler {
         self.add_replica(task, worker);
         let typename = self.intern_typename(done.typename);
         self.tasks[task].typename = Some(typename);
+        let recs_before = self.recs.len();
         self.wake_dependents(task);
         self.release_dependencies(task);
         if self.tasks[task].is_needed() {
@@ -467,7 +470,7 @@ impl Scheduler {
         }
         self.fire_and_forget_done(task);
         self.relevel_unknown(prefix);
-        self.tell(done.key, StateName::Processing, StateName::Memory);
+        self.tell(done.key, StateName::Processing, StateName::Memory, recs_before);
     }
 
     fn report_in_memory(&mut self, task: TaskId, type_pickle: &Bytes) {

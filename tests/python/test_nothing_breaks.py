@@ -312,3 +312,100 @@ def requested(url) -> str:
         return urllib.request.urlopen(url, timeout=20).geturl()
     except urllib.error.HTTPError as error:
         return error.geturl()
+
+
+# --- words and shapes that code matches ----------------------------------------------------------
+
+
+def test_retire_workers_refuses_arguments_in_the_words_of_dask(client):
+    with pytest.raises(TypeError, match="names and workers are mutually exclusive"):
+        client.retire_workers(workers=["tcp://127.0.0.1:9"], names=["alice"])
+    with pytest.raises(TypeError, match=r"Parameters for workers_to_close.* names and workers: \{'n': 1\}"):
+        client.retire_workers(workers=["tcp://127.0.0.1:9"], n=1)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'nonsense'"):
+        client.retire_workers(nonsense=1)
+    assert client.retire_workers(workers=[]) == client.retire_workers(names=["nobody"]) == {}
+
+
+def test_workers_that_are_not_there_are_named_by_the_error_of_dask(client):
+    nobody = "tcp://127.0.0.1:9"
+    unreachable = f"Timed out trying to connect to {nobody}"
+    ask = {"msg": {"op": "identity"}, "workers": [nobody]}
+    for call in (
+        lambda: client.run(inc, 1, workers=[nobody]),
+        lambda: client.sync(client.scheduler.broadcast, **ask),
+        lambda: client.sync(client.scheduler.proxy, worker=nobody, msg={"op": "identity"}),
+        lambda: client.get_worker_logs(workers=[nobody]),
+    ):
+        with pytest.raises(OSError, match=unreachable):
+            call()
+    answer = client.sync(client.scheduler.broadcast, **ask, on_error="return")[nobody]
+    assert isinstance(answer, OSError) and unreachable in str(answer)
+    with pytest.raises(KeyError, match="no such key"):
+        client.sync(client.scheduler.call_stack, keys=["no such key"])
+
+
+@pytest.mark.parametrize("readable", [["dask", "msgpack"], ["msgpack"]])
+def test_a_client_that_reads_no_pickle_gets_results_and_errors(cluster, readable):
+    def fail():
+        return 1 // 0
+
+    with Client(cluster.address, timeout=30, serializers=readable, deserializers=readable) as client:
+        assert client.submit(inc, 1, pure=False).result(timeout=20) == 2
+        assert client.run_on_scheduler(lambda: 5) == 5
+        assert set(client.run(inc, 1).values()) == {2}
+        for call in (
+            lambda: client.submit(fail, pure=False).result(timeout=20),
+            lambda: client.run_on_scheduler(fail),
+            lambda: client.run(fail),
+        ):
+            with pytest.raises(ZeroDivisionError):
+                call()
+        with pytest.raises(TypeError, match="mutually exclusive"):
+            client.retire_workers(workers=["tcp://127.0.0.1:9"], names=["alice"])
+
+
+def test_stories_name_what_was_recommended(client):
+    low = client.submit(inc, 1, key="story-low")
+    top = client.submit(inc, low, key="story-top")
+    assert top.result(timeout=20) == 3
+    story = client.sync(client.scheduler.get_story, keys_or_stimuli=["story-low", "story-top"])
+    moves = {line[:3]: line[3] for line in story}
+    assert moves["story-low", "released", "waiting"] == {"story-low": "processing"}
+    assert moves["story-low", "waiting", "processing"] == {}
+    assert moves["story-low", "processing", "memory"] in ({}, {"story-top": "processing"})
+    assert all(line[4].split("-")[-1] and line[5] > 0 for line in story)
+
+
+def test_logs_of_the_scheduler_tell_what_those_of_dask_do(client):
+    future = client.submit(time.sleep, 60, key="to-cancel", pure=False)
+    future.cancel()
+    told = lambda: [line for _, line in client.get_scheduler_logs()]
+    wait_until(lambda: any("Scheduler cancels key to-cancel.  Force=False" in line for line in told()), "it is logged")
+    lines = "\n".join(told())
+    assert f"distributed.scheduler - INFO - Client {client.id} requests to cancel 1 keys" in lines
+    assert f"Receive client connection: {client.id}" in lines and "Register worker addr: tcp://" in lines
+
+
+def test_dumps_hold_what_those_of_dask_hold(client, tmp_path):
+    from distributed.cluster_dump import DumpArtefact
+
+    future = client.submit(inc, 1, key="dumped")
+    wait(future)
+    client.dump_cluster_state(str(tmp_path / "dump"), exclude=["run_spec", "config"])
+    dump = DumpArtefact.from_url(str(tmp_path / "dump.msgpack.gz"))
+    task = dump["scheduler"]["tasks"]["dumped"]
+    assert (task["state"], task["group_key"]) == ("memory", "dumped") and "run_spec" not in task
+    assert dump["scheduler"]["task_groups"]["dumped"]["states"]["memory"] == 1
+    assert dump["scheduler"]["status"] == "running" and dump["scheduler"]["memory"]["managed"] >= 28
+    assert all("config" not in worker for worker in dump["workers"].values())
+    dump.to_yamls(root_dir=tmp_path / "yamls")
+    parts = ["events", "extensions", "general", "task_groups", "tasks", "transition_log", "workers"]
+    assert sorted(path.stem for path in (tmp_path / "yamls" / "scheduler").iterdir()) == parts
+
+
+def test_pickle_cannot_be_switched_off_as_in_dask(work_dir):
+    from harness import Cluster
+
+    with pytest.raises(AssertionError, match="(?s)ended while starting.*Pickling can no longer be disabled"):
+        Cluster(work_dir, env={"DASK_DISTRIBUTED__SCHEDULER__PICKLE": "False"}).close()

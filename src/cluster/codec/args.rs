@@ -141,7 +141,24 @@ pub fn host_of(address: &str) -> &str {
 pub fn shown(value: &Value) -> String {
     match value {
         Value::Str(text) => text.to_string(),
-        other => other.as_key().map_or_else(|| format!("{other:?}"), |key| key.to_string()),
+        other => other.as_key().map_or_else(|| repr(other), |key| key.to_string()),
+    }
+}
+
+/// As Python prints it within a list.
+pub fn repr(value: &Value) -> String {
+    let list = |items: &[Value]| items.iter().map(repr).collect::<Vec<_>>().join(", ");
+    match value {
+        Value::Nil => "None".to_owned(),
+        Value::Bool(on) => if *on { "True" } else { "False" }.to_owned(),
+        Value::Array(items) => format!("[{}]", list(items)),
+        Value::Map(fields) => {
+            let pair = |(name, value): &(Value, Value)| format!("{}: {}", repr(name), repr(value));
+            format!("{{{}}}", fields.iter().map(pair).collect::<Vec<_>>().join(", "))
+        }
+        Value::Serialized(_) | Value::Pickled(_) => "<serialized>".to_owned(),
+        // Debug of a key is Python's `repr`.
+        other => other.as_key().map_or_else(|| "<bytes>".to_owned(), |key| format!("{key:?}")),
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Source: `distributed/scheduler.py`, `broadcast`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tracing::warn;
 
-use crate::base::{Failure, PyError, Text, Value};
+use crate::base::{Failure, PickledPart, PyError, Text, Value};
 use crate::cluster::codec::failures::{error_text, raise};
 use crate::cluster::state::call::Outcome;
 use crate::cluster::state::{Handle, State};
@@ -22,8 +23,10 @@ pub const BROADCAST_DEADLINE: Duration = Duration::from_secs(86_400);
 pub enum OnError {
     /// The whole broadcast fails.
     Raise,
-    /// Their place is taken by the text of the error.
+    /// Their place is taken by the exception.
     Return,
+    /// Their place is taken by the text of the error.
+    ReturnText,
     /// Their place is taken by a pickled exception.
     ReturnPickle,
     /// They are left out.
@@ -84,7 +87,11 @@ pub async fn broadcast(handle: Handle, targets: Vec<BroadcastTarget>, message: V
         let answer = match (answer, on_error) {
             (Ok(value), _) => value,
             (Err(failure), OnError::Raise) => return Err(failure),
-            (Err(failure), OnError::Return) => Value::from(failure_text(&failure)),
+            (Err(failure), OnError::Return) => {
+                let part = PickledPart { pickle: failure_pickle(&failure), buffers: Vec::new() };
+                Value::Pickled(Arc::new(pickle::to_wire(&part)))
+            }
+            (Err(failure), OnError::ReturnText) => Value::from(failure_text(&failure)),
             (Err(failure), OnError::ReturnPickle) => Value::Bin(failure_pickle(&failure)),
             (Err(_), OnError::Ignore) => continue,
         };

@@ -2,6 +2,7 @@
 //!
 //! Source: `distributed/scheduler.py`, `get_cluster_state`, `dump_cluster_state_to_url`, `_to_dict`.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use crate::base::{Key, Text, Value};
@@ -11,7 +12,7 @@ use crate::cluster::jobs::python::python_side;
 use crate::cluster::state::State;
 use crate::cluster::state::call::{Call, Handled, Outcome};
 use crate::cluster::views::{identity, story};
-use crate::sched::{Priority, TaskView};
+use crate::sched::{Priority, STATE_NAMES, TaskView, WorkerView};
 
 /// Answers with the state.
 pub fn start(state: &mut State, call: Call, body: &Value) -> Handled {
@@ -48,7 +49,7 @@ fn whole_state(state: &State, body: &Value) -> impl Future<Output = Outcome> + S
     async move {
         let dump = Value::map([("op", "dump_state".into()), ("exclude", exclude)]);
         let asked = Value::map([("op", "versions".into())]);
-        let workers = broadcast(handle.clone(), targets.clone(), dump, OnError::Return).await?;
+        let workers = broadcast(handle.clone(), targets.clone(), dump, OnError::ReturnText).await?;
         let worker_versions = broadcast(handle, targets, asked, OnError::Ignore).await?;
         let versions = Value::map([("scheduler", versions), ("workers", worker_versions)]);
         Ok(Value::map([("scheduler", scheduler), ("workers", workers), ("versions", versions)]))
@@ -76,8 +77,67 @@ fn scheduler_state(state: &State, exclude: &[String]) -> Value {
     shown.push(("events".into(), state.records.topics.all_events()));
     shown.push(("transition_log".into(), story));
     shown.push(("transition_counter".into(), state.sched.counts().transitions.into()));
-    shown.retain(|(name, _)| name.as_str().is_none_or(|name| !exclude.iter().any(|out| out == name)));
-    named_by_text(Value::Map(shown))
+    shown.push(("status".into(), "running".into()));
+    shown.push(("thread_id".into(), Value::Int(i64::from(std::process::id()))));
+    shown.push(("memory".into(), memory(state)));
+    shown.push(("task_groups".into(), task_groups(state)));
+    shown.push(("extensions".into(), Value::Map(Vec::new())));
+    named_by_text(without(Value::Map(shown), exclude))
+}
+
+/// Leaves out fields of these names, at any depth. Source: `distributed/utils.py`, `recursive_to_dict`.
+fn without(value: Value, exclude: &[String]) -> Value {
+    match value {
+        Value::Array(items) => Value::Array(items.into_iter().map(|item| without(item, exclude)).collect()),
+        Value::Map(fields) => {
+            let kept = fields
+                .into_iter()
+                .filter(|(name, _)| name.as_str().is_none_or(|name| !exclude.iter().any(|out| out == name)));
+            Value::Map(kept.map(|(name, value)| (name, without(value, exclude))).collect())
+        }
+        other => other,
+    }
+}
+
+/// What all workers hold together.
+fn memory(state: &State) -> Value {
+    let workers = state.sched.workers();
+    let managed = workers.iter().map(|view| view.nbytes).fold(0, i64::saturating_add);
+    let told =
+        |worker: &WorkerView<'_>| identity::worker_identity(state, worker.id)?.get("metrics")?.get("memory")?.as_i64();
+    let process = workers.iter().filter_map(told).fold(0, i64::saturating_add);
+    let unmanaged = process.saturating_sub(managed).max(0);
+    Value::map([
+        ("managed", managed.into()),
+        ("managed_total", managed.into()),
+        ("process", process.into()),
+        ("unmanaged", unmanaged.into()),
+        ("optimistic", process.into()),
+        ("spilled", Value::Int(0)),
+    ])
+}
+
+fn task_groups(state: &State) -> Value {
+    let mut groups: BTreeMap<Text, (Text, i64, BTreeMap<&'static str, i64>)> = BTreeMap::new();
+    for task in state.sched.tasks() {
+        let (_, nbytes, states) = groups
+            .entry(task.group.clone())
+            .or_insert_with(|| (task.prefix.clone(), 0, STATE_NAMES.iter().map(|name| (*name, 0)).collect()));
+        *nbytes = nbytes.saturating_add(task.nbytes.max(0));
+        let count = states.entry(task.state).or_default();
+        *count = count.saturating_add(1);
+    }
+    let shown = |(name, (prefix, nbytes, states)): (Text, (Text, i64, BTreeMap<&'static str, i64>))| {
+        let states = states.into_iter().map(|(state, count)| (state.into(), count.into())).collect();
+        let fields = Value::map([
+            ("name", Value::Str(name.clone())),
+            ("prefix", Value::Str(prefix)),
+            ("nbytes_total", nbytes.into()),
+            ("states", Value::Map(states)),
+        ]);
+        (Value::Str(name), fields)
+    };
+    Value::Map(groups.into_iter().map(shown).collect())
 }
 
 /// Names that are lists (of a worker's counters, for one) become text: readers of YAML and JSON know no others.
@@ -85,7 +145,7 @@ fn scheduler_state(state: &State, exclude: &[String]) -> Value {
 /// Source: `distributed/utils.py`, `recursive_to_dict`.
 fn named_by_text(value: Value) -> Value {
     let name = |name: Value| match &name {
-        Value::Array(_) | Value::Map(_) => python_text(&name).into(),
+        Value::Array(_) | Value::Map(_) => args::repr(&name).into(),
         _ => name,
     };
     match value {
@@ -94,19 +154,6 @@ fn named_by_text(value: Value) -> Value {
             Value::Map(fields.into_iter().map(|(field, value)| (name(field), named_by_text(value))).collect())
         }
         other => other,
-    }
-}
-
-/// As Python prints it; unlike keys, such names hold nothings too.
-fn python_text(value: &Value) -> String {
-    match value {
-        Value::Nil => "None".to_owned(),
-        Value::Array(items) => format!("[{}]", items.iter().map(python_text).collect::<Vec<_>>().join(", ")),
-        // Inside a tuple text is quoted; the tuple's own marks are taken off again.
-        other => other.as_key().map_or_else(
-            || format!("{other:?}"),
-            |key| Key::tuple(&[key]).to_string().trim_start_matches('(').trim_end_matches(",)").to_owned(),
-        ),
     }
 }
 
@@ -122,6 +169,8 @@ fn task_state(state: &State, task: &TaskView<'_>) -> Value {
         ("who_has", Value::Array(task.holders.iter().filter_map(|worker| address(*worker)).collect())),
         ("processing_on", task.processing_on.and_then(address).unwrap_or_default()),
         ("group", Value::Str(task.group.clone())),
+        ("group_key", Value::Str(task.group.clone())),
+        ("run_id", task.run_id.into()),
         ("prefix", Value::Str(task.prefix.clone())),
         ("actor", task.actor.into()),
         ("priority", task.priority.map_or(Value::Nil, priority)),

@@ -26,7 +26,9 @@ pub const DATA_DEADLINE: Duration = Duration::from_secs(3_600);
 
 /// `gather`: `{"status": "OK", "data": {key: payload}}`, or the keys that nobody could give. What was fetched `ahead`
 /// is all that is asked for, if it came.
-pub async fn gather(handle: Handle, keys: Vec<Key>, ahead: Option<Fetched>) -> Outcome {
+///
+/// `serializers`: what the client can read, if that is not everything.
+pub async fn gather(handle: Handle, keys: Vec<Key>, ahead: Option<Fetched>, serializers: Option<Value>) -> Outcome {
     if let Some(ahead) = ahead
         && let Ok(Some(pair)) = ahead.await
     {
@@ -34,6 +36,7 @@ pub async fn gather(handle: Handle, keys: Vec<Key>, ahead: Option<Fetched>) -> O
     }
     let mut fetch = Fetch {
         rng: Rng::new(random_u64()),
+        serializers,
         data: Vec::with_capacity(keys.len()),
         failed: Vec::new(),
         missing_workers: BTreeSet::new(),
@@ -82,6 +85,7 @@ async fn log_gather(handle: &Handle, count: usize) {
 
 struct Fetch {
     rng: Rng,
+    serializers: Option<Value>,
     data: Vec<(Value, Value)>,
     failed: Vec<Key>,
     missing_workers: BTreeSet<Text>,
@@ -101,7 +105,9 @@ impl Fetch {
                 busy.clear();
                 continue;
             }
-            let replies = join_all(groups.iter().map(|(address, keys)| get_data(handle, address, keys))).await;
+            let serializers = self.serializers.as_ref();
+            let asked = groups.iter().map(|(address, keys)| get_data(handle, address, keys, serializers));
+            let replies = join_all(asked).await;
             for ((address, keys), reply) in groups.into_iter().zip(replies) {
                 self.take(&address, keys, reply, &mut who_has, &mut busy);
             }
@@ -171,7 +177,7 @@ impl Fetch {
 
 /// One result from one of its holders; none when that one has something else to do, or fails.
 pub async fn fetch_one(handle: Handle, address: Text, key: Key) -> Option<(Value, Value)> {
-    let reply = get_data(&handle, &address, std::slice::from_ref(&key)).await.ok()?;
+    let reply = get_data(&handle, &address, std::slice::from_ref(&key), None).await.ok()?;
     let Value::Map(fields) = reply else { return None };
     // Only an answer with data has this field; `busy` has none.
     let data = fields.into_iter().find(|(name, _)| name.as_str() == Some("data")).map(|(_, data)| data)?;
@@ -179,12 +185,18 @@ pub async fn fetch_one(handle: Handle, address: Text, key: Key) -> Option<(Value
     pairs.into_iter().find(|(name, _)| name.as_key().as_ref() == Some(&key))
 }
 
-async fn get_data(handle: &Handle, address: &Text, keys: &[Key]) -> Result<Value, NetError> {
-    let body = Value::map([
-        ("op", "get_data".into()),
-        ("keys", Value::Array(keys.iter().map(Key::to_value).collect())),
-        ("who", Value::Nil),
-        ("reply", true.into()),
-    ]);
-    handle.call_with_ack(address, &body, DATA_DEADLINE).await
+async fn get_data(
+    handle: &Handle,
+    address: &Text,
+    keys: &[Key],
+    serializers: Option<&Value>,
+) -> Result<Value, NetError> {
+    let mut body = vec![
+        ("op".into(), "get_data".into()),
+        ("keys".into(), Value::Array(keys.iter().map(Key::to_value).collect())),
+        ("who".into(), Value::Nil),
+        ("reply".into(), true.into()),
+    ];
+    body.extend(serializers.map(|serializers| ("serializers".into(), serializers.clone())));
+    handle.call_with_ack(address, &Value::Map(body), DATA_DEADLINE).await
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::base::{Key, SeededMap, Text, Value};
+use crate::base::{Failure, Key, PyError, SeededMap, Text, Value};
 use crate::cluster::codec::args;
 use crate::cluster::state::call::{Call, Done, Handled};
 use crate::cluster::state::{Handle, State};
@@ -24,6 +24,9 @@ pub fn call_stack(state: &mut State, call: Call, body: &Value) -> Handled {
     match keys {
         None => per_worker.extend(state.worker_addresses().into_iter().map(|address| (address, Value::Nil))),
         Some(keys) => {
+            if let Some(unknown) = keys.iter().find(|key| state.sched.task(key).is_none()) {
+                return Err(Failure::Raised(PyError::MissingKey(unknown.to_value())));
+            }
             for key in state.sched.processing_below(&keys) {
                 let on = state.sched.task(&key).and_then(|task| task.processing_on);
                 let Some(address) = on.and_then(|worker| state.address_of(worker)) else { continue };

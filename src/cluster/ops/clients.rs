@@ -61,6 +61,7 @@ fn register_client(state: &mut State, call: Call, body: &Value) -> Handled {
     learn_versions(state);
     state.peers.totals.clients_added += 1;
     info!(client = %name, "client connected");
+    state.note(format!("Receive client connection: {name}"));
     log_client(state, "add-client", name);
     let start = Value::map([
         ("op", "stream-start".into()),
@@ -124,6 +125,7 @@ pub fn remove_client(state: &mut State, conn: ConnId, client: ClientId) {
     let Some(link) = state.peers.clients.remove(&client) else { return };
     link.outbox.kick();
     info!(client = %link.name, "client gone");
+    state.note(format!("Remove client {}", link.name));
     state.peers.totals.clients_removed += 1;
     log_client(state, "remove-client", &link.name);
     state.records.topics.forget_client(&link.name);
@@ -131,6 +133,15 @@ pub fn remove_client(state: &mut State, conn: ConnId, client: ClientId) {
     state.step(Event::ClientRemoved { client });
     publish_barrier::fail_barriers(state, &link.name);
     forget_events_later(state, link.name);
+}
+
+/// A client cancels keys; which of them are really cancelled is told with what it leads to.
+pub fn on_cancel(state: &mut State, client: ClientId, count: usize, force: bool) {
+    let name = state.peers.clients.get(&client).map(|link| link.name.clone()).unwrap_or_default();
+    state.note(format!("Client {name} requests to cancel {count} keys"));
+    let message = Value::map([("action", "cancel".into()), ("count", count.into()), ("force", force.into())]);
+    state.log_event(&[name], &message);
+    state.pending.cancelling = Some(force);
 }
 
 fn log_client(state: &mut State, action: &str, name: &Text) {

@@ -30,8 +30,10 @@ pub const OPS: Operations = &[
 
 fn start_gather(state: &mut State, call: Call, body: &Value) -> Handled {
     let keys = args::keys(body, "keys")?;
-    let (handle, ahead) = (state.handle.clone(), prefetch::fetched_ahead(state, &keys));
-    Ok(state.job_for_asker(call, gather::gather(handle, keys, ahead)))
+    let serializers = body.field("serializers").cloned();
+    // What was fetched ahead is as workers write it by themselves, which this client may not read.
+    let ahead = prefetch::fetched_ahead(state, &keys).filter(|_| serializers.is_none());
+    Ok(state.job_for_asker(call, gather::gather(state.handle.clone(), keys, ahead, serializers)))
 }
 
 fn update_data(state: &mut State, body: &Value) -> Outcome {

@@ -125,7 +125,12 @@ fn worker_logs(state: &mut State, call: Call, body: &Value) -> Handled {
     let targets: Vec<BroadcastTarget> = match wanted {
         None => targets,
         Some(wanted) => {
-            targets.into_iter().filter(|target| wanted.iter().any(|(address, _)| *address == target.name)).collect()
+            let known = |name: &Text| targets.iter().find(|target| target.name == *name).cloned();
+            // One that is not there is asked too: then the answer is that it cannot be reached.
+            let asked = |(name, _): (Text, _)| {
+                known(&name).unwrap_or_else(|| BroadcastTarget { name: name.clone(), address: name })
+            };
+            wanted.into_iter().map(asked).collect()
         }
     };
     let handle = state.handle.clone();

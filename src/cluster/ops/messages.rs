@@ -25,7 +25,16 @@ fn start_broadcast(state: &mut State, call: Call, body: &Value) -> Handled {
 
 fn message(body: &Value) -> Result<Value, Failure> {
     match body.get("msg") {
-        Some(message @ Value::Map(_)) => Ok(message.clone()),
+        Some(Value::Map(fields)) => {
+            let mut fields = fields.clone();
+            // What the asker can read is what the worker has to write.
+            if let Some(serializers) = body.field("serializers")
+                && !fields.iter().any(|(name, _)| name.as_str() == Some("serializers"))
+            {
+                fields.push(("serializers".into(), serializers.clone()));
+            }
+            Ok(Value::Map(fields))
+        }
         _ => Err(raise("TypeError", "msg must be a map with op")),
     }
 }

@@ -48,6 +48,7 @@ fn run_function(state: &mut State, call: Call, body: &Value) -> Handled {
         ("function", field("function")),
         ("args", field("args")),
         ("kwargs", field("kwargs")),
+        ("serializers", field("serializers")),
         ("wait", args::flag(body, "wait", true).into()),
         ("snapshot", python_snapshot::snapshot(state)),
     ]);

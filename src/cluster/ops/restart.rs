@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::base::{Failure, Text, Value, WorkerId};
 use crate::cluster::codec::args;
-use crate::cluster::codec::failures::raise;
+use crate::cluster::codec::failures::{failure_text, raise};
 use crate::cluster::jobs::broadcast::{BroadcastTarget, OnError};
 use crate::cluster::jobs::progress;
 use crate::cluster::ops::handler::Operations;
@@ -64,7 +64,7 @@ pub fn restart_silent(state: &mut State, worker: WorkerId) {
     let handle = state.handle.clone();
     tokio::spawn(async move {
         if let Err(failure) = wish.run(handle).await {
-            error!(?failure, "a silent worker could not be restarted");
+            error!(reason = failure_text(&failure), "a silent worker could not be restarted");
         }
     });
 }

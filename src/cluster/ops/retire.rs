@@ -8,7 +8,7 @@ use tracing::info;
 
 use crate::base::{Failure, Text, Value, WorkerId};
 use crate::cluster::codec::args;
-use crate::cluster::codec::args::{shown, text_list};
+use crate::cluster::codec::args::{repr, shown, text_list};
 use crate::cluster::codec::failures::raise;
 use crate::cluster::codec::messages::{Stimulus, put_to_worker};
 use crate::cluster::ops::handler::Operations;
@@ -40,7 +40,11 @@ pub const OPS: Operations = &[("retire_workers", start)];
 fn start(state: &mut State, call: Call, body: &Value) -> Handled {
     let after = After { close: args::flag(body, "close_workers", false), remove: args::flag(body, "remove", true) };
     let handle = state.handle.clone();
-    Ok(match chosen(state, body)? {
+    let chosen = chosen(state, body)?;
+    if let Some(names) = body.field("names") {
+        state.note(format!("Retire worker names {}", repr(names)));
+    }
+    Ok(match chosen {
         Chosen::These(workers) => {
             let retirees = retire(state, workers);
             state.job(call, run(handle, retirees, after))
@@ -75,6 +79,9 @@ fn retire(state: &mut State, workers: Vec<WorkerId>) -> Vec<Retiree> {
     }
     if !workers.is_empty() {
         info!(workers = retirees.len(), "retiring workers");
+        let addresses: Vec<&str> = retirees.iter().map(|retiree| &*retiree.address).collect();
+        let told = format!("Retire worker addresses {}", addresses.join(", "));
+        state.note(told);
         state.step(Event::Retire { workers });
     }
     retirees
@@ -87,13 +94,32 @@ enum Chosen {
     ByPython,
 }
 
+/// Arguments of `workers_to_close`, which choose when neither workers nor names are given.
+const RULES: [&str; 6] = ["memory_ratio", "n", "key", "minimum", "target", "attribute"];
+/// Arguments of the request itself.
+const OWN: [&str; 9] =
+    ["op", "reply", "close", "serializers", "workers", "names", "close_workers", "remove", "stimulus_id"];
+
+/// The arguments that are none of [`OWN`].
+fn others(body: &Value) -> Vec<(&str, &Value)> {
+    let fields = body.fields().unwrap_or_default().iter();
+    let named = fields.filter_map(|(name, value)| Some((name.as_str()?, value)));
+    named.filter(|(name, _)| !OWN.contains(name)).collect()
+}
+
 fn chosen(state: &State, body: &Value) -> Result<Chosen, Failure> {
     let (workers, names) = (body.field("workers"), body.field("names"));
-    let by_rule = ["memory_ratio", "n", "key", "minimum", "target"].iter().any(|field| body.field(field).is_some());
+    let by_rule = others(body);
     Ok(Chosen::These(match (workers, names) {
         (Some(_), Some(_)) => return Err(raise("TypeError", "names and workers are mutually exclusive")),
-        (Some(_), None) | (None, Some(_)) if by_rule => {
-            let text = "parameters for workers_to_close() are mutually exclusive with names and workers";
+        (Some(_), None) | (None, Some(_)) if !by_rule.is_empty() => {
+            let given: Vec<String> = by_rule.iter().map(|(name, value)| format!("'{name}': {}", repr(value))).collect();
+            let text = "Parameters for workers_to_close() are mutually exclusive with names and workers";
+            return Err(raise("TypeError", format!("{text}: {{{}}}", given.join(", "))));
+        }
+        (None, None) if by_rule.iter().any(|(name, _)| !RULES.contains(name)) => {
+            let name = by_rule.iter().map(|(name, _)| *name).find(|name| !RULES.contains(name)).unwrap_or_default();
+            let text = format!("Scheduler.workers_to_close() got an unexpected keyword argument '{name}'");
             return Err(raise("TypeError", text));
         }
         (Some(workers), None) => {

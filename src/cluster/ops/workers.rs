@@ -159,6 +159,8 @@ pub fn on_worker_added(state: &mut State, worker: WorkerId) {
     let Some(view) = state.sched.worker(worker) else { return };
     let address = view.address.clone();
     info!(worker = %address, name = %shown(view.name), threads = view.nthreads, "worker registered");
+    let told = format!("Register worker addr: {address} name: {}", shown(view.name));
+    state.note(told);
     state.plugins.scheduler.tell("add_worker", vec![Value::Str(address.clone())], Value::Map(Vec::new()));
     let news = Value::Map(vec![(Value::Str(address), identity::without_metrics(shown_identity))]);
     state.peers.tell_watchers(&Value::Array(vec!["add".into(), Value::map([("workers", news)])]));

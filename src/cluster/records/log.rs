@@ -47,9 +47,20 @@ impl LogLines {
         numbered.map(|(line, number)| (number, line.at_secs, (line.level.clone(), line.text.clone()))).collect()
     }
 
-    /// `[[level, text], ...]` of at most `count` lines, newest first.
+    /// `[[level, line], ...]`, each as Dask's scheduler would have logged it, of at most `count` lines, newest first.
     pub fn newest(&self, count: usize) -> Value {
-        let line = |line: &LogLine| Value::Array(vec![Value::Str(line.level.clone()), Value::Str(line.text.clone())]);
+        let line = |line: &LogLine| {
+            let told = format!("{} - distributed.scheduler - {} - {}", date(line.at_secs), line.level, line.text);
+            Value::Array(vec![Value::Str(line.level.clone()), told.into()])
+        };
         Value::Array(self.lines.iter().rev().take(count).map(line).collect())
     }
+}
+
+/// `2026-11-27 06:02:39,977`, in UTC.
+fn date(at_secs: f64) -> String {
+    let at = time::OffsetDateTime::from_unix_timestamp_nanos((at_secs * 1e9) as i128);
+    let at = at.unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let (date, (hour, minute, second, milli)) = (at.date(), at.to_hms_milli());
+    format!("{date} {hour:02}:{minute:02}:{second:02},{milli:03}")
 }

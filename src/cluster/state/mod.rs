@@ -290,6 +290,11 @@ impl State {
         self.records.log.push(self.clock.wall(), "WARNING".into(), text);
     }
 
+    /// A line for `get_logs` that Dask's scheduler logs too; our own log says the same in its way.
+    pub fn note(&mut self, text: impl Into<Text>) {
+        self.records.log.push(self.clock.wall(), "INFO".into(), text.into());
+    }
+
     /// Closes a connection without a word and forgets what it was for.
     pub fn drop_conn(&mut self, conn: ConnId, reason: &str) {
         if let Some(found) = self.peers.conns.get(&conn) {

@@ -55,6 +55,8 @@ pub struct Pending {
     pub steps: u64,
     /// The step whose effects are being carried out.
     pub stimulus: Stimulus,
+    /// A client's wish to cancel is being carried out: by force?
+    pub cancelling: Option<bool>,
     /// Client streams that may go on, because the graph that held them is in.
     pub resume: Vec<(ConnId, ClientId)>,
     /// Client streams with items left for another turn.

@@ -35,6 +35,7 @@ fn carry(state: &mut State, effect: Effect) {
         Effect::ToWorker { worker, message } => say_to_worker(state, worker, &message),
         Effect::ToClient { client, message } => say_to_client(state, client, &message),
         Effect::ToAllClients { message } => {
+            note_cancelled(state, &message);
             let everyone: Vec<ClientId> = state.peers.clients.keys().copied().collect();
             for client in everyone {
                 say_to_client(state, client, &message);
@@ -46,6 +47,7 @@ fn carry(state: &mut State, effect: Effect) {
         Effect::WorkerAdded { worker } => workers::on_worker_added(state, worker),
         Effect::WorkerRemoved { worker, address, expected, close } => {
             info!(worker = %address, expected, "worker removed");
+            state.note(format!("Remove worker addr: {address} (stimulus_id='{}')", state.pending.stimulus));
             workers::on_worker_removed(state, worker, &address, close);
         }
         Effect::WorkerSilent { worker } => restart::restart_silent(state, worker),
@@ -61,6 +63,17 @@ fn carry(state: &mut State, effect: Effect) {
             info!("closing after being idle for longer than the idle timeout");
             state.close_because("idle-timeout-exceeded");
         }
+    }
+}
+
+/// Keys that are named in the log when a client cancels many.
+const CANCELLED_SHOWN_MAX: usize = 100;
+
+fn note_cancelled(state: &mut State, message: &ToClient) {
+    let (ToClient::CancelledKeys { keys, .. }, Some(force)) = (message, state.pending.cancelling) else { return };
+    let force = if force { "True" } else { "False" };
+    for key in keys.iter().take(CANCELLED_SHOWN_MAX) {
+        state.note(format!("Scheduler cancels key {key}.  Force={force}"));
     }
 }
 

@@ -154,6 +154,7 @@ fn on_item(state: &mut State, conn: ConnId, owner: Owner, item: StreamItem) -> F
     let routed = route(sender, item.op);
     let flow = act(state, Said { conn, owner, sender, client_name: item.client }, routed);
     settle(state);
+    state.pending.cancelling = None;
     flow
 }
 
@@ -180,7 +181,12 @@ struct Said {
 
 fn act(state: &mut State, said: Said, routed: Routed) -> Flow {
     match (routed, said.owner) {
-        (Routed::Event(event), _) => state.step(event),
+        (Routed::Event(event), _) => {
+            if let Event::CancelKeys { client, keys, force, .. } = &event {
+                clients::on_cancel(state, *client, keys.len(), *force);
+            }
+            state.step(event);
+        }
         (Routed::Run(worker, event, facts), _) => runs::run_ended(state, worker, event, &facts),
         (Routed::Graph(graph), Owner::Client(own)) => graphs::open_graph(state, own, *graph),
         (Routed::ClientHeartbeat, Owner::Client(own)) => clients::on_client_heartbeat(state, own),

@@ -19,7 +19,7 @@ pub fn story_where(state: &State, wanted: impl Fn(&Key, &str) -> bool) -> Value 
                 line.key.to_value(),
                 line.start.into(),
                 line.finish.into(),
-                Value::Map(Vec::new()),
+                Value::Map(line.recommended.iter().map(|(key, state)| (key.to_value(), (*state).into())).collect()),
                 stimulus.into(),
                 (started + line.at_us as f64 / 1e6).into(),
             ])

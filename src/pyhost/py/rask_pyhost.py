@@ -985,28 +985,29 @@ class Host:
         return result
 
     async def answer(self, frames) -> list:
-        number = None
+        number = serializers = None
         try:
             request = loads(frames, deserialize=False)
             number = request["id"]
+            serializers = request["body"].get("serializers")  # what the asker can read, if not everything
             op = OPS.get(request["op"])
             if op is None:
                 raise NotImplementedError(f"pyhost has no operation {request['op']!r}")
             result = await settle(op(self, request["body"]))
-            return dumps({"id": number, "ok": True, "result": result})
+            return dumps({"id": number, "ok": True, "result": result}, serializers=serializers)
         except Known as error:
             return refusal(number, error.cause, error.kind)
         except Exception as error:
-            return refusal(number, error, "raised")
+            return refusal(number, error, "raised", serializers)
         except BaseException as error:
             # Sent as it is, SystemExit would end the client.
             return refusal(number, RuntimeError(f"code sent to the scheduler raised {error!r}"), "exit")
 
 
-def refusal(number, error, kind) -> list:
+def refusal(number, error, kind, serializers=None) -> list:
     told = error_message(error)
     told.pop("status", None)
-    return dumps({"id": number, "ok": False, "kind": kind, **told})
+    return dumps({"id": number, "ok": False, "kind": kind, **told}, serializers=serializers)
 
 
 async def serve(requests, answers) -> None:
