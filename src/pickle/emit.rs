@@ -56,15 +56,30 @@ struct Common {
     used: Vec<Bytes>,
 }
 
+/// The tables of a splitter that is not in use: the next one need not make its own.
+#[derive(Default)]
+pub struct SplitterTables {
+    memo: Vec<(u32, u32)>,
+    epoch: u32,
+}
+
 impl<'a> Splitter<'a> {
     /// A splitter of `nodes`, whose pickle came with `buffers`.
     pub fn new(nodes: &'a Nodes, buffers: &'a [Bytes]) -> Self {
-        let common = Common { epoch: 1, out: vec![0x80, 5], ..Common::default() };
+        Self::with_tables(nodes, buffers, SplitterTables::default())
+    }
+
+    /// As [`Splitter::new`], with the tables of an earlier splitter of the same nodes, of which there may be more now.
+    pub fn with_tables(nodes: &'a Nodes, buffers: &'a [Bytes], tables: SplitterTables) -> Self {
+        let epoch = tables.epoch + 1;
+        let common = Common { epoch, out: vec![0x80, 5], ..Common::default() };
+        let mut memo = tables.memo;
+        memo.resize(nodes.len(), (0, 0));
         Self {
             nodes,
             buffers,
-            memo: vec![(0, 0); nodes.len()],
-            epoch: 1,
+            memo,
+            epoch,
             steps: Vec::new(),
             steps_left: 0,
             out: vec![0x80, 5],
@@ -72,6 +87,11 @@ impl<'a> Splitter<'a> {
             used: Vec::new(),
             common,
         }
+    }
+
+    /// Its tables, for the next splitter.
+    pub fn into_tables(self) -> SplitterTables {
+        SplitterTables { memo: self.memo, epoch: self.epoch }
     }
 
     /// The pickle of one node. Errors: what it consists of can't be written.
@@ -257,7 +277,7 @@ impl<'a> Splitter<'a> {
     fn leaf(&mut self, id: NodeId, node: Node) {
         let (start, end) = self.nodes.body_span(node);
         if end - start >= SHARE_BYTES {
-            self.large_leaf(node.kind, self.nodes.source.slice(start..end));
+            self.large_leaf(node.kind, self.nodes.shared_between(start, end));
         } else if start == node.a {
             // The names of a GLOBAL opcode: lines without an opcode of their own.
             put_text(&mut self.out, self.nodes.raw(node));

@@ -5,6 +5,7 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod build;
 mod emit;
 mod error;
 mod nodes;
@@ -16,7 +17,7 @@ mod value;
 mod wire;
 mod write;
 
-pub use emit::Splitter;
+pub use emit::{Splitter, SplitterTables};
 pub use error::PickleError;
 pub use nodes::{Kind, NodeId, Nodes};
 pub use read::read;

@@ -74,6 +74,8 @@ pub(super) struct ChangeEntry {
 #[derive(Clone, Debug)]
 pub struct Nodes {
     pub(super) source: Bytes,
+    /// Text of nodes that were added after reading; places in it count on from the end of `source`.
+    pub(super) added: Vec<u8>,
     pub(super) nodes: Vec<Node>,
     pub(super) children: Vec<NodeId>,
     pub(super) changes: Vec<ChangeEntry>,
@@ -114,12 +116,25 @@ impl Nodes {
 
     /// Opcode and argument of an atom, text or bytes.
     pub(super) fn raw(&self, node: Node) -> &[u8] {
-        self.source.get(node.a..node.b).unwrap_or_default()
+        self.between(node.a, node.b)
+    }
+
+    fn between(&self, start: usize, end: usize) -> &[u8] {
+        let len = self.source.len();
+        if start < len {
+            return self.source.get(start..end).unwrap_or_default();
+        }
+        self.added.get(start - len..end.saturating_sub(len)).unwrap_or_default()
+    }
+
+    /// Bytes that a message can carry without a copy, where they came in one.
+    pub(super) fn shared_between(&self, start: usize, end: usize) -> Bytes {
+        if end <= self.source.len() { self.source.slice(start..end) } else { self.between(start, end).to_vec().into() }
     }
 
     /// Where the body of text or bytes starts, and where it ends.
     pub(super) fn body_span(&self, node: Node) -> (usize, usize) {
-        let skip = match self.source.get(node.a) {
+        let skip = match self.between(node.a, node.a.saturating_add(1)).first() {
             Some(0x8c | b'C') => 2,
             Some(b'X' | b'B') => 5,
             Some(0x8d | 0x8e | 0x96) => 9,
@@ -130,7 +145,7 @@ impl Nodes {
 
     fn body(&self, node: Node) -> &[u8] {
         let (start, end) = self.body_span(node);
-        self.source.get(start..end).unwrap_or_default()
+        self.between(start, end)
     }
 
     /// The text of a `str` that is UTF-8.
@@ -146,7 +161,7 @@ impl Nodes {
             return None;
         }
         let (start, end) = self.body_span(node);
-        Some(self.source.slice(start..end))
+        Some(self.shared_between(start, end))
     }
 
     /// Module and qualified name of a global.

@@ -42,6 +42,7 @@ impl<'a> Reader<'a> {
         let guess = (pickle.len() / 9).min(1 << 22);
         let into = Nodes {
             source: pickle.clone(),
+            added: Vec::new(),
             nodes: Vec::with_capacity(guess),
             children: Vec::with_capacity(guess),
             changes: Vec::new(),

@@ -11,6 +11,8 @@ use super::nodes::Nodes;
 
 /// Annotations and keys nest a few levels; this bounds recursion.
 const DEPTH_MAX: u32 = 100;
+/// Values that one may consist of: a pickle can say in a few bytes that the same is meant again and again.
+const PARTS_MAX: u32 = 1 << 20;
 
 /// Plain data out of a pickle: None, bool, numbers, text, bytes, dicts; lists, tuples and sets all become arrays.
 ///
@@ -23,12 +25,16 @@ pub fn to_value(pickle: &Bytes) -> Result<Value, PickleError> {
 impl Nodes {
     /// One node as plain data, as [`to_value`] reads it.
     pub fn value(&self, id: NodeId) -> Result<Value, PickleError> {
-        self.value_at(id, 0)
+        self.value_at(id, 0, &mut 0)
     }
 
-    fn value_at(&self, id: NodeId, depth: u32) -> Result<Value, PickleError> {
+    fn value_at(&self, id: NodeId, depth: u32, parts: &mut u32) -> Result<Value, PickleError> {
         if depth > DEPTH_MAX {
             return Err(PickleError::TooMuch { limit: DEPTH_MAX });
+        }
+        *parts += 1;
+        if *parts > PARTS_MAX {
+            return Err(PickleError::TooMuch { limit: PARTS_MAX });
         }
         match self.kind(id) {
             Kind::Atom => self.atom_value(id),
@@ -36,9 +42,10 @@ impl Nodes {
             Kind::Bytes => self.bytes(id).map(Value::Bin).ok_or(PickleError::NeedsPython("bytes")),
             Kind::Tuple | Kind::FrozenSet | Kind::List | Kind::Set => {
                 let items = self.items(id).ok_or(PickleError::NeedsPython("a container with a state"))?;
-                items.into_iter().map(|item| self.value_at(item, depth + 1)).collect::<Result<_, _>>().map(Value::Array)
+                let items = items.into_iter().map(|item| self.value_at(item, depth + 1, parts));
+                items.collect::<Result<_, _>>().map(Value::Array)
             }
-            Kind::Dict => self.dict_value(id, depth),
+            Kind::Dict => self.dict_value(id, depth, parts),
             Kind::Reduce => self.numpy_number(id).ok_or(PickleError::NeedsPython("an object")),
             Kind::ByteArray | Kind::Global | Kind::NewObj | Kind::NewObjEx => {
                 Err(PickleError::NeedsPython("an object"))
@@ -47,11 +54,11 @@ impl Nodes {
         }
     }
 
-    fn dict_value(&self, id: NodeId, depth: u32) -> Result<Value, PickleError> {
+    fn dict_value(&self, id: NodeId, depth: u32, parts: &mut u32) -> Result<Value, PickleError> {
         let entries = self.entries(id).ok_or(PickleError::NeedsPython("a container with a state"))?;
         let mut fields = Vec::with_capacity(entries.len());
         for (key, value) in entries {
-            fields.push((self.value_at(key, depth + 1)?, self.value_at(value, depth + 1)?));
+            fields.push((self.value_at(key, depth + 1, parts)?, self.value_at(value, depth + 1, parts)?));
         }
         Ok(Value::Map(fields))
     }
