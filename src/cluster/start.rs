@@ -67,6 +67,8 @@ pub struct SchedulerOptions {
     pub keep: Keep,
     /// When `rebalance` moves data.
     pub rebalance: RebalanceRules,
+    /// Graphs that are read here are read in Python too, and compared.
+    pub check_ingest: bool,
     /// What scheduling itself reads.
     pub sched: SchedConfig,
     /// Bounds on what peers may send or make us hold.
@@ -122,6 +124,7 @@ pub async fn start(options: &SchedulerOptions) -> Result<Started, RunError> {
         graph_part_tasks: usize::try_from(limits.graph_part_tasks).unwrap_or(usize::MAX).max(1),
         keep: options.keep.clone(),
         rebalance: options.rebalance,
+        check_ingest: options.check_ingest,
         reporter: options.reporter.clone(),
     };
     let sched = Scheduler::new(options.sched.clone());

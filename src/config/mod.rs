@@ -19,8 +19,8 @@ pub use gateway::{
     AuthType, Choices, GatewayAuth, GatewayCluster, GatewayOption, GatewaySection, GatewayUser, OptionType,
 };
 pub use sections::{
-    ActiveMemoryManager, AmmPolicy, CommSection, CommTls, Config, Engine, LimitsSection, Locks, LogFormat, LogSection,
-    Measure, Rebalance, SchedulerSection, SecuritySection, TlsPair, UpSection, WorkersSection,
+    ActiveMemoryManager, AmmPolicy, CommSection, CommTls, Config, Engine, Ingest, LimitsSection, Locks, LogFormat,
+    LogSection, Measure, Rebalance, SchedulerSection, SecuritySection, TlsPair, UpSection, WorkersSection,
 };
 pub use units::{Auto, ByteSize, MaybeSecs, Secs};
 

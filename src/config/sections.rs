@@ -194,6 +194,8 @@ pub struct SchedulerSection {
     pub stuck_after: MaybeSecs,
     /// Check every invariant after every step.
     pub validate: bool,
+    /// Who reads the graphs of collections.
+    pub ingest: Ingest,
     /// Semaphores.
     pub locks: Locks,
     /// Modules that a scheduler's Python may load.
@@ -242,6 +244,7 @@ impl Default for SchedulerSection {
             default_task_durations: quick.into_iter().map(|prefix| (prefix.to_owned(), Secs(1e-6))).collect(),
             stuck_after: MaybeSecs(Some(300.0)),
             validate: false,
+            ingest: Ingest::Rust,
             locks: Locks::default(),
             allowed_imports: vec!["dask".to_owned(), "distributed".to_owned()],
             active_memory_manager: ActiveMemoryManager::default(),
@@ -313,6 +316,16 @@ impl Default for ActiveMemoryManager {
             policies: vec![AmmPolicy { class: AmmPolicy::REDUCE_REPLICAS.to_owned(), arguments: toml::Table::new() }],
         }
     }
+}
+
+/// How graphs of collections become tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ingest {
+    /// Here where they can be read here, in Python otherwise.
+    Rust,
+    /// Both, compared; the tasks are Python's.
+    Check,
 }
 
 /// Source: `distributed/scheduler.py`, `MemoryState`.

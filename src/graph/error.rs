@@ -9,6 +9,8 @@ use crate::base::PyError;
 use crate::base::Text;
 use crate::pickle::PickleError;
 
+use super::vouch::GraphQuestion;
+
 /// Why a graph is no graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GraphError {
@@ -69,6 +71,8 @@ impl From<PickleError> for GraphError {
 /// Why the fast path stops.
 pub(super) enum Stop {
     NeedsPython(Text),
+    /// Nothing is known yet of what this names.
+    Ask(GraphQuestion),
     Refused(GraphError),
 }
 

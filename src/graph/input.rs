@@ -2,7 +2,7 @@
 
 use crate::base::{GraphTask, Key, Opaque, Text};
 
-use super::vouch::{GlobalName, Vouched};
+use super::vouch::{GlobalName, GraphQuestion, Vouched};
 
 /// What `update-graph` carries, as far as reading the graph is concerned.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,10 @@ pub struct GraphInput<'a> {
     pub annotations: Option<&'a Opaque>,
     /// What is known of names. `None`: nobody can be asked, so that any name will do.
     pub vouched: Option<&'a Vouched>,
+    /// How often Python was asked about this very graph: what it could not say then it can't say now.
+    pub asks: u32,
+    /// Python has loaded this graph already.
+    pub was_loaded: bool,
 }
 
 /// The outcome of reading a graph without Python.
@@ -27,6 +31,8 @@ pub enum GraphRead {
     /// Its tasks, which may go to workers once Python has loaded the expression; Python is also to say what it knows
     /// of these names.
     Unvouched(Vec<GraphTask>, Vec<GlobalName>),
+    /// Python has to answer this; then it is to be read again.
+    Ask(GraphQuestion),
     /// Only Python can read it; says why, for the log.
     NeedsPython(Text),
 }

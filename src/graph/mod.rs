@@ -1,4 +1,5 @@
-//! A submitted graph becomes tasks: submit and map are expanded here, a whole-graph pickle from pyhost is split here.
+//! A submitted graph becomes tasks: submit and map, delayed and bags are read here, a whole-graph pickle from pyhost is
+//! split here.
 //!
 //! Names `base`, `order` and `pickle` only. Never runs Python: what it can't read it hands back as "needs Python".
 
@@ -6,6 +7,8 @@
 
 mod annotations;
 mod bulk;
+mod collection;
+mod compare;
 mod error;
 mod input;
 mod known;
@@ -17,14 +20,17 @@ mod parts;
 mod tests;
 mod vouch;
 
+use bytes::Bytes;
+
 use crate::base::GraphTask;
 use crate::pickle;
 
 pub use bulk::split_bulk;
+pub use compare::{Comparison, compare};
 pub use error::GraphError;
 pub use input::{GraphInput, GraphRead};
 pub use parts::cut;
-pub use vouch::{GlobalName, Verdict, Vouched};
+pub use vouch::{GlobalName, GraphQuestion, Role, Roles, Verdict, Vouched};
 
 use error::Stop;
 use known::Reader;
@@ -36,15 +42,18 @@ pub fn read(input: &GraphInput<'_>) -> Result<GraphRead, GraphError> {
     match read_inert(input) {
         Ok((tasks, None)) => Ok(GraphRead::Tasks(tasks)),
         Ok((tasks, Some(names))) => Ok(GraphRead::Unvouched(tasks, names)),
+        Err(Stop::Ask(question)) => Ok(GraphRead::Ask(question)),
         Err(Stop::NeedsPython(why)) => Ok(GraphRead::NeedsPython(why)),
         Err(Stop::Refused(error)) => Err(error),
     }
 }
 
-fn read_inert(input: &GraphInput<'_>) -> Result<(Vec<GraphTask>, Option<Vec<GlobalName>>), Stop> {
-    let annotations = annotations::read(input.annotations)?;
+type Read = (Vec<GraphTask>, Option<Vec<GlobalName>>);
+
+fn read_inert(input: &GraphInput<'_>) -> Result<Read, Stop> {
     // What `recreate_error_locally` sends: an empty collection, only for its keys. It has no payload at all.
     if input.expr.frames.is_empty() {
+        annotations::read(input.annotations)?;
         return Ok((Vec::new(), None));
     }
     let part = pickle::part_of(input.expr)?;
@@ -71,12 +80,34 @@ fn read_inert(input: &GraphInput<'_>) -> Result<(Vec<GraphTask>, Option<Vec<Glob
             map::read(&mut Reader::new(&nodes), &part.buffers, &call, input)?
         }
         (Some((module, name)), _) => {
-            return Err(Stop::NeedsPython(format!("an expression of class {module}.{name}").into()));
+            let other = || Stop::NeedsPython(format!("an expression of class {module}.{name}").into());
+            let found = collection::recognise(&nodes)?.ok_or_else(other)?;
+            return read_collections(nodes, &part.buffers, found, input);
         }
-        (None, _) => return Err(Stop::NeedsPython("an expression whose class is made by a call".into())),
+        (None, _) => return Err("an expression whose class is made by a call".into()),
     };
-    if annotations.is_some() {
-        tasks.iter_mut().for_each(|task| task.annotations.clone_from(&annotations));
+    if let Some(annotations) = annotations::read(input.annotations)? {
+        tasks.iter_mut().for_each(|task| task.annotations = Some(annotations.clone()));
     }
     Ok((tasks, input.vouched.and_then(|vouched| vouch::must_load(&nodes, vouched))))
+}
+
+/// What names mean has to be known before tasks are told from other tuples.
+fn read_collections(
+    nodes: pickle::Nodes,
+    buffers: &[Bytes],
+    found: collection::Collections,
+    input: &GraphInput<'_>,
+) -> Result<Read, Stop> {
+    let names = input.vouched.and_then(|vouched| vouch::must_load(&nodes, vouched));
+    if let Some(names) = names.as_ref().filter(|names| !names.is_empty() && input.asks == 0) {
+        // A name with a number sign is no name of a module's: that the graph loads is all that can be said of it.
+        let load = names.iter().any(|(_, name)| name.contains('#'));
+        return Err(Stop::Ask(GraphQuestion { names: names.clone(), load, ..GraphQuestion::default() }));
+    }
+    if input.vouched.is_some_and(|vouched| vouch::has_foreign_references(&nodes, vouched)) {
+        return Err("an object that may stand for a task".into());
+    }
+    let tasks = collection::read(nodes, buffers, found, input)?;
+    Ok((tasks, names.filter(|_| !input.was_loaded).map(|_| Vec::new())))
 }

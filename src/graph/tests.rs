@@ -27,7 +27,15 @@ fn keys(names: &[&str]) -> Vec<Key> {
 }
 
 fn read_golden(golden: &str, wanted: &[Key], annotations: Option<&Opaque>) -> Result<GraphRead, GraphError> {
-    read(&GraphInput { expr: &expression(golden), keys: wanted, internal_priority: None, annotations, vouched: None })
+    read(&GraphInput {
+        expr: &expression(golden),
+        keys: wanted,
+        internal_priority: None,
+        annotations,
+        vouched: None,
+        asks: 0,
+        was_loaded: false,
+    })
 }
 
 fn tasks_of(golden: &str, wanted: &[Key]) -> Vec<GraphTask> {
@@ -84,15 +92,30 @@ fn what_is_not_read_needs_python() {
     let callable = pickle::to_wire(&PickledPart { pickle: values[1].clone(), buffers: Vec::new() });
     assert!(matches!(read_golden(MAP_RANGE, &[], Some(&callable)), Ok(GraphRead::NeedsPython(_))));
     let nonsense = Opaque { head: Bytes::from_static(b"\xc1"), frames: vec!["x".into()] };
-    let input = GraphInput { expr: &nonsense, keys: &[], internal_priority: None, annotations: None, vouched: None };
+    let input = GraphInput {
+        expr: &nonsense,
+        keys: &[],
+        internal_priority: None,
+        annotations: None,
+        vouched: None,
+        asks: 0,
+        was_loaded: false,
+    };
     assert!(matches!(read(&input), Ok(GraphRead::NeedsPython(_))));
 }
 
 /// Goal: an empty collection, which recreating a task sends, is a graph without tasks.
 #[test]
 fn an_empty_collection_is_an_empty_graph() {
-    let input =
-        GraphInput { expr: &Opaque::default(), keys: &[], internal_priority: None, annotations: None, vouched: None };
+    let input = GraphInput {
+        expr: &Opaque::default(),
+        keys: &[],
+        internal_priority: None,
+        annotations: None,
+        vouched: None,
+        asks: 0,
+        was_loaded: false,
+    };
     assert_eq!(read(&input), Ok(GraphRead::Tasks(Vec::new())));
 }
 
@@ -124,8 +147,15 @@ fn annotations_are_understood_or_refused() {
 fn the_clients_order_is_kept() {
     let given: Vec<(Key, f64)> = vec![(Key::text("m-2"), 7.0), (Key::text("m-1"), 8.5)];
     let expr = expression(MAP_RANGE);
-    let input =
-        GraphInput { expr: &expr, keys: &[], internal_priority: Some(&given), annotations: None, vouched: None };
+    let input = GraphInput {
+        expr: &expr,
+        keys: &[],
+        internal_priority: Some(&given),
+        annotations: None,
+        vouched: None,
+        asks: 0,
+        was_loaded: false,
+    };
     let Ok(GraphRead::Tasks(tasks)) = read(&input) else { panic!("a plain map is read") };
     let orders: Vec<Option<f64>> = tasks.iter().map(|task| task.order).collect();
     assert_eq!(orders, [None, Some(8.5), Some(7.0)]);

@@ -5,6 +5,8 @@
 //! *name* that pickles refer to; a graph of known names costs a look-up per name. What can fail although its names are
 //! known (classes with a loading of their own, calls of users' functions) is loaded in Python each time.
 
+use bytes::Bytes;
+
 use crate::base::{SeededMap, Text};
 use crate::pickle::{Kind, NodeId, Nodes};
 
@@ -21,12 +23,52 @@ pub enum Verdict {
     Rebuilds,
 }
 
-/// The names that Python was asked about, by module.
+/// What an object is to the tuples that Dask takes for tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Nothing special: an argument like any other.
+    Plain,
+    /// It can be called: a tuple that begins with it is a task.
+    Callable,
+    NamedTuple,
+    /// Dask looks into it, or compares it with keys, in ways that only Python knows.
+    Special,
+}
+
+/// The role of an object, and that of what it makes, where that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    pub own: Role,
+    /// What instances of a class are, or what a function returns.
+    pub makes: Option<Role>,
+}
+
+/// What Python was asked.
 #[derive(Clone, Debug, Default)]
-pub struct Vouched(SeededMap<Text, SeededMap<Text, Verdict>>);
+pub struct Vouched {
+    /// Names by module.
+    names: SeededMap<Text, SeededMap<Text, (Verdict, Roles)>>,
+    /// Objects without a name, by their pickles.
+    objects: SeededMap<Bytes, Roles>,
+    /// The setting `optimization.fuse.delayed`.
+    fuses_delayed: Option<bool>,
+}
 
 /// A module and a name in it.
 pub type GlobalName = (Text, Text);
+
+/// What Python has to say before a graph can be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GraphQuestion {
+    pub names: Vec<GlobalName>,
+    /// Pickles of objects whose roles are not known.
+    pub objects: Vec<Bytes>,
+    /// Whether some names only mean something once the graph has been loaded.
+    pub load: bool,
+}
+
+/// Objects that are remembered; past it all are forgotten and asked for again.
+const OBJECTS_MAX: usize = 50_000;
 
 /// Calls of this function make a class that the pickle itself defines.
 const CLASS_MAKER: &str = "_make_skeleton_class";
@@ -38,15 +80,42 @@ const IMPORTER: &str = "subimport";
 const OWN_LOADING: [&str; 3] = ["__setstate__", "__new__", "__setattr__"];
 
 impl Vouched {
-    /// Remembers what Python said.
-    pub fn add(&mut self, verdicts: impl IntoIterator<Item = (GlobalName, Verdict)>) {
-        for ((module, name), verdict) in verdicts {
-            self.0.entry(module).or_default().insert(name, verdict);
+    /// Remembers what Python said of names.
+    pub fn add(&mut self, said: impl IntoIterator<Item = (GlobalName, (Verdict, Roles))>) {
+        for ((module, name), known) in said {
+            self.names.entry(module).or_default().insert(name, known);
         }
     }
 
+    /// Remembers what Python said of objects.
+    pub fn add_objects(&mut self, said: impl IntoIterator<Item = (Bytes, Roles)>) {
+        if self.objects.len() > OBJECTS_MAX {
+            self.objects.clear();
+        }
+        self.objects.extend(said);
+    }
+
+    /// Remembers the setting `optimization.fuse.delayed`.
+    pub const fn set_fuses_delayed(&mut self, fuses: bool) {
+        self.fuses_delayed = Some(fuses);
+    }
+
+    pub(super) const fn fuses_delayed(&self) -> Option<bool> {
+        self.fuses_delayed
+    }
+
+    /// The roles of what a name stands for.
+    pub(super) fn roles(&self, module: &str, name: &str) -> Option<Roles> {
+        Some(self.names.get(module)?.get(name)?.1)
+    }
+
+    /// The roles of an object, by its pickle.
+    pub(super) fn object(&self, pickle: &[u8]) -> Option<Roles> {
+        self.objects.get(pickle).copied()
+    }
+
     fn get(&self, module: &str, name: &str) -> Option<Verdict> {
-        self.0.get(module)?.get(name).copied()
+        Some(self.names.get(module)?.get(name)?.0)
     }
 }
 
@@ -144,6 +213,10 @@ mod tests {
         Some(names.iter().map(|(module, name)| format!("{module}.{name}")).collect())
     }
 
+    const fn known(verdict: Verdict) -> (Verdict, Roles) {
+        (verdict, Roles { own: Role::Callable, makes: None })
+    }
+
     /// `(mod.f, mod.C(1))`, protocol 4.
     const PAIR: &[u8] = b"\x80\x04\x8c\x03mod\x8c\x01f\x93\x8c\x03mod\x8c\x01C\x93K\x01\x85R\x86.";
 
@@ -153,7 +226,7 @@ mod tests {
         assert_eq!(names(b"\x80\x04\x8c\x01aK\x01\x86.", &vouched), None);
         assert_eq!(names(PAIR, &vouched), Some(vec!["mod.f".to_owned(), "mod.C".to_owned()]));
         let name = |name: &str| ("mod".into(), name.into());
-        vouched.add([(name("f"), Verdict::Resolves), (name("C"), Verdict::Rebuilds)]);
+        vouched.add([(name("f"), known(Verdict::Resolves)), (name("C"), known(Verdict::Rebuilds))]);
         assert_eq!(names(PAIR, &vouched), None);
     }
 
@@ -162,7 +235,7 @@ mod tests {
         let name = |name: &str| ("mod".into(), name.into());
         for verdict in [Verdict::Resolves, Verdict::LoadsItself] {
             let mut vouched = Vouched::default();
-            vouched.add([(name("f"), Verdict::Resolves), (name("C"), verdict)]);
+            vouched.add([(name("f"), known(Verdict::Resolves)), (name("C"), known(verdict))]);
             assert_eq!(names(PAIR, &vouched), Some(Vec::new()));
         }
     }

@@ -17,6 +17,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
@@ -44,6 +45,8 @@ pub struct GraphRequest {
     pub keys: Vec<Key>,
     /// `annotations` as they came.
     pub annotations: Option<Arc<Opaque>>,
+    /// It is to be compared with a reading of ours.
+    pub check: bool,
 }
 
 /// Requests that may wait for one process. Past it callers wait for room, which holds back the client that asks.
@@ -95,22 +98,39 @@ impl Pyhost {
             ("expr", Value::Serialized(request.expr)),
             ("keys", Value::Array(request.keys.iter().map(Key::to_value).collect())),
             ("annotations", request.annotations.map_or(Value::Nil, Value::Serialized)),
+            ("check", Value::Bool(request.check)),
         ]);
         let slot = self.graph_slot().ok_or(PyhostError::Closed)?;
         let result = ask(slot, "graph", body).await?;
         reply::bulk_graph(&result).map_err(|what| PyhostError::Reply { what }.into())
     }
 
-    /// Loads an expression as a worker would, and says what is known of these names: for each 0 (a class with a loading
-    /// of its own), 1 (resolves), 2 (may be called, too), 3 (its objects stand for results), or nothing.
+    /// Loads an expression as a worker would, if there is one, and says what is known of these names and of the objects
+    /// in these pickles. Source: `rask_pyhost.py`, `op_vouch`.
     ///
     /// Errors: what loading it raised, in the words of Dask's scheduler; no answer.
-    pub async fn vouch(&self, expr: Arc<Opaque>, names: &[(Text, Text)]) -> Result<Vec<Option<i64>>, AskError> {
+    pub async fn vouch(
+        &self,
+        expr: Option<Arc<Opaque>>,
+        names: &[(Text, Text)],
+        objects: &[Bytes],
+    ) -> Result<Value, AskError> {
         let pair = |(module, name): &(Text, Text)| Value::Array(vec![module.clone().into(), name.clone().into()]);
-        let names = Value::Array(names.iter().map(pair).collect());
+        let body = Value::map([
+            ("expr", expr.map_or(Value::Nil, Value::Serialized)),
+            ("names", Value::Array(names.iter().map(pair).collect())),
+            ("objects", Value::Array(objects.iter().cloned().map(Value::Bin).collect())),
+        ]);
         let slot = self.graph_slot().ok_or(PyhostError::Closed)?;
-        let result = ask(slot, "vouch", Value::map([("expr", Value::Serialized(expr)), ("names", names)])).await?;
-        Ok(result.field("verdicts").and_then(Value::items).unwrap_or_default().iter().map(Value::as_i64).collect())
+        ask(slot, "vouch", body).await
+    }
+
+    /// Says of each pair of pickled tasks how they differ, if they do.
+    pub async fn compare(&self, pairs: Vec<[Opaque; 2]>) -> Result<Value, Failure> {
+        let pair = |pair: [Opaque; 2]| Value::Array(pair.map(|task| Value::Pickled(Arc::new(task))).to_vec());
+        let body = Value::map([("pairs", Value::Array(pairs.into_iter().map(pair).collect()))]);
+        let slot = self.graph_slot().ok_or(PyhostError::Closed)?;
+        Ok(ask(slot, "compare", body).await?)
     }
 
     /// `distributed.versions.get_versions()` of the interpreter.

@@ -130,7 +130,7 @@ fn a_python_that_never_answered_could_not_start() {
         let folder = Folder::new("no-dask");
         for script in ["exit 3", "exec sleep 600"] {
             let pyhost = pyhost(&folder, folder.script(script), Duration::from_millis(300));
-            let asked = pyhost.vouch(Arc::default(), &[]).await;
+            let asked = pyhost.vouch(Some(Arc::default()), &[], &[]).await;
             assert!(matches!(asked, Err(AskError::NoAnswer(PyhostError::Start { .. }))), "{asked:?}");
         }
     });

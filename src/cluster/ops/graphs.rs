@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use tracing::debug;
 
-use crate::base::{ClientId, Failure, GraphPart, Key, Opaque, Text, TicketId, Value};
+use crate::base::{ClientId, Failure, GraphPart, GraphTask, Key, Opaque, Text, TicketId, Value};
 use crate::cluster::codec::args::seconds;
 use crate::cluster::codec::failures::raise;
+use crate::cluster::ops::graph_check::check_graph;
+use crate::cluster::ops::graph_parts::{fail_graph, take_parts, through_python};
 use crate::cluster::options::NO_PYTHON;
 use crate::cluster::state::State;
 use crate::cluster::state::graphs::{GraphSource, IncomingGraph};
-use crate::graph::{self, GlobalName, GraphError, GraphInput, GraphRead, Verdict, Vouched};
-use crate::pyhost::{AskError, GraphRequest, Pyhost, PyhostError};
+use crate::graph::{self, GlobalName, GraphError, GraphInput, GraphQuestion, GraphRead, Role, Roles, Verdict, Vouched};
+use crate::pyhost::{AskError, PyhostError};
 use crate::sched::{Actors, Event, GraphOpen};
 use crate::wire::op::UpdateGraph;
 
@@ -35,6 +37,8 @@ pub fn open_graph(state: &mut State, client: ClientId, graph: UpdateGraph) {
             keys: graph.keys.clone(),
             priority: graph.internal_priority.filter(|priority| !priority.is_empty()),
             annotations: payload(&graph.annotations),
+            asks: 0,
+            was_loaded: false,
         }),
         _ => None,
     };
@@ -65,7 +69,7 @@ pub fn read_graph(state: &mut State, ticket: TicketId) {
     let Some(source) = pending.source.take() else {
         return fail_graph(state, ticket, raise("TypeError", NO_EXPRESSION));
     };
-    let size = state.setup.graph_part_tasks;
+    let size = (!state.setup.check_ingest).then_some(state.setup.graph_part_tasks);
     let vouched = state.python.pyhost.is_some().then(|| state.graphs.vouched.clone());
     if source.expr.size_bytes() < INLINE_BYTES {
         let read = read(&source, size, vouched.as_deref());
@@ -85,8 +89,16 @@ pub fn read_graph(state: &mut State, ticket: TicketId) {
 
 fn take_read(state: &mut State, ticket: TicketId, source: GraphSource, read: Result<ReadGraph, GraphError>) {
     match read {
-        Ok(ReadGraph::Parts(parts)) => take_parts(state, ticket, parts),
-        Ok(ReadGraph::Unvouched(parts, names)) => vouch_for(state, ticket, source, (parts, names)),
+        Ok(ReadGraph::Parts(parts)) => {
+            state.graphs.reads.here += 1;
+            take_parts(state, ticket, parts);
+        }
+        Ok(ReadGraph::ToCheck(tasks)) => check_graph(state, ticket, source, tasks),
+        Ok(ReadGraph::Unvouched(parts, names)) => {
+            state.graphs.reads.here += 1;
+            vouch_for(state, ticket, source, (parts, names));
+        }
+        Ok(ReadGraph::Ask(question)) => ask_python(state, ticket, source, question),
         Ok(ReadGraph::NeedsPython(reason)) => read_in_python(state, ticket, source, &reason),
         Err(error) => fail_graph(state, ticket, error.failure()),
     }
@@ -94,13 +106,15 @@ fn take_read(state: &mut State, ticket: TicketId, source: GraphSource, read: Res
 
 fn read_in_python(state: &mut State, ticket: TicketId, source: GraphSource, reason: &Text) {
     debug!(ticket, %reason, "a graph goes to Python");
+    state.graphs.reads.count_python(reason);
     let Some(pyhost) = state.python.pyhost.clone() else {
         let text = format!("this graph cannot be read without Python ({reason}); {NO_PYTHON}");
         return fail_graph(state, ticket, raise("RuntimeError", text));
     };
     let (handle, size) = (state.handle.clone(), state.setup.graph_part_tasks);
     let job = tokio::spawn(async move {
-        let outcome = through_python(&pyhost, source, size).await;
+        let wanted = source.keys.clone();
+        let outcome = through_python(&pyhost, source, false).await.map(|tasks| graph::cut(tasks, wanted, size));
         handle
             .tell(move |state| match outcome {
                 Ok(parts) => take_parts(state, ticket, parts),
@@ -123,14 +137,12 @@ fn vouch_for(
     let Some(pyhost) = state.python.pyhost.clone() else { return take_parts(state, ticket, parts) };
     let handle = state.handle.clone();
     let job = tokio::spawn(async move {
-        let said = pyhost.vouch(source.expr.clone(), &names).await;
+        let said = pyhost.vouch(Some(source.expr.clone()), &names, &[]).await;
         handle
             .tell(move |state| match said {
-                Ok(verdicts) => {
-                    let known = names.into_iter().zip(verdicts.into_iter().map(verdict));
-                    let known: Vec<_> = known.filter_map(|(name, verdict)| Some((name, verdict?))).collect();
-                    let read_again = known.iter().any(|(_, verdict)| *verdict == Verdict::StandsForResult);
-                    Arc::make_mut(&mut state.graphs.vouched).add(known);
+                Ok(answer) => {
+                    let question = GraphQuestion { names, ..GraphQuestion::default() };
+                    let read_again = remember(state, question, &answer);
                     if read_again { put_back(state, ticket, source) } else { take_parts(state, ticket, parts) }
                 }
                 Err(AskError::Raised(failure)) => fail_graph(state, ticket, failure),
@@ -148,6 +160,49 @@ fn vouch_for(
     }
 }
 
+/// Has Python say what names and objects of a graph are, and reads it again.
+fn ask_python(state: &mut State, ticket: TicketId, mut source: GraphSource, question: GraphQuestion) {
+    let Some(pyhost) = state.python.pyhost.clone() else {
+        return read_in_python(state, ticket, source, &"nobody can be asked about it".into());
+    };
+    let handle = state.handle.clone();
+    let job = tokio::spawn(async move {
+        let expr = question.load.then(|| source.expr.clone());
+        let said = pyhost.vouch(expr, &question.names, &question.objects).await;
+        handle
+            .tell(move |state| match said {
+                Ok(answer) => {
+                    source.asks += 1;
+                    source.was_loaded |= question.load;
+                    remember(state, question, &answer);
+                    put_back(state, ticket, source);
+                }
+                Err(AskError::Raised(failure)) => fail_graph(state, ticket, failure),
+                Err(AskError::NoAnswer(error)) => fail_graph(state, ticket, not_loaded(&error)),
+            })
+            .await;
+    });
+    if let Some(pending) = state.graphs.open.get_mut(&ticket) {
+        pending.job = Some(job.abort_handle());
+    }
+}
+
+/// Keeps what Python said. Says whether a name stands for results of tasks, which changes how graphs are read.
+fn remember(state: &mut State, question: GraphQuestion, answer: &Value) -> bool {
+    let list = |name: &str| answer.field(name).and_then(Value::items).unwrap_or_default();
+    let names = question.names.into_iter().zip(list("verdicts").iter().map(verdict));
+    let names: Vec<_> = names.filter_map(|(name, said)| Some((name, said?))).collect();
+    let stands_for_result = names.iter().any(|(_, (verdict, _))| *verdict == Verdict::StandsForResult);
+    let objects = question.objects.into_iter().zip(list("roles").iter().map(roles));
+    let vouched = Arc::make_mut(&mut state.graphs.vouched);
+    vouched.add(names);
+    vouched.add_objects(objects.filter_map(|(object, said)| Some((object, said?))));
+    if let Some(fuses) = answer.field("fuses_delayed").and_then(Value::as_bool) {
+        vouched.set_fuses_delayed(fuses);
+    }
+    stands_for_result
+}
+
 /// It was read without knowing what one of its names means.
 fn put_back(state: &mut State, ticket: TicketId, source: GraphSource) {
     let Some(pending) = state.graphs.open.get_mut(&ticket) else { return };
@@ -162,38 +217,6 @@ fn not_loaded(error: &PyhostError) -> Failure {
          there would end in the same way; look at what its objects do when they are unpickled"
     );
     raise("RuntimeError", text)
-}
-
-/// The first part goes in at once, unless others wait their turn.
-fn take_parts(state: &mut State, ticket: TicketId, parts: Vec<GraphPart>) {
-    let alone = !state.graphs.has_parts();
-    state.graphs.parts.push_back((ticket, parts.into_iter()));
-    if alone {
-        next_graph_part(state);
-    }
-}
-
-/// Hands one part to the core; graphs take turns.
-pub fn next_graph_part(state: &mut State) {
-    let Some((ticket, mut rest)) = state.graphs.parts.pop_front() else { return };
-    // The graph may have failed meanwhile.
-    if !state.graphs.open.contains_key(&ticket) {
-        return;
-    }
-    let Some(part) = rest.next() else { return };
-    let last = rest.len() == 0;
-    if !last {
-        state.graphs.parts.push_back((ticket, rest));
-    }
-    let sched = &state.sched;
-    state.records.computations.on_tasks(state.clock.wall(), &part.tasks, || sched.ended_totals());
-    state.step(Event::GraphPart { ticket, part, last });
-}
-
-fn fail_graph(state: &mut State, ticket: TicketId, failure: Failure) {
-    if state.graphs.open.remove(&ticket).is_some() {
-        state.step(Event::GraphFailed { ticket, failure });
-    }
 }
 
 /// The client is gone, and nobody else wants the graphs that are still being read for it.
@@ -232,47 +255,68 @@ pub fn on_graph_closed(state: &mut State, ticket: TicketId) {
 /// A graph that was read, or why Python has to.
 enum ReadGraph {
     Parts(Vec<GraphPart>),
+    /// Python's reading is to be compared with these tasks.
+    ToCheck(Vec<GraphTask>),
     /// Python has to load it first, and to say what it knows of these names.
     Unvouched(Vec<GraphPart>, Vec<GlobalName>),
+    /// Python has to answer this; then it is to be read again.
+    Ask(GraphQuestion),
     NeedsPython(Text),
 }
 
-fn read(source: &GraphSource, size: usize, vouched: Option<&Vouched>) -> Result<ReadGraph, GraphError> {
+/// `size`: most tasks of a part; `None`: another reading comes first.
+fn read(source: &GraphSource, size: Option<usize>, vouched: Option<&Vouched>) -> Result<ReadGraph, GraphError> {
     let read = graph::read(&GraphInput {
         expr: &source.expr,
         keys: &source.keys,
         internal_priority: source.priority.as_deref(),
         annotations: source.annotations.as_deref(),
         vouched,
+        asks: source.asks,
+        was_loaded: source.was_loaded,
     });
-    let cut = |tasks| graph::cut(tasks, source.keys.clone(), size);
+    let cut = |tasks, size| graph::cut(tasks, source.keys.clone(), size);
+    let Some(size) = size else {
+        return Ok(match read? {
+            GraphRead::Tasks(tasks) | GraphRead::Unvouched(tasks, _) => ReadGraph::ToCheck(tasks),
+            GraphRead::Ask(question) => ReadGraph::Ask(question),
+            GraphRead::NeedsPython(reason) => ReadGraph::NeedsPython(reason),
+        });
+    };
     Ok(match read? {
-        GraphRead::Tasks(tasks) => ReadGraph::Parts(cut(tasks)),
-        GraphRead::Unvouched(tasks, names) => ReadGraph::Unvouched(cut(tasks), names),
+        GraphRead::Tasks(tasks) => ReadGraph::Parts(cut(tasks, size)),
+        GraphRead::Unvouched(tasks, names) => ReadGraph::Unvouched(cut(tasks, size), names),
+        GraphRead::Ask(question) => ReadGraph::Ask(question),
         GraphRead::NeedsPython(reason) => ReadGraph::NeedsPython(reason),
     })
 }
 
-async fn through_python(pyhost: &Pyhost, source: GraphSource, size: usize) -> Result<Vec<GraphPart>, Failure> {
-    let wanted = source.keys.clone();
-    let request = GraphRequest { expr: source.expr, keys: source.keys, annotations: source.annotations };
-    let bulk = pyhost.graph(request).await?;
-    let priority = source.priority;
-    let split = tokio::task::spawn_blocking(move || {
-        let tasks = graph::split_bulk(&bulk, priority.as_deref()).map_err(|error| error.failure())?;
-        Ok(graph::cut(tasks, wanted, size))
-    });
-    split.await.unwrap_or_else(|_| Err(raise("RuntimeError", "splitting the graph failed")))
+/// Source: `rask_pyhost.py`, `verdict`: a number, then the roles.
+fn verdict(told: &Value) -> Option<(Verdict, Roles)> {
+    let [verdict, own, makes] = told.items()? else { return None };
+    let verdict = match verdict.as_i64()? {
+        0 => Verdict::LoadsItself,
+        1 => Verdict::Resolves,
+        2 => Verdict::Rebuilds,
+        3 => Verdict::StandsForResult,
+        _ => return None,
+    };
+    Some((verdict, Roles { own: role(own)?, makes: role(makes) }))
 }
 
-/// Source: `rask_pyhost.py`, `verdict`.
-const fn verdict(told: Option<i64>) -> Option<Verdict> {
-    match told {
-        Some(0) => Some(Verdict::LoadsItself),
-        Some(1) => Some(Verdict::Resolves),
-        Some(2) => Some(Verdict::Rebuilds),
-        Some(3) => Some(Verdict::StandsForResult),
-        Some(_) | None => None,
+/// Source: `rask_pyhost.py`, `roles`.
+fn roles(told: &Value) -> Option<Roles> {
+    let [own, makes] = told.items()? else { return None };
+    Some(Roles { own: role(own)?, makes: role(makes) })
+}
+
+fn role(told: &Value) -> Option<Role> {
+    match told.as_i64()? {
+        0 => Some(Role::Plain),
+        1 => Some(Role::Callable),
+        2 => Some(Role::NamedTuple),
+        3 => Some(Role::Special),
+        _ => None,
     }
 }
 

@@ -4,6 +4,8 @@ pub mod clients;
 pub mod coord;
 pub mod data;
 pub mod dispatch;
+pub mod graph_check;
+pub mod graph_parts;
 pub mod graphs;
 pub mod handler;
 pub mod info;

@@ -1,11 +1,11 @@
 //! Graphs that were submitted and are not in the scheduler yet.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
-use crate::base::{ClientId, GraphPart, Key, Opaque, SeededMap, TicketId};
+use crate::base::{ClientId, GraphPart, Key, Opaque, SeededMap, Text, TicketId};
 use crate::graph::Vouched;
 
 /// Graphs under way.
@@ -17,6 +17,36 @@ pub struct Graphs {
     pub parts: VecDeque<(TicketId, std::vec::IntoIter<GraphPart>)>,
     /// What Python said about the names that graphs refer to.
     pub vouched: Arc<Vouched>,
+    pub reads: Reads,
+}
+
+/// How graphs were read.
+#[derive(Debug, Default)]
+pub struct Reads {
+    /// Read here.
+    pub here: u64,
+    /// Read in Python, by reason.
+    pub in_python: BTreeMap<Text, u64>,
+    /// Read in both, and differences that were found.
+    pub checked: u64,
+    pub differences: u64,
+}
+
+/// Reasons hold names of users' classes; past this many they are counted together.
+const REASONS_MAX: usize = 100;
+
+impl Reads {
+    /// Counts a graph that went to Python.
+    pub fn count_python(&mut self, reason: &Text) {
+        let known = self.in_python.len() < REASONS_MAX || self.in_python.contains_key(reason);
+        *self.in_python.entry(if known { reason.clone() } else { "other".into() }).or_default() += 1;
+    }
+
+    /// Counts a graph that was read both ways.
+    pub const fn count_check(&mut self, differences: usize) {
+        self.checked += 1;
+        self.differences += differences as u64;
+    }
 }
 
 /// A graph that is not in yet.
@@ -36,6 +66,10 @@ pub struct GraphSource {
     pub keys: Vec<Key>,
     pub priority: Option<Vec<(Key, f64)>>,
     pub annotations: Option<Arc<Opaque>>,
+    /// How often Python was asked about it.
+    pub asks: u32,
+    /// Python has loaded it.
+    pub was_loaded: bool,
 }
 
 impl Graphs {

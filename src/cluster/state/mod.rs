@@ -75,6 +75,8 @@ pub struct SchedulerSetup {
     pub keep: Keep,
     /// When `rebalance` moves data.
     pub rebalance: RebalanceRules,
+    /// Graphs that are read here are read in Python too, and compared.
+    pub check_ingest: bool,
     /// Makes performance reports.
     pub reporter: Option<Reporter>,
 }

@@ -6,7 +6,7 @@ pub mod streams;
 
 use crate::base::Now;
 use crate::cluster::jobs::prefetch;
-use crate::cluster::ops::{dispatch, graphs, scheduler_plugins};
+use crate::cluster::ops::{dispatch, graph_parts, graphs, scheduler_plugins};
 use crate::cluster::state::State;
 use crate::cluster::state::handle::{ConnId, InboxItem};
 use crate::cluster::state::peers::{Conn, ConnRole, RpcLine};
@@ -33,7 +33,7 @@ pub fn on_item(state: &mut State, item: InboxItem<State>) {
 /// A deadline passed, or there are parts of graphs or of streams left.
 pub fn on_deadline(state: &mut State) {
     state.records.turns.begin(|| state.clock.now());
-    graphs::next_graph_part(state);
+    graph_parts::next_graph_part(state);
     settle(state);
     if let Some((conn, client)) = state.pending.unfinished.pop_front() {
         streams::run_client_stream(state, conn, client);

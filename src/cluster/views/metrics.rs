@@ -67,12 +67,32 @@ const fn counter(name: &'static str, help: &'static str, samples: Vec<Sample>) -
 pub fn metrics(state: &State) -> Vec<Family> {
     let mut families = cluster(state);
     families.extend(machinery(state));
+    families.extend(graphs(state));
     families.extend(prefixes(state));
     families.extend(semaphores(state));
     if state.sched.config().work_stealing {
         families.extend(stealing(state));
     }
     families
+}
+
+/// How graphs became tasks.
+fn graphs(state: &State) -> Vec<Family> {
+    let reads = &state.graphs.reads;
+    let sample = |path: &str, reason: &str, count: u64| Sample {
+        labels: vec![("path", path.to_owned()), ("reason", reason.to_owned())],
+        number: count as f64,
+    };
+    let in_python = reads.in_python.iter().map(|(reason, &count)| sample("python", reason, count));
+    vec![
+        counter(
+            "scheduler_graphs_read",
+            "Graphs that were read by rask itself, and in Python for a reason",
+            std::iter::once(sample("rask", "", reads.here)).chain(in_python).collect(),
+        ),
+        counter("scheduler_graphs_checked", "Graphs that were read both ways (ingest = check)", one(reads.checked)),
+        counter("scheduler_graph_differences", "Differences found between the two", one(reads.differences)),
+    ]
 }
 
 fn cluster(state: &State) -> Vec<Family> {

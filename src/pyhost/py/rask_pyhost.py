@@ -49,6 +49,7 @@ if __name__ == "__main__":
     sys.path.append(os.getcwd())
 
 import asyncio
+import contextlib
 import functools
 import importlib
 import inspect
@@ -61,10 +62,11 @@ import threading
 import traceback
 
 try:
+    import dask
     import distributed
     import msgpack
-    from dask._task_spec import Alias, TaskRef, convert_legacy_graph
-    from dask.utils import key_split
+    from dask._task_spec import Alias, GraphNode, Task, TaskRef, _execute_subgraph, convert_legacy_graph
+    from dask.utils import is_namedtuple_instance, key_split
     from distributed.core import Status, error_message
     from distributed.protocol import pickle
     from distributed.protocol.core import dumps, loads
@@ -161,7 +163,8 @@ DESERIALIZING = """\
 def op_graph(host, body):
     """Materialise a graph. Source: ``distributed/scheduler.py``, ``update_graph``."""
     expr = load_expression(body["expr"])
-    dsk, by_type = materialize(expr)
+    with same_steps(body.get("check")):
+        dsk, by_type = materialize(expr)
     if type(expr).__name__ == "LLGExpr":
         dsk = cull(dsk, body["keys"])
     del expr
@@ -173,6 +176,36 @@ def op_graph(host, body):
         "annotated": annotated,
         "shuffles": shuffles(dsk),
     }
+
+
+@contextlib.contextmanager
+def same_steps(check):
+    """To be compared with rask's reading, what Dask leaves to the order of its sets is done in rask's order: which of
+    the tasks of a bag is met first, which decides what is fused."""
+    core = sys.modules.get("dask.bag.core") if check else None
+    if core is None:
+        yield
+        return
+    theirs, core.cull = core.cull, cull_in_order
+    try:
+        yield
+    finally:
+        core.cull = theirs
+
+
+def cull_in_order(dsk, keys):
+    """Source: ``dask/_task_spec.py``, ``cull``."""
+    if len(keys) == len(dsk):
+        return dsk
+    place = {key: at for at, key in enumerate(dsk)}
+    stack, met = list(reversed(keys)), {}
+    while stack:
+        key = stack.pop()
+        if key in dsk and key not in met:
+            met[key] = dsk[key]
+            needs = [need for need in dsk[key].dependencies if need in place]
+            stack.extend(sorted(needs, key=place.__getitem__, reverse=True))
+    return met
 
 
 def load_expression(serialized):
@@ -189,9 +222,14 @@ def load_expression(serialized):
 
 
 def op_vouch(host, body):
-    """Load an expression as a worker would, and tell what is known of the names in it."""
-    load_expression(body["expr"])
-    return {"verdicts": [verdict(module, name) for module, name in body["names"]]}
+    """Load an expression as a worker would, if there is one, and tell what is known of names and of pickled objects."""
+    if body.get("expr") is not None:
+        load_expression(body["expr"])
+    return {
+        "verdicts": [verdict(module, name) for module, name in body["names"]],
+        "roles": [roles(pickle.loads(data)) for data in body["objects"]],
+        "fuses_delayed": bool(dask.config.get("optimization.fuse.delayed", False)),
+    }
 
 
 # Whatever pickles of these libraries call to rebuild their own objects does not fail.
@@ -203,16 +241,20 @@ LOADING = {"__setstate__", "__new__", "__setattr__", "__setitem__", "append", "e
 
 
 def verdict(module: str, name: str):
-    """0: a class with a loading of its own; 1: it resolves; 2: a pickle may call it, too; 3: its objects stand for
-    results of tasks; None: it does not resolve."""
+    """None: it does not resolve. Else a number and the roles. 0: a class with a loading of its own; 1: it resolves;
+    2: a pickle may call it, too; 3: its objects stand for results of tasks."""
     if "#" in name:  # a type of the interpreter, called with so many arguments: it was, just now
-        return 2
+        return [2, *roles(object)]
     try:
         found = importlib.import_module(module)
         for part in filter(None, name.split(".")):
             found = getattr(found, part)
     except Exception:
         return None
+    return [trust(module, name, found), *roles(found, MAKERS.get((module, name)))]
+
+
+def trust(module: str, name: str, found) -> int:
     if is_library(module) or module in REBUILDERS or (module == "builtins" and name in BUILTINS):
         return 2
     if not isinstance(found, type):
@@ -221,6 +263,53 @@ def verdict(module: str, name: str):
     if issubclass(found, TaskRef) or getattr(found, "__dask_future__", False):
         return 3
     return 0 if loads_itself(found) else 1
+
+
+PLAIN, CALLABLE, NAMED_TUPLE, SPECIAL = range(4)
+# What Dask looks into, or compares with keys. Source: ``dask/_task_spec.py``, ``convert_legacy_task``.
+SPECIAL_CLASSES = (GraphNode, TaskRef, list, tuple, set, frozenset, dict, str, int, float, numbers.Number)
+# What functions return that pickles call.
+MAKERS = {
+    ("cloudpickle.cloudpickle", "_builtin_type"): CALLABLE,
+    ("cloudpickle.cloudpickle", "_make_function"): CALLABLE,
+    ("cloudpickle.cloudpickle", "_make_skeleton_class"): CALLABLE,
+    ("cloudpickle.cloudpickle", "subimport"): PLAIN,
+    ("numpy._core.multiarray", "_reconstruct"): PLAIN,
+    ("numpy._core.numeric", "_frombuffer"): PLAIN,
+    ("numpy.core.multiarray", "_reconstruct"): PLAIN,
+    ("numpy.core.numeric", "_frombuffer"): PLAIN,
+}
+
+
+def roles(found, makes=None):
+    """What it is to the tuples that Dask takes for tasks, and what its instances are, if it is a class."""
+    if isinstance(found, type) and makes is None:
+        makes = role_of_instances(found)
+    return [role(found), makes]
+
+
+def role(found) -> int:
+    if is_namedtuple_instance(found):
+        return NAMED_TUPLE
+    if isinstance(found, SPECIAL_CLASSES) or getattr(found, "__dask_future__", False):
+        return SPECIAL
+    return CALLABLE if callable(found) else PLAIN
+
+
+def role_of_instances(cls: type) -> int:
+    if issubclass(cls, tuple) and all(hasattr(cls, name) for name in NAMED_TUPLE_NAMES):
+        return NAMED_TUPLE
+    if issubclass(cls, SPECIAL_CLASSES) or getattr(cls, "__dask_future__", False):
+        return SPECIAL
+    return CALLABLE if issubclass(cls, type) or has_call(cls) else PLAIN
+
+
+def has_call(cls: type) -> bool:
+    return any("__call__" in base.__dict__ for base in cls.__mro__)
+
+
+# Source: ``dask/utils.py``, ``is_namedtuple_instance``.
+NAMED_TUPLE_NAMES = ("_make", "_asdict", "_replace", "_fields", "_field_defaults")
 
 
 def is_library(module: str) -> bool:
@@ -318,6 +407,46 @@ def shuffles(dsk):
             told.update(new_chunks=[len(axis) for axis in spec.new])
         found.append((at, told))
     return found
+
+
+def op_compare(host, body):
+    """How pickled tasks differ, two by two; None: they do not."""
+    return {"differences": [difference(ours, theirs) for ours, theirs in body["pairs"]]}
+
+
+def difference(ours, theirs):
+    if type(ours) is not type(theirs):
+        return f"{ours!r} for {theirs!r}"
+    if isinstance(ours, GraphNode):
+        if ours.key != theirs.key or ours.dependencies != theirs.dependencies:
+            return f"{ours.key!r} of {sorted(map(str, ours.dependencies))} for {theirs.key!r}"
+        if ours.data_producer != theirs.data_producer:
+            return f"{ours.key!r} makes data, or does not"
+        if isinstance(ours, Task):
+            return difference(task_parts(ours), task_parts(theirs))
+        return difference(getattr(ours, "value", None), getattr(theirs, "value", None))
+    if type(ours) in (list, tuple):
+        if len(ours) != len(theirs):
+            return f"{len(ours)} items for {len(theirs)}"
+        return next(filter(None, map(difference, ours, theirs)), None)
+    if type(ours) is dict:
+        return difference(list(ours), list(theirs)) or difference(list(ours.values()), list(theirs.values()))
+    try:
+        if bool(ours == theirs):
+            return None
+    except Exception:
+        pass
+    same = dask.base.tokenize(ours) == dask.base.tokenize(theirs) or repr(ours) == repr(theirs)
+    return None if same else f"{ours!r} for {theirs!r}"
+
+
+def task_parts(task):
+    args = list(task.args)
+    if task.func is _execute_subgraph:  # its inputs come in any order
+        args[2:] = sorted(map(str, args[2])), sorted(map(str, args[3:]))
+    if task.kwargs.get("typ") in (set, frozenset):
+        args.sort(key=repr)
+    return [task.func, args, task.kwargs]
 
 
 # ---------------------------------------------------------------------------------------------- the scheduler, seen from user code

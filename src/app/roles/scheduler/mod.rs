@@ -239,6 +239,7 @@ fn options(args: &SchedulerArgs, config: &Config, run_dir: &Path) -> Result<Sche
         blocked_handlers: config.scheduler.blocked_handlers.iter().map(|name| name.as_str().into()).collect(),
         keep: settings::keep(&config.scheduler),
         rebalance: settings::rebalance(&config.scheduler),
+        check_ingest: config.scheduler.ingest == config::Ingest::Check,
         sched,
         limits: settings::limits(config),
         control: None,
