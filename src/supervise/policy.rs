@@ -56,6 +56,11 @@ impl Policy {
         Self { restart, failures_max, failures: 0 }
     }
 
+    /// The child had begun its work: its end is no failure to start, however soon it came.
+    pub const fn had_started(&mut self) {
+        self.failures = 0;
+    }
+
     /// The child ended after `lived_ms`.
     pub fn on_end(&mut self, end: ProcessEnd, lived_ms: u64) -> Next {
         let again = match self.restart {

@@ -32,6 +32,8 @@ fn pauses_double_and_a_steady_life_forgives_what_was_before() {
     assert_eq!(policy.on_end(ProcessEnd::Crashed, 10), Next::After(1000));
     assert_eq!(policy.on_end(ProcessEnd::Crashed, 10), Next::After(2000));
     assert_eq!(policy.on_end(ProcessEnd::Failed, 3_600_000), Next::After(500));
+    policy.had_started();
+    assert_eq!(policy.on_end(ProcessEnd::Crashed, 10), Next::After(500));
     assert_eq!(policy.on_end(ProcessEnd::Fine, 10), Next::Done);
 }
 

@@ -117,7 +117,11 @@ async fn live(
             }
             Ok(Err(NodeError::Unfit { reason })) => return Ok(Over::Unfit { reason }),
             Ok(Err(NodeError::Stopped)) => return Ok(Over::Done),
-            Ok(Ok(WorkerEnd::Broken { reason })) => CommandError::world(format!("a worker ended: {reason}")),
+            Ok(Ok(WorkerEnd::Broken { reason })) => {
+                // It was registered: a task may have ended its Python process, however often, as with Dask's nannies.
+                policy.had_started();
+                CommandError::world(format!("a worker ended: {reason}"))
+            }
             Ok(Err(error @ (NodeError::NoScheduler { .. } | NodeError::Refused { .. }))) => {
                 return Err(explained(&error));
             }
