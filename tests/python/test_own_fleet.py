@@ -70,6 +70,17 @@ def test_they_restart_and_a_death_is_told_with_its_cause(appliance, client):
     wait_until(lambda: "its Python process ended: killed by SIGKILL" in logs(), "its end is told", LATE_S)
 
 
+def test_a_worker_whose_node_is_killed_is_started_anew_and_leaves_no_python(client):
+    python = psutil.Process(min(client.run(os.getpid).values()))
+    node = python.parent()
+    assert "worker" in node.cmdline() and len(node.children(recursive=True)) == 1
+    node.kill()
+    wait_until(lambda: not python.is_running(), "its Python ended with it", LATE_S)
+    wait_until(lambda: python.pid not in client.run(os.getpid, on_error="ignore").values(), "the scheduler knows", LATE_S)
+    wait_until(lambda: running_workers(client) == ["local-0", "local-1"], "both workers run again", LATE_S)
+    assert client.gather(client.map(operator.neg, range(5), pure=False)) == [0, -1, -2, -3, -4]
+
+
 def test_a_cluster_of_the_gateway_chooses_its_engine(appliance):
     made = {}
     for engine in ("auto", "stock"):

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 from distributed import Client, NannyPlugin, get_worker, wait
-from distributed.diagnostics.plugin import Environ
+from distributed.diagnostics.plugin import Environ, UploadDirectory
 
 from harness import Cluster, address_of, running_workers, wait_until
 
@@ -106,25 +106,6 @@ def test_plugins_are_set_up_and_torn_down(client, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
-def test_a_folder_that_a_plugin_puts_on_the_path_is_on_that_of_workers(client, tmp_path):
-    (tmp_path / "for_nannies.py").write_text("x = 5\n")
-
-    class OnPath(NannyPlugin):
-        name, restart = "on-path", True
-
-        def __init__(self, folder):
-            self.folder = folder
-
-        def setup(self, nanny):
-            import sys
-
-            sys.path.insert(0, self.folder)  # as UploadDirectory does
-
-    client.register_plugin(OnPath(str(tmp_path)))
-    wait_until(lambda: running_workers(client) == ["ours-0", "ours-1"], "both workers run again", LATE_S)
-    assert client.submit(lambda: __import__("for_nannies").x, pure=False).result(LATE_S) == 5
-
-
 # ---- lives of their own ----------------------------------------------------------------------------------------------
 
 
@@ -136,13 +117,20 @@ def alone(work_dir):
     cluster.close()
 
 
-def test_a_plugin_from_before_is_set_up_before_the_first_worker(alone):
+def test_a_plugin_from_before_is_set_up_before_the_first_worker_and_later_ones_restart_it(alone, tmp_path):
+    folder = tmp_path / "uploaded"
+    folder.mkdir()
+    (folder / "for_nannies.py").write_text("x = 5\n")
     with Client(alone.address, timeout=LATE_S) as client:
         client.register_plugin(Environ({"OWN_NANNY_TEST": 8}))
         alone.add_worker("7", "--engine", "rask", kind="rask", nanny=True)
         client.wait_for_workers(1, timeout=LATE_S)
         told = client.submit(lambda: (os.environ.get("OWN_NANNY_TEST"), os.environ["PYTHONHASHSEED"], get_worker().name))
         assert told.result(LATE_S) == ("8", "6640", 7)
+        # One nanny: two on one machine unpack into one folder at the same time, with Dask's workers too.
+        client.register_plugin(UploadDirectory(str(folder), restart_workers=True, update_path=True))
+        wait_until(lambda: running_workers(client) == [7], "the worker runs again", LATE_S)
+        assert client.submit(lambda: __import__("for_nannies").x, pure=False).result(LATE_S) == 5
 
 
 def test_a_worker_whose_lifetime_is_over_leaves_or_another_takes_its_place(alone):
