@@ -161,7 +161,7 @@ impl Scheduler {
         ensure!(worker.saturated == self.saturated.contains(&id), "saturated is wrong");
         let slot = worker.slot_load.is_none_or(|load| self.open_slots.contains(&(load, id)));
         ensure!(slot, "its open slot is lost");
-        let load = worker.load.is_none_or(|load| self.by_load.contains(&(load, id)));
+        let load = worker.load.is_none_or(|load| self.by_load[worker.hello.engine as usize].contains(&(load, id)));
         ensure!(load && (worker.is_running() || worker.load.is_none()), "its load is filed wrong");
         Ok(())
     }

@@ -139,6 +139,28 @@ pub struct WorkerHello {
     pub status: WorkerStatus,
     /// Total supply of each named resource.
     pub resources: Vec<(Text, f64)>,
+    /// What runs its tasks.
+    pub engine: WorkerEngine,
+}
+
+/// What runs a worker's tasks: tells how many short ones it gets through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkerEngine {
+    /// Dask's worker.
+    #[default]
+    Stock,
+    /// Rask's own.
+    Rask,
+}
+
+impl WorkerEngine {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Stock, Self::Rask];
+
+    /// By the name that a worker gives in `extra`; Dask's gives none.
+    pub fn from_name(name: &str) -> Self {
+        if name == "rask" { Self::Rask } else { Self::Stock }
+    }
 }
 
 /// Source: `distributed/core.py`, `Status`.

@@ -52,7 +52,7 @@ pub use config::{MemoryMeasure, SchedConfig};
 pub use effect::{Answer, Compute, Effect, Located, Priority, ShuffleRun, ToClient, ToWorker};
 pub use event::{
     Action, Actors, AmmAction, Erred, Event, Finished, GraphOpen, Heartbeat, PlacedData, ShuffleRequest, StartStop,
-    WorkerHello, WorkerStatus,
+    WorkerEngine, WorkerHello, WorkerStatus,
 };
 pub use inspect::{GroupView, KeyState, NodeView, TaskDetail, TaskFilter};
 pub use records::StoryLine;

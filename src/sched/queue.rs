@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::Scheduler;
 use super::effect::Priority;
+use super::event::WorkerEngine;
 use super::task::{StateName, TaskState};
 use super::worker::RegisteredWorker;
 use crate::base::{TaskId, WorkerId};
@@ -21,8 +22,13 @@ const SATURATED_FACTOR: f64 = 1.9;
 ///
 /// Unit: seconds.
 const SUPPLY_SECS: f64 = 0.005;
-/// What a task costs a Python worker besides its own time. Unit: seconds.
-const TASK_OVERHEAD_SECS: f64 = 0.000_5;
+/// What a task costs a worker besides its own time.
+const fn task_overhead_secs(engine: WorkerEngine) -> f64 {
+    match engine {
+        WorkerEngine::Stock => 0.000_5,
+        WorkerEngine::Rask => 0.000_03,
+    }
+}
 /// Most bytes of results that a thread may make out of its supply, because tasks are held back for the sake of memory.
 ///
 /// Unit: bytes.
@@ -86,27 +92,33 @@ impl Scheduler {
     /// tasks, which is then given a whole supply.
     pub(super) fn place_queued(&mut self, task: TaskId) -> Option<WorkerId> {
         self.place_in_open_slot().or_else(|| {
-            let supply = self.supply(task)?;
             let has_room = |id: &WorkerId| {
-                self.workers.get(*id).and_then(|worker| worker.load).is_some_and(|load| f64::from_bits(load) < supply)
+                let Some(worker) = self.workers.get(*id) else { return false };
+                let supply = self.supply(task, worker.hello.engine);
+                worker.load.is_some_and(|load| supply.is_some_and(|supply| f64::from_bits(load) < supply))
             };
-            self.supplied = self.supplied.filter(has_room).or_else(|| self.lacks_supply(supply));
+            self.supplied = self.supplied.filter(has_room).or_else(|| self.lacks_supply(task));
             self.supplied
         })
     }
 
     /// May a task that was held back go somewhere?
     pub(super) fn has_place(&self, task: TaskId) -> bool {
-        !self.open_slots.is_empty() || self.supply(task).is_some_and(|supply| self.lacks_supply(supply).is_some())
+        !self.open_slots.is_empty() || self.lacks_supply(task).is_some()
     }
 
-    fn lacks_supply(&self, supply: f64) -> Option<WorkerId> {
-        self.by_load.first().filter(|(load, _)| f64::from_bits(*load) < supply * SUPPLY_RENEW).map(|&(_, id)| id)
+    /// The worker of either engine that has least, if it has used up its supply of such tasks.
+    fn lacks_supply(&self, task: TaskId) -> Option<WorkerId> {
+        WorkerEngine::ALL.into_iter().find_map(|engine| {
+            let (load, id) = self.by_load[engine as usize].first()?;
+            let supply = self.supply(task, engine)?;
+            (f64::from_bits(*load) < supply * SUPPLY_RENEW).then_some(*id)
+        })
     }
 
     /// Tasks per thread that a worker may have of this kind, if that is more than `worker-saturation` says. Only for
     /// tasks that are known to be short and to have small results.
-    fn supply(&self, task: TaskId) -> Option<f64> {
+    fn supply(&self, task: TaskId, engine: WorkerEngine) -> Option<f64> {
         if self.config.worker_saturation <= 1.0 {
             return None;
         }
@@ -116,7 +128,7 @@ impl Scheduler {
         }
         let held = prefix.states[StateName::Memory as usize].max(1);
         let result_bytes = (prefix.nbytes_total as f64 / held as f64).max(1.0);
-        let tasks = (SUPPLY_SECS / (prefix.duration + TASK_OVERHEAD_SECS)).min(SUPPLY_BYTES / result_bytes);
+        let tasks = (SUPPLY_SECS / (prefix.duration + task_overhead_secs(engine))).min(SUPPLY_BYTES / result_bytes);
         (tasks > self.config.worker_saturation.ceil()).then_some(tasks)
     }
 
@@ -219,7 +231,8 @@ impl Scheduler {
     }
 
     fn set_load(&mut self, id: WorkerId, load: Option<u64>) {
-        set_place(&mut self.by_load, id, &mut self.workers[id].load, load);
+        let worker = &mut self.workers[id];
+        set_place(&mut self.by_load[worker.hello.engine as usize], id, &mut worker.load, load);
     }
 
     /// Source: `distributed/scheduler.py`, `_refresh_no_workers_since`.

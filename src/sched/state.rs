@@ -6,6 +6,7 @@ use super::arena::Arena;
 use super::config::SchedConfig;
 use super::coord::Coord;
 use super::effect::{Effect, ToClient, ToWorker};
+use super::event::WorkerEngine;
 use super::records::{Amm, AskedAgain, OpenGraph, Shuffles, Stealing, StoryEntry};
 use super::task::{GroupAt, PrefixAt, Rank, StateName, Task, TaskGroup, TaskPrefix};
 use super::worker::{ClientState, RegisteredWorker};
@@ -43,8 +44,8 @@ pub struct Scheduler {
     pub(super) saturated: BTreeSet<WorkerId>,
     /// Running workers with free slots, least loaded first.
     pub(super) open_slots: BTreeSet<(u64, WorkerId)>,
-    /// Running workers, least loaded first; kept while there is a bound on what a worker may have.
-    pub(super) by_load: BTreeSet<(u64, WorkerId)>,
+    /// Running workers of each engine, least loaded first; kept while there is a bound on what a worker may have.
+    pub(super) by_load: [BTreeSet<(u64, WorkerId)>; WorkerEngine::ALL.len()],
     /// The worker that is being given a supply of short tasks.
     pub(super) supplied: Option<WorkerId>,
     pub(super) total_nthreads: u64,
@@ -119,7 +120,7 @@ impl Scheduler {
             idle: Vec::new(),
             saturated: BTreeSet::new(),
             open_slots: BTreeSet::new(),
-            by_load: BTreeSet::new(),
+            by_load: Default::default(),
             supplied: None,
             total_nthreads: 0,
             network_bytes: 0,

@@ -20,7 +20,7 @@ use crate::cluster::state::handle::ConnId;
 use crate::cluster::state::peers::{ConnRole, Joining, WorkerFacts, WorkerLink};
 use crate::cluster::views::identity;
 use crate::net::{Address, WritePace};
-use crate::sched::{Answer, Event, Heartbeat, WorkerHello, WorkerStatus, heartbeat_interval_secs};
+use crate::sched::{Answer, Event, Heartbeat, WorkerEngine, WorkerHello, WorkerStatus, heartbeat_interval_secs};
 
 /// The operations of this family.
 pub const OPS: Operations = &[
@@ -97,6 +97,7 @@ fn add_worker(state: &mut State, call: Call, address: Text, body: &Value) {
         memory_limit: field("memory_limit").as_i64().and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
         status: text("status").and_then(|name| WorkerStatus::from_name(&name)).unwrap_or_default(),
         resources: amounts(field("resources")),
+        engine: field("extra").get("engine").and_then(Value::as_str).map(WorkerEngine::from_name).unwrap_or_default(),
         address,
     };
     let name = Text::from(shown(&name));

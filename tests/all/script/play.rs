@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `set worker-saturation=inf` | a setting, before anything else |
 //! | `listen stealing` | events of this topic are shown from here on |
-//! | `worker a threads=2 host=h memory=1GB resources=GPU:1 status=paused nanny` | a worker registers; only the name is needed |
+//! | `worker a threads=2 host=h memory=1GB resources=GPU:1 status=paused engine=rask nanny` | a worker registers; only the name is needed |
 //! | `client alice` | a client connects |
 //! | `wait 5s` | time passes, with every deadline in it |
 //! | `look x a cluster` | says how tasks, workers and the cluster stand |
@@ -32,7 +32,7 @@ use rask::base::{
 };
 use rask::sched::{
     Action, Actors, Answer, CloseWish, Effect, Erred, Event, Finished, GraphOpen, Heartbeat, PlacedData, SchedConfig,
-    Scheduler, ShuffleRequest, StartStop, ToWorker, WorkerHello, WorkerStatus,
+    Scheduler, ShuffleRequest, StartStop, ToWorker, WorkerEngine, WorkerHello, WorkerStatus,
 };
 
 use super::words::{self, Names};
@@ -286,6 +286,7 @@ impl Stage {
             memory_limit: line.option("memory").map_or(Ok(0.0), measure)? as u64,
             status: WorkerStatus::from_name(status).ok_or("no such status")?,
             resources: line.resources()?,
+            engine: line.option("engine").map(WorkerEngine::from_name).unwrap_or_default(),
             ..WorkerHello::default()
         };
         let call = self.call(format!("register {label}"));

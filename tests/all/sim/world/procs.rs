@@ -1,7 +1,9 @@
 //! Worker processes: they start, register, talk, serve data and die.
 
 use rask::base::{Now, Text, Value};
-use rask::sched::{Action, Erred, Event, Finished, Heartbeat, StartStop, ToWorker, WorkerHello, WorkerStatus};
+use rask::sched::{
+    Action, Erred, Event, Finished, Heartbeat, StartStop, ToWorker, WorkerEngine, WorkerHello, WorkerStatus,
+};
 use rask::worker_state::{MachineConfig, TaskPhase, WorkerEvent, WorkerMessage};
 
 use super::{Call, MS, Proc, Thing, World};
@@ -55,6 +57,7 @@ impl World<'_> {
             memory_limit: 0,
             status,
             resources: slot.resources.clone(),
+            engine: if self.push_ahead { WorkerEngine::Rask } else { WorkerEngine::Stock },
         };
         let call = self.call(None, Call::Worker(proc));
         self.step(Event::AddWorker { call, worker: Box::new(hello) })
