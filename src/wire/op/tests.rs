@@ -75,8 +75,8 @@ fn a_bad_item_does_not_poison_the_batch() {
     let expected = vec![
         StreamOp::Reschedule { key: Key::text("x") },
         StreamOp::Malformed { op: "reschedule".into(), error: crate::wire::WireError::Unexpected { what: "key" } },
-        StreamOp::Unknown { op: "no-such-op".into(), fields: Value::Map(Vec::new()) },
-        StreamOp::Unknown { op: "".into(), fields: Value::Map(Vec::new()) },
+        StreamOp::Unknown { op: "no-such-op".into(), fields: Value::map([("key", "x".into())]) },
+        StreamOp::Unknown { op: "".into(), fields: Value::map([("key", "x".into())]) },
         StreamOp::AddKeys { keys: vec![Key::text("y")] },
     ];
     assert_eq!(ops(&list), expected);
