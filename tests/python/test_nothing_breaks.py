@@ -377,6 +377,19 @@ def test_stories_name_what_was_recommended(client):
     assert all(line[4].split("-")[-1] and line[5] > 0 for line in story)
 
 
+def test_events_name_what_set_them_off(start_cluster):
+    cluster = start_cluster()
+    cluster.add_worker("a")
+    with Client(cluster.address, timeout=30) as client:
+        client.wait_for_workers(1, timeout=60)
+        (address,) = client.retire_workers(names=["a"])
+        told = {event["action"]: event for _, event in client.get_events("all")}
+        assert told["retire-workers"]["retired"] == (address,) and told["retire-workers"]["stimulus_id"]
+        assert told["remove-worker"]["stimulus_id"] and told["remove-worker"]["expected"]
+        own = {event["action"]: event for _, event in client.get_events(address)}
+        assert own["worker-status-change"]["stimulus_id"] and own["retired"]["stimulus_id"]
+
+
 def test_logs_of_the_scheduler_tell_what_those_of_dask_do(client):
     future = client.submit(time.sleep, 60, key="to-cancel", pure=False)
     future.cancel()

@@ -120,10 +120,15 @@ pub async fn run(handle: Handle, wish: Replicate) -> Outcome {
         }
         join_all(rounds.into_iter().map(|(worker, keys)| copy_to(&handle, worker, keys))).await;
     }
-    let count = wish.keys.len();
+    let (count, branching) = (wish.keys.len(), wish.branching);
     handle
         .tell(move |state| {
-            let message = Value::map([("action", "replicate".into()), ("key-count", count.into())]);
+            let message = Value::map([
+                ("action", "replicate".into()),
+                ("workers", Value::Array(first.workers.into_iter().map(Value::Str).collect())),
+                ("key-count", count.into()),
+                ("branching-factor", branching.into()),
+            ]);
             state.log_event(&["all".into()], &message);
         })
         .await;

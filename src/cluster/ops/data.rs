@@ -63,6 +63,8 @@ fn retry(state: &mut State, call: Call, body: &Value) -> Handled {
     let name = args::optional_text(body, "client").unwrap_or_default();
     let client = state.client_named(&name);
     info!(client = %name, keys = keys.len(), "retrying");
+    let message = Value::map([("action", "retry".into()), ("count", keys.len().into())]);
+    state.log_event(std::slice::from_ref(&name), &message);
     let id = state.open_call(WaitingCall::Asker(call));
     state.step(Event::Retry { call: id, client, keys });
     Ok(Done::Later)

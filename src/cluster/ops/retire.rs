@@ -151,14 +151,17 @@ async fn run(handle: Handle, retirees: Vec<Retiree>, after: After) -> Outcome {
     let gone: Vec<Text> = retired.iter().map(|(address, _)| address.clone()).collect();
     handle
         .tell(move |state| {
+            let stimulus = Value::from(format!("retire-workers-{}", state.clock.wall()));
             let message = Value::map([
                 ("action", "retire-workers".into()),
                 ("retired", text_list(&gone)),
                 ("could-not-retire", text_list(&kept)),
+                ("stimulus_id", stimulus.clone()),
             ]);
             state.log_event(&["all".into()], &message);
-            state.log_event(&gone, &Value::map([("action", "retired".into())]));
-            state.log_event(&kept, &Value::map([("action", "could-not-retire".into())]));
+            let event = |action: &str| Value::map([("action", action.into()), ("stimulus_id", stimulus.clone())]);
+            state.log_event(&gone, &event("retired"));
+            state.log_event(&kept, &event("could-not-retire"));
         })
         .await;
     Ok(Value::Map(retired.into_iter().map(|(address, identity)| (Value::Str(address), identity)).collect()))

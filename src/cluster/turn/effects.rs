@@ -2,8 +2,8 @@
 
 use tracing::{debug, info};
 
-use crate::base::{CallId, ClientId, WorkerId};
-use crate::cluster::codec::messages::{put_to_client, put_to_worker};
+use crate::base::{CallId, ClientId, Value, WorkerId};
+use crate::cluster::codec::messages::{Stimulus, put_to_client, put_to_worker};
 use crate::cluster::jobs::prefetch;
 use crate::cluster::ops::{coord, graphs, restart, shuffle, workers};
 use crate::cluster::state::State;
@@ -57,12 +57,28 @@ fn carry(state: &mut State, effect: Effect) {
                 let _ = waiter.send(moved);
             }
         }
-        Effect::Log { topics, message } => state.log_event(&topics, &message),
+        Effect::Log { topics, message } => {
+            let message = with_stimulus(message, state.pending.stimulus);
+            state.log_event(&topics, &message);
+        }
         Effect::Warn { text } => state.warn(text),
         Effect::IdleTimeout => {
             info!("closing after being idle for longer than the idle timeout");
             state.close_because("idle-timeout-exceeded");
         }
+    }
+}
+
+/// What set an event off, for those events in which Dask tells it.
+fn with_stimulus(message: Value, stimulus: Stimulus) -> Value {
+    const TOLD: [&str; 2] = ["remove-worker", "worker-status-change"];
+    let told = message.get("action").and_then(Value::as_str).is_some_and(|action| TOLD.contains(&action));
+    match message {
+        Value::Map(mut fields) if told => {
+            fields.push(("stimulus_id".into(), stimulus.to_string().into()));
+            Value::Map(fields)
+        }
+        message => message,
     }
 }
 
