@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import functools
 import operator
+import random
 import re
 import urllib.request
 
@@ -193,11 +194,65 @@ def test_legacy_tasks_of_every_form(checked, watched):
     names = [key for key in graph if isinstance(key, str)]
     graph["all"] = (list, names)
     expected = dask.get(graph, "all")
-    told = checked.compute(legacy(graph, "all")).result(timeout=20)
+    told = checked.compute(legacy(graph, "all"), optimize_graph=False).result(timeout=20)
     assert str(told) == str(expected)
+    lists = {key: graph[key] for key in [("x", 0), ("x", 1.5), "list", "dict", "alias", "number", "seven", 7, "node", "data"]}
+    lists["top"] = (list, ["list", "dict", "seven", "node"])
+    assert str(checked.compute(legacy(lists, "top")).result(timeout=20)) == str(dask.get(lists, "top"))
     bag = db.Bag(graph | {("b", 0): (list, [(operator.neg, 3), "number", ("x", 0)])}, "b", 1)
     assert checked.compute(bag.map(operator.neg)).result(timeout=20) == [3, -5, 1]
-    watched.is_same(graphs=2)
+    watched.is_same(graphs=3)
+
+
+def any_value(rng, keys, depth=0):
+    """Something that may stand in a legacy graph, with references to these keys."""
+
+    def inner(most):
+        return [any_value(rng, keys, depth + 1) for _ in range(rng.randrange(most))]
+
+    kind = 0 if depth > 3 else rng.randrange(12)
+    if kind < 2:
+        return rng.choice([1, 2.5, "word", None, True, (1, "x"), b"b", np.arange(2), ("word", 0), *keys, *keys])
+    if kind < 5:
+        return (rng.choice([print_all, list, tuple, functools.partial(print_all, 1), lambda *args: args]), *inner(4))
+    makers = [
+        lambda: inner(4),
+        lambda: tuple(inner(3)),
+        lambda: (print_all, {"a": any_value(rng, keys, depth + 1), "b": 1}),
+        lambda: Pair(1, rng.choice(keys)),
+        lambda: {rng.choice([1, "word", *keys]) for _ in range(3)},
+        lambda: (print_all, TaskRef(rng.choice(keys))),
+        lambda: [Task(None, print_all, TaskRef(rng.choice(keys)), [1], x=2)],
+    ]
+    return makers[kind - 5]()
+
+
+def any_graph(rng, name) -> dict:
+    graph = {(name, "first"): (operator.neg, 1)}
+    for i in range(rng.randrange(2, 14)):
+        near = list(graph)[-3:]
+        value = any_value(rng, near)
+        if rng.random() < 0.3:
+            value = (rng.choice([list, print_all]), (list, near[-1]))
+        graph[rng.choice([f"{name}-{i}", (f"{name}-a", i), (name, i, "x"), (f"{name}-b", i + 0.0)])] = value
+    return graph
+
+
+def test_random_legacy_graphs_are_read_as_python_reads_them(checked, watched):
+    count, futures = 240, []
+    for seed in range(count):
+        rng = random.Random(seed)
+        graph = any_graph(rng, f"random{seed}")
+        key = rng.choice(list(graph))
+        if seed % 3 == 0:
+            first = {(f"bag{seed}", 0): (list, list(graph)[-1]), (f"bag{seed}", 1): (list, key)}
+            futures.append(checked.compute(db.Bag(graph | first, f"bag{seed}", 2).map(operator.neg)))
+        else:
+            futures.append(checked.compute(legacy(graph, key), optimize_graph=seed % 3 == 1))
+    wait_until(lambda: all(future.done() for future in futures), "the end of all graphs", timeout=60)
+    now = figures(checked)
+    assert now["differences"] == watched.before["differences"], checked.cluster_under_test.proc.output()[-6000:]
+    assert now["checked"] - watched.before["checked"] > count / 2
 
 
 class OwnLayer(MaterializedLayer):

@@ -15,6 +15,9 @@ use super::work::{GraphWork, distinct};
 /// Tuples and lists nested deeper are left to Python, which refuses most of them.
 const DEPTH_MAX: u32 = 150;
 
+/// Whether such a reference counts depends on what else the graph needs.
+const ELSEWHERE: &str = "a legacy task of delayed that refers to others inside a set or tuple";
+
 /// What a task is, as far as the graph is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NodeKind {
@@ -52,13 +55,15 @@ pub(super) struct Converter<'a, 'b> {
     work: &'a mut GraphWork<'b>,
     /// By number: is it a key of this graph?
     is_key: &'a [bool],
+    /// What the tasks need is looked for in lists only, before they are converted: what `HighLevelGraph.cull` does.
+    only_in_lists: bool,
     /// What was converted and is referred to again.
     done: SeededMap<NodeId, Made>,
 }
 
 impl<'a, 'b> Converter<'a, 'b> {
-    pub(super) fn new(work: &'a mut GraphWork<'b>, is_key: &'a [bool]) -> Self {
-        Self { work, is_key, done: SeededMap::default() }
+    pub(super) fn new(work: &'a mut GraphWork<'b>, is_key: &'a [bool], only_in_lists: bool) -> Self {
+        Self { work, is_key, only_in_lists, done: SeededMap::default() }
     }
 
     /// The task under a key. `None`: an alias to itself, which stands for a result that is on the cluster.
@@ -243,6 +248,9 @@ impl<'a, 'b> Converter<'a, 'b> {
             made.push(item.id);
         }
         let Some(needs) = needs else { return Ok(Made::literal(id)) };
+        if self.only_in_lists && kind != Kind::List {
+            return Err(ELSEWHERE.into());
+        }
         let [list, tuple, set, frozen, _] = self.work.words.types;
         let kind = match kind {
             Kind::List => list,
@@ -277,6 +285,9 @@ impl<'a, 'b> Converter<'a, 'b> {
                 needs.get_or_insert_with(Vec::new).extend(of_field);
             }
             made.push(field.id);
+        }
+        if self.only_in_lists && needs.is_some() {
+            return Err(ELSEWHERE.into());
         }
         let fields = match &mut needs {
             None => self.work.nodes.add_tuple(&made),

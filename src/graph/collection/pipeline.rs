@@ -42,12 +42,13 @@ pub(super) fn read(
     for &(key, ..) in &values {
         mark(&mut is_key, key);
     }
+    let only_in_lists = operand.optimizer == Optimizer::Delayed;
     let mut entries = Vec::with_capacity(values.len());
     for (key, key_node, value) in values {
         if !alone && !is_bag && work.graph_node(value)?.is_none() && work.reference(value).is_none() {
             return Err("a legacy task beside another collection".into());
         }
-        entries.extend(Converter::new(work, &is_key).entry(key, key_node, value)?);
+        entries.extend(Converter::new(work, &is_key, only_in_lists).entry(key, key_node, value)?);
     }
     match operand.optimizer {
         Optimizer::Nothing => Ok(entries),
