@@ -72,6 +72,8 @@ pub enum ToPorter<'a> {
     Recall { slot: u32 },
     /// Serialise these values; the answer has this number. Large ones come in files, unless descriptors run short.
     Export { number: u64, keys: &'a [Key], in_files: bool },
+    /// Serialise each of these values to a new file with this name; the answer has this number. They stay where they are.
+    Spill { number: u64, values: &'a [(Key, String)] },
 }
 
 impl ToPorter<'_> {
@@ -80,7 +82,7 @@ impl ToPorter<'_> {
         let mut out = Encoder::new();
         out.put_array(match self {
             Self::Recall { .. } => 2,
-            Self::Drop { .. } => 3,
+            Self::Drop { .. } | Self::Spill { .. } => 3,
             Self::Export { .. } => 4,
         });
         match self {
@@ -98,6 +100,16 @@ impl ToPorter<'_> {
                 out.put_u64(*number);
                 out.put_keys(keys);
                 out.put_bool(*in_files);
+            }
+            Self::Spill { number, values } => {
+                out.put_str("spill");
+                out.put_u64(*number);
+                out.put_array(values.len());
+                for (key, path) in *values {
+                    out.put_array(2);
+                    out.put_key(key);
+                    out.put_str(path);
+                }
             }
         }
         out.finish()
@@ -167,8 +179,11 @@ pub enum Place {
     Nowhere,
     /// In the message.
     Inline(Arc<Opaque>),
-    /// In a file, whose descriptor comes with the message, in this order: the sub-header, and the frames' lengths.
-    InFile { head: Bytes, lengths: Vec<u64> },
+    /// In a file, whose descriptor comes with the message, in this order: the sub-header, and the frames' lengths. What is on
+    /// a disk is read, and what is in memory mapped.
+    InFile { head: Bytes, lengths: Vec<u64>, on_disk: bool },
+    /// It cannot be read any more.
+    Lost,
 }
 
 /// The answer to [`Inquiry::Frames`]: what stems from this order, and where each value is.
@@ -181,11 +196,13 @@ pub fn inquiry_answer(stamp: u64, places: &[Place]) -> Message {
         match place {
             Place::Nowhere => out.put_nil(),
             Place::Inline(payload) => out.put_serialized(payload),
-            Place::InFile { head, lengths } => {
-                out.put_array(2);
+            Place::Lost => out.put_bool(false),
+            Place::InFile { head, lengths, on_disk } => {
+                out.put_array(3);
                 out.put_bin(head);
                 out.put_array(lengths.len());
                 lengths.iter().for_each(|length| out.put_u64(*length));
+                out.put_bool(*on_disk);
             }
         }
     }
@@ -353,36 +370,76 @@ fn failure(mut words: Words) -> Result<RunEnd, WireError> {
     Ok(RunEnd { stamp, start, stop, thread, result })
 }
 
-/// Values that were serialised.
+/// News of the porter, in order.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Exported {
-    /// The number of the request.
-    pub number: u64,
-    /// In the order asked for.
-    pub places: Vec<Place>,
+pub enum PorterNews {
+    /// Values that were serialised: the number of the request, and what came of each key of it.
+    Exported { number: u64, places: Vec<Place> },
+    /// Values that were written to files.
+    Spilled { number: u64, outcomes: Vec<SpillOutcome> },
 }
 
-impl Exported {
+/// What came of writing a value to a file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SpillOutcome {
+    /// It was not there any more.
+    Gone,
+    /// It is there: the sub-header, and the frames' lengths.
+    Written { head: Bytes, lengths: Vec<u64> },
+    /// The file could not be written, and was removed.
+    Full { why: Text },
+    /// It cannot be serialised.
+    Unwilling { why: Text },
+}
+
+impl PorterNews {
     /// A message of the porter.
     pub fn decode(message: &Message, limits: &Limits) -> Result<Self, WireError> {
         let mut words = Words::of(message.to_value(limits)?)?;
+        let op = words.text()?;
         let number = words.number()?;
-        let Value::Array(places) = words.next()? else { return Err(wrong("a list of places")) };
-        Ok(Self { number, places: places.into_iter().map(place).collect::<Result<_, _>>()? })
+        let Value::Array(items) = words.next()? else { return Err(wrong("a list")) };
+        let items = items.into_iter();
+        Ok(match &*op {
+            "exported" => Self::Exported { number, places: items.map(place).collect::<Result<_, _>>()? },
+            "spilled" => Self::Spilled { number, outcomes: items.map(spill_outcome).collect::<Result<_, _>>()? },
+            _ => return Err(wrong("news of the porter")),
+        })
     }
 }
 
 fn place(value: Value) -> Result<Place, WireError> {
-    let pair = match value {
-        Value::Nil => return Ok(Place::Nowhere),
-        Value::Serialized(payload) => return Ok(Place::Inline(payload)),
-        pair => pair,
-    };
-    let mut words = Words::of(pair)?;
+    match value {
+        Value::Nil => Ok(Place::Nowhere),
+        Value::Serialized(payload) => Ok(Place::Inline(payload)),
+        pair => {
+            let (head, lengths) = frames_of(Words::of(pair)?)?;
+            Ok(Place::InFile { head, lengths, on_disk: false })
+        }
+    }
+}
+
+fn spill_outcome(value: Value) -> Result<SpillOutcome, WireError> {
+    if value == Value::Nil {
+        return Ok(SpillOutcome::Gone);
+    }
+    let mut words = Words::of(value)?;
+    Ok(match &*words.text()? {
+        "written" => {
+            let (head, lengths) = frames_of(words)?;
+            SpillOutcome::Written { head, lengths }
+        }
+        "full" => SpillOutcome::Full { why: words.text()? },
+        _ => SpillOutcome::Unwilling { why: words.text()? },
+    })
+}
+
+/// A sub-header, and the frames' lengths.
+fn frames_of(mut words: Words) -> Result<(Bytes, Vec<u64>), WireError> {
     let Value::Bin(head) = words.next()? else { return Err(wrong("a sub-header")) };
     let length = |length: &Value| length.as_i64().and_then(|length| u64::try_from(length).ok());
     let lengths = words.next()?.items().and_then(|items| items.iter().map(length).collect());
-    Ok(Place::InFile { head, lengths: lengths.ok_or(wrong("lengths"))? })
+    Ok((head, lengths.ok_or(wrong("lengths"))?))
 }
 
 /// News of the facade.
@@ -476,6 +533,8 @@ pub enum Inquiry {
     Tasks,
     /// `nbytes` or `executing`.
     Number(Text),
+    /// The bytes of these values could not be read.
+    Lost(Vec<Key>),
     /// These values came to be in the executor without a run; their sizes in bytes. Answered when others may ask for them.
     Held(Vec<(Key, u64)>),
     /// A nanny's plugins set these variables and folders of modules for the next executor.
@@ -489,6 +548,7 @@ impl Inquiry {
         let op = words.text()?;
         Ok(match &*op {
             "frames" => Self::Frames { keys: words.keys()?, in_files: words.next()?.as_bool().unwrap_or_default() },
+            "lost" => Self::Lost(words.keys()?),
             "has" => Self::Has(words.next()?.as_key().ok_or(wrong("a key"))?),
             "keys" => Self::Keys,
             "tasks" => Self::Tasks,

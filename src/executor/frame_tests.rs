@@ -91,7 +91,7 @@ fn nonsense_is_an_error_and_never_a_panic() {
         }
         let message = Message { head: bytes.into(), frames: Vec::new() };
         let _ = KindTable::default().slot_news(&message, &limits);
-        let _ = (Exported::decode(&message, &limits), FacadeNews::decode(&message, &limits));
+        let _ = (PorterNews::decode(&message, &limits), FacadeNews::decode(&message, &limits));
         let _ = Inquiry::decode(&message, &limits);
     }
     let unknown = Message::from_value(&Value::Array(vec!["what".into()]));

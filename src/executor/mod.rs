@@ -20,6 +20,6 @@ mod process;
 mod settings;
 mod socket;
 
-pub use frame::{FacadeNews, Inquiry, RunEnd, RunOrder, RunResult, SlotNews, ToControl, ToPorter};
+pub use frame::{FacadeNews, Inquiry, RunEnd, RunOrder, RunResult, SlotNews, SpillOutcome, ToControl, ToPorter};
 pub use process::{DESCRIPTORS_MAX, Executor, ExecutorPlan, ExecutorRole, FromExecutor};
 pub use settings::DaskSettings;

@@ -15,7 +15,9 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::frame::{Exported, FacadeNews, Inquiry, KindTable, Place, SlotNews, ToControl, ToPorter, inquiry_answer};
+use super::frame::{
+    FacadeNews, Inquiry, KindTable, Place, PorterNews, SlotNews, SpillOutcome, ToControl, ToPorter, inquiry_answer,
+};
 use super::socket::{self, Bundles, Outlet};
 use crate::base::{Limits, Value};
 use crate::files;
@@ -71,6 +73,8 @@ pub enum FromExecutor {
     /// The porter has serialised something: values in the order asked for, nothing in the place of one that is not there.
     /// No list at all: there were not enough descriptors to take them, neither here nor there.
     Exported { number: u64, values: Option<Vec<Option<Payload>>> },
+    /// The porter has written values to files: in the order asked for.
+    Spilled { number: u64, outcomes: Vec<SpillOutcome> },
     /// News of the facade.
     Facade(FacadeNews),
     /// Somebody in it waits for an answer.
@@ -126,7 +130,7 @@ impl Executor {
         let questions = serve(next()?, "a question", inbox, |message, _, limits| {
             Inquiry::decode(message, limits).map(FromExecutor::Inquiry)
         });
-        let porter = serve(next()?, "an export", inbox, exported);
+        let porter = serve(next()?, "an export", inbox, of_porter);
         let slots = (0..plan.slots).zip(ours).map(|(slot, stream)| {
             let mut kinds = KindTable::default();
             serve(stream, "an answer", inbox, move |message, _, limits| {
@@ -167,21 +171,28 @@ impl Executor {
         self.questions.send(answer);
     }
 
-    /// The answer to [`Inquiry::Frames`]: what stems from this order, and values as far as they are here.
-    pub fn answer_values(&self, stamp: u64, values: Vec<Option<Payload>>) {
-        let mut files = Vec::new();
-        let places: Vec<Place> = values
-            .into_iter()
-            .map(|value| match value {
-                None => Place::Nowhere,
-                Some(Payload::Here(payload)) => Place::Inline(payload),
-                Some(Payload::Filed(filed)) => {
-                    files.push(filed.segment.file().clone());
-                    Place::InFile { head: filed.head.clone(), lengths: filed.lengths.clone() }
+    /// The answer to [`Inquiry::Frames`]: what stems from this order, and values as far as they are here. Returns the places
+    /// of those whose files cannot be read.
+    pub fn answer_values(&self, stamp: u64, values: Vec<Option<Payload>>) -> Vec<usize> {
+        let (mut files, mut lost) = (Vec::new(), Vec::new());
+        let place = |(at, value)| match value {
+            None => Place::Nowhere,
+            Some(Payload::Here(payload)) => Place::Inline(payload),
+            Some(Payload::Filed(filed)) => match filed.opened() {
+                Ok(file) => {
+                    files.push(file);
+                    let (head, lengths) = (filed.head.clone(), filed.lengths.clone());
+                    Place::InFile { head, lengths, on_disk: filed.segment.is_on_disk() }
                 }
-            })
-            .collect();
+                Err(_) => {
+                    lost.push(at);
+                    Place::Lost
+                }
+            },
+        };
+        let places: Vec<Place> = values.into_iter().enumerate().map(place).collect();
         self.questions.send_with_files(inquiry_answer(stamp, &places), files);
+        lost
     }
 
     /// At once, with whatever it started.
@@ -212,8 +223,11 @@ fn serve<T: From<FromExecutor> + Send + 'static>(
 }
 
 /// Values, those in files with their descriptors.
-fn exported(message: &Message, bundles: &mut Bundles, limits: &Limits) -> Result<FromExecutor, WireError> {
-    let Exported { number, places } = Exported::decode(message, limits)?;
+fn of_porter(message: &Message, bundles: &mut Bundles, limits: &Limits) -> Result<FromExecutor, WireError> {
+    let (number, places) = match PorterNews::decode(message, limits)? {
+        PorterNews::Exported { number, places } => (number, places),
+        PorterNews::Spilled { number, outcomes } => return Ok(FromExecutor::Spilled { number, outcomes }),
+    };
     let in_files = places.iter().filter(|place| matches!(place, Place::InFile { .. })).count();
     let descriptors = if in_files > 0 { bundles.pop_front().unwrap_or_default() } else { Vec::new() };
     if in_files != descriptors.len() {
@@ -222,9 +236,9 @@ fn exported(message: &Message, bundles: &mut Bundles, limits: &Limits) -> Result
     let mut descriptors = descriptors.into_iter();
     let value = |place| {
         Ok(match place {
-            Place::Nowhere => None,
+            Place::Nowhere | Place::Lost => None,
             Place::Inline(payload) => Some(Payload::Here(payload)),
-            Place::InFile { head, lengths } => {
+            Place::InFile { head, lengths, .. } => {
                 let short = WireError::Unexpected { what: "a file that holds these frames" };
                 let filed = descriptors.next().and_then(|descriptor| Filed::adopt(head, lengths, descriptor).ok());
                 Some(Payload::Filed(Arc::new(filed.ok_or(short)?)))

@@ -25,6 +25,7 @@ impl Driver {
                 self.take_in(values, false);
                 self.step(WorkerEvent::Scattered { values: sizes });
             }
+            PeerCall::Lost { keys } => self.lose(keys),
             PeerCall::FreeKeys { keys } => self.step(WorkerEvent::FreeKeys { keys }),
             PeerCall::Terminate => self.close("terminated by a request"),
             PeerCall::Relay { connection, peer, message, back } => {

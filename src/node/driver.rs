@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::beat::Beats;
 use super::input::{ForPeer, Inbox};
+use super::moving::Spilling;
 use super::plan::WorkerEnd;
 use super::store::Store;
 use super::translate::put_op;
@@ -24,9 +25,14 @@ use crate::worker_state::{WorkerEffect, WorkerEvent, WorkerMachine};
 pub(super) struct Settings {
     /// Most transfers from this worker at once; 0: no limit. `distributed.worker.connections.incoming`.
     pub(super) outgoing_max: u32,
-    /// Shares of the memory limit at which nothing more is started, and at which the executor is ended; 0: never.
+    /// Shares of the memory limit: what values may take, when they are moved to the disk, when nothing more is started,
+    /// and when the executor is ended; 0: never.
+    pub(super) target: f64,
+    pub(super) spill: f64,
     pub(super) pause: f64,
     pub(super) terminate: f64,
+    /// Most that values may take of the disk. Unit: bytes.
+    pub(super) spill_max: u64,
 }
 
 /// How a task is run.
@@ -44,6 +50,8 @@ pub(super) struct HandedRun {
     pub(super) key: Key,
     pub(super) run: i64,
     pub(super) slot: u32,
+    /// What it reads.
+    pub(super) inputs: Vec<Key>,
     /// Since when. It may have waited behind others.
     pub(super) since: Now,
 }
@@ -116,6 +124,7 @@ pub(super) struct Driver {
     /// Who waits for a value that is being serialised.
     pub(super) export_waiters: HashMap<Key, Vec<oneshot::Sender<Option<Payload>>>>,
     pub(super) relays: HashMap<u64, mpsc::UnboundedSender<ForPeer>>,
+    pub(super) spilling: Spilling,
     pub(super) traffic: Traffic,
     pub(super) heartbeat: Beats,
     /// Names steps and requests.

@@ -17,7 +17,10 @@ impl Driver {
         for effect in self.step_machine(event) {
             match effect {
                 WorkerEffect::ToScheduler(message) => self.tell_scheduler(&message),
-                WorkerEffect::Push { slot, key, run, answers_first, .. } => self.push(slot, key, run, answers_first),
+                WorkerEffect::Push { slot, key, run, inputs, answers_first } => {
+                    inputs.iter().for_each(|key| self.store.touch(key));
+                    self.push(slot, key, run, inputs, answers_first);
+                }
                 WorkerEffect::Recall { slot } => self.executor.port(&ToPorter::Recall { slot }),
                 WorkerEffect::Fetch { peer, keys, .. } => {
                     self.traffic.incoming_total = self.traffic.incoming_total.saturating_add(1);
@@ -41,7 +44,7 @@ impl Driver {
         }
     }
 
-    fn push(&mut self, slot: u32, key: Key, run: RunId, answers_first: bool) {
+    fn push(&mut self, slot: u32, key: Key, run: RunId, inputs: Vec<Key>, answers_first: bool) {
         self.flush_drops();
         let stamp = self.next_stamp();
         let (Some(spec), Some(batch)) = (self.specs.get(&key), self.batches.get_mut(slot as usize)) else {
@@ -58,7 +61,7 @@ impl Driver {
             annotations: &spec.annotations,
         };
         order.put(batch);
-        self.runs.insert(stamp, HandedRun { key, run, slot, since: self.clock.now() });
+        self.runs.insert(stamp, HandedRun { key, run, slot, inputs, since: self.clock.now() });
     }
 
     fn tell_scheduler(&mut self, message: &WorkerMessage) {

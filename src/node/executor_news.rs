@@ -16,6 +16,7 @@ impl Driver {
         match news {
             FromExecutor::Slot { slot, news } => news.into_iter().for_each(|one| self.on_slot(slot, one)),
             FromExecutor::Exported { number, values } => self.on_exported(number, values),
+            FromExecutor::Spilled { number, outcomes } => self.on_spilled(number, outcomes),
             FromExecutor::Facade(news) => self.on_control(news),
             FromExecutor::Inquiry(Inquiry::Frames { keys, in_files }) => self.lend(&keys, in_files),
             FromExecutor::Inquiry(inquiry) => {
@@ -73,10 +74,11 @@ impl Driver {
         let outcome = match end.result {
             RunResult::Success { size_bytes, kind, typename, value } => {
                 let payload = value.map(Payload::Here);
+                let stays = self.specs.get(&key).is_some_and(|spec| spec.actor);
                 let made = Made { kind, typename, thread: end.thread, start: end.start, stop: end.stop };
                 self.store.put(
                     key.clone(),
-                    HeldValue { payload, in_executor: true, made: Some(made), ..HeldValue::default() },
+                    HeldValue { payload, in_executor: true, made: Some(made), stays, ..HeldValue::default() },
                 );
                 let duration_us = ((end.stop - end.start).max(0.0) * 1e6) as u64;
                 Outcome::Success { size_bytes, duration_us }
@@ -158,13 +160,18 @@ impl Driver {
             payload => Some(payload),
         };
         let values = keys.iter().map(|key| self.store.lend(key).and_then(in_memory)).collect();
-        self.executor.answer_values(stamp, values);
+        let lost = self.executor.answer_values(stamp, values);
+        self.lose(lost.into_iter().filter_map(|at| keys.get(at).cloned()).collect());
     }
 
     fn answer_to(&mut self, inquiry: Inquiry) -> Message {
         match inquiry {
             // It is answered with descriptors.
             Inquiry::Frames { .. } => Message::from_value(&Value::Nil),
+            Inquiry::Lost(keys) => {
+                self.lose(keys);
+                Message::from_value(&Value::Nil)
+            }
             Inquiry::Has(key) => Message::from_value(&self.store.get(&key).is_some().into()),
             Inquiry::Keys => {
                 let keys = self.store.keys().map(Key::to_value).collect();

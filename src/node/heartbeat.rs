@@ -38,7 +38,7 @@ impl Driver {
         if self.machine.next_deadline().is_some_and(|due| due <= now) {
             self.step(WorkerEvent::Tick);
         }
-        if self.heartbeat.memory_due <= now {
+        if self.heartbeat.memory_due <= now || self.has_grown() {
             self.heartbeat.memory_due = now.plus_us(MEMORY_EVERY_US);
             self.watch_memory();
         }
@@ -121,7 +121,7 @@ impl Driver {
         let counts = counts.map(|(phase, count)| (super::translate::phase_name(phase).into(), i64::from(count).into()));
         let counts = Value::Map(counts.collect());
         let (incoming_bytes, incoming_count) = self.machine.incoming();
-        let traffic = self.traffic;
+        let (traffic, held) = (self.traffic, self.store.totals());
         let empty = || Value::Map(Vec::new());
         let use_of = ProcessUsage::of(self.executor.pid).unwrap_or_default();
         let mut metrics = Value::map([
@@ -129,7 +129,7 @@ impl Driver {
             ("bandwidth", Value::map([("total", BANDWIDTH.into()), ("workers", empty()), ("types", empty())])),
             ("digests_total_since_heartbeat", field("digests").unwrap_or_else(empty)),
             ("managed_bytes", self.machine.held_bytes().into()),
-            ("spilled_bytes", Value::map([("memory", Value::Int(0)), ("disk", Value::Int(0))])),
+            ("spilled_bytes", Value::map([("memory", held.spilled_bytes.into()), ("disk", held.disk_bytes.into())])),
             (
                 "transfer",
                 Value::map([
@@ -175,7 +175,7 @@ impl Driver {
 
     /// What counts as this worker's: its executor's, and what is held here for it. Unit: bytes.
     fn memory_of(&self, executor: u64) -> u64 {
-        executor.saturating_add(self.store.payload_bytes())
+        executor.saturating_add(self.store.totals().memory_bytes)
     }
 
     /// Pauses and goes on, or ends the executor. Source: `distributed/worker_memory.py`, `memory_monitor`.
@@ -183,7 +183,9 @@ impl Driver {
         let (Some(limit), Some(executor)) = (self.memory_limit, ProcessUsage::memory(self.executor.pid)) else {
             return;
         };
-        let share = self.memory_of(executor) as f64 / limit.max(1) as f64;
+        let memory = self.memory_of(executor);
+        self.relieve(limit, memory);
+        let share = memory as f64 / limit.max(1) as f64;
         if self.settings.terminate > 0.0 && share > self.settings.terminate {
             let percent = (share * 100.0) as u64;
             let reason = format!("its memory is at {percent} % of its limit of {limit} bytes");

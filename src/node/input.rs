@@ -3,7 +3,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use crate::base::{Key, Text, Value};
-use crate::executor::FromExecutor;
+use crate::executor::{FromExecutor, SpillOutcome};
 use crate::net::NetError;
 use crate::values::Payload;
 use crate::wire::Message;
@@ -20,6 +20,8 @@ pub(super) enum NodeInput {
     Executor(FromExecutor),
     /// By peers and clients.
     Call(PeerCall),
+    /// Values that were here as bytes were written to the disk.
+    Spilled { number: u64, outcomes: Vec<SpillOutcome> },
     /// A transfer ended.
     Fetched { peer: Text, got: FetchOutcome },
     /// The scheduler's answer to a heartbeat, and when that was sent and answered. Unit: seconds since the epoch.
@@ -58,6 +60,8 @@ pub(super) enum PeerCall {
     Sent { size_bytes: u64 },
     /// `update_data`.
     UpdateData { values: Vec<(Key, Payload)> },
+    /// Their files cannot be read.
+    Lost { keys: Vec<Key> },
     /// `free_keys`.
     FreeKeys { keys: Vec<Key> },
     /// `terminate`.

@@ -14,6 +14,7 @@ use super::beat::Beats;
 use super::driver::{Driver, NodeStatus, Settings, Traffic};
 use super::error::NodeError;
 use super::input::NodeInput;
+use super::moving::Spilling;
 use super::plan::WorkerPlan;
 use super::reach::{announced, connect, listen};
 use super::store::Store;
@@ -88,6 +89,7 @@ pub(super) async fn join(plan: &WorkerPlan) -> Result<Joined, NodeError> {
         exports: HashMap::new(),
         export_waiters: HashMap::new(),
         relays: HashMap::new(),
+        spilling: Spilling::default(),
         traffic: Traffic::default(),
         heartbeat: Beats::new(clock.now()),
         number: 0,
@@ -133,7 +135,15 @@ async fn ready(inbox: &mut mpsc::UnboundedReceiver<NodeInput>) -> Result<Ready, 
 fn settings(told: &Value) -> Settings {
     let share = |name: &str| told.get(name).and_then(Value::as_f64).unwrap_or(0.0);
     let outgoing = told.get("incoming").and_then(Value::as_i64).and_then(|most| u32::try_from(most).ok());
-    Settings { outgoing_max: outgoing.unwrap_or(10), pause: share("pause"), terminate: share("terminate") }
+    let spill_max = told.get("max_spill").and_then(Value::as_i64).and_then(|most| u64::try_from(most).ok());
+    Settings {
+        outgoing_max: outgoing.unwrap_or(10),
+        target: share("target"),
+        spill: share("spill"),
+        pause: share("pause"),
+        terminate: share("terminate"),
+        spill_max: spill_max.unwrap_or(u64::MAX),
+    }
 }
 
 fn machine_config(plan: &WorkerPlan, address: &Text, told: &Value) -> MachineConfig {

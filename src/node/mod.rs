@@ -5,9 +5,9 @@
 //! Dask's own code there. Payloads are never opened. Each worker is a task of its own: what breaks it closes that worker
 //! only.
 //!
-//! Files, from the bottom: the protocol (`translate`), what is held (`store`), what a worker is told (`input`), what is due (`beat`), what
+//! Files, from the bottom: the protocol (`translate`), what is held (`store`), what a worker is told (`input`), what is due (`beat`) and moves (`moving`), what
 //! a nanny is asked (`keeper`), talk with peers (`settle siblings peer fetch`), the way to the scheduler (`reach`), the worker
-//! (`driver`), what it does (`effects executor_news calls orders heartbeat`), how it starts (`join`) and lives (`run`), its `nanny`.
+//! (`driver`), what it does (`effects executor_news calls orders heartbeat spill`), how it starts (`join`) and lives (`run`), its `nanny`.
 
 #![cfg_attr(
     not(test),
@@ -31,6 +31,7 @@ mod heartbeat;
 mod input;
 mod join;
 mod keeper;
+mod moving;
 mod nanny;
 mod orders;
 mod peer;
@@ -39,6 +40,7 @@ mod reach;
 mod run;
 mod settle;
 mod siblings;
+mod spill;
 mod store;
 mod translate;
 

@@ -133,6 +133,7 @@ impl Helper {
                 // A nanny has no stream and fetches nothing.
                 NodeInput::Orders(_)
                 | NodeInput::StreamEnded { .. }
+                | NodeInput::Spilled { .. }
                 | NodeInput::Fetched { .. }
                 | NodeInput::Beat { .. } => {}
             }
@@ -183,6 +184,7 @@ impl Helper {
             | PeerCall::Sent { .. }
             | PeerCall::UpdateData { .. }
             | PeerCall::FreeKeys { .. }
+            | PeerCall::Lost { .. }
             | PeerCall::Terminate => {}
         }
     }
@@ -204,10 +206,13 @@ impl Helper {
             }
             FromExecutor::Inquiry(_) => {
                 if let Some(executor) = &self.executor {
-                    executor.answer_values(0, Vec::new());
+                    let _nothing = executor.answer_values(0, Vec::new());
                 }
             }
-            FromExecutor::Facade(_) | FromExecutor::Slot { .. } | FromExecutor::Exported { .. } => {}
+            FromExecutor::Facade(_)
+            | FromExecutor::Slot { .. }
+            | FromExecutor::Exported { .. }
+            | FromExecutor::Spilled { .. } => {}
         }
     }
 

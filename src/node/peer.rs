@@ -228,42 +228,58 @@ impl Served {
         };
         let _sent = Sent { inbox: self.inbox.clone(), size_bytes };
         together(&mut payloads, exports).await.ok_or(NetError::Closed)?;
-        let (answer, files) = data_answer(&payloads);
+        let (answer, files, lost) = data_answer(payloads);
+        if !lost.is_empty() {
+            self.tell(PeerCall::Lost { keys: lost });
+        }
         self.outbox.send_with_files(answer, files);
         // The second leg: the peer has it all.
         reader.recv().await.map(drop)
     }
 }
 
-/// The answer to `get_data`. Frames in files are empty in the message.
-fn data_answer(payloads: &[(Key, Payload)]) -> (Message, Vec<FileFrame>) {
+/// The answer to `get_data`; frames in files are empty in the message. And the keys of values whose files cannot be read.
+fn data_answer(payloads: Vec<(Key, Payload)>) -> (Message, Vec<FileFrame>, Vec<Key>) {
+    let mut lost = Vec::new();
+    let mut found = Vec::with_capacity(payloads.len());
+    for (key, payload) in payloads {
+        match &payload {
+            Payload::Here(_) => found.push((key, payload, None)),
+            Payload::Filed(filed) => match filed.opened() {
+                Ok(file) => found.push((key, payload, Some(file))),
+                Err(_) => lost.push(key),
+            },
+        }
+    }
     let mut out = Encoder::new();
     out.put_map(2);
     out.put_str("status");
     out.put_str("OK");
     out.put_str("data");
-    out.put_map(payloads.len());
+    out.put_map(found.len());
     let (mut files, mut next) = (Vec::new(), 0usize);
-    for (key, payload) in payloads {
+    for (key, payload, file) in &found {
         out.put_key(key);
         // The sub-header.
         next = next.saturating_add(1);
-        match payload {
-            Payload::Here(payload) => {
-                out.put_serialized(payload);
-                next = next.saturating_add(payload.frames.len());
-            }
-            Payload::Filed(filed) => {
+        match (payload, file) {
+            (Payload::Filed(filed), Some(file)) => {
                 let frames = vec![Bytes::new(); filed.lengths.len()];
                 out.put_serialized(&Opaque { head: filed.head.clone(), frames });
                 for (offset, len) in filed.places() {
-                    files.push(FileFrame { at: next, file: filed.segment.file().clone(), offset, len });
+                    files.push(FileFrame { at: next, file: file.clone(), offset, len });
                     next = next.saturating_add(1);
                 }
             }
+            (Payload::Here(payload), _) => {
+                out.put_serialized(payload);
+                next = next.saturating_add(payload.frames.len());
+            }
+            // It was opened above.
+            (Payload::Filed(_), None) => {}
         }
     }
-    (out.finish(), files)
+    (out.finish(), files, lost)
 }
 
 /// Tells the worker that a transfer to a peer ended, however it did.

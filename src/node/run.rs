@@ -152,6 +152,7 @@ impl Driver {
             NodeInput::StreamEnded { why } => self.close(format!("the connection to the scheduler is gone: {why}")),
             NodeInput::Executor(news) => self.on_executor(news),
             NodeInput::Call(call) => self.on_call(call),
+            NodeInput::Spilled { number, outcomes } => self.on_spilled(number, outcomes),
             NodeInput::Fetched { peer, got } => self.on_fetched(peer, got),
             NodeInput::Beat { answer, asked, answered } => self.on_beat(answer, asked, answered),
         }
@@ -188,6 +189,7 @@ async fn leave(mut driver: Driver, mut inbox: mpsc::UnboundedReceiver<NodeInput>
             | NodeInput::Orders(_)
             | NodeInput::StreamEnded { .. }
             | NodeInput::Call(_)
+            | NodeInput::Spilled { .. }
             | NodeInput::Fetched { .. }
             | NodeInput::Beat { .. } => {}
         }

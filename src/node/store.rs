@@ -22,13 +22,22 @@ pub(super) struct HeldValue {
     pub(super) is_shared: bool,
     /// What is known of the run that made it.
     pub(super) made: Option<Made>,
+    /// It stays where it is: an actor, or what cannot be serialised.
+    pub(super) stays: bool,
+    /// What it counts for, if it is on the disk. Unit: bytes.
+    pub(super) size_bytes: u64,
+    /// When it was used last: a number that grows.
+    pub(super) used: u64,
     /// Tells it from values that had the same key. The store gives it.
     pub(super) serial: u64,
 }
 
 impl HeldValue {
-    fn payload_bytes(&self) -> u64 {
-        if self.is_shared { 0 } else { self.payload.as_ref().map_or(0, Payload::size_bytes) }
+    fn totals(&self) -> HeldTotals {
+        let memory_bytes = if self.is_shared { 0 } else { self.payload.as_ref().map_or(0, Payload::memory_bytes) };
+        let on_disk = self.payload.as_ref().filter(|payload| payload.is_on_disk());
+        let spilled_bytes = if on_disk.is_some() { self.size_bytes } else { 0 };
+        HeldTotals { memory_bytes, spilled_bytes, disk_bytes: on_disk.map_or(0, Payload::size_bytes) }
     }
 }
 
@@ -43,29 +52,40 @@ pub(super) struct Made {
     pub(super) stop: f64,
 }
 
+/// Sums over all values. Unit: bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct HeldTotals {
+    /// What payloads occupy in memory.
+    pub(super) memory_bytes: u64,
+    /// What counts for the values that are on the disk, and what they occupy there.
+    pub(super) spilled_bytes: u64,
+    pub(super) disk_bytes: u64,
+}
+
 /// All values that this worker holds.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     values: HashMap<Key, HeldValue>,
-    /// Bytes of all payloads that are here. The memory is watched ten times a second.
-    payload_bytes: u64,
-    next_serial: u64,
+    /// The memory is watched ten times a second.
+    totals: HeldTotals,
+    /// Names values, and orders their uses.
+    next: u64,
 }
 
 impl Store {
     pub(super) fn put(&mut self, key: Key, mut value: HeldValue) {
-        self.next_serial = self.next_serial.wrapping_add(1);
-        value.serial = self.next_serial;
-        self.payload_bytes = self.payload_bytes.saturating_add(value.payload_bytes());
+        self.next = self.next.wrapping_add(1);
+        (value.serial, value.used) = (self.next, self.next);
+        self.recount(&HeldTotals::default(), &value.totals());
         if let Some(older) = self.values.insert(key, value) {
-            self.payload_bytes = self.payload_bytes.saturating_sub(older.payload_bytes());
+            self.recount(&older.totals(), &HeldTotals::default());
         }
     }
 
     /// Forgets a value. True: the executor must, too.
     pub(super) fn remove(&mut self, key: &Key) -> bool {
         let Some(value) = self.values.remove(key) else { return false };
-        self.payload_bytes = self.payload_bytes.saturating_sub(value.payload_bytes());
+        self.recount(&value.totals(), &HeldTotals::default());
         value.in_executor
     }
 
@@ -73,39 +93,71 @@ impl Store {
         self.values.get(key)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &HeldValue)> {
+        self.values.iter()
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
         self.values.keys()
     }
 
+    /// Changes a value, if it is still the one with this serial number.
+    pub(super) fn change(&mut self, key: &Key, serial: u64, change: impl FnOnce(&mut HeldValue)) -> bool {
+        let Some(value) = self.values.get_mut(key).filter(|value| value.serial == serial) else { return false };
+        let before = value.totals();
+        change(value);
+        let after = value.totals();
+        self.recount(&before, &after);
+        true
+    }
+
+    /// It is used now.
+    pub(super) fn touch(&mut self, key: &Key) {
+        self.next = self.next.wrapping_add(1);
+        if let Some(value) = self.values.get_mut(key) {
+            value.used = self.next;
+        }
+    }
+
     /// The bytes of a value, for the executor, which has it as an object afterwards.
     pub(super) fn lend(&mut self, key: &Key) -> Option<Payload> {
-        let value = self.values.get_mut(key)?;
-        let payload = value.payload.clone()?;
-        value.in_executor = true;
-        if !is_kept(&payload) {
-            self.payload_bytes = self.payload_bytes.saturating_sub(value.payload_bytes());
-            value.payload = None;
-        }
+        let value = self.values.get(key)?;
+        let (payload, serial) = (value.payload.clone()?, value.serial);
+        self.touch(key);
+        self.change(key, serial, |value| {
+            value.in_executor = true;
+            value.payload.take_if(|payload| !is_kept(payload));
+        });
         Some(payload)
     }
 
     /// The bytes of a value of the executor's were made: they serve whoever asks next.
     pub(super) fn keep(&mut self, key: &Key, serial: u64, payload: &Payload) {
-        let value = self.values.get_mut(key).filter(|value| value.serial == serial && value.payload.is_none());
-        if let Some(value) = value.filter(|_| is_kept(payload)) {
-            value.payload = Some(payload.clone());
-            self.payload_bytes = self.payload_bytes.saturating_add(value.payload_bytes());
+        if is_kept(payload) {
+            self.change(key, serial, |value| {
+                value.payload.get_or_insert_with(|| payload.clone());
+            });
         }
     }
 
-    /// Bytes that are here. Unit: bytes.
-    pub(super) const fn payload_bytes(&self) -> u64 {
-        self.payload_bytes
+    pub(super) const fn totals(&self) -> HeldTotals {
+        self.totals
+    }
+
+    fn recount(&mut self, before: &HeldTotals, after: &HeldTotals) {
+        let sums = &mut self.totals;
+        for (sum, before, after) in [
+            (&mut sums.memory_bytes, before.memory_bytes, after.memory_bytes),
+            (&mut sums.spilled_bytes, before.spilled_bytes, after.spilled_bytes),
+            (&mut sums.disk_bytes, before.disk_bytes, after.disk_bytes),
+        ] {
+            *sum = sum.saturating_sub(before).saturating_add(after);
+        }
     }
 }
 
 fn is_kept(payload: &Payload) -> bool {
-    matches!(payload, Payload::Filed(_)) || payload.size_bytes() <= KEPT_BYTES
+    matches!(payload, Payload::Filed(_)) && !payload.is_on_disk() || payload.size_bytes() <= KEPT_BYTES
 }
 
 #[cfg(test)]
@@ -127,10 +179,10 @@ mod tests {
         store.put(big.clone(), of(10));
         store.put(big.clone(), of(KEPT_BYTES as usize + 1));
         store.put(small.clone(), of(7));
-        assert_eq!(store.payload_bytes(), KEPT_BYTES + 8);
+        assert_eq!(store.totals().memory_bytes, KEPT_BYTES + 8);
         assert!(store.lend(&big).is_some() && store.lend(&big).is_none() && store.lend(&small).is_some());
-        assert_eq!(store.payload_bytes(), 7);
+        assert_eq!(store.totals().memory_bytes, 7);
         assert!(store.remove(&small) && store.remove(&big) && !store.remove(&big));
-        assert_eq!(store.payload_bytes(), 0);
+        assert_eq!(store.totals().memory_bytes, 0);
     }
 }

@@ -16,9 +16,11 @@
 )]
 
 mod payload;
+mod plan;
 mod segment;
 #[cfg(test)]
 mod tests;
 
 pub use payload::{FILE_MIN_BYTES, Filed, Payload};
-pub use segment::{Segment, is_scarce};
+pub use plan::{Eviction, Spillable, evictions};
+pub use segment::Segment;

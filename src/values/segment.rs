@@ -1,10 +1,10 @@
-//! A file without a name that holds one value.
+//! A file that holds one value.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,9 +12,27 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_sea
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// A file without a name. Clones share it; it is gone with the last process that has it open or mapped.
+/// A file that holds one value: without a name, in memory, or with one, on a disk. Clones share it; it is gone with the last
+/// of them, or the last process that has it open or mapped.
 #[derive(Clone, Debug)]
-pub struct Segment(Arc<File>);
+pub struct Segment(Place);
+
+#[derive(Clone, Debug)]
+enum Place {
+    Open(Arc<File>),
+    Named(Arc<Named>),
+}
+
+/// Removed when nobody wants it any more.
+#[derive(Debug)]
+struct Named(PathBuf);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        // Whoever cleared the folder away was quicker.
+        let _gone = fs::remove_file(&self.0);
+    }
+}
 
 impl Segment {
     /// A new file of this length. `folder`: where it lies if the system has no memfd.
@@ -36,7 +54,7 @@ impl Segment {
                 file
             }
         };
-        Ok(Self(Arc::new(file)))
+        Ok(Self(Place::Open(Arc::new(file))))
     }
 
     /// A file that another process wrote. Errors: it is no file, or shorter than it should be.
@@ -46,30 +64,48 @@ impl Segment {
         if !is.is_file() || is.len() < len {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a value's file is shorter than its frames"));
         }
-        Ok(Self(Arc::new(file)))
+        Ok(Self(Place::Open(Arc::new(file))))
+    }
+
+    /// A file on a disk, which is opened when it is read.
+    pub fn named(path: PathBuf) -> Self {
+        Self(Place::Named(Arc::new(Named(path))))
+    }
+
+    /// It occupies a disk and no memory.
+    pub const fn is_on_disk(&self) -> bool {
+        matches!(self.0, Place::Named(_))
+    }
+
+    /// The file itself, to be read, sent or passed on. Errors: it is not there any more, or no descriptor is left.
+    pub fn open(&self) -> io::Result<Arc<File>> {
+        match &self.0 {
+            Place::Open(file) => Ok(file.clone()),
+            Place::Named(named) => File::open(&named.0).map(Arc::new),
+        }
     }
 
     /// Writes at this place.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.open()?.write_all_at(bytes, offset)
     }
 
     /// Nobody can change it any more. Files of a disk stay as they are.
     pub fn seal(&self) {
         let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-        let _not_a_memfd = fcntl_add_seals(&self.0, seals);
+        if let Place::Open(file) = &self.0 {
+            let _not_a_memfd = fcntl_add_seals(file, seals);
+        }
     }
 
-    /// Reads this many bytes at this place. Errors: the file ends before.
-    pub fn read_at(&self, len: usize, offset: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; len];
-        self.0.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes)
-    }
-
-    /// The file itself, to be sent or passed on.
-    pub fn file(&self) -> &Arc<File> {
-        &self.0
+    /// Descriptors run short: the lowest free number is given out first, so this one says how many are in use. What is
+    /// left is for connections.
+    pub fn is_scarce(&self) -> bool {
+        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        match &self.0 {
+            Place::Open(file) => u64::try_from(file.as_raw_fd()).is_ok_and(|number| number > most / 2),
+            Place::Named(_) => false,
+        }
     }
 }
 
@@ -81,11 +117,4 @@ fn unlinked(folder: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     fs::remove_file(&path)?;
     Ok(file)
-}
-
-/// Descriptors run short: the lowest free number is given out first, so this one says how many are in use. What is left
-/// is for connections.
-pub fn is_scarce(file: &impl AsRawFd) -> bool {
-    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    u64::try_from(file.as_raw_fd()).is_ok_and(|number| number > most / 2)
 }

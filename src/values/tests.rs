@@ -29,7 +29,7 @@ fn a_large_value_is_put_in_a_file_and_a_small_one_is_not() {
 #[test]
 fn a_file_that_is_too_short_or_no_file_is_refused() {
     let segment = || Segment::create(100, &std::env::temp_dir()).expect("a file");
-    let descriptor = || segment().file().try_clone().expect("a descriptor").into();
+    let descriptor = || segment().open().expect("open").try_clone().expect("a descriptor").into();
     assert!(Filed::adopt(Bytes::new(), vec![36, 36], descriptor()).is_ok());
     assert!(Filed::adopt(Bytes::new(), vec![36, 37], descriptor()).is_err());
     assert!(Filed::adopt(Bytes::new(), vec![u64::MAX, u64::MAX], descriptor()).is_err());

@@ -36,6 +36,8 @@ pub enum WorkerEvent {
     Seceded { key: Key, run: RunId, compute_secs: f64 },
     /// A task that had seceded called `rejoin` and occupies this slot until it ends.
     Rejoined { key: Key, slot: u32 },
+    /// The bytes of these values cannot be read any more: they must be computed anew.
+    Lost { keys: Vec<Key> },
     /// The executor is gone, and all values in it.
     ExecutorLost,
 

@@ -63,6 +63,7 @@ impl WorkerMachine {
             WorkerEvent::Compute(compute) => self.on_compute(&compute, out),
             WorkerEvent::FreeKeys { keys } => self.on_free_keys(&keys),
             WorkerEvent::RemoveReplicas { keys } => self.on_remove_replicas(&keys, out),
+            WorkerEvent::Lost { keys } => self.on_lost(&keys),
             WorkerEvent::AcquireReplicas { inputs } => self.on_acquire_replicas(&inputs),
             WorkerEvent::StealRequest { key, stimulus } => self.on_steal_request(key, stimulus, out),
             WorkerEvent::CancelCompute { key } => self.on_cancel_compute(&key),

@@ -89,6 +89,15 @@ impl WorkerMachine {
         }
     }
 
+    /// Values that are not there any more. Who reads them is told when it asks.
+    pub(super) fn on_lost(&mut self, keys: &[Key]) {
+        for key in keys {
+            if let Some(id) = self.tasks.find(key).filter(|id| self.phase(*id) == TaskPhase::Memory) {
+                self.want(id, Goal::Released);
+            }
+        }
+    }
+
     /// Paused: what runs goes on, what waits in slots comes back. As `_handle_pause`, `_handle_unpause`.
     pub(super) fn on_set_running(&mut self, running: bool, out: &mut Vec<WorkerEffect>) {
         self.running = running;

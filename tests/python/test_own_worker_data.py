@@ -82,7 +82,9 @@ def fill(count):
 
 def change(array):
     array += 1  # a task's own copy: writable, as from a stock worker
-    return array
+    changed = array.copy()
+    array -= 1  # the scheduler may count on this copy, and have the owner's removed
+    return changed
 
 
 def total(array):

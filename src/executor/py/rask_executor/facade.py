@@ -179,12 +179,16 @@ def settings() -> dict:
 
     from dask.utils import parse_bytes, parse_timedelta
 
+    max_spill = get("distributed.worker.memory.max-spill", False)
     return {
         "incoming": count("distributed.worker.connections.incoming"),
         "outgoing": count("distributed.worker.connections.outgoing"),
         "message_bytes": parse_bytes(get("distributed.worker.transfer.message-bytes-limit", "50MB")),
         "default_size": parse_bytes(get("distributed.scheduler.default-data-size", "1kiB")),
         "transfer": fraction("distributed.worker.memory.transfer"),
+        "target": fraction("distributed.worker.memory.target"),
+        "spill": fraction("distributed.worker.memory.spill"),
+        "max_spill": None if max_spill in (False, None) else parse_bytes(max_spill),
         "pause": fraction("distributed.worker.memory.pause"),
         "terminate": fraction("distributed.worker.memory.terminate"),
         "connect_s": parse_timedelta(get("distributed.comm.timeouts.connect", "30s"), "s"),

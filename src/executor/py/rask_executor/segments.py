@@ -37,10 +37,7 @@ def write(frames, folder) -> tuple[int, list[int]] | None:
     except OSError:
         return None
     try:
-        for view, offset in zip(views, offsets):
-            done = 0
-            while done < view.nbytes:
-                done += os.pwrite(descriptor, view[done:], offset + done)
+        write_to(descriptor, views, offsets)
         try:
             seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
@@ -55,6 +52,30 @@ def write(frames, folder) -> tuple[int, list[int]] | None:
         raise
 
 
+def write_to(descriptor: int, views, offsets) -> None:
+    for view, offset in zip(views, offsets):
+        done = 0
+        while done < view.nbytes:
+            done += os.pwrite(descriptor, view[done:], offset + done)
+
+
+def spill(frames, path: str) -> list[int]:
+    """Puts frames in a new file with this name. `OSError`: it cannot be written, and is not there."""
+    views = [memoryview(frame).cast("B") for frame in frames]
+    lengths = [view.nbytes for view in views]
+    offsets, end = places(lengths)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(descriptor, end)
+        write_to(descriptor, views, offsets)
+    except BaseException:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(descriptor)
+    return lengths
+
+
 def create(length: int, folder: str) -> int:
     try:
         descriptor = os.memfd_create("rask-value", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -67,13 +88,15 @@ def create(length: int, folder: str) -> int:
     return descriptor
 
 
-def read(descriptor: int, lengths) -> list:
-    """The frames of a file, as memory that is private to this process and may be written to."""
+def read(descriptor: int, lengths, on_disk=False) -> list:
+    """The frames of a file, as memory that is private to this process and may be written to. What is on a disk is not
+    mapped: an error there would be a signal that ends the process.
+    """
     offsets, end = places(lengths)
     whole = None
     # Python keeps a descriptor for each mapping, and the lowest free number is given out first: this one says how many
     # are in use.
-    if descriptor < resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
+    if not on_disk and descriptor < resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
         try:
             whole = mmap.mmap(descriptor, end, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         except OSError:  # too many mappings

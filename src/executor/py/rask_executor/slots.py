@@ -369,6 +369,9 @@ def porter(home: Home, sock, slots: list[Slot]) -> None:
                 number, keys, in_files = rest
                 found, frames, descriptors = home.export(keys, in_files)
                 try:
-                    write_message(sock, [msgpack.packb((number, found)), *frames], descriptors)
+                    write_message(sock, [msgpack.packb(("exported", number, found)), *frames], descriptors)
                 finally:
                     close_all(descriptors)
+            elif op == "spill":
+                number, values = rest
+                write_message(sock, [msgpack.packb(("spilled", number, home.spill(values)))])

@@ -9,7 +9,7 @@ from collections.abc import MutableMapping
 
 import msgpack
 from dask.sizeof import sizeof
-from distributed import protocol
+from distributed import Reschedule, protocol
 from distributed.actor import Actor
 from distributed.protocol import to_serialize
 from distributed.utils import nbytes
@@ -83,9 +83,16 @@ class Home:
                 for key, place in zip(keys, found):
                     if place is None:
                         continue
+                    if place is False:
+                        continue
                     if type(place) is tuple:
-                        head, lengths = place
-                        frames = [head, *segments.read(next(left), lengths)]
+                        head, lengths, on_disk = place
+                        try:
+                            frames = [head, *segments.read(next(left), lengths, on_disk)]
+                        except OSError as why:
+                            logger.error("the file of %r cannot be read: %s", key, why)
+                            self.ask("lost", [key])
+                            continue
                     else:
                         at = place["__Serialized__"] - 1
                         frames = rest[at : at + 1 + unpack(rest[at])["num-sub-frames"]]
@@ -110,7 +117,11 @@ class Home:
                 else:
                     missing.append(key)
         if missing:
-            data.update(self.fetch(missing))
+            try:
+                data.update(self.fetch(missing))
+            except KeyError as why:  # it was lost: the scheduler has it computed anew, and then this task
+                logger.warning("the input %r is not here any more", why.args[0])
+                raise Reschedule from why
         return data
 
     def fetch(self, keys) -> dict:
@@ -170,6 +181,23 @@ class Home:
             else:
                 found.append(None)
         return found, frames, descriptors
+
+    def spill(self, values) -> list:
+        """Writes values to files, and says of each what came of it. They stay here until the node knows."""
+        outcomes: list = []
+        for key, path in values:
+            if key not in self.values:
+                outcomes.append(None)
+                continue
+            try:
+                item = to_serialize(self.values[key])
+                head, *frames = protocol.dumps([item], on_error="raise", context=CONTEXT)[1:]
+                outcomes.append(("written", bytes(head), segments.spill(frames, path)))
+            except OSError as why:
+                outcomes.append(("full", str(why)))
+            except Exception as why:
+                outcomes.append(("unwilling", repr(why)))
+        return outcomes
 
     def payload(self, key) -> list:
         """A value's sub-header and frames; empty if it is not here."""
