@@ -301,6 +301,25 @@ def test_events_and_metrics_of_user_code_reach_the_scheduler(mix):
     wait_until(lambda: metrics()["memory"] > 1 << 20 and metrics()["num_fds"] > 3, "a heartbeat", LATE_S)
 
 
+def test_profiles_show_user_code_again_after_a_rest(mix):
+    def spins(seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            sum(range(100))
+
+    ours = [mix.address("ours")]
+    samples = lambda: mix.client.profile(key="spins", workers=ours)["count"]  # noqa: E731
+    mix.on("ours", spins, 0.3).result(LATE_S)
+    first = wait_until(samples, "the first run is in the profile", LATE_S)
+    # Meanwhile nobody looks at its threads.
+    looks = lambda: mix.client.run(lambda dask_worker: dask_worker.looking, workers=ours)[ours[0]]  # noqa: E731
+    wait_until(lambda: not looks(), "the worker rests", LATE_S)
+    mix.on("ours", spins, 0.3).result(LATE_S)
+    wait_until(lambda: samples() > first, "the second run is in it, too", LATE_S)
+    interval = lambda: mix.client.scheduler_info(n_workers=-1)["workers"][ours[0]]["metrics"]["event_loop_interval"]  # noqa: E731
+    assert 0.01 < interval(), "a rested event loop is on time by Dask's measure"
+
+
 # ---- what the node passes on -----------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,12 @@ from .values import Data, Home, size_of
 
 logger = logging.getLogger("distributed.rask")
 
+# Between two ticks of the event loop, by which its delays are measured. Dask's 20 ms are what an idle worker uses most
+# of its time for.
+TICK_S = 0.2
+# Looks at threads that found none at work, before looking ends until the next run begins.
+IDLE_LOOKS = 10
+
 
 class FacadeState(WorkerState):
     """What user code reads of the state machine: asked for when it is read. Writing to it changes nothing."""
@@ -70,6 +76,11 @@ class Worker(StockWorker):
         self.state.actors = home.actors
         for name in ("heartbeat", "keep-alive", "find-missing", "memory_monitor"):
             self.periodic_callbacks.pop(name, None)
+        tick = self.periodic_callbacks["tick"]
+        tick.callback_time = max(tick.callback_time, TICK_S * 1e3)
+        # Looks at the threads for profiles, but only while there are runs. None: profiles are switched off.
+        self.looker = self.periodic_callbacks.pop("profile", None)
+        self.looking, self.idle_looks = self.looker is None, 0
 
     address = property(lambda self: self.contact_address)
     address_safe = property(lambda self: self.contact_address)
@@ -82,6 +93,29 @@ class Worker(StockWorker):
         self.start_periodic_callbacks()
         self.in_service = True
         return self
+
+    def a_run_begins(self):
+        """In the run's thread, after the run is among the active ones."""
+        if not self.looking:
+            self.looking = True
+            self.loop.add_callback(self.looker.start)
+
+    def trigger_profile(self):
+        if self.active_threads:
+            self.idle_looks = 0
+            return super().trigger_profile()
+        self.idle_looks += 1
+        if self.idle_looks > IDLE_LOOKS:
+            self.idle_looks = 0
+            self.looker.stop()
+            self.looking = False
+            if self.active_threads:  # it began in between, and saw that threads are being looked at
+                self.a_run_begins()
+
+    def loop_delay(self):
+        """The mean time between ticks, as a worker of Dask's measures it with ticks every 20 ms. Unit: seconds."""
+        usual = self.periodic_callbacks["tick"].callback_time / 1e3
+        return self._tick_interval + max(0.0, self._tick_interval_observed - usual)
 
     def batched_send(self, msg):
         """Up the stream to the scheduler: `log-event`, and whatever plugins say."""
@@ -137,6 +171,8 @@ class Worker(StockWorker):
     async def wind_up(self, reason):
         """The node has left the cluster."""
         self.in_service = False
+        if self.looker is not None:
+            self.looker.stop()
         self._status = Status.running  # Dask's own way through its states
         await super().close(timeout=2, executor_wait=False, nanny=False, reason=reason)
 
@@ -152,6 +188,7 @@ REPLACED = {
     "plugin_remove": ("name",),
     "digest_metric": ("name", "value"),
     "handle_comm": ("comm",),
+    "trigger_profile": (),
 }
 
 

@@ -122,7 +122,7 @@ class Main(Control):
             "digests": dict(squashed),
             "extensions": beats,
             "extra": extra,
-            "interval": worker._tick_interval_observed,
+            "interval": worker.loop_delay(),
         }
         head, *frames = protocol.dumps(told)
         self.out("metrics", number, head, frames=frames)

@@ -224,6 +224,7 @@ class Pool:
         task_state.key = key
         task_state.start_time = start = time.time()
         worker.active_threads[ident] = key
+        worker.a_run_begins()
         cpu = time.thread_time()
         try:
             task = pickled(frames, spec)
@@ -289,6 +290,7 @@ class Pool:
         task_state.key, task_state.start_time = key, start
         task_state.execution_state = self.worker.execution_state
         self.worker.active_threads[ident] = key
+        self.worker.a_run_begins()
         try:
             return self.context.copy().run(task, data)
         finally:
