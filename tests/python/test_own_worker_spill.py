@@ -16,13 +16,16 @@ from harness import Cluster, wait_until
 
 LATE_S = 60
 CONFINED = (sys.executable, str(harness.HERE / "confined.py"))
+ENDLESS = {"DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False"}
+MAX_SPILL = {"DASK_DISTRIBUTED__WORKER__MEMORY__MAX_SPILL": "32MiB", **ENDLESS}
 LIMIT = ("--memory-limit", "400MiB")
 # Values of 16 MiB: fifteen of them are the target, 60 % of the limit.
 COUNT = (16 << 20) // 8
 
 
 def make(work_dir, scheduler: str) -> Cluster:
-    cluster = Cluster(work_dir, scheduler=scheduler)
+    # Tasks that each leave 16 MiB within milliseconds may pass the pause by more than is left above it.
+    cluster = Cluster(work_dir, scheduler=scheduler, env=ENDLESS)
     cluster.add_worker("ours", "--engine", "rask", *LIMIT, kind="rask")
     cluster.add_worker("stock", kind="stock")
     return cluster
@@ -146,7 +149,7 @@ def test_a_file_that_was_cut_or_removed_is_computed_anew(client, cluster):
 
 def test_max_spill_is_kept(work_dir):
     """And nothing is left behind, even by a worker that was killed in the middle of it."""
-    with Cluster(work_dir, scheduler="rask", env={"DASK_DISTRIBUTED__WORKER__MEMORY__MAX_SPILL": "32MiB"}) as cluster:
+    with Cluster(work_dir, scheduler="rask", env=MAX_SPILL) as cluster:
         cluster.add_worker("ours", "--engine", "rask", *LIMIT, kind="rask")
         with Client(cluster.address, timeout=LATE_S) as client:
             client.wait_for_workers(1, timeout=LATE_S)
@@ -162,7 +165,7 @@ def test_max_spill_is_kept(work_dir):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted, which takes root")
 def test_a_full_disk_is_said_and_the_worker_pauses_in_time(work_dir):
-    with Cluster(work_dir, scheduler="rask") as cluster:
+    with Cluster(work_dir, scheduler="rask", env=ENDLESS) as cluster:
         small = cluster.dir / "small"
         small.mkdir()
         before = (*CONFINED, "--mount", f"{small}:40m")
