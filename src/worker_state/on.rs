@@ -132,8 +132,8 @@ impl WorkerMachine {
     pub(super) fn on_ended(&mut self, key: &Key, run: RunId, outcome: Outcome, out: &mut Vec<WorkerEffect>) {
         let Some((id, job)) = self.job_of(key, run) else { return };
         self.begin(id, job, out);
-        if let Outcome::Success { duration_us, .. } = outcome {
-            self.durations.note(self.tasks[id].prefix, duration_us);
+        if let Outcome::Success { duration_us, size_bytes } = outcome {
+            self.durations.note(self.tasks[id].prefix, duration_us, size_bytes);
         }
         self.end_run(id, job, out);
         let goal = match outcome {

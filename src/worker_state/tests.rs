@@ -264,7 +264,7 @@ fn short_tasks_are_pushed_ahead_evenly_up_to_two_milliseconds() {
     assert_eq!(world.slots[0].len(), 21, "what ended makes room for the next");
 }
 
-/// Goal: nothing waits in a slot that is not known to be short, or may not wait there.
+/// Goal: nothing waits in a slot that is not known to be short and to have small results, or may not wait there.
 #[test]
 fn what_is_unknown_long_constrained_or_unfit_is_not_pushed_ahead() {
     let waits = |mut world: World, next: ComputeTask| {
@@ -286,6 +286,10 @@ fn what_is_unknown_long_constrained_or_unfit_is_not_pushed_ahead() {
     slow.step(compute("inc-9", 9));
     slow.end(0, success(2_001));
     assert_eq!(waits(slow, task("inc-2", 2)), Some(TaskPhase::Ready));
+    let mut large = World::warm(1);
+    large.step(compute("inc-9", 9));
+    large.end(0, Outcome::Success { size_bytes: 1 << 20, duration_us: 50 });
+    assert_eq!(waits(large, task("inc-2", 2)), Some(TaskPhase::Ready));
 }
 
 /// Goal: a steal request for what waits in a slot is answered when the executor has said whether it began.

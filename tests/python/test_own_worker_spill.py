@@ -148,7 +148,7 @@ def test_a_file_that_was_cut_or_removed_is_computed_anew(client, cluster):
 
 
 def test_max_spill_is_kept(work_dir):
-    """And nothing is left behind, even by a worker that was killed in the middle of it."""
+    """And nothing is left behind when it stops."""
     with Cluster(work_dir, scheduler="rask", env=MAX_SPILL) as cluster:
         cluster.add_worker("ours", "--engine", "rask", *LIMIT, kind="rask")
         with Client(cluster.address, timeout=LATE_S) as client:

@@ -143,7 +143,7 @@ pub fn make(rng: &mut Rng, name: usize, outside: &[Key], places: &Places, truths
                     true => [20, 200, 900][rng.below(3)] + rng.below(100) as u64,
                     false => [1_000, 30_000, 200_000, 1_500_000][rng.below(4)] + rng.below(50_000) as u64,
                 },
-                nbytes: [0, 1_000, 1_000_000, 200_000_000][rng.below(4)],
+                nbytes: [0, 1_000, 1_000_000, 200_000_000][rng.below(if quick { 2 } else { 4 })],
                 actor: false,
                 scattered: false,
                 cancelled: false,
