@@ -106,7 +106,7 @@ impl Pyhost {
     }
 
     /// Loads an expression as a worker would, if there is one, and says what is known of these names and of the objects
-    /// in these pickles. Source: `rask_pyhost.py`, `op_vouch`.
+    /// in these pickles. Source: `rask_pyhost/vouching.py`, `op_vouch`.
     ///
     /// Errors: what loading it raised, in the words of Dask's scheduler; no answer.
     pub async fn vouch(

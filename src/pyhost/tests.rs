@@ -149,15 +149,16 @@ fn a_process_that_prints_nonsense_is_given_up() {
 
 /// Goal: only we can read and change what our interpreter runs.
 #[test]
-fn the_python_file_is_private_and_named_after_its_content() {
+fn the_python_files_are_private_and_named_after_their_content() {
     let folder = Folder::new("files");
     let run_dir = folder.0.join("run");
     let first = files::write_script(&run_dir, files::Script::Pyhost).expect("the folder is ours");
     let mode = |path: &Path| std::fs::metadata(path).expect("it was written").permissions().mode() & 0o777;
-    assert_eq!((mode(&run_dir), mode(&first)), (0o700, 0o600));
-    std::fs::write(&first, "changed").expect("the file is ours");
+    let file = first.join("rask_pyhost/main.py");
+    assert_eq!((mode(&run_dir), mode(&first), mode(&file)), (0o700, 0o700, 0o600));
+    std::fs::write(&file, "changed").expect("the file is ours");
     assert_eq!(files::write_script(&run_dir, files::Script::Pyhost).expect("the folder is ours"), first);
-    assert_ne!(std::fs::read_to_string(&first).expect("it was written"), "changed");
+    assert_ne!(std::fs::read_to_string(&file).expect("it was written"), "changed");
 }
 
 /// Goal: errors of users' code arrive as they were told; answers to somebody else are not believed.

@@ -18,7 +18,7 @@ from distributed.protocol.core import dumps, loads
 from distributed.protocol.serialize import Serialized, serialize, to_serialize
 from distributed.utils import ensure_memoryview
 
-SOURCE = Path(__file__).parent.parent.parent / "src" / "pyhost" / "py" / "rask_pyhost.py"
+SOURCE = Path(__file__).parent.parent.parent / "src" / "pyhost" / "py"
 
 
 class Pyhost:
@@ -265,6 +265,19 @@ def test_functions_see_the_scheduler_and_act_on_it(pyhost):
         return dask_scheduler.kept
 
     assert pyhost.call(later)["result"]["result"] == 1
+
+
+def test_what_functions_see_can_be_returned_to_clients_that_have_no_such_classes(pyhost):
+    def look(dask_scheduler):
+        return type(dask_scheduler), dask_scheduler.workers
+
+    answer = pyhost.call(look, snapshot={"workers": {"tcp://a": {"nthreads": 2}}})
+    assert answer["ok"], answer["exception_text"]
+    seen, workers = answer["result"]["result"]
+    assert seen.__name__ == "SchedulerView"
+    assert workers["tcp://a"].memory.process == 0
+    refused = pickle.loads(pyhost.call(lambda dask_scheduler: dask_scheduler.nonesuch)["exception"])
+    assert isinstance(refused, AttributeError) and type(refused).__name__ == "NotOffered"
 
 
 def test_workers_are_grouped_by_a_function(pyhost):

@@ -291,7 +291,7 @@ fn read(source: &GraphSource, size: Option<usize>, vouched: Option<&Vouched>) ->
     })
 }
 
-/// Source: `rask_pyhost.py`, `verdict`: a number, then the roles.
+/// Source: `rask_pyhost/vouching.py`, `verdict`: a number, then the roles.
 fn verdict(told: &Value) -> Option<(Verdict, Roles)> {
     let [verdict, own, makes] = told.items()? else { return None };
     let verdict = match verdict.as_i64()? {
@@ -304,7 +304,7 @@ fn verdict(told: &Value) -> Option<(Verdict, Roles)> {
     Some((verdict, Roles { own: role(own)?, makes: role(makes) }))
 }
 
-/// Source: `rask_pyhost.py`, `roles`.
+/// Source: `rask_pyhost/vouching.py`, `roles`.
 fn roles(told: &Value) -> Option<Roles> {
     let [own, makes] = told.items()? else { return None };
     Some(Roles { own: role(own)?, makes: role(makes) })
