@@ -5,10 +5,10 @@
     python bench.py --case map latency --alternations 5 --only stock rask
     python bench.py --case return   2 GiB through the scheduler and back; see "sched +MiB" for what it keeps
 
-Every alternation starts a scheduler of each kind in turn with two fresh stock workers of one thread.
-`-inf` kinds run with worker-saturation inf, stock's better setting for tiny tasks. CPU seconds are given
-by process role: the scheduler, its children (pyhost), the workers, the client. Scheduler memory after a
-case is given relative to before it.
+Every alternation starts a scheduler of each kind in turn with two fresh workers of one thread: Dask's, and
+with kind `own` rask's own. `-inf` kinds run with worker-saturation inf, stock's better setting for tiny
+tasks. CPU seconds are given by process role: the scheduler, its children (pyhost), the workers, the client.
+Scheduler memory after a case is given relative to before it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,14 @@ from harness import Cluster, clean_env
 
 HERE = Path(__file__).resolve().parent
 INF = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION": "inf"}
-KINDS = {"stock": ("stock", {}), "rask": ("rask", {}), "stock-inf": ("stock", INF), "rask-inf": ("rask", INF)}
+# name: the scheduler, settings, the workers' engine
+KINDS = {
+    "stock": ("stock", {}, "stock"),
+    "rask": ("rask", {}, "stock"),
+    "own": ("rask", {}, "rask"),
+    "stock-inf": ("stock", INF, "stock"),
+    "rask-inf": ("rask", INF, "stock"),
+}
 # name: unit of the value, and whether more is better
 CASES = {
     "map": ("tasks/s", True),
@@ -71,8 +78,9 @@ def run_case(cluster: Cluster, name: str, scale: float) -> dict:
 
 
 def run_kind(work_dir: Path, kind: str, cases: list[str], scale: float) -> dict[str, dict]:
-    scheduler, env = KINDS[kind]
-    with Cluster(work_dir, scheduler=scheduler, env=env) as cluster:
+    scheduler, env, engine = KINDS[kind]
+    own = ("--engine", "rask") if engine == "rask" else ()
+    with Cluster(work_dir, scheduler=scheduler, env=env, worker=engine, worker_args=own) as cluster:
         for name in ("w0", "w1"):
             cluster.add_worker(name, *(("--memory-limit", "6GiB") if HEAVY & set(cases) else ()))
         with Client(cluster.address, set_as_default=False, timeout=60) as client:
@@ -107,7 +115,7 @@ def main():
     parser.add_argument("--scale", type=float, default=None, help="size of every case; 1 is what figures are quoted for")
     parser.add_argument("--json", help="also write every run to this file")
     args = parser.parse_args()
-    kinds = args.only or (["stock", "rask"] if args.quick else list(KINDS))
+    kinds = args.only or (["stock", "rask", "own"] if args.quick else list(KINDS))
     alternations = args.alternations or (1 if args.quick else 3)
     scale = args.scale or (0.05 if args.quick else 1)
     runs: dict[str, dict[str, list]] = {case: {kind: [] for kind in kinds} for case in args.case}
