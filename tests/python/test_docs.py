@@ -234,6 +234,7 @@ def test_explain_says_what_the_readme_shows(appliance):
     script = (
         "from distributed import Client\n"
         f"client = Client({appliance.up['scheduler']!r}, timeout=30)\n"
+        "client.wait_for_workers(2, timeout=60)\n"
         "future = client.submit(abs, 1, key='train-7', resources={'GPU': 1})\n"
         "import subprocess, time\n"
         "while client.story('train-7') == []: time.sleep(0.1)\n"

@@ -408,8 +408,8 @@ def interrupt():
     os.killpg(os.getpgrp(), signal.SIGINT)
 
 future = client.submit(work)
-threading.Thread(target=interrupt).start()
 try:
+    threading.Thread(target=interrupt).start()
     future.result()
 except KeyboardInterrupt:
     os.remove("runs")

@@ -16,7 +16,6 @@ import pytest
 from distributed import Client, get_client, get_worker, worker_client
 
 import lan as lans
-import rask
 from appliance import Appliance
 from harness import Cluster, rask_bin, scheduler_kind, wait_until
 from lan import Head, Lan
@@ -159,6 +158,9 @@ def test_no_port_of_a_scripts_own_cluster_answers_another_user(tmp_path, monkeyp
     listening = lambda: ports_of([here, *here.children(recursive=True)])
     before = listening()
     options = {"n_workers": 1, "threads_per_worker": 1, "processes": processes, "dashboard_address": "127.0.0.1:0"}
+    # Not at the top: workers import this file, and the package is not on their path.
+    import rask
+
     with rask.LocalCluster(**options) as cluster:
         with cluster.get_client() as client:
             ports = {at: pid for at, pid in listening().items() if at not in before}

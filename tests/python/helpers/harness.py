@@ -226,6 +226,7 @@ def running_workers(client) -> list[str]:
     return sorted(w["name"] for w in info["workers"].values() if w["status"] == "running")
 
 
-def address_of(client, name: str) -> str:
+def address_of(client, name: str) -> str | None:
+    """Where the worker with this name is; none if it is gone for now."""
     info = client.sync(client.scheduler.identity, n_workers=-1)
-    return next(a for a, w in info["workers"].items() if w["name"] == name)
+    return next((a for a, w in info["workers"].items() if w["name"] == name), None)
