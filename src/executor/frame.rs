@@ -74,6 +74,8 @@ pub enum ToPorter<'a> {
     Export { number: u64, keys: &'a [Key], in_files: bool },
     /// Serialise each of these values to a new file with this name; the answer has this number. They stay where they are.
     Spill { number: u64, values: &'a [(Key, String)] },
+    /// Give memory back that is not used.
+    Trim,
 }
 
 impl ToPorter<'_> {
@@ -81,6 +83,7 @@ impl ToPorter<'_> {
     pub fn encode(&self) -> Message {
         let mut out = Encoder::new();
         out.put_array(match self {
+            Self::Trim => 1,
             Self::Recall { .. } => 2,
             Self::Drop { .. } | Self::Spill { .. } => 3,
             Self::Export { .. } => 4,
@@ -91,6 +94,7 @@ impl ToPorter<'_> {
                 out.put_keys(keys);
                 out.put_u64(*upto);
             }
+            Self::Trim => out.put_str("trim"),
             Self::Recall { slot } => {
                 out.put_str("recall");
                 out.put_u64(u64::from(*slot));

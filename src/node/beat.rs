@@ -15,6 +15,8 @@ pub(super) struct Beats {
     pub(super) due: Now,
     pub(super) memory_due: Now,
     pub(super) keep_alive_due: Now,
+    /// Not before this the executor is asked again to give memory back.
+    pub(super) trim_due: Now,
     /// The facade was asked to tell, by this number, until then.
     pub(super) asked: Option<(u64, Now)>,
     /// The scheduler has not answered yet.
@@ -31,6 +33,7 @@ impl Beats {
             due: now.plus_us(FIRST_EVERY_US),
             memory_due: now,
             keep_alive_due: now.plus_us(KEEP_ALIVE_US),
+            trim_due: now,
             asked: None,
             in_flight: false,
             looked: now,

@@ -8,7 +8,7 @@ use super::beat::KEEP_ALIVE_US;
 use super::driver::{Driver, NodeStatus};
 use super::input::NodeInput;
 use crate::base::{Limits, Now, Value};
-use crate::executor::ToControl;
+use crate::executor::{ToControl, ToPorter};
 use crate::host::{ProcessUsage, Usage};
 use crate::net::NetError;
 use crate::wire::Message;
@@ -18,6 +18,9 @@ use crate::worker_state::{TaskPhase, WorkerEvent};
 const FACADE_US: u64 = 200_000;
 /// Between two looks at the memory. Setting in Dask: `distributed.worker.memory.monitor-interval`. Unit: microseconds.
 const MEMORY_EVERY_US: u64 = 100_000;
+/// While a worker is paused for want of memory, its executor is asked this often to give back what it does not use: the
+/// values may be gone long since, and the C library or circles of objects hold on to their memory. Unit: microseconds.
+const TRIM_EVERY_US: u64 = 2_000_000;
 /// A scheduler that does not answer a heartbeat for this long: the next one is tried.
 const ANSWER: Duration = Duration::from_secs(60);
 /// What Dask assumes before it has measured: `distributed.scheduler.bandwidth`. Unit: bytes per second.
@@ -193,6 +196,10 @@ impl Driver {
             return self.break_down(reason);
         }
         let over = self.settings.pause > 0.0 && share > self.settings.pause;
+        if over && self.heartbeat.trim_due <= self.clock.now() {
+            self.heartbeat.trim_due = self.clock.now().plus_us(TRIM_EVERY_US);
+            self.executor.port(&ToPorter::Trim);
+        }
         match (self.status, over) {
             (NodeStatus::Running, true) => {
                 tracing::warn!(worker = %self.address, share, "worker paused: it uses too much of its memory");

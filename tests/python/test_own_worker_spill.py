@@ -144,6 +144,29 @@ def test_a_file_that_was_cut_or_removed_is_computed_anew(client, cluster):
     assert sums == [number * COUNT for number in range(40)]
 
 
+class Circle:
+    def __init__(self):
+        self.bulk, self.itself = np.ones(21 * COUNT), self
+
+
+def test_a_paused_worker_goes_on_when_memory_is_only_held_by_garbage(work_dir):
+    """As after many values of the sizes that the C library keeps for later: nobody would free it."""
+    with Cluster(work_dir, scheduler="rask", env=ENDLESS) as cluster:
+        cluster.add_worker("ours", "--engine", "rask", *LIMIT, kind="rask")
+        with Client(cluster.address, timeout=LATE_S) as client:
+            client.wait_for_workers(1, timeout=LATE_S)
+
+            def leaves_garbage():
+                import gc
+
+                gc.disable()
+                Circle()
+
+            client.submit(leaves_garbage).result(LATE_S)
+            wait_until(lambda: "worker paused" in cluster.workers["ours"].output(), "the worker pauses", LATE_S)
+            assert client.submit(total, np.ones(3), pure=False).result(LATE_S) == 3
+
+
 # ---- other disks -----------------------------------------------------------------------------------------------------
 
 

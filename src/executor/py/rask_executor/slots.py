@@ -25,7 +25,7 @@ from distributed.utils import thread_state as task_state
 from distributed.worker import _worker_cvar
 
 from .frames import close_all, cut_message, pickled, read_message, unpack, write_message
-from .values import Home, size_of
+from .values import Home, give_memory_back, size_of
 
 logger = logging.getLogger("distributed.rask")
 
@@ -374,6 +374,8 @@ def porter(home: Home, sock, slots: list[Slot]) -> None:
                     write_message(sock, [msgpack.packb(("exported", number, found)), *frames], descriptors)
                 finally:
                     close_all(descriptors)
+            elif op == "trim":
+                give_memory_back()
             elif op == "spill":
                 number, values = rest
                 write_message(sock, [msgpack.packb(("spilled", number, home.spill(values)))])

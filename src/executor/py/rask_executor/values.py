@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
 import sys
 import threading
@@ -30,6 +32,17 @@ logger = logging.getLogger("distributed.rask")
 # Sizes beyond this are believed to be this. Unit: bytes.
 SIZE_MAX = 1 << 50
 ONE_PAYLOAD = msgpack.packb({"__Serialized__": 1})
+
+
+# glibc's; other C libraries have none.
+malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+
+def give_memory_back() -> None:
+    """What objects in circles hold, and what the C library keeps of memory that was freed."""
+    gc.collect()
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 def size_of(value) -> int:
