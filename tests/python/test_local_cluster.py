@@ -394,6 +394,8 @@ INTERRUPTED = """
 import os, signal, sys, threading, time
 from rask import Client
 
+# Whoever started the tests in the background may have had it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 client = Client(n_workers=1, threads_per_worker=1, dashboard_address=":0")
 
 def work():
