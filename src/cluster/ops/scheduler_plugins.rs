@@ -65,6 +65,7 @@ pub fn hook_transitions(state: &mut State) {
     if !state.plugins.scheduler.wants("transition") {
         return;
     }
+    let mut runs = state.plugins.scheduler.take_runs();
     let told = state.plugins.scheduler.told_step;
     state.plugins.scheduler.told_step = state.pending.steps;
     let lines: Vec<_> = state.sched.story_since(told).collect();
@@ -73,7 +74,7 @@ pub fn hook_transitions(state: &mut State) {
         let args = vec![line.key.to_value(), line.start.into(), line.finish.into()];
         let mut more = vec![("stimulus_id".into(), stimulus.into())];
         if line.start == "processing" {
-            more.extend(state.plugins.scheduler.take_run(&line.key));
+            more.extend(runs.remove(&line.key).unwrap_or_default());
         }
         state.plugins.scheduler.tell("transition", args, Value::Map(more));
     }

@@ -98,9 +98,9 @@ impl SchedulerPlugins {
         self.runs.insert(key, fields.filter(|(name, _)| name.as_str() != Some("key")).cloned().collect());
     }
 
-    /// What is known of the run of this key that ended just now.
-    pub fn take_run(&mut self, key: &Key) -> Vec<(Value, Value)> {
-        self.runs.remove(key).unwrap_or_default()
+    /// What is known of the runs that ended in this turn. None of it is kept.
+    pub fn take_runs(&mut self) -> SeededMap<Key, Vec<(Value, Value)>> {
+        std::mem::take(&mut self.runs)
     }
 
     /// User code answers these requests, and these items of streams, from now on.
