@@ -159,7 +159,15 @@ impl WorkerEngine {
 
     /// By the name that a worker gives in `extra`; Dask's gives none.
     pub fn from_name(name: &str) -> Self {
-        if name == "rask" { Self::Rask } else { Self::Stock }
+        if name == Self::Rask.name() { Self::Rask } else { Self::Stock }
+    }
+
+    /// As settings, flags and pages call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::Rask => "rask",
+        }
     }
 }
 

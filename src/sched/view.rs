@@ -6,7 +6,7 @@ use super::Scheduler;
 use super::config::MemoryMeasure;
 use super::coord::{CoordView, SemaphoreView};
 use super::effect::Priority;
-use super::event::WorkerStatus;
+use super::event::{WorkerEngine, WorkerStatus};
 use super::records::{StoryEntry, StoryLine};
 use super::task::StateName;
 use crate::base::{ClientId, Failure, Key, Opaque, RunId, SeededSet, TaskId, Text, Value, WorkerId};
@@ -32,6 +32,8 @@ pub struct WorkerView<'a> {
     pub status: WorkerStatus,
     /// Total supply of resources.
     pub resources: &'a [(Text, f64)],
+    /// What runs its tasks.
+    pub engine: WorkerEngine,
     /// Size of the keys it holds. Unit: bytes.
     pub nbytes: i64,
     /// Number of keys it holds.
@@ -224,6 +226,7 @@ impl Scheduler {
             memory_limit: worker.hello.memory_limit,
             status: worker.status,
             resources: &worker.hello.resources,
+            engine: worker.hello.engine,
             nbytes: worker.nbytes,
             nkeys: worker.has_what.len(),
             processing: worker.processing.len(),

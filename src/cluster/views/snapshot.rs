@@ -92,7 +92,7 @@ pub struct WorkerSnapshot {
     /// Address of its nanny.
     pub nanny: Option<Text>,
     /// Whose worker it is: `rask` or `stock`.
-    pub engine: Text,
+    pub engine: &'static str,
     /// Task slots.
     pub nthreads: u32,
     /// Unit: bytes; 0: no limit.

@@ -124,8 +124,7 @@ fn workers(state: &State) -> Vec<WorkerSnapshot> {
             name: shown(view.name).into(),
             host: view.host.clone(),
             nanny: view.nanny.cloned(),
-            // Ours say so when they register; Dask's say nothing.
-            engine: facts.and_then(|facts| facts.extra.get("engine")?.as_str()).unwrap_or("stock").into(),
+            engine: view.engine.name(),
             nthreads: view.nthreads,
             memory_limit: view.memory_limit,
             status: view.status.name(),
