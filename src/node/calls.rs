@@ -8,6 +8,7 @@ use super::store::HeldValue;
 use crate::base::{Key, Text};
 use crate::executor::{DESCRIPTORS_MAX, ToControl, ToPorter};
 use crate::values::Payload;
+use crate::wire;
 use crate::worker_state::{TaskPhase, WorkerEvent};
 
 impl Driver {
@@ -44,7 +45,11 @@ impl Driver {
         for (key, payload) in values {
             // A younger value takes the place of an older one in the executor, too.
             self.forget(key.clone());
-            self.store.put(key, HeldValue { payload: Some(payload), is_shared, ..HeldValue::default() });
+            let is_error = is_error(&payload);
+            if is_error {
+                self.errors.push(key.clone());
+            }
+            self.store.put(key, HeldValue { payload: Some(payload), is_shared, is_error, ..HeldValue::default() });
         }
     }
 
@@ -107,7 +112,7 @@ impl Driver {
         let mut values = values.into_iter();
         for (key, serial) in wanted {
             let value = values.next().flatten();
-            if let Some(payload) = &value {
+            if let Some(payload) = value.as_ref().filter(|payload| !is_error(payload)) {
                 self.store.keep(&key, serial, payload);
             }
             for waiter in self.export_waiters.remove(&key).into_iter().flatten() {
@@ -130,8 +135,13 @@ impl Driver {
                 return self.step(WorkerEvent::FetchFailed { peer });
             }
         };
-        // Only what is not here already: its run may have ended meanwhile.
-        let fresh: Vec<_> = values.into_iter().filter(|(key, _)| self.store.get(key).is_none()).collect();
+        // Only what is not here already: its run may have ended meanwhile. An error does for tasks that wait for the value;
+        // where the value is to be computed here, too, it is as if the peer did not have it.
+        let mut fresh = values;
+        fresh.retain(|(key, payload)| {
+            let is_of_use = !is_error(payload) || self.machine.phase_of(key) == Some(TaskPhase::Flight);
+            is_of_use && self.store.get(key).is_none()
+        });
         let sizes: Vec<(Key, u64)> = fresh.iter().map(|(key, payload)| (key.clone(), payload.size_bytes())).collect();
         self.take_in(fresh, is_shared);
         self.step(WorkerEvent::Fetched { peer, values: sizes.clone() });
@@ -141,4 +151,11 @@ impl Driver {
             }
         }
     }
+}
+
+fn is_error(payload: &Payload) -> bool {
+    wire::is_error(match payload {
+        Payload::Here(payload) => &payload.head,
+        Payload::Filed(filed) => &filed.head,
+    })
 }

@@ -119,6 +119,8 @@ pub(super) struct Driver {
     /// Runs for each slot, and values to forget, of this turn.
     pub(super) batches: Vec<MessageBatch>,
     pub(super) drops: Vec<Key>,
+    /// Values that came as errors, and are not gone yet.
+    pub(super) errors: Vec<Key>,
     /// Orders to serialise values, each with its keys and what tells their values apart.
     pub(super) exports: HashMap<u64, Vec<(Key, u64)>>,
     /// Who waits for a value that is being serialised.
@@ -183,11 +185,22 @@ impl Driver {
 
     /// Sends what this turn gathered.
     pub(super) fn flush(&mut self) {
+        self.drop_errors();
         self.flush_drops();
         for (slot, batch) in self.batches.iter_mut().enumerate().filter(|(_, batch)| !batch.is_empty()) {
             self.executor.hand(slot, batch.finish());
         }
         self.stream.kick();
+    }
+
+    /// Values that came as errors go with the tasks that failed for them: whoever is to read them next asks again.
+    fn drop_errors(&mut self) {
+        let errors = std::mem::take(&mut self.errors);
+        let (kept, gone): (Vec<Key>, Vec<Key>) = errors.into_iter().partition(|key| self.machine.is_read(key));
+        self.errors = kept;
+        if !gone.is_empty() {
+            self.step(WorkerEvent::RemoveReplicas { keys: gone });
+        }
     }
 
     /// Before a younger run of the same key is handed over, so that only the older value goes.

@@ -65,6 +65,10 @@ impl Driver {
     }
 
     fn tell_scheduler(&mut self, message: &WorkerMessage) {
+        let is_error = |key: &Key| self.store.get(key).is_some_and(|value| value.is_error);
+        if matches!(message, WorkerMessage::AddKeys { keys } if keys.iter().all(is_error)) {
+            return;
+        }
         let details = self.details(message);
         let number = self.next_number();
         self.stream.push(|out: &mut Encoder| put_message(out, message, &details, number));

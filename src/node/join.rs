@@ -86,6 +86,7 @@ pub(super) async fn join(plan: &WorkerPlan) -> Result<Joined, NodeError> {
         inbox: sender,
         batches: (0..plan.nthreads).map(|_| MessageBatch::new()).collect(),
         drops: Vec::new(),
+        errors: Vec::new(),
         exports: HashMap::new(),
         export_waiters: HashMap::new(),
         relays: HashMap::new(),

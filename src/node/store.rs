@@ -22,6 +22,9 @@ pub(super) struct HeldValue {
     pub(super) is_shared: bool,
     /// What is known of the run that made it.
     pub(super) made: Option<Made>,
+    /// Its holder could not serialise it, and this is the reason instead. It is no copy of the value: the scheduler is
+    /// not told of it, and it goes when nothing here reads it any more.
+    pub(super) is_error: bool,
     /// It stays where it is: an actor, or what cannot be serialised.
     pub(super) stays: bool,
     /// What it counts for, if it is on the disk. Unit: bytes.

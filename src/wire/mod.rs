@@ -30,3 +30,4 @@ pub use batch::MessageBatch;
 pub use encoder::Encoder;
 pub use error::WireError;
 pub use message::Message;
+pub use resolve::is_error;

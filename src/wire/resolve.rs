@@ -116,23 +116,36 @@ pub fn bounded(len: usize, cursor: &Cursor<'_>) -> usize {
 
 /// `num-sub-frames` of a sub-header. Missing: none.
 fn sub_frames(head: &[u8]) -> Result<usize, WireError> {
+    match field(head, b"num-sub-frames")? {
+        None => Ok(0),
+        Some(Marker::Int(count)) => {
+            usize::try_from(count).map_err(|_| WireError::Unexpected { what: "a count of sub-frames" })
+        }
+        Some(_) => Err(WireError::Unexpected { what: "a count of sub-frames" }),
+    }
+}
+
+/// The first token of a field of a sub-header. `name`: shorter than 32 bytes.
+fn field<'a>(head: &'a [u8], name: &[u8]) -> Result<Option<Marker<'a>>, WireError> {
     let mut cursor = Cursor::new(head);
     let Marker::Map(len) = cursor.token()? else {
         return Err(WireError::Unexpected { what: "a map as sub-header" });
     };
     for _ in 0..len {
-        let name = cursor.span()?;
-        if name.get(1..) == Some(b"num-sub-frames") {
-            return match cursor.token()? {
-                Marker::Int(count) => {
-                    usize::try_from(count).map_err(|_| WireError::Unexpected { what: "a count of sub-frames" })
-                }
-                _ => Err(WireError::Unexpected { what: "a count of sub-frames" }),
-            };
+        // A text of this length has one byte before it.
+        if cursor.span()?.get(1..) == Some(name) {
+            return cursor.token().map(Some);
         }
         cursor.span()?;
     }
-    Ok(0)
+    Ok(None)
+}
+
+/// Whether a payload with this sub-header is no value, but the reason why its holder could not serialise the value.
+///
+/// Source: `distributed/protocol/serialize.py`, `serialize` with `on_error="message"`.
+pub fn is_error(head: &[u8]) -> bool {
+    matches!(field(head, b"serializer"), Ok(Some(Marker::Str(b"error"))))
 }
 
 /// The payload on its own: small frames are slices of the connection's read buffer, and a payload may live long, so

@@ -101,6 +101,13 @@ impl WorkerMachine {
         self.tasks.find(key).map(|id| self.phase(id))
     }
 
+    /// A task here has not ended yet and reads this value.
+    pub fn is_read(&self, key: &Key) -> bool {
+        let Some(id) = self.tasks.find(key) else { return false };
+        let ended = [TaskPhase::Released, TaskPhase::Memory, TaskPhase::Error];
+        self.tasks[id].dependents.iter().any(|dependent| !ended.contains(&self.phase(*dependent)))
+    }
+
     /// Size of a task's value, as far as it is known. Unit: bytes.
     pub fn size_bytes_of(&self, key: &Key) -> u64 {
         self.tasks.find(key).and_then(|id| self.tasks[id].size_bytes).unwrap_or_default()
