@@ -26,6 +26,7 @@ pub use commands::pages::Meant;
 pub use commands::peers::{PeerDo, peer, peers};
 pub use commands::replay::replay_worker;
 pub use commands::run::{RunArgs, run};
+pub use commands::run_in_job::run_in_job;
 pub use commands::status::status;
 pub use commands::token::{TokenCommand, token};
 pub use commands::top::top;

@@ -15,7 +15,7 @@ use crate::config::parse_size;
 pub(super) struct Join {
     /// Where the head is, like https://head:8787 [default: as joined before]
     url: Option<String>,
-    /// Join token, made on the head: rask token create --join
+    /// Join token, made on the head: rask token create --join; - reads it from standard input
     #[arg(long, env = "RASK_JOIN_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Name of this machine in lists and of its workers [default: its host name]
@@ -30,6 +30,9 @@ pub(super) struct Join {
     /// Interpreter or environment to use if it is like the head's [default: the active one, else python3]
     #[arg(long, value_name = "PATH")]
     python: Option<String>,
+    /// For a while only, as a job of a batch system: keeps nothing, and a signal moves its data elsewhere first
+    #[arg(long, requires = "token")]
+    passing: bool,
 }
 
 impl Join {
@@ -42,6 +45,7 @@ impl Join {
             memory_bytes: self.memory,
             python: self.python,
             state_dir: common.state_dir.clone(),
+            passing: self.passing,
         }
     }
 }

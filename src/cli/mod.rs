@@ -243,6 +243,7 @@ pub fn main() -> Result<u8, CommandError> {
             app::doctor(&DoctorArgs { state_dir, config, python }, json)
         }
         Command::Up(up) => app::up(&up.args(&common), &prepared(&common)?).map(|()| 0),
+        Command::Run(run) if run.in_job => app::run_in_job(&run.args(&common), &prepared(&common)?),
         Command::Run(run) => app::run(&run.args(&common), &prepared(&common)?),
         Command::Peers { json } => app::peers(state, json).map(|()| 0),
         Command::Peer(peer) => peer.run(state).map(|()| 0),

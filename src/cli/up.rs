@@ -46,11 +46,14 @@ pub(super) struct UpFlags {
 #[derive(Debug, Clone, Args)]
 #[command(
     args_override_self = true,
-    after_help = "Example:\n  rask run analysis.py --year 2026\n\nClient() without arguments inside the script connects to the cluster. The exit code is the script's."
+    after_help = "Examples:\n  rask run analysis.py --year 2026\n  sbatch --nodes 4 --wrap \"rask run --in-job analysis.py\"\n\nClient() without arguments inside the script connects to the cluster. The exit code is the script's."
 )]
 pub(super) struct RunFlags {
     #[command(flatten)]
     shared: Shared,
+    /// In a job of Slurm: the cluster has all nodes of the job, and ends with the script
+    #[arg(long)]
+    pub(super) in_job: bool,
     /// The Python script
     script: PathBuf,
     /// Its arguments
@@ -126,6 +129,7 @@ impl Shared {
             no_local_cluster: false,
             lan: false,
             span_peers: false,
+            only_peers: false,
             open: false,
             background: false,
             detached: false,

@@ -30,6 +30,9 @@ pub struct JoinAsk {
     pub csr: String,
     /// Its version of rask.
     pub version: String,
+    /// It is here for a while only: it should be forgotten when it goes.
+    #[serde(default)]
+    pub passing: bool,
 }
 
 /// The body of `POST /api/rask/v1/peers/renew`: for a machine that was away for longer than its certificate lived.

@@ -50,6 +50,8 @@ pub struct PeerRecord {
     pub joined_ms: i64,
     /// Somebody wants it empty.
     pub drained: bool,
+    /// It is here for a while only.
+    pub passing: bool,
 }
 
 fn token(row: &Row<'_>) -> rusqlite::Result<JoinTokenRecord> {
@@ -120,8 +122,9 @@ impl StoreHandle {
     pub async fn upsert_peer(&self, peer: PeerRecord) -> Result<(), StoreError> {
         self.call(move |db| {
             db.execute(
-                "INSERT OR REPLACE INTO peers (id, name, secret_hash, joined_ms, drained) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![peer.id, peer.name, peer.secret_hash, peer.joined_ms, peer.drained],
+                "INSERT OR REPLACE INTO peers (id, name, secret_hash, joined_ms, drained, passing) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![peer.id, peer.name, peer.secret_hash, peer.joined_ms, peer.drained, peer.passing],
             )
         })
         .await?;
@@ -131,7 +134,7 @@ impl StoreHandle {
     /// All machines, oldest first.
     pub async fn peers(&self) -> Result<Vec<PeerRecord>, StoreError> {
         self.call(|db| {
-            let sql = "SELECT id, name, secret_hash, joined_ms, drained FROM peers ORDER BY joined_ms, id";
+            let sql = "SELECT id, name, secret_hash, joined_ms, drained, passing FROM peers ORDER BY joined_ms, id";
             let read = |row: &Row<'_>| {
                 Ok(PeerRecord {
                     id: row.get(0)?,
@@ -139,6 +142,7 @@ impl StoreHandle {
                     secret_hash: row.get(2)?,
                     joined_ms: row.get(3)?,
                     drained: row.get(4)?,
+                    passing: row.get(5)?,
                 })
             };
             db.prepare(sql)?.query_map([], read)?.collect()

@@ -30,6 +30,7 @@ const STEPS: &[&str] = &[
         id TEXT PRIMARY KEY, name TEXT NOT NULL, secret_hash TEXT NOT NULL,
         joined_ms INTEGER NOT NULL, drained INTEGER NOT NULL) STRICT;
 ",
+    "ALTER TABLE peers ADD COLUMN passing INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// The schema that all steps lead to.

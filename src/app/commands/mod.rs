@@ -15,6 +15,7 @@ pub(crate) mod pages;
 pub(crate) mod peers;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod run_in_job;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod top;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Child;
 
 use crate::app::command_error::CommandError;
 use crate::app::local::settings::Loaded;
@@ -59,9 +60,17 @@ async fn with_own_appliance(args: &RunArgs, loaded: &Loaded, seat: Seat) -> Resu
 }
 
 async fn watch_script(command: Command, signals: &mut Signals) -> Result<u8, CommandError> {
-    let mut child = tokio::process::Command::from(command)
-        .spawn()
-        .map_err(|why| CommandError::world(format!("cannot start Python: {why}")))?;
+    watch(start(command)?, signals).await
+}
+
+/// Starts the script.
+pub(super) fn start(command: Command) -> Result<Child, CommandError> {
+    let started = tokio::process::Command::from(command).spawn();
+    started.map_err(|why| CommandError::world(format!("cannot start Python: {why}")))
+}
+
+/// Waits for the end of a script. Returns its exit code.
+pub(super) async fn watch(mut child: Child, signals: &mut Signals) -> Result<u8, CommandError> {
     let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let status = loop {
         tokio::select! {
@@ -79,7 +88,12 @@ async fn watch_script(command: Command, signals: &mut Signals) -> Result<u8, Com
     Ok(u8::try_from(code).unwrap_or(1))
 }
 
-fn script(args: &RunArgs, running: &Running, start: impl FnOnce(&Path) -> Command) -> Result<Command, CommandError> {
+/// The command line of the script; `start` makes the one of Python.
+pub(super) fn script(
+    args: &RunArgs,
+    running: &Running,
+    start: impl FnOnce(&Path) -> Command,
+) -> Result<Command, CommandError> {
     let (Some(python), Some(address)) = (&running.python, &running.scheduler) else {
         return Err(
             CommandError::world("the running appliance has no cluster").remedy("start it without --no-local-cluster")

@@ -1,6 +1,7 @@
 //! What a rask process finds on its machine: state folder, settings, Python, service manager, log.
 
 pub(crate) mod account;
+pub(crate) mod allocation;
 pub(crate) mod authority;
 pub(crate) mod cli_token;
 pub(crate) mod desktop;

@@ -1,12 +1,15 @@
 //! The role `rask join`: this machine becomes an extra host of workers for a head, and stays one.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 use crate::app::command_error::CommandError;
+use crate::app::local::allocation::{Allocation, Scratch};
 use crate::app::local::python_env::{choose as pyenv, peer as peerenv};
 use crate::app::local::sd_notify::Manager;
 use crate::app::local::settings::Loaded;
@@ -22,9 +25,17 @@ use crate::peer::{
     CallError, Caps, FixedFacts, FoundHead, HeadUrl, JoinError, JoinToken, LinkEnds, LinkOver, Membership, PoolsConfig,
     TrustError, find_heads, hostname, keep_linked, start_pools,
 };
+use crate::supervise::ParentDeath;
 
 /// Answers come within a second; a sleeping radio takes longer.
 const DISCOVERY: Duration = Duration::from_secs(3);
+
+/// `--passing`: longest without a head. One that is started anew is back within seconds; nobody else takes such a machine
+/// back from its batch system.
+const HEAD_PATIENCE: Duration = Duration::from_secs(300);
+
+/// `--passing`: from the first signal to the end. The head lets go after 20 s, and batch systems kill after 30 s.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(25);
 
 /// Flags of `rask join`, as given.
 #[derive(Clone, Debug, Default)]
@@ -38,15 +49,37 @@ pub struct JoinArgs {
     pub memory_bytes: Option<u64>,
     pub python: Option<String>,
     pub state_dir: Option<PathBuf>,
+    /// `--passing`: for a while only, as a job of a batch system; nothing is kept.
+    pub passing: bool,
 }
 
 /// Joins if needed, and stays until a signal comes, the machine leaves, or the head removes it.
 pub fn join(args: &JoinArgs, loaded: &Loaded) -> Result<(), CommandError> {
+    let args = &with_token(args)?;
+    if args.passing {
+        let scratch = Scratch::make()?;
+        let folder = scratch.path().join("peer");
+        private_folder(&folder)?;
+        return block_on(run(args, loaded, scratch.path(), &folder));
+    }
     let state = state::state_dir(args.state_dir.as_deref())?;
     let folder = state.join("peer");
     private_folder(&folder)?;
     let _seat = take_seat(&folder)?;
     block_on(run(args, loaded, &state, &folder))
+}
+
+/// `--token -`: its text comes on standard input.
+fn with_token(args: &JoinArgs) -> Result<JoinArgs, CommandError> {
+    let mut args = args.clone();
+    if args.token.as_deref() == Some("-") {
+        let mut line = String::new();
+        io::stdin()
+            .read_line(&mut line)
+            .map_err(|why| CommandError::world(format!("cannot read the token from standard input: {why}")))?;
+        args.token = Some(line.trim().to_owned());
+    }
+    Ok(args)
 }
 
 /// One `rask join` per state folder.
@@ -64,7 +97,7 @@ async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> R
     let mut signals = Signals::listen()?;
     let mut joined = signals.during(membership(args, folder)).await?;
     let python = signals.during(own_python(args, loaded, state)).await?;
-    let caps = Caps { cores: args.cores, memory_bytes: args.memory_bytes };
+    let caps = caps(args);
     let versions = python.as_ref().map(|python| (python.version.clone(), python.distributed.clone()));
     let fixed = FixedFacts::look(&caps, versions).await;
     let pools = start_pools(PoolsConfig {
@@ -73,26 +106,38 @@ async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> R
         log_keep: loaded.config.log.keep,
         python: python.as_ref().map(|python| python.path.clone()),
         find_env: peerenv::finder(state, python),
+        parent_death: if args.passing { ParentDeath::Term } else { ParentDeath::Nothing },
     });
     let (wish, leave) = watch::channel(false);
-    let _socket = listen_for_leave(folder, wish)?;
+    let _socket = listen_for_leave(folder, wish.clone())?;
     let mut manager = Manager::from_env();
     manager.ready("this machine is a member");
-    outln!("Joined {} as {}. Stop: Ctrl-C. Leave for good: rask leave", joined.url, joined.name);
-    let ends = LinkEnds { folder, fixed, orders: pools.orders.clone(), states: pools.states.clone(), leave };
-    let over = tokio::select! {
-        over = keep_linked(&mut joined, ends) => over,
-        signal = signals.next() => {
-            manager.stopping();
-            eprintln!("{signal}: stopping workers; this machine stays a member: rask join brings it back");
-            tokio::select! {
-                () = pools.stop() => {}
-                _ = signals.next() => eprintln!("second signal: stopping at once"),
-            }
-            return Ok(());
-        }
+    let for_good = if args.passing { "" } else { ". Leave for good: rask leave" };
+    outln!("Joined {} as {}. Stop: Ctrl-C{for_good}", joined.url, joined.name);
+    let ends = LinkEnds {
+        folder,
+        fixed,
+        orders: pools.orders.clone(),
+        states: pools.states.clone(),
+        leave,
+        patience: args.passing.then_some(HEAD_PATIENCE),
     };
-    pools.stop().await;
+    let over = match args.passing {
+        true => pass(keep_linked(&mut joined, ends), &wish, &mut signals).await,
+        false => tokio::select! {
+            over = keep_linked(&mut joined, ends) => Some(over),
+            signal = signals.next() => {
+                manager.stopping();
+                eprintln!("{signal}: stopping workers; this machine stays a member: rask join brings it back");
+                None
+            }
+        },
+    };
+    tokio::select! {
+        () = pools.stop() => {}
+        _ = signals.next() => eprintln!("another signal: stopping at once"),
+    }
+    let Some(over) = over else { return Ok(()) };
     match over {
         LinkOver::Goodbye(why) => {
             Membership::forget(folder);
@@ -100,6 +145,38 @@ async fn run(args: &JoinArgs, loaded: &Loaded, state: &Path, folder: &Path) -> R
             Ok(())
         }
         LinkOver::Failed(why) => Err(explain(why)),
+    }
+}
+
+/// `--passing`: a signal means that this machine is taken from us. What it holds moves elsewhere as long as that is
+/// possible. `None`: it was not.
+async fn pass(
+    linked: impl Future<Output = LinkOver>,
+    wish: &watch::Sender<bool>,
+    signals: &mut Signals,
+) -> Option<LinkOver> {
+    tokio::pin!(linked);
+    let signal = tokio::select! {
+        over = &mut linked => return Some(over),
+        signal = signals.next() => signal,
+    };
+    eprintln!("{signal}: data moves to other workers, then this ends");
+    wish.send_replace(true);
+    let end = Instant::now().checked_add(LEAVE_PATIENCE).unwrap_or_else(Instant::now);
+    tokio::select! {
+        // Whatever the head said, or that it is silent: we go.
+        over = &mut linked => if let LinkOver::Goodbye(_) = over { Some(over) } else { None },
+        () = sleep_until(end) => None,
+        _ = signals.next() => None,
+    }
+}
+
+/// What is lent: as a person says, or what a job has of its node.
+fn caps(args: &JoinArgs) -> Caps {
+    let share = if args.passing { Allocation::here().map(|job| job.of_this_node()) } else { None };
+    Caps {
+        cores: args.cores.or(share.map(|share| share.cores)),
+        memory_bytes: args.memory_bytes.or(share.map(|share| share.memory_bytes)),
     }
 }
 
@@ -229,12 +306,13 @@ async fn join_now(
     token: &JoinToken,
     folder: &Path,
 ) -> Result<Membership, CommandError> {
-    let asked = args.name.clone().unwrap_or_else(hostname);
-    let (joined, odd) = Membership::join(url, token, &asked).await.map_err(explain)?;
+    let node = if args.passing { std::env::var("SLURMD_NODENAME").ok() } else { None };
+    let asked = args.name.clone().or(node).unwrap_or_else(hostname);
+    let (joined, odd) = Membership::join(url, token, &asked, args.passing).await.map_err(explain)?;
     if let Some(words) = odd {
         eprintln!("rask: {words}");
     }
-    if joined.name != asked {
+    if joined.name != asked && !args.passing {
         eprintln!("rask: the head calls this machine {}: the name {asked} is taken or cannot be one", joined.name);
     }
     // A membership that cannot be kept would have to be made again with another token.
@@ -271,6 +349,7 @@ fn explain(why: JoinError) -> CommandError {
         JoinError::Call(CallError::Trust(_) | CallError::Malformed(_)) | JoinError::Contradiction(_) | JoinError::Pki(_) => {
             failure.remedy("use the same version of rask on both machines, and join again with a new token")
         }
+        JoinError::HeadGone { .. } => failure.remedy("start rask up --lan there, and this job again"),
         JoinError::File { .. } => failure.remedy("make room or choose another --state-dir"),
     }
 }

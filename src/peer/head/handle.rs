@@ -180,6 +180,7 @@ impl HeadHandle {
             secret_hash: hash(&secret),
             joined_ms: unix_ms(),
             drained: false,
+            passing: ask.passing,
         };
         let record = self.ask(|reply| HeadCommand::Join { record, reply }).await??;
         self.context.store.upsert_peer(record.clone()).await?;

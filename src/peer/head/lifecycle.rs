@@ -21,6 +21,10 @@ pub const JOINING_US: u64 = 60_000_000;
 /// Longest that a machine may take to move its data before it is let go anyway. Unit: microseconds.
 pub const DRAIN_US: u64 = 120_000_000;
 
+/// The same for one that was told to end: whoever told it waits no longer than this and a bit.
+/// Source: `KillWait` of `slurm.conf(5)`, 30 s. Unit: microseconds.
+pub const HURRY_US: u64 = 20_000_000;
+
 /// Names one connection of a machine: news from an older one is not news.
 pub type LinkId = u64;
 
@@ -117,22 +121,24 @@ pub struct Lifecycle {
     state: LifecycleState,
     /// Not heard of since this process began: the silence may be ours.
     patient: bool,
+    /// It is here for a while only: its end is a matter of course, and it is forgotten then.
+    passing: bool,
 }
 
 impl Lifecycle {
     /// One that just got its certificate.
-    pub const fn joining(now: Now) -> Self {
-        Self { state: LifecycleState::Joining { link: None, until: now.plus_us(JOINING_US) }, patient: false }
+    pub const fn joining(now: Now, passing: bool) -> Self {
+        Self { state: LifecycleState::Joining { link: None, until: now.plus_us(JOINING_US) }, patient: false, passing }
     }
 
     /// One that was a peer before this process began: it may be at work, and gets the time to come back.
-    pub const fn remembered(now: Now, drained: bool) -> Self {
+    pub const fn remembered(now: Now, drained: bool, passing: bool) -> Self {
         let state = if drained {
             LifecycleState::Drained { link: None, heartbeat: now }
         } else {
             LifecycleState::Late { link: None, heartbeat: now, silent: false }
         };
-        Self { state, patient: true }
+        Self { state, patient: true, passing }
     }
 
     /// May workers be placed on it?
@@ -203,8 +209,10 @@ impl Lifecycle {
             LifecycleEvent::Linked(link) => self.on_linked(link, now),
             LifecycleEvent::Heartbeat(link) => self.on_beat(link, now),
             LifecycleEvent::Unlinked(link) => self.on_unlinked(link),
-            LifecycleEvent::Drain => self.on_drain(now, false),
-            LifecycleEvent::Leave => self.on_drain(now, true),
+            // Emptied, it is of no more use.
+            LifecycleEvent::Drain => self.on_drain(now.plus_us(DRAIN_US), now, self.passing),
+            LifecycleEvent::Leave if self.passing => self.on_drain(now.plus_us(HURRY_US), now, true),
+            LifecycleEvent::Leave => self.on_drain(now.plus_us(DRAIN_US), now, true),
             LifecycleEvent::Resume => self.on_resume(now),
             LifecycleEvent::Empty => self.on_empty(),
             LifecycleEvent::Tick => self.on_tick(now),
@@ -274,8 +282,7 @@ impl Lifecycle {
         }
     }
 
-    fn on_drain(&mut self, now: Now, leave: bool) -> Vec<LifecycleEffect> {
-        let until = now.plus_us(DRAIN_US);
+    fn on_drain(&mut self, until: Now, now: Now, leave: bool) -> Vec<LifecycleEffect> {
         match &mut self.state {
             LifecycleState::Up { link, heartbeat } => {
                 self.state =
@@ -286,8 +293,9 @@ impl Lifecycle {
                 self.state = LifecycleState::Draining { link: *link, heartbeat: *heartbeat, until, leaving: leave };
                 vec![LifecycleEffect::Retire, LifecycleEffect::Place]
             }
-            LifecycleState::Draining { leaving, .. } => {
+            LifecycleState::Draining { leaving, until: end, .. } => {
                 *leaving |= leave;
+                *end = until.min(*end);
                 Vec::new()
             }
             LifecycleState::Drained { .. } | LifecycleState::Gone { .. } | LifecycleState::Joining { .. } if leave => {
@@ -345,7 +353,8 @@ impl Lifecycle {
         match self.state {
             LifecycleState::Joining { link, .. } => {
                 self.state = LifecycleState::Gone { heartbeat: now };
-                link.map(LifecycleEffect::CloseLink).into_iter().collect()
+                let close = link.map(LifecycleEffect::CloseLink);
+                close.into_iter().chain(self.passing.then_some(LifecycleEffect::Forget)).collect()
             }
             LifecycleState::Up { link, heartbeat } => {
                 self.state = LifecycleState::Late { link: Some(link), heartbeat, silent: true };
@@ -363,7 +372,9 @@ impl Lifecycle {
             LifecycleState::Late { link, heartbeat, .. } => {
                 self.state = LifecycleState::Gone { heartbeat };
                 let close = link.map(LifecycleEffect::CloseLink);
-                close.into_iter().chain([LifecycleEffect::GiveUpWorkers, LifecycleEffect::Place]).collect()
+                let given_up = [LifecycleEffect::GiveUpWorkers, LifecycleEffect::Place];
+                let last = self.passing.then_some(LifecycleEffect::Forget);
+                close.into_iter().chain(given_up).chain(last).collect()
             }
             LifecycleState::Draining { leaving: true, .. } => {
                 vec![LifecycleEffect::GiveUpWorkers, LifecycleEffect::Forget]
@@ -388,7 +399,7 @@ mod tests {
     }
 
     fn up() -> Lifecycle {
-        let mut peer = Lifecycle::joining(at(0));
+        let mut peer = Lifecycle::joining(at(0), false);
         assert!(peer.step(LifecycleEvent::Linked(1), at(0)).is_empty());
         assert_eq!(peer.word(), "joining", "nobody knows yet what it can take");
         assert_eq!(peer.step(LifecycleEvent::Heartbeat(1), at(0)), [LifecycleEffect::Place]);
@@ -459,7 +470,7 @@ mod tests {
     /// Goal: after a restart of the head the silence was ours.
     #[test]
     fn one_that_is_remembered_is_waited_for() {
-        let mut peer = Lifecycle::remembered(at(0), false);
+        let mut peer = Lifecycle::remembered(at(0), false, false);
         assert!(peer.step(LifecycleEvent::Tick, at(9)).is_empty() && !peer.is_silent());
         assert!(peer.step(LifecycleEvent::Tick, at(10)).contains(&LifecycleEffect::GiveUpWorkers));
     }
@@ -476,6 +487,27 @@ mod tests {
             stuck.step(LifecycleEvent::Tick, at(122)),
             [LifecycleEffect::GiveUpWorkers, LifecycleEffect::Forget]
         );
+    }
+
+    /// Goal: jobs of a batch system come and go, and no list of machines grows with them.
+    #[test]
+    fn one_that_passes_is_forgotten_at_its_end_however_it_ends() {
+        let passing = || {
+            let mut peer = Lifecycle::joining(at(0), true);
+            peer.step(LifecycleEvent::Linked(1), at(0));
+            peer.step(LifecycleEvent::Heartbeat(1), at(0));
+            peer
+        };
+        assert!(passing().step(LifecycleEvent::Tick, at(11)).contains(&LifecycleEffect::Forget));
+        let mut emptied = passing();
+        emptied.step(LifecycleEvent::Drain, at(1));
+        assert_eq!(emptied.step(LifecycleEvent::Empty, at(2)), [LifecycleEffect::Forget]);
+        let mut told = passing();
+        told.step(LifecycleEvent::Drain, at(1));
+        told.step(LifecycleEvent::Leave, at(2));
+        assert_eq!(told.step(LifecycleEvent::Tick, at(22)), [LifecycleEffect::GiveUpWorkers, LifecycleEffect::Forget]);
+        let mut never_linked = Lifecycle::joining(at(0), true);
+        assert_eq!(never_linked.step(LifecycleEvent::Tick, at(61)), [LifecycleEffect::Forget]);
     }
 
     #[test]
@@ -503,9 +535,9 @@ mod tests {
             LifecycleEvent::Resume,
             LifecycleEvent::Empty,
         ];
-        for code in 0..events.len().pow(4) {
-            let mut peer = Lifecycle::joining(at(0));
-            let mut rest = code;
+        for code in 0..events.len().pow(4) * 2 {
+            let mut peer = Lifecycle::joining(at(0), code % 2 == 0);
+            let mut rest = code / 2;
             for round in 1..5 {
                 peer.step(events[rest % events.len()], at(round * 3));
                 rest /= events.len();

@@ -63,6 +63,7 @@ impl JoinedPeer {
             name: self.record.name.clone(),
             id: self.record.id.clone(),
             state: self.lifecycle.word(),
+            passing: self.record.passing,
             usable: self.lifecycle.is_usable(),
             keeps_workers: self.lifecycle.keeps_workers(),
             silent: self.lifecycle.is_silent(),
@@ -119,7 +120,7 @@ impl PeersOwner {
             context,
         };
         for record in known {
-            let lifecycle = Lifecycle::remembered(owner.clock.now(), record.drained);
+            let lifecycle = Lifecycle::remembered(owner.clock.now(), record.drained, record.passing);
             owner.peers.insert(record.id.clone(), JoinedPeer::new(record, lifecycle));
         }
         owner.show();
@@ -206,7 +207,7 @@ impl PeersOwner {
             record.name = format!("{wanted}-{number}");
             number = number.saturating_add(1);
         }
-        let lifecycle = Lifecycle::joining(self.clock.now());
+        let lifecycle = Lifecycle::joining(self.clock.now(), record.passing);
         self.peers.insert(record.id.clone(), JoinedPeer::new(record.clone(), lifecycle));
         Ok(record)
     }

@@ -26,6 +26,8 @@ pub struct PeerView {
     pub id: String,
     /// `joining up late gone draining drained`
     pub state: &'static str,
+    /// It is here for a while only, and forgotten when it goes.
+    pub passing: bool,
     /// May workers be placed on it?
     pub usable: bool,
     /// Are its workers counted on?

@@ -59,6 +59,8 @@ pub struct LinkEnds<'a> {
     pub states: watch::Receiver<Vec<PoolState>>,
     /// Turns true when a person wants to leave.
     pub leave: watch::Receiver<bool>,
+    /// How long to look for a head that is silent. None: for ever.
+    pub patience: Option<Duration>,
 }
 
 /// Why the link is over for good.
@@ -80,13 +82,14 @@ enum LinkEnded {
 pub async fn keep_linked(joined: &mut Membership, mut ends: LinkEnds<'_>) -> LinkOver {
     let mut pause = PAUSE_MIN;
     let mut told = false;
+    let mut linked = Instant::now();
     loop {
         let since = Instant::now();
         match once(joined, &mut ends).await {
             Ok(LinkEnded::Goodbye(why)) => return LinkOver::Goodbye(why),
             Ok(LinkEnded::Lost(why)) => {
                 tracing::warn!(error = why, "the link to the head broke; workers go on, trying again");
-                told = true;
+                (told, linked) = (true, Instant::now());
             }
             Err(error) => {
                 if !may_pass(&error) {
@@ -101,6 +104,9 @@ pub async fn keep_linked(joined: &mut Membership, mut ends: LinkEnds<'_>) -> Lin
         if *ends.leave.borrow() {
             return LinkOver::Failed(JoinError::LeavingAlone);
         }
+        if let Some(patience) = ends.patience.filter(|patience| linked.elapsed() > *patience) {
+            return LinkOver::Failed(JoinError::HeadGone { patience });
+        }
         if since.elapsed() > SILENCE {
             (pause, told) = (PAUSE_MIN, false);
         }
@@ -114,7 +120,7 @@ fn may_pass(why: &JoinError) -> bool {
         JoinError::Call(why) => why.may_pass(),
         // A disk that is full now may have room later; the certificate in memory is good meanwhile.
         JoinError::File { .. } => true,
-        JoinError::Pki(_) | JoinError::Contradiction(_) | JoinError::LeavingAlone => false,
+        JoinError::Pki(_) | JoinError::Contradiction(_) | JoinError::LeavingAlone | JoinError::HeadGone { .. } => false,
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,12 @@ pub enum JoinError {
     /// A machine leaves through its head, which moves its data first.
     #[error("leaving needs the head, to move data first, and the head cannot be reached")]
     LeavingAlone,
+    /// A machine that is here for a while has work only as long as there is a head.
+    #[error("no link to the head for {} s", patience.as_secs())]
+    HeadGone {
+        /// That is how long it waited.
+        patience: Duration,
+    },
     /// The membership could not be kept or read.
     #[error("the membership cannot be kept in {path}: {error}")]
     File {
@@ -82,7 +89,7 @@ impl JoinError {
             Self::Call(why) => why.blame(),
             Self::Pki(why) => why.blame(),
             Self::Contradiction(_) => Blame::Peer,
-            Self::LeavingAlone | Self::File { .. } => Blame::World,
+            Self::LeavingAlone | Self::HeadGone { .. } | Self::File { .. } => Blame::World,
         }
     }
 }
@@ -97,11 +104,16 @@ impl Membership {
     /// Joins. Nothing of the token is sent before the head has shown the authority that it names.
     ///
     /// Returns what is to be kept, and words about what is odd.
-    pub async fn join(url: &HeadUrl, token: &JoinToken, name: &str) -> Result<(Self, Option<String>), JoinError> {
+    pub async fn join(
+        url: &HeadUrl,
+        token: &JoinToken,
+        name: &str,
+        passing: bool,
+    ) -> Result<(Self, Option<String>), JoinError> {
         let client = HeadClient { url: url.clone(), pin: token.pin, connector: connector(token.pin, None)? };
         let (key, csr) = pki::peer_request()?;
-        let ask =
-            JoinAsk { token: token.text(), name: name.to_owned(), csr, version: env!("CARGO_PKG_VERSION").to_owned() };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let ask = JoinAsk { token: token.text(), name: name.to_owned(), csr, version, passing };
         let answer: JoinAnswer = client.post(JOIN, &ask).await?;
         if pin_of_pem(&answer.ca) != Some(token.pin) {
             return Err(JoinError::Contradiction("it sent another authority".to_owned()));

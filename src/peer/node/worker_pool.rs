@@ -56,6 +56,8 @@ pub struct PoolsConfig {
     pub python: Option<PathBuf>,
     /// For those that do.
     pub find_env: FindEnv,
+    /// Whether pools outlive us.
+    pub parent_death: ParentDeath,
 }
 
 /// The owner's ends: where orders go, and what is.
@@ -454,7 +456,7 @@ impl ManagedPool {
             args,
             env,
             output: Output::File { path: self.folder.join("logs").join("workers.log"), keep: config.log_keep },
-            parent_death: ParentDeath::Nothing,
+            parent_death: config.parent_death,
             cgroup: None,
             restart: RestartRule::Never,
             failures_max: None,

@@ -133,7 +133,8 @@ pub(crate) async fn local(fleet: &FleetHandle, config: &UpConfig, dask_at: Socke
     };
     let new =
         NewCluster { name, user: crate::app::local::account::user_name(), options: serde_json::Map::new(), settings };
-    let made = fleet.create_plain(new, format!("tcp://{dask_at}"), config.pool.nworkers).await;
+    let workers = if config.only_peers { 0 } else { config.pool.nworkers };
+    let made = fleet.create_plain(new, format!("tcp://{dask_at}"), workers).await;
     made.map_err(|why| CommandError::world(format!("the cluster local could not be made: {why}")))?;
     match fleet.wait_not_pending(LOCAL, START_PATIENCE).await {
         Some(view) if view.status == ClusterStatus::Running => Ok(()),

@@ -27,6 +27,8 @@ pub struct UpArgs {
     pub no_local_cluster: bool,
     pub lan: bool,
     pub span_peers: bool,
+    /// The cluster `local` has its workers on machines that join, and none here.
+    pub only_peers: bool,
     pub open: bool,
     pub background: bool,
     /// `--detached`: this is the one in the background.
@@ -48,6 +50,8 @@ pub(crate) struct UpConfig {
     pub(crate) lan: bool,
     /// The cluster `local` spans machines too.
     pub(crate) span_peers: bool,
+    /// The cluster `local` has no workers here.
+    pub(crate) only_peers: bool,
     /// The address for other machines to reach; `None`: every address.
     pub(crate) outside: Option<IpAddr>,
     pub(crate) pool: PoolSize,
@@ -94,6 +98,7 @@ impl UpConfig {
             local_cluster: config.up.local_cluster && !args.no_local_cluster,
             lan,
             span_peers: args.span_peers || config.peers.span,
+            only_peers: args.only_peers,
             outside,
             pool: size_pool(Machine::look(), asked).map_err(|why| CommandError::blame(why.blame(), why))?,
             engine: args.engine.unwrap_or(config.workers.engine),

@@ -19,16 +19,16 @@ pub(crate) struct Lan {
 }
 
 impl Lan {
-    /// Remembers who joined before.
+    /// Remembers who joined before. `outside`: the address that a person chose.
     pub(crate) async fn open(
         state: &Path,
         authority: Arc<Authority>,
         store: StoreHandle,
-        port: u16,
+        (outside, port): (Option<IpAddr>, u16),
         certificate_secs: u64,
     ) -> Result<Self, CommandError> {
         let pin = pin_of_pem(&authority.pair().cert_pem).ok_or_else(|| unreadable(state))?;
-        let host = addresses().first().copied().ok_or_else(|| {
+        let host = outside.or_else(|| addresses().first().copied()).ok_or_else(|| {
             CommandError::world("--lan: this machine has no address that others could reach")
                 .remedy("connect it to a network, or leave out --lan")
         })?;

@@ -33,7 +33,7 @@ use crate::app::text::outln;
 use crate::config::{Engine, show_size};
 use crate::fleet::{FleetHandle, LOCAL};
 use crate::host::{Interpreter, PoolSize};
-use crate::peer::Announced;
+use crate::peer::{Announced, HeadHandle};
 use crate::pki::Authority;
 use crate::store::StoreHandle;
 
@@ -133,7 +133,9 @@ pub(crate) struct Appliance {
     /// The line that makes another machine join.
     invitation: Option<String>,
     _announced: Option<Announced>,
-    fleet: FleetHandle,
+    /// Other machines, if they may join.
+    pub(crate) head: Option<HeadHandle>,
+    pub(crate) fleet: FleetHandle,
     doors: Vec<JoinHandle<()>>,
     /// Commands of this user read it; it goes with us.
     token: CliToken,
@@ -179,7 +181,8 @@ impl Appliance {
             Some(lan) => Some(lan.invitation().await?),
             None => None,
         };
-        let announced = lan.as_ref().and_then(|lan| lan.announce(ports.http_at.port()));
+        // Who may join the nodes of a job needs not look for them.
+        let announced = lan.as_ref().filter(|_| !config.only_peers).and_then(|lan| lan.announce(ports.http_at.port()));
         if let Some(lan) = &lan {
             tokio::spawn(clusters::release_peers(fleet.clone(), lan.head.clone()));
         }
@@ -197,7 +200,8 @@ impl Appliance {
         let behind = door::Behind { fleet: &fleet, gateway: &gateway, authority, lan: lan.as_ref() };
         let door = Arc::new(door::door(&config, behind)?);
         let doors = ports.listeners.into_iter().map(|one| tokio::spawn(Arc::clone(&door).accept(one))).collect();
-        let mut appliance = Self { running, invitation, _announced: announced, fleet, doors, token, seat };
+        let head = lan.map(|lan| lan.head);
+        let mut appliance = Self { running, invitation, _announced: announced, head, fleet, doors, token, seat };
         let came = match came {
             Ok(()) => clusters::first_worker(&appliance.fleet, signals).await,
             Err(why) => Err(why),
@@ -277,5 +281,6 @@ async fn open_lan(
     store: StoreHandle,
     port: u16,
 ) -> Result<Lan, CommandError> {
-    Lan::open(&config.state, Arc::clone(authority), store, port, loaded.config.peers.certificate_life.0 as u64).await
+    let certificate_secs = loaded.config.peers.certificate_life.0 as u64;
+    Lan::open(&config.state, Arc::clone(authority), store, (config.outside, port), certificate_secs).await
 }
