@@ -145,13 +145,15 @@ def test_scattered_and_gathered_arrays_are_the_same(farm):
 
 def test_values_of_many_parts_and_of_other_shapes_arrive(farm):
     def parts():
-        return {"a": [np.ones((300, 300)), np.asfortranarray(np.ones((200, 900)))], "b": b"x" * 700_000, "c": np.ones(0)}
+        return {"a": [np.ones((300, 300)), np.asfortranarray(np.ones((200, 900)))], "b": b"x" * 700_000, "c": np.ones((0, 3))}
 
     def weigh(value):
         return sum(part.sum() for part in value["a"]) + len(value["b"]) + len(value["c"])
 
     for owner, peer in (("pair-0", "pair-1"), ("poor", "stock"), ("stock", "few")):
         assert farm.on(peer, weigh, farm.on(owner, parts)).result(LATE_S) == 300 * 300 + 200 * 900 + 700_000
+        empty = farm.on(owner, np.ones, (3, 0))
+        assert farm.on(peer, np.shape, empty).result(LATE_S) == farm.client.gather(empty).shape == (3, 0)
 
 
 # ---- few descriptors, odd values -------------------------------------------------------------------------------------

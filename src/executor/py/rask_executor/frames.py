@@ -9,6 +9,7 @@ import struct
 
 import msgpack
 from distributed import protocol
+from distributed.utils import ensure_memoryview
 
 WORD = struct.Struct("<Q")
 # Frames up to this are copied next to each other for one system call.
@@ -26,7 +27,8 @@ def unpack(head):
 
 def write_message(sock, frames, descriptors=()) -> None:
     """Descriptors travel with the first byte."""
-    lengths = [len(memoryview(part).cast("B")) if not isinstance(part, bytes) else len(part) for part in frames]
+    frames = [part if isinstance(part, bytes) else ensure_memoryview(part) for part in frames]
+    lengths = list(map(len, frames))
     out = bytearray(WORD.pack(8 + 8 * len(lengths)) + WORD.pack(len(lengths)))
     for length in lengths:
         out += WORD.pack(length)

@@ -12,6 +12,8 @@ import os
 import resource
 import tempfile
 
+from distributed.utils import ensure_memoryview
+
 # Values from this size on are put in files. The same number stands in `payload.rs`.
 FILE_MIN_BYTES = 256 << 10
 # Frames begin at multiples of this, so that arrays lie as their type wants it. The same number stands in `payload.rs`.
@@ -29,7 +31,7 @@ def places(lengths):
 
 def write(frames, folder) -> tuple[int, list[int]] | None:
     """Puts frames in a file: its descriptor, and their lengths. Nothing, if there is no descriptor or no place left."""
-    views = [memoryview(frame).cast("B") for frame in frames]
+    views = list(map(ensure_memoryview, frames))
     lengths = [view.nbytes for view in views]
     offsets, end = places(lengths)
     try:
@@ -61,7 +63,7 @@ def write_to(descriptor: int, views, offsets) -> None:
 
 def spill(frames, path: str) -> list[int]:
     """Puts frames in a new file with this name. `OSError`: it cannot be written, and is not there."""
-    views = [memoryview(frame).cast("B") for frame in frames]
+    views = list(map(ensure_memoryview, frames))
     lengths = [view.nbytes for view in views]
     offsets, end = places(lengths)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
