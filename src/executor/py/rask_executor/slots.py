@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -120,6 +121,28 @@ class Slot:
                 write_message(self.sock, [msgpack.packb(done), *frames])
 
 
+def clean(text: str) -> str:
+    """As others can read it: names of files may have what is no character."""
+    return text.encode(errors="replace").decode()
+
+
+def unbroken(serve):
+    """For threads that others wait for: one that broke would keep them waiting, so the process ends, and its node knows."""
+
+    @functools.wraps(serve)
+    def served(*args):
+        try:
+            serve(*args)
+        except (EOFError, ConnectionError):
+            pass  # the node has gone
+        except BaseException:
+            logger.critical("%s broke; this worker ends", threading.current_thread().name, exc_info=True)
+            sys.stderr.flush()
+            os._exit(1)
+
+    return served
+
+
 class Pool:
     """The threads of the slots. To Dask's `secede` and `rejoin` it is their thread pool."""
 
@@ -186,33 +209,31 @@ class Pool:
             event.set()
             return True
 
+    @unbroken
     def serve(self, slot: Slot) -> None:
         me = threading.current_thread()
         pool_state.executor, pool_state.proceed = self, True
         task_state.execution_state = self.worker.execution_state
         first = 0.0
-        try:
-            while True:
-                if self._rejoin_list and self.hand_over(slot):
-                    return
-                try:
-                    entry, frames = slot.todo.popleft()
-                except IndexError:
-                    slot.flush()
-                    slot.fill()
-                    first = time.time()
-                    continue
-                if entry[6] and slot.done:  # nobody knows how long this one takes
-                    slot.flush()
-                self.run(slot, me, entry, frames)
-                slot = self.slot_of.get(me)
-                if slot is None:  # it seceded, and ends with its task
-                    return
-                if time.time() - first > FLUSH_AFTER_S:
-                    slot.flush()
-                    first = time.time()
-        except (EOFError, OSError):
-            pass
+        while True:
+            if self._rejoin_list and self.hand_over(slot):
+                return
+            try:
+                entry, frames = slot.todo.popleft()
+            except IndexError:
+                slot.flush()
+                slot.fill()
+                first = time.time()
+                continue
+            if entry[6] and slot.done:  # nobody knows how long this one takes
+                slot.flush()
+            self.run(slot, me, entry, frames)
+            slot = self.slot_of.get(me)
+            if slot is None:  # it seceded, and ends with its task
+                return
+            if time.time() - first > FLUSH_AFTER_S:
+                slot.flush()
+                first = time.time()
 
     def run(self, slot: Slot, me, entry, frames) -> None:
         stamp, key, spec, span, executor, actor, _, annotations = entry
@@ -351,31 +372,31 @@ for function in (Pool.run, Pool.call, Pool.elsewhere):
     function.__code__ = function.__code__.replace(co_filename=distributed.worker.__file__)
 
 
+@unbroken
 def porter(home: Home, sock, slots: list[Slot]) -> None:
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            op, *rest = unpack(read_message(sock)[0])
-            if op == "drop":
-                home.drop(*rest)
-            elif op == "recall":
-                slot, taken = slots[rest[0]], []
-                slot.drain()
-                while slot.todo:
-                    try:
-                        taken.append(slot.todo.pop()[0][0])
-                    except IndexError:
-                        break
-                slot.say(["recalled", taken[::-1]])
-                slot.flush()
-            elif op == "export":
-                number, keys, in_files = rest
-                found, frames, descriptors = home.export(keys, in_files)
+    while True:
+        op, *rest = unpack(read_message(sock)[0])
+        if op == "drop":
+            home.drop(*rest)
+        elif op == "recall":
+            slot, taken = slots[rest[0]], []
+            slot.drain()
+            while slot.todo:
                 try:
-                    write_message(sock, [msgpack.packb(("exported", number, found)), *frames], descriptors)
-                finally:
-                    close_all(descriptors)
-            elif op == "trim":
-                give_memory_back()
-            elif op == "spill":
-                number, values = rest
-                write_message(sock, [msgpack.packb(("spilled", number, home.spill(values)))])
+                    taken.append(slot.todo.pop()[0][0])
+                except IndexError:
+                    break
+            slot.say(["recalled", taken[::-1]])
+            slot.flush()
+        elif op == "export":
+            number, keys, in_files = rest
+            found, frames, descriptors = home.export(keys, in_files)
+            try:
+                write_message(sock, [msgpack.packb(("exported", number, found)), *frames], descriptors)
+            finally:
+                close_all(descriptors)
+        elif op == "trim":
+            give_memory_back()
+        elif op == "spill":
+            number, values = rest
+            write_message(sock, [msgpack.packb(("spilled", number, home.spill(values)))])
