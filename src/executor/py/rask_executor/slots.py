@@ -21,6 +21,7 @@ import msgpack
 from dask.utils import key_split, typename
 from distributed import Reschedule, protocol
 from distributed.core import error_message
+from distributed.metrics import context_meter
 from distributed.threadpoolexecutor import thread_state as pool_state
 from distributed.utils import thread_state as task_state
 from distributed.worker import _worker_cvar
@@ -154,7 +155,6 @@ class Pool:
         self._max_workers = worker.state.nthreads
         self.slot_of: dict = {}
         self.stamp_of: dict = {}
-        self.spans: dict = {}
         self.context = None
 
     def start(self, slot: Slot) -> None:
@@ -241,60 +241,58 @@ class Pool:
         home, worker = self.home, self.worker
         self.stamp_of[me] = stamp
         home.stamp = max(home.stamp, stamp)
-        self.spans[key] = span
+        home.running[key] = (span, annotations)
         task_state.key = key
+        task_state.metered = metered = []
         task_state.start_time = start = time.time()
         worker.active_threads[ident] = key
         worker.a_run_begins()
-        cpu = time.thread_time()
+        began = time.thread_time()
         try:
             task = pickled(frames, spec)
             data = home.gather(task.dependencies)
             start = task_state.start_time = time.time()
-            if annotations and "span" in annotations:
-                with dask.annotate(span=annotations["span"]):
-                    value = self.call(task, data, executor)
-            elif executor is None and not task.is_coro:
-                value = self.context.copy().run(task, data)
+            if annotations is None and not task.is_coro:
+                value, cpu = self.context.copy().run(task, data), None
             else:
-                value = self.call(task, data, executor)
+                value, cpu = self.call(task, data, executor, metered, annotations or {})
             stop = time.time()
-            cpu = time.thread_time() - cpu
+            if cpu is None:
+                cpu = time.thread_time() - began
         except Reschedule:
+            self.measure(key, span, metered, "cancelled", time.time() - start)
             answer, payload, cls = ["reschedule", stamp], (), None
         except (SystemExit, KeyboardInterrupt) as why:
             # As in Dask: the worker process ends.
             logger.critical("Task %r asked this worker to exit: %r", key, why)
             os._exit(1 if why.args[:1] != (0,) else 0)
         except BaseException as why:
+            self.measure(key, span, metered, "failed", time.time() - start)
             answer, payload, cls = self.failure(stamp, key, why, start), (), None
         else:
-            answer, payload = self.success(stamp, key, value, actor, (start, stop, cpu))
+            self.measure(key, span, metered, None, stop - start, cpu)
+            answer, payload = self.success(stamp, key, value, actor, start, stop)
             cls = type(value)
         finally:
             worker.active_threads.pop(ident, None)
+            task_state.metered = None
         slot = self.slot_of.get(me) or slot
         seceded = self.slot_of.get(me) is None
         slot.say(answer, payload, cls)
-        self.spans.pop(key, None)
+        home.running.pop(key, None)
         if seceded or answer[0] != "ok":
             slot.flush()
 
-    def call(self, task, data, executor):
-        """Whatever is not a plain function in this thread. The thread waits: the task occupies its slot in Dask, too."""
-        worker = self.worker
+    def call(self, task, data, executor, metered, annotations):
+        """Whatever is not a plain function in this thread. The thread waits: the task occupies its slot in Dask, too.
+        With the value comes the processor time, if this thread did not spend it."""
+        worker, span = self.worker, annotations.get("span")
         if task.is_coro:
-
-            async def on_loop():
-                token = _worker_cvar.set(worker)
-                try:
-                    return await task(data)
-                finally:
-                    _worker_cvar.reset(token)
-
-            return asyncio.run_coroutine_threadsafe(on_loop(), worker.loop.asyncio_loop).result()
+            work = on_loop(worker, span, task, data, metered)
+            return asyncio.run_coroutine_threadsafe(work, worker.loop.asyncio_loop).result(), 0.0
+        within = task if span is None else functools.partial(in_span, span, task)
         if executor is None or executor == "default":
-            return self.context.copy().run(task, data)
+            return self.context.copy().run(within, data), None
         try:
             pool = worker.executors[executor]
         except KeyError:
@@ -302,20 +300,22 @@ class Pool:
                 f"Invalid executor {executor!r}; expected one of: {sorted(worker.executors)}"
             ) from None
         if "ThreadPoolExecutor" not in str(type(pool)):
-            return pool.submit(task, data).result()
-        return pool.submit(self.elsewhere, task_state.key, task_state.start_time, task, data).result()
+            return pool.submit(task, data).result(), 0.0
+        return pool.submit(self.elsewhere, task_state.key, task_state.start_time, within, data, metered).result()
 
-    def elsewhere(self, key, start, task, data):
+    def elsewhere(self, key, start, task, data, metered):
         """In a thread of another pool: it is a worker's thread, too, for this task."""
         ident = threading.get_ident()
-        task_state.key, task_state.start_time = key, start
+        task_state.key, task_state.start_time, task_state.metered = key, start, metered
         task_state.execution_state = self.worker.execution_state
         self.worker.active_threads[ident] = key
         self.worker.a_run_begins()
+        began = time.thread_time()
         try:
-            return self.context.copy().run(task, data)
+            return self.context.copy().run(task, data), time.thread_time() - began
         finally:
             self.worker.active_threads.pop(ident, None)
+            task_state.metered = None
 
     def failure(self, stamp, key, why, start):
         message = error_message(why)
@@ -329,12 +329,11 @@ class Pool:
             threading.get_ident(),
             bytes(message["exception"].data),
             None if traceback is None else bytes(traceback.data),
-            message["exception_text"],
-            message["traceback_text"],
+            clean(message["exception_text"]),
+            clean(message["traceback_text"]),
         ]
 
-    def success(self, stamp, key, value, actor, times):
-        start, stop, cpu = times
+    def success(self, stamp, key, value, actor, start, stop):
         home, cls = self.home, type(value)
         payload = ()
         if cls in PLAIN:
@@ -349,26 +348,51 @@ class Pool:
             payload = ()
         else:
             home.keep(key, value, stamp)
-        self.measure(key, stop - start, cpu)
         return ["ok", stamp, start, stop, threading.get_ident(), size, None, None], payload
 
-    def measure(self, key, wall, cpu) -> None:
-        span, prefix = self.spans.get(key), key_split(key)
-        digest = self.worker.digest_metric
+    def measure(self, key, span, metered, coarse, wall, cpu=0.0) -> None:
+        """Where the time went. What the task metered itself is not counted twice; of one without a value only how long
+        it took is told, as `coarse`. Source: distributed/worker.py, `_run_task_simple`; distributed/metrics.py."""
+        prefix, digest = key_split(key), self.worker.digest_metric
+        own = 0.0
+        for label, value, unit in metered:
+            if unit == "seconds":
+                if coarse:
+                    continue
+                own += value
+            label = label if isinstance(label, tuple) else (label,)
+            digest(("execute", span, prefix, *label, unit), value)
+        if coarse:
+            return digest(("execute", span, prefix, coarse, "seconds"), wall)
+        cpu = max(0.0, cpu - own)
         digest(("execute", span, prefix, "thread-cpu", "seconds"), cpu)
-        digest(("execute", span, prefix, "thread-noncpu", "seconds"), max(0.0, wall - cpu))
+        digest(("execute", span, prefix, "thread-noncpu", "seconds"), max(0.0, wall - cpu - own))
 
-    def measured(self, label, value, unit) -> None:
+    def measured(self, *what) -> None:
         """What user code tells `context_meter`. Contexts travel with callbacks: only a task's own thread counts."""
-        key = getattr(task_state, "key", None)
-        if key is None or threading.get_ident() not in self.worker.active_threads:
-            return
-        label = label if isinstance(label, tuple) else (label,)
-        self.worker.digest_metric(("execute", self.spans.get(key), key_split(key), *label, unit), value)
+        metered = getattr(task_state, "metered", None)
+        if metered is not None:
+            metered.append(what)
+
+
+def in_span(span, task, data):
+    """The span is for tasks that this one submits, and for `dask.get_annotations` in it."""
+    with dask.annotate(span=span):
+        return task(data)
+
+
+async def on_loop(worker, span, task, data, metered):
+    token = _worker_cvar.set(worker)
+    annotated = contextlib.nullcontext() if span is None else dask.annotate(span=span)
+    try:
+        with context_meter.add_callback(lambda *what: metered.append(what)), annotated:
+            return await task(data)
+    finally:
+        _worker_cvar.reset(token)
 
 
 # Dask leaves its own frames out of what users see of an exception; these are in the place of its own.
-for function in (Pool.run, Pool.call, Pool.elsewhere):
+for function in (Pool.run, Pool.call, Pool.elsewhere, in_span, on_loop):
     function.__code__ = function.__code__.replace(co_filename=distributed.worker.__file__)
 
 

@@ -65,6 +65,8 @@ class Home:
         # Values as they came, until somebody loads them.
         self.unloaded: dict = {}
         self.actors: dict = {}
+        # The span and the annotations of each task that runs.
+        self.running: dict = {}
         self.stamp = 0
         self.questions = questions
         self.ask_lock = threading.Lock()
