@@ -535,6 +535,8 @@ pub enum Inquiry {
     Keys,
     /// All tasks: key, state, size.
     Tasks,
+    /// The last moves of tasks: key, from, to, when by the wall clock.
+    Log,
     /// `nbytes` or `executing`.
     Number(Text),
     /// The bytes of these values could not be read.
@@ -543,6 +545,8 @@ pub enum Inquiry {
     Held(Vec<(Key, u64)>),
     /// A nanny's plugins set these variables and folders of modules for the next executor.
     Environ { vars: Vec<(Text, Text)>, path: Vec<Text> },
+    /// Asked by a nanny: address and process id of its worker, if that is up.
+    Worker,
 }
 
 impl Inquiry {
@@ -556,6 +560,8 @@ impl Inquiry {
             "has" => Self::Has(words.next()?.as_key().ok_or(wrong("a key"))?),
             "keys" => Self::Keys,
             "tasks" => Self::Tasks,
+            "log" => Self::Log,
+            "worker" => Self::Worker,
             "number" => Self::Number(words.text()?),
             "held" => Self::Held(sizes(&words.next()?).ok_or(wrong("keys with sizes"))?),
             "environ" => {

@@ -4,12 +4,12 @@ use super::driver::{Driver, NodeStatus};
 use super::input::ForPeer;
 use super::plan::WorkerEnd;
 use super::store::{HeldValue, Made};
-use super::translate::phase_name;
+use super::translate::{phase_name, target_name};
 use crate::base::{Key, Value};
 use crate::executor::{FacadeNews, FromExecutor, Inquiry, RunEnd, RunResult, SlotNews};
 use crate::values::Payload;
 use crate::wire::Message;
-use crate::worker_state::{Outcome, TaskPhase, WorkerEvent};
+use crate::worker_state::{Outcome, TaskPhase, WorkerEvent, WorkerStoryLine};
 
 impl Driver {
     pub(super) fn on_executor(&mut self, news: FromExecutor) {
@@ -184,12 +184,13 @@ impl Driver {
                 });
                 Message::from_value(&Value::Array(tasks.collect()))
             }
+            Inquiry::Log => Message::from_value(&self.log()),
             Inquiry::Held(values) => {
                 self.on_held(values);
                 Message::from_value(&Value::Nil)
             }
             // Its nanny's business.
-            Inquiry::Environ { .. } => Message::from_value(&Value::Nil),
+            Inquiry::Environ { .. } | Inquiry::Worker => Message::from_value(&Value::Nil),
             Inquiry::Number(name) => {
                 let number = match &*name {
                     "nbytes" => self.machine.held_bytes(),
@@ -199,6 +200,17 @@ impl Driver {
                 Message::from_value(&number.into())
             }
         }
+    }
+
+    /// The last moves of tasks.
+    fn log(&self) -> Value {
+        let (wall, now) = (self.clock.wall(), self.clock.now());
+        let line = |(key, line): &(Key, WorkerStoryLine)| {
+            let (start, target) = (phase_name(line.start), target_name(line.target));
+            let at = wall - now.secs_since(line.at);
+            Value::Array(vec![key.to_value(), start.into(), target.into(), at.into()])
+        };
+        Value::Array(self.machine.story().map(line).collect())
     }
 
     pub(super) fn count(&self, phase: TaskPhase) -> u32 {

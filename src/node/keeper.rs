@@ -2,8 +2,8 @@
 //!
 //! Source: `distributed/nanny.py`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -22,6 +22,8 @@ pub(super) struct Keeper {
     wish: watch::Sender<Option<WorkerEnd>>,
     stage: watch::Sender<Stage>,
     stays_down: AtomicBool,
+    /// Address and process id of the worker that is up.
+    worker: Mutex<Option<(Text, u32)>>,
 }
 
 /// How far the worker is.
@@ -46,6 +48,7 @@ impl Keeper {
             wish: watch::Sender::new(None),
             stage: watch::Sender::new(Stage::default()),
             stays_down: AtomicBool::new(false),
+            worker: Mutex::new(None),
         }
     }
 
@@ -59,6 +62,15 @@ impl Keeper {
     /// The worker that ends next is the last.
     pub(super) fn stays_down(&self) -> bool {
         self.stays_down.load(Ordering::Relaxed)
+    }
+
+    /// Address and process id of the worker, if it is up.
+    pub(super) fn worker(&self) -> Option<(Text, u32)> {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_worker(&self, worker: Option<(Text, u32)>) {
+        *self.worker.lock().unwrap_or_else(PoisonError::into_inner) = worker;
     }
 
     /// Waits until a worker is registered.
@@ -124,7 +136,8 @@ pub struct Life {
 
 impl Life {
     /// The worker is registered.
-    pub(super) fn is_up(&self) {
+    pub(super) fn is_up(&self, address: &Text, pid: u32) {
+        self.keeper.set_worker(Some((address.clone(), pid)));
         self.keeper.stage.send_modify(|stage| stage.phase = Phase::Up);
     }
 
@@ -139,6 +152,7 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
+        self.keeper.set_worker(None);
         self.keeper.stage.send_modify(|stage| stage.phase = Phase::Down);
     }
 }

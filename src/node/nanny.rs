@@ -61,6 +61,7 @@ impl Nanny {
             address: address.clone(),
             plugins,
             environ: environ.clone(),
+            keeper: keeper.clone(),
             sender,
             executor: None,
             relays: HashMap::new(),
@@ -117,6 +118,7 @@ struct Helper {
     /// Pickles by name, for its start.
     plugins: Value,
     environ: Environ,
+    keeper: Arc<Keeper>,
     sender: Inbox,
     executor: Option<Executor>,
     relays: HashMap<u64, mpsc::UnboundedSender<ForPeer>>,
@@ -199,6 +201,10 @@ impl Helper {
             FromExecutor::Inquiry(Inquiry::Environ { vars, path }) => {
                 *self.environ.lock().unwrap_or_else(PoisonError::into_inner) = environ(&vars, &path);
                 self.answer(Message::from_value(&Value::Nil));
+            }
+            FromExecutor::Inquiry(Inquiry::Worker) => {
+                let pair = |(address, pid)| Value::Array(vec![Value::Str(address), i64::from(pid).into()]);
+                self.answer(Message::from_value(&self.keeper.worker().map_or(Value::Nil, pair)));
             }
             FromExecutor::Ended { how } => self.lose(&how),
             FromExecutor::Malformed { what, error } => {

@@ -42,10 +42,10 @@ pub async fn run_worker(
         () = told(&mut stop) => return Err(NodeError::Stopped),
         end = wished(&mut life) => return Ok(end),
     };
-    if let Some(life) = &life {
-        life.is_up();
-    }
     let Joined { mut driver, mut inbox, orders, listener } = joined;
+    if let Some(life) = &life {
+        life.is_up(&driver.address, driver.executor.pid);
+    }
     let _sibling = Sibling::enter(&driver.address, &driver.inbox);
     // Dropped at the end of this function, and with it the listener and the reader.
     let mut tasks = JoinSet::new();

@@ -186,9 +186,9 @@ impl WorkerMachine {
         self.tasks[id].size_bytes.unwrap_or(self.config.default_size_bytes)
     }
 
-    /// The moves of a task that are still remembered, oldest first.
-    pub fn story(&self, key: &Key) -> Vec<WorkerStoryLine> {
-        self.story.of(key)
+    /// The moves of tasks that are still remembered, oldest first.
+    pub fn story(&self) -> impl Iterator<Item = &(Key, WorkerStoryLine)> {
+        self.story.moves()
     }
 
     pub(super) fn tell(&mut self, key: Key, start: TaskPhase, target: TaskTarget, out: &mut Vec<WorkerEffect>) {

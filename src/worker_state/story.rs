@@ -38,7 +38,7 @@ impl MoveStory {
         self.moves.push_back((key, line));
     }
 
-    pub(super) fn of(&self, key: &Key) -> Vec<WorkerStoryLine> {
-        self.moves.iter().filter(|(other, _)| other == key).map(|(_, line)| *line).collect()
+    pub(super) fn moves(&self) -> impl Iterator<Item = &(Key, WorkerStoryLine)> {
+        self.moves.iter()
     }
 }

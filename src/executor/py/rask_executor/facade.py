@@ -25,6 +25,11 @@ TICK_S = 0.2
 IDLE_LOOKS = 10
 
 
+def tasks_in(name: str) -> property:
+    """The tasks in a state."""
+    return property(lambda self: {task for task in self.tasks.values() if task.state == name}, lambda self, value: None)
+
+
 class FacadeState(WorkerState):
     """What user code reads of the state machine: asked for when it is read. Writing to it changes nothing."""
 
@@ -37,7 +42,14 @@ class FacadeState(WorkerState):
         for key, state, size in self.home.asked("tasks"):
             tasks[key] = task = TaskState(key)
             task.state, task.nbytes = state, size
+            if about := self.home.running.get(key):
+                task.span_id, task.annotations = about[0], about[1] or {}
         return tasks
+
+    def _log(self):
+        rows = self.home.asked("log") if self.home is not None and self.home.in_service else ()
+        # In place of what Dask's has: the state that came of it, what it led to, and what it was a part of.
+        return [(key, start, finish, finish, {}, "", at) for key, start, finish, at in rows]
 
     def _number(self, name):
         return self.home.asked("number", name) if self.home is not None and self.home.in_service else 0
@@ -45,6 +57,10 @@ class FacadeState(WorkerState):
     tasks = property(_tasks, lambda self, value: None)
     nbytes = property(lambda self: self._number("nbytes"), lambda self, value: None)
     executing_count = property(lambda self: self._number("executing"))
+    log = property(_log, lambda self, value: None)
+    ready, waiting, constrained = tasks_in("ready"), tasks_in("waiting"), tasks_in("constrained")
+    executing, long_running = tasks_in("executing"), tasks_in("long-running")
+    in_flight_tasks, missing_dep_flight = tasks_in("flight"), tasks_in("missing")
 
 
 class Worker(StockWorker):

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import logging
 import sys
+from types import SimpleNamespace
 
 from distributed.core import Status
 from distributed.nanny import Nanny as StockNanny
@@ -41,6 +42,19 @@ class Nanny(StockNanny):
         self.told = self.environ()
         # Plugins that are there from the beginning need no restart: the worker starts after them.
         self.has_worker = False
+
+    @property
+    def process(self):
+        """The worker's process, as far as others look at it. None: it is not up."""
+        worker = self.home.asked("worker")
+        if worker is None:
+            return None
+        address, pid = worker
+        return SimpleNamespace(pid=pid, worker_address=address, status=Status.running, is_alive=lambda: True)
+
+    @process.setter
+    def process(self, value):
+        pass  # Dask's, which starts none here
 
     address = property(lambda self: self.contact)
     address_safe = property(lambda self: self.contact)
