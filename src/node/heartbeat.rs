@@ -181,6 +181,20 @@ impl Driver {
         executor.saturating_add(self.store.totals().memory_bytes)
     }
 
+    /// In the words of Dask's nanny. Source: `distributed/worker_memory.py`, `NannyMemoryManager`.
+    fn terminate(&mut self, memory: u64) {
+        let (pid, percent) = (self.executor.pid, (self.settings.terminate * 100.0).round());
+        let event = Value::map([
+            ("worker", Value::Str(self.address.clone())),
+            ("pid", i64::from(pid).into()),
+            ("rss", memory.into()),
+        ]);
+        self.log_event("worker-restart-memory", &event);
+        let reason = format!("Worker {} (pid={pid}) exceeded {percent}% memory budget. Restarting...", self.address);
+        tracing::warn!("{reason}");
+        self.break_down(reason);
+    }
+
     /// Pauses and goes on, or ends the executor. Source: `distributed/worker_memory.py`, `memory_monitor`.
     fn watch_memory(&mut self) {
         let (Some(limit), Some(executor)) = (self.memory_limit, ProcessUsage::memory(self.executor.pid)) else {
@@ -190,10 +204,7 @@ impl Driver {
         self.relieve(limit, memory);
         let share = memory as f64 / limit.max(1) as f64;
         if self.settings.terminate > 0.0 && share > self.settings.terminate {
-            let percent = (share * 100.0) as u64;
-            let reason = format!("its memory is at {percent} % of its limit of {limit} bytes");
-            tracing::warn!(worker = %self.address, "worker ended: {reason}");
-            return self.break_down(reason);
+            return self.terminate(memory);
         }
         let over = self.settings.pause > 0.0 && share > self.settings.pause;
         if over && self.heartbeat.trim_due <= self.clock.now() {

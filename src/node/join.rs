@@ -70,7 +70,7 @@ pub(super) async fn join(plan: &WorkerPlan) -> Result<Joined, NodeError> {
         folder: Path::new(&*ready.local_directory).into(),
         nthreads: plan.nthreads,
         memory_limit: plan.memory_limit,
-        settings: settings(&ready.settings),
+        settings: settings(plan, &ready.settings),
         clock,
         clock_offset: 0.0,
         machine: WorkerMachine::new(config),
@@ -133,7 +133,7 @@ async fn ready(inbox: &mut mpsc::UnboundedReceiver<NodeInput>) -> Result<Ready, 
     }
 }
 
-fn settings(told: &Value) -> Settings {
+fn settings(plan: &WorkerPlan, told: &Value) -> Settings {
     let share = |name: &str| told.get(name).and_then(Value::as_f64).unwrap_or(0.0);
     let outgoing = told.get("incoming").and_then(Value::as_i64).and_then(|most| u32::try_from(most).ok());
     let spill_max = told.get("max_spill").and_then(Value::as_i64).and_then(|most| u64::try_from(most).ok());
@@ -142,7 +142,8 @@ fn settings(told: &Value) -> Settings {
         target: share("target"),
         spill: share("spill"),
         pause: share("pause"),
-        terminate: share("terminate"),
+        // It is the nanny that ends workers.
+        terminate: if plan.nanny.is_some() { share("terminate") } else { 0.0 },
         spill_max: spill_max.unwrap_or(u64::MAX),
     }
 }

@@ -10,6 +10,7 @@ import operator
 import os
 import signal
 import time
+import warnings
 
 import dask
 import dask.array as da
@@ -32,9 +33,13 @@ from distributed import (
     get_worker,
     rejoin,
     secede,
+    span,
     wait,
     worker_client,
 )
+from distributed import print as dask_print
+from distributed import warn as dask_warn
+from distributed.metrics import context_meter
 from distributed.scheduler import KilledWorker
 
 from harness import Cluster, wait_until
@@ -128,11 +133,17 @@ def test_an_error_comes_with_its_traceback_and_passes_through_dependents(mix):
     def fails(x):
         return 1 / x
 
-    bad = mix.on("ours", fails, 0)
-    with pytest.raises(ZeroDivisionError) as raised:
-        mix.client.submit(operator.add, bad, 1).result(LATE_S)
-    names = [frame.name for frame in raised.traceback]
-    assert "fails" in names and not any("rask_executor" in str(frame.path) for frame in raised.traceback)
+    async def fails_later():
+        await asyncio.sleep(0)
+        return fails(0)
+
+    with span("bad"):
+        bads = [mix.on("ours", fails, 0), mix.on("ours", fails_later)]
+    for bad in [*bads, mix.on("ours", fails, 0)]:
+        with pytest.raises(ZeroDivisionError) as raised:
+            mix.client.submit(operator.add, bad, 1).result(LATE_S)
+        names = [frame.name for frame in raised.traceback]
+        assert "fails" in names and not any("rask_executor" in str(frame.path) for frame in raised.traceback)
 
     class Odd(Exception):
         def __reduce__(self):
@@ -288,17 +299,54 @@ def test_annotated_executors_and_resources(mix):
 def test_events_and_metrics_of_user_code_reach_the_scheduler(mix):
     topic = f"t-{time.time()}"
 
-    def tell():
-        get_worker().log_event(topic, {"a": 1})
-        from distributed import print as dask_print
-
-        dask_print("hello")
-
-    mix.on("ours", tell).result(LATE_S)
+    mix.on("ours", lambda: get_worker().log_event(topic, {"a": 1})).result(LATE_S)
     wait_until(lambda: mix.client.get_events(topic), "the event", LATE_S)
     assert mix.client.get_events(topic)[0][1]["a"] == 1
     metrics = lambda: mix.client.scheduler_info(n_workers=-1)["workers"][mix.address("ours")]["metrics"]  # noqa: E731
     wait_until(lambda: metrics()["memory"] > 1 << 20 and metrics()["num_fds"] > 3, "a heartbeat", LATE_S)
+
+
+def test_what_tasks_meter_and_their_spans_reach_the_scheduler(mix):
+    prefix = f"meters{time.time_ns()}"
+
+    def metered():
+        context_meter.digest_metric("apples", 3, "count")
+        with context_meter.meter("cooking"):
+            time.sleep(0.2)
+        return dask.get_annotations()["span"]["name"], get_worker().state.tasks[f"{prefix}-1"].annotations["span"]["ids"][-1]
+
+    async def on_loop():
+        context_meter.digest_metric("apples", 4, "count")
+
+    def fails():
+        context_meter.digest_metric("apples", 5, "count")
+        context_meter.digest_metric("cooking", 60, "seconds")
+        raise ValueError
+
+    with span("kitchen") as kitchen:
+        assert mix.on("ours", metered, key=f"{prefix}-1").result(LATE_S) == (("kitchen",), kitchen)
+    mix.on("ours", on_loop, key=f"{prefix}-2").result(LATE_S)
+    mix.on("ours", fails, key=f"{prefix}-3").exception(LATE_S)
+    told = lambda: mix.client.run_on_scheduler(lambda dask_scheduler: dict(dask_scheduler.cumulative_worker_metrics))  # noqa: E731
+    wait_until(lambda: told().get(("execute", prefix, "apples", "count")) == 12, "all that was counted", LATE_S)
+    seconds = lambda label: told()["execute", prefix, label, "seconds"]  # noqa: E731
+    # What a task metered itself is not told as anything else; of one that fails only the time that it took.
+    assert 0.2 <= seconds("cooking") < 60 and seconds("thread-noncpu") < 0.1 and 0 < seconds("failed") < 60
+    counted = mix.client.run(lambda dask_worker: list(dask_worker.digests_total), workers=[mix.address("ours")])
+    by_span = kitchen if mix.cluster.kind == "stock" else None  # rask's scheduler keeps no books by span
+    assert ("execute", by_span, prefix, "apples", "count") in counted[mix.address("ours")]
+
+
+def test_prints_and_warnings_of_tasks_reach_the_client(mix, capsys):
+    def says():
+        dask_print("hello from", 7, sep="|")
+        dask_warn("careful now")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        mix.on("ours", says).result(LATE_S)
+        wait_until(lambda: any(str(one.message) == "careful now" for one in caught), "the warning", LATE_S)
+    wait_until(lambda: "hello from|7" in capsys.readouterr().out, "what was printed", LATE_S)
 
 
 def test_profiles_show_user_code_again_after_a_rest(mix):
@@ -446,6 +494,48 @@ def test_a_worker_that_uses_too_much_memory_pauses_and_goes_on(alone):
         big.release()
         assert later.result(LATE_S) == 2
     assert "paused" in ours.output()
+
+
+def test_a_worker_that_passes_its_memory_is_ended_by_its_nanny_and_comes_back(alone):
+    ours = alone.add_worker("ours", "--engine", "rask", "--memory-limit", "400MiB", kind="rask", nanny=True)
+    with Client(alone.address, timeout=LATE_S) as client:
+        client.wait_for_workers(1, timeout=LATE_S)
+        [pid] = client.run(os.getpid).values()
+        with pytest.raises(KilledWorker):
+            client.submit(lambda: (np.ones(500 << 17), time.sleep(600)), pure=False).result(LATE_S * 2)
+        events = client.get_events("worker-restart-memory")
+        assert events[0][1]["pid"] == pid and events[0][1]["rss"] > 0.95 * 400 * 2**20
+        wait_until(lambda: pid not in client.run(os.getpid, on_error="ignore").values(), "another process", LATE_S)
+        assert client.submit(operator.add, 1, 2, pure=False).result(LATE_S) == 3
+    assert f"(pid={pid}) exceeded 95% memory budget. Restarting..." in ours.output()
+
+
+MODULE = """
+import click
+
+@click.command()
+@click.option("--word")
+def dask_setup(worker, word):
+    worker.word = word
+
+def dask_teardown(worker):
+    print("torn down:", worker.word)
+"""
+
+
+def test_preloads_are_set_up_with_their_arguments_and_torn_down(alone, tmp_path):
+    module = tmp_path / "preloaded.py"
+    module.write_text(MODULE)
+    text = "async def dask_setup(worker):\n    worker.by_text = worker.name"
+    given = ("--preload", str(module), "--preload", text, "--", "--word", "hello")
+    ours = alone.add_worker("ours", "--engine", "rask", *given, kind="rask")
+    with Client(alone.address, timeout=LATE_S) as client:
+        look = lambda: (get_worker().word, get_worker().by_text, __import__("preloaded").__name__)  # noqa: E731
+        assert client.submit(look).result(LATE_S) == ("hello", "ours", "preloaded")
+        client.retire_workers([Mix(alone, client).address("ours")])
+        assert ours.wait(LATE_S) == 0
+    assert "torn down: hello" in ours.output()
+    del alone.workers["ours"]
 
 
 def test_a_worker_leaves_when_it_is_retired(alone):
