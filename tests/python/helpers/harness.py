@@ -2,7 +2,8 @@
 
 Owns: schedulers (stock `dask scheduler` or `rask scheduler`), stock or rask workers, their logs.
 Which scheduler is under test comes from RASK_TEST_SCHEDULER (rask, the default, or stock); the
-binary from RASK_BIN, else target/release/rask. Every process is stopped by its pid.
+binary from RASK_BIN, else target/release/rask. RASK_TEST_ENGINE (rask or stock) is whose workers tests
+get that do not say it. Every process is stopped by its pid.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def clean_env(work_dir: Path, **more) -> dict[str, str]:
         # With Dask's default of 20 ms an idle nanny uses 1.6 % of a core, with this 0.5 %, and there may be a dozen.
         "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "200ms",
     }
+    if engine := os.environ.get("RASK_TEST_ENGINE"):
+        env["RASK_WORKERS__ENGINE"] = engine
     env.update({k: str(v) for k, v in more.items()})
     return env
 
@@ -189,6 +192,9 @@ class Cluster:
         before: tuple[str, ...] = (),
     ) -> Proc:
         """Starts one worker process group; does not wait until it has registered. `before`: what starts it."""
+        engine = os.environ.get("RASK_TEST_ENGINE")
+        if kind is None and self.worker_kind == "stock" and engine:
+            kind, more = "rask", ("--engine", engine, *more)
         kind = kind or self.worker_kind
         program = [rask_bin(), "worker"] if kind == "rask" else [sys.executable, "-m", "dask", "worker"]
         argv = [*before, *program, self.address, "--name", name, "--nworkers", str(nworkers), "--nthreads", str(nthreads)]

@@ -6,6 +6,7 @@
     python dask_suite.py --full                   everything, slow tests included: hours on two cores
     python dask_suite.py -k rechunk               what the expression selects, as pytest's -k
     python dask_suite.py --doubt --skip 1000 --budget 1800   on, from there; on stock only what fails on rask
+    python dask_suite.py --engine rask            rask's own workers on rask; with "mixed" one of them and one of Dask's
 
 The tests are those of the installed dask (its distributions carry them). Most of them ask for a local
 scheduler by name ("sync", "threads"); here these names mean a client of the scheduler in turn. So some
@@ -44,16 +45,18 @@ WHERE = ("array/tests", "bag/tests", "dataframe/tests", "dataframe/dask_expr/tes
 NOT_HERE = ("test_distributed.py", "test_cupy", "test_sparse.py", "test_diagnostics.py", "test_array_core.py::test_memmap")
 LOCAL_NAMES = ("sync", "synchronous", "single-threaded", "threads", "threading")
 TEST_S = 60
+# Whose the two workers are.
+ENGINES = {"stock": ("stock", "stock"), "rask": ("rask", "rask"), "mixed": ("rask", "stock")}
 
 
 class Target:
     """A cluster with a client that stands in for the local schedulers."""
 
-    def __init__(self, kind: str, work_dir: Path):
+    def __init__(self, kind: str, engines: tuple[str, str], work_dir: Path):
         self.kind = kind
         self.cluster = Cluster(work_dir, scheduler=kind)
-        for name in ("a", "b"):
-            self.cluster.add_worker(name)
+        for name, engine in zip(("a", "b"), engines):
+            self.cluster.add_worker(name, *(("--engine", "rask") if engine == "rask" else ()), kind=engine)
         self.client = None
         self.connect()
         self.client.wait_for_workers(2, timeout=60)
@@ -169,6 +172,7 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="all tests, slow ones too")
     parser.add_argument("-k", dest="expression", help="only tests that match, as pytest's -k")
     parser.add_argument("--only", choices=("stock", "rask"), help="one scheduler alone: what fails there")
+    parser.add_argument("--engine", choices=ENGINES, default="stock", help="whose workers are on rask's scheduler")
     parser.add_argument("--json", help="write all outcomes to this file")
     parser.add_argument("paths", nargs="*", default=None, help=f"below dask's package (default: {' '.join(WHERE)})")
     args = parser.parse_args()
@@ -185,7 +189,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dask-suite-", ignore_cleanup_errors=True) as tmp:
         targets: list[Target] = []
         try:
-            targets += (Target(kind, Path(tmp)) for kind in kinds)
+            targets += (Target(kind, ENGINES[args.engine if kind == "rask" else "stock"], Path(tmp)) for kind in kinds)
             sample = slice(args.skip, args.skip + args.sample if args.sample else None)
             both = Both(targets, sample, budget, args.doubt and len(kinds) == 2)
             code = pytest.main(argv, plugins=[both])
