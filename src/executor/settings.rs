@@ -32,6 +32,8 @@ pub struct DaskSettings {
     pub default_scheme: String,
     /// What a nanny adds to the environment of its worker.
     pub environ: BTreeMap<String, String>,
+    /// Is there anything in `distributed.nanny.preload`?
+    pub nanny_preload: bool,
 }
 
 /// The key may be in it as text, and is not for logs.

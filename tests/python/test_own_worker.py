@@ -423,10 +423,16 @@ def test_actors_from_clients_and_tasks(mix):
             self.n += k
             return self.n
 
+        async def later(self, k):
+            await asyncio.sleep(0.01)
+            return self.add(k)
+
     counter = mix.on("ours", Counter, actor=True).result(LATE_S)
     assert counter.add().result() == 1 and counter.n == 1
     assert mix.on("ours", lambda c: c.add(2).result(), counter).result(LATE_S) == 3
     assert mix.on(mix.other(), lambda c: c.add(3).result(), counter).result(LATE_S) == 6
+    assert counter.later(4).result() == 10
+    assert mix.on("ours", lambda c: c.later(5).result(), counter).result(LATE_S) == 15
 
 
 def test_shuffles_from_peer_to_peer(mix):

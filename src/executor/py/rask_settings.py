@@ -55,6 +55,7 @@ def settings() -> dict:
         "require_encryption": bool(get("distributed.comm.require-encryption", None)),
         "default_scheme": get("distributed.comm.default-scheme", "tcp"),
         "environ": environ,
+        "nanny_preload": bool(get("distributed.nanny.preload", None)),
     }
 
 

@@ -1,7 +1,7 @@
 """Dask's own collection tests, each run on a stock scheduler and on rask: what passes on stock must pass on rask.
 
     python dask_suite.py                          a sample within 180 seconds
-    python dask_suite.py --doubt --sample 100     what the gate runs
+    python dask_suite.py --engine mixed --doubt --sample 100   what the gate runs
     python dask_suite.py --sample 2000 --budget 1800
     python dask_suite.py --full                   everything, slow tests included: hours on two cores
     python dask_suite.py -k rechunk               what the expression selects, as pytest's -k

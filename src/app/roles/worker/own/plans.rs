@@ -50,6 +50,9 @@ pub(in crate::app::roles::worker) fn plans(
     places: Places<'_>,
 ) -> Result<Vec<WorkerPlan>, CommandError> {
     let flags = Flags::read(&args.pass)?;
+    if settings.nanny_preload && !args.no_nanny {
+        return Err(unsupported("distributed.nanny.preload of Dask's configuration"));
+    }
     if flags.listen.is_some() && pool.nworkers > 1 {
         return Err(CommandError::usage("--listen-address is for one worker only").remedy("leave out --nworkers"));
     }
@@ -327,6 +330,9 @@ mod tests {
     /// Goal: whoever asks for what is not there yet is told so, and what to do instead.
     #[test]
     fn flags_that_it_does_not_know_are_refused_by_name() {
+        let settings = DaskSettings { nanny_preload: true, ..DaskSettings::default() };
+        let why = plan_at("127.0.0.1:1", &[], &settings).expect_err("not done").to_string();
+        assert!(why.contains("distributed.nanny.preload"), "{why}");
         for flags in [["--worker-class", "c"], ["--preload-nanny", "m"], ["--protocol", "ucx"]] {
             let why = plan(&flags).expect_err("not known").to_string();
             assert!(why.contains(flags[0]) && why.contains("--engine stock"), "{why}");
