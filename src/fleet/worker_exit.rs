@@ -31,9 +31,11 @@ pub(super) fn nanny_report(line: &str, memory_bytes: u64) -> Option<NannyReport>
     // rask's own worker is its own nanny.
     if let Some((head, _)) = line.split_once("; another one starts in ").filter(|_| line.contains("WARN")) {
         let (_, cause) = head.split_once("a worker ended: ")?;
+        // The scheduler knows better what it ran.
+        let cause = cause.split_once("; it was running ").map_or(cause, |(cause, _)| cause);
         return Some(NannyReport::Ended(Some(cause.trim().to_owned())));
     }
-    if !line.contains("distributed.nanny") {
+    if !line.contains("distributed.nanny") && !line.contains("rask::node") {
         return None;
     }
     if line.contains("memory budget") && line.contains("exceeded") {
@@ -116,9 +118,13 @@ mod tests {
             assert!(text.starts_with("out of memory (limit 2 GiB") && text.contains("peak ") == peak, "{text}");
         }
         assert_eq!(say("INFO - Closing Nanny at 'tcp://a'"), None);
+        let own = "2026-11-27T05:31:59Z  WARN rask::node::heartbeat: Worker tcp://a (pid=0) exceeded 95% memory budget. \
+                   Restarting...";
+        let cause = "out of memory (limit 2 GiB, the nanny ended it)";
+        assert_eq!(nanny_report(own, 2 << 30), Some(NannyReport::Memory(cause.to_owned())));
         let own = "2026-11-27T05:31:59Z  WARN a worker ended: its Python process ended: exit code 3; it was running \
                    nothing; another one starts in 500 ms";
-        let cause = "its Python process ended: exit code 3; it was running nothing";
+        let cause = "its Python process ended: exit code 3";
         assert_eq!(nanny_report(own, 0), Some(NannyReport::Ended(Some(cause.to_owned()))));
         assert_eq!(nanny_report("print: Worker process 12 exited with status 3", 0), None);
     }

@@ -68,6 +68,8 @@ def test_they_restart_and_a_death_is_told_with_its_cause(appliance, client):
     wait_until(lambda: running_workers(client) == ["local-0", "local-1"], "both workers run again", LATE_S)
     logs = lambda: appliance.ask("GET", f"{API}/clusters/local/logs?tail=500").body.decode()  # noqa: E731
     wait_until(lambda: "its Python process ended: killed by SIGKILL" in logs(), "its end is told", LATE_S)
+    told = lambda: "killed by SIGKILL; peak memory seen: " in appliance.proc.output()  # noqa: E731
+    wait_until(told, "with what its scheduler knows", LATE_S)
 
 
 def test_a_worker_whose_node_is_killed_is_started_anew_and_leaves_no_python(client):

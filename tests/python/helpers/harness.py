@@ -193,9 +193,9 @@ class Cluster:
     ) -> Proc:
         """Starts one worker process group; does not wait until it has registered. `before`: what starts it."""
         engine = os.environ.get("RASK_TEST_ENGINE")
-        if kind is None and self.worker_kind == "stock" and engine:
-            kind, more = "rask", ("--engine", engine, *more)
-        kind = kind or self.worker_kind
+        kind = kind or ("rask" if engine else self.worker_kind)
+        if kind == "rask" and engine and "--engine" not in more:
+            more = ("--engine", engine, *more)
         program = [rask_bin(), "worker"] if kind == "rask" else [sys.executable, "-m", "dask", "worker"]
         argv = [*before, *program, self.address, "--name", name, "--nworkers", str(nworkers), "--nthreads", str(nthreads)]
         argv += ["--memory-limit", "2GiB", "--no-dashboard", "--local-directory", str(self.dir)]

@@ -63,6 +63,8 @@ class KillLoop:
 
     def start_load(self):
         self.create(STEADY, WORKERS)
+        # What starts a worker again: Dask's nanny, or the node of a worker of rask's own.
+        self.keeper = "nanny" if self.ask("GET", f"/{STEADY}")["engine"] == "stock" else "node"
         self.client = self.connect(STEADY)
         self.client.wait_for_workers(WORKERS, timeout=90)
         # Results that nobody asks for until the end.
@@ -120,16 +122,19 @@ class KillLoop:
         if not words:  # it ended meanwhile and was not waited for yet
             return "gone"
         if "python" not in words[0]:
-            return "group" if words[1] == "worker" else words[1]
+            if words[1] != "worker":
+                return words[1]
+            return "group" if any("control-socket" in word for word in words) else "node"
         text = " ".join(words)
-        kinds = {"dask_worker": "nanny", "spawn_main": "worker", "resource_tracker": "tracker"}
+        kinds = {"dask_worker": "nanny", "spawn_main": "worker", "resource_tracker": "tracker", "rask_executor": "worker"}
         return next((role for part, role in kinds.items() if part in text), "pyhost")
 
     def roles(self) -> Counter:
         return Counter(self.role(p) for p in self.family())
 
     def settled_family(self) -> Counter:
-        whole = {"up": 1, "scheduler": 1, "group": 1, "nanny": WORKERS, "worker": WORKERS, "tracker": WORKERS}
+        whole = {"up": 1, "scheduler": 1, "group": 1, "worker": WORKERS, self.keeper: WORKERS}
+        whole |= {"tracker": WORKERS} if self.keeper == "nanny" else {}
         # A scheduler starts its Python when it needs it.
         fits = lambda: (roles := self.roles()).pop("pyhost", 0) <= 1 and roles == whole
         try:
@@ -152,7 +157,10 @@ class KillLoop:
         state = self.folder / "state"
         mine = state / "clusters" / STEADY
         of_others = [p for p in (state / "clusters").rglob("*") if mine not in p.parents and p != mine]
-        leaked = [p for p in of_others if not p.is_dir() and "logs" not in p.parts] + list(self.tmp.rglob("*"))
+        leaked = [p for p in of_others if not p.is_dir() and "logs" not in p.parts]
+        # Each node has a folder while it lives.
+        pid = lambda p: p.name.removeprefix("rask-worker-")
+        leaked += [p for p in self.tmp.iterdir() if not pid(p).isdigit() or not psutil.pid_exists(int(pid(p)))]
         scratch = [p for p in mine.glob("spill/*/worker-*") if p.is_dir()]
         return [str(p.relative_to(self.folder)) for p in leaked + scratch[WORKERS:]]
 
@@ -182,7 +190,7 @@ class KillLoop:
         return "the appliance"
 
     def kill_workers(self) -> str:
-        role = self.random.choice(["worker"] * 3 + ["nanny"] * 2 + ["group"])
+        role = self.random.choice(["worker"] * 3 + [self.keeper] * 2 + ["group"])
         self.pick(role).kill()
         return f"a {role}"
 
