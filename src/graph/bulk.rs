@@ -56,7 +56,7 @@ pub fn split_bulk(reply: &BulkGraph, internal_priority: Option<&[(Key, f64)]>) -
 
 fn unreadable(stop: Stop) -> GraphError {
     match stop {
-        Stop::NeedsPython(_) | Stop::Ask(_) => {
+        Stop::NeedsPython(_) | Stop::Ask(_) | Stop::Outline => {
             GraphError::Pickle(PickleError::NeedsPython("a key that is no plain value"))
         }
         Stop::Refused(error) => error,

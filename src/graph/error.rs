@@ -73,6 +73,8 @@ pub(super) enum Stop {
     NeedsPython(Text),
     /// Nothing is known yet of what this names.
     Ask(GraphQuestion),
+    /// Python has to outline it.
+    Outline,
     Refused(GraphError),
 }
 

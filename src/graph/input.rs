@@ -1,6 +1,6 @@
 //! What reading a graph is given, and what comes of it.
 
-use crate::base::{GraphTask, Key, Opaque, Text};
+use crate::base::{GraphTask, Key, Opaque, PickledPart, Text};
 
 use super::vouch::{GlobalName, GraphQuestion, Vouched};
 
@@ -19,6 +19,8 @@ pub struct GraphInput<'a> {
     pub vouched: Option<&'a Vouched>,
     /// How often Python was asked about this very graph: what it could not say then it can't say now.
     pub asks: u32,
+    /// What Python made of a graph of arrays: its layers, those of blocks as templates.
+    pub outline: Option<&'a PickledPart>,
     /// Python has loaded this graph already.
     pub was_loaded: bool,
 }
@@ -33,6 +35,8 @@ pub enum GraphRead {
     Unvouched(Vec<GraphTask>, Vec<GlobalName>),
     /// Python has to answer this; then it is to be read again.
     Ask(GraphQuestion),
+    /// Python has to outline it; then it is to be read again.
+    Outline,
     /// Only Python can read it; says why, for the log.
     NeedsPython(Text),
 }

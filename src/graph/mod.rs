@@ -43,6 +43,7 @@ pub fn read(input: &GraphInput<'_>) -> Result<GraphRead, GraphError> {
         Ok((tasks, None)) => Ok(GraphRead::Tasks(tasks)),
         Ok((tasks, Some(names))) => Ok(GraphRead::Unvouched(tasks, names)),
         Err(Stop::Ask(question)) => Ok(GraphRead::Ask(question)),
+        Err(Stop::Outline) => Ok(GraphRead::Outline),
         Err(Stop::NeedsPython(why)) => Ok(GraphRead::NeedsPython(why)),
         Err(Stop::Refused(error)) => Err(error),
     }
@@ -55,6 +56,10 @@ fn read_inert(input: &GraphInput<'_>) -> Result<Read, Stop> {
     if input.expr.frames.is_empty() {
         annotations::read(input.annotations)?;
         return Ok((Vec::new(), None));
+    }
+    if let Some(outline) = input.outline {
+        let nodes = pickle::read(&outline.pickle, outline.buffers.len())?;
+        return read_collections(nodes, &outline.buffers, None, input);
     }
     let part = pickle::part_of(input.expr)?;
     let nodes = pickle::read(&part.pickle, part.buffers.len())?;
@@ -81,8 +86,11 @@ fn read_inert(input: &GraphInput<'_>) -> Result<Read, Stop> {
         }
         (Some((module, name)), _) => {
             let other = || Stop::NeedsPython(format!("an expression of class {module}.{name}").into());
+            if collection::is_of_arrays(&nodes) {
+                return Err(if input.vouched.is_some() { Stop::Outline } else { other() });
+            }
             let found = collection::recognise(&nodes)?.ok_or_else(other)?;
-            return read_collections(nodes, &part.buffers, found, input);
+            return read_collections(nodes, &part.buffers, Some(found), input);
         }
         (None, _) => return Err("an expression whose class is made by a call".into()),
     };
@@ -92,11 +100,11 @@ fn read_inert(input: &GraphInput<'_>) -> Result<Read, Stop> {
     Ok((tasks, input.vouched.and_then(|vouched| vouch::must_load(&nodes, vouched))))
 }
 
-/// What names mean has to be known before tasks are told from other tuples.
+/// What names mean has to be known before tasks are told from other tuples. `found`: none where it is an outline.
 fn read_collections(
     nodes: pickle::Nodes,
     buffers: &[Bytes],
-    found: collection::Collections,
+    found: Option<collection::Collections>,
     input: &GraphInput<'_>,
 ) -> Result<Read, Stop> {
     let names = input.vouched.and_then(|vouched| vouch::must_load(&nodes, vouched));
@@ -108,6 +116,9 @@ fn read_collections(
     if input.vouched.is_some_and(|vouched| vouch::has_foreign_references(&nodes, vouched)) {
         return Err("an object that may stand for a task".into());
     }
-    let tasks = collection::read(nodes, buffers, found, input)?;
+    let tasks = match found {
+        Some(found) => collection::read(nodes, buffers, found, input)?,
+        None => collection::read_outline(nodes, buffers, input)?,
+    };
     Ok((tasks, names.filter(|_| !input.was_loaded).map(|_| Vec::new())))
 }

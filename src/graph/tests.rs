@@ -34,6 +34,7 @@ fn read_golden(golden: &str, wanted: &[Key], annotations: Option<&Opaque>) -> Re
         annotations,
         vouched: None,
         asks: 0,
+        outline: None,
         was_loaded: false,
     })
 }
@@ -99,6 +100,7 @@ fn what_is_not_read_needs_python() {
         annotations: None,
         vouched: None,
         asks: 0,
+        outline: None,
         was_loaded: false,
     };
     assert!(matches!(read(&input), Ok(GraphRead::NeedsPython(_))));
@@ -114,6 +116,7 @@ fn an_empty_collection_is_an_empty_graph() {
         annotations: None,
         vouched: None,
         asks: 0,
+        outline: None,
         was_loaded: false,
     };
     assert_eq!(read(&input), Ok(GraphRead::Tasks(Vec::new())));
@@ -154,6 +157,7 @@ fn the_clients_order_is_kept() {
         annotations: None,
         vouched: None,
         asks: 0,
+        outline: None,
         was_loaded: false,
     };
     let Ok(GraphRead::Tasks(tasks)) = read(&input) else { panic!("a plain map is read") };

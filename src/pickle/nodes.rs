@@ -260,6 +260,20 @@ impl Nodes {
             .flatten()
     }
 
+    /// The nodes that one directly consists of, its later changes included.
+    pub fn children(&self, id: NodeId) -> Vec<NodeId> {
+        let node = self.node(id);
+        let pair = [NodeId(node.a as u32), NodeId(node.b as u32)];
+        let own = match node.kind {
+            Kind::Tuple | Kind::FrozenSet | Kind::NewObjEx => self.span(node.a, node.b),
+            Kind::Global | Kind::Reduce | Kind::NewObj => pair.as_slice(),
+            Kind::ReadOnly => pair.get(..1).unwrap_or_default(),
+            _ => &[],
+        };
+        let later = self.changes_of(id).flat_map(|entry| self.span(entry.first, entry.len));
+        own.iter().chain(later).copied().collect()
+    }
+
     /// A node and everything that belongs to it, each once.
     pub fn below(&self, id: NodeId) -> Vec<NodeId> {
         let mut seen = std::collections::BTreeSet::from([id]);
@@ -267,18 +281,23 @@ impl Nodes {
         let mut at = 0;
         while let Some(&id) = found.get(at) {
             at += 1;
-            let node = self.node(id);
-            let pair = [NodeId(node.a as u32), NodeId(node.b as u32)];
-            let own = match node.kind {
-                Kind::Tuple | Kind::FrozenSet | Kind::NewObjEx => self.span(node.a, node.b),
-                Kind::Global | Kind::Reduce | Kind::NewObj => pair.as_slice(),
-                Kind::ReadOnly => pair.get(..1).unwrap_or_default(),
-                _ => &[],
-            };
-            let later = self.changes_of(id).flat_map(|entry| self.span(entry.first, entry.len));
-            found.extend(own.iter().chain(later).copied().filter(|&child| seen.insert(child)));
+            found.extend(self.children(id).into_iter().filter(|&child| seen.insert(child)));
         }
         found
+    }
+
+    /// Whether two texts, byte strings or atoms are equal, numbers however they are written.
+    pub fn is_equal_leaf(&self, left: NodeId, right: NodeId) -> bool {
+        let (a, b) = (self.node(left), self.node(right));
+        match (a.kind, b.kind) {
+            (Kind::Text, Kind::Text) | (Kind::Bytes, Kind::Bytes) | (Kind::ByteArray, Kind::ByteArray) => {
+                self.body(a) == self.body(b)
+            }
+            (Kind::Atom, Kind::Atom) => {
+                self.raw(a) == self.raw(b) || self.int(left).is_some_and(|int| self.int(right) == Some(int))
+            }
+            _ => false,
+        }
     }
 
     pub fn is_none(&self, id: NodeId) -> bool {

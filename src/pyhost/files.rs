@@ -15,6 +15,7 @@ const PYHOST: &[(&str, &str)] = &[
     ("rask_pyhost/graphs.py", include_str!("py/rask_pyhost/graphs.py")),
     ("rask_pyhost/main.py", include_str!("py/rask_pyhost/main.py")),
     ("rask_pyhost/operations.py", include_str!("py/rask_pyhost/operations.py")),
+    ("rask_pyhost/outlines.py", include_str!("py/rask_pyhost/outlines.py")),
     ("rask_pyhost/parent.py", include_str!("py/rask_pyhost/parent.py")),
     ("rask_pyhost/plugins.py", include_str!("py/rask_pyhost/plugins.py")),
     ("rask_pyhost/scheduler.py", include_str!("py/rask_pyhost/scheduler.py")),

@@ -26,6 +26,7 @@ use crate::base::BulkGraph;
 use crate::base::Failure;
 use crate::base::Key;
 use crate::base::Opaque;
+use crate::base::PickledPart;
 use crate::base::Text;
 use crate::base::Value;
 
@@ -123,6 +124,15 @@ impl Pyhost {
         ]);
         let slot = self.graph_slot().ok_or(PyhostError::Closed)?;
         ask(slot, "vouch", body).await
+    }
+
+    /// The layers of an expression of arrays, or why there is no outline of it. Source: `rask_pyhost/outlines.py`.
+    ///
+    /// Errors: as with [`Pyhost::vouch`].
+    pub async fn outline(&self, expr: Arc<Opaque>) -> Result<Result<PickledPart, Text>, AskError> {
+        let slot = self.graph_slot().ok_or(PyhostError::Closed)?;
+        let result = ask(slot, "outline", Value::map([("expr", Value::Serialized(expr))])).await?;
+        Ok(reply::outline(&result))
     }
 
     /// Says of each pair of pickled tasks how they differ, if they do.

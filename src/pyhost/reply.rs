@@ -48,6 +48,12 @@ pub(super) fn bulk_graph(result: &Value) -> Result<BulkGraph, &'static str> {
     })
 }
 
+/// The outline of a graph, or why there is none.
+pub(super) fn outline(result: &Value) -> Result<PickledPart, Text> {
+    part(result.get("outline"))
+        .ok_or_else(|| result.get("reason").and_then(Value::as_str).unwrap_or("no outline").into())
+}
+
 fn pair(value: &Value) -> Option<(u32, u32)> {
     let [left, right] = value.items()? else { return None };
     Some((u32::try_from(left.as_i64()?).ok()?, u32::try_from(right.as_i64()?).ok()?))

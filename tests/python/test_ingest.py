@@ -1,4 +1,4 @@
-"""Graphs of delayed and bags, read by rask and by Dask's own Python: task by task the same.
+"""Graphs of delayed, bags and arrays, read by rask and by Dask's own Python: task by task the same.
 
 The scheduler runs with ``ingest = "check"``, so it compares each graph itself; its figures say how each was read.
 """
@@ -13,6 +13,7 @@ import re
 import urllib.request
 
 import dask
+import dask.array as da
 import dask.bag as db
 import numpy as np
 import pytest
@@ -89,7 +90,14 @@ def known(client, future):
     wait_until(is_known, "the tasks of the graph")
 
 
-@pytest.mark.parametrize("kind", ["bag fold", "bag foldby", "bag groupby", "delayed tree", "delayed pairs"])
+ARRAYS = """sum|transpose|transpose, two means|from_array, std|overlap|rechunk|tensordot|matmul|svd|cumsum|take|stack
+block_info|where|anomaly|weekly means|sliding window|histogram|blocks alone|argmax|reshape|fft|percentile"""
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["bag fold", "bag foldby", "bag groupby", "delayed tree", "delayed pairs", *ARRAYS.replace("\n", "|").split("|")],
+)
 def test_kinds_are_read_as_python_reads_them(checked, watched, kind):
     futures = checked.compute(KINDS[kind](5))
     for future in futures if isinstance(futures, list) else [futures]:
@@ -149,6 +157,52 @@ def test_bags_of_all_kinds(checked, watched):
         told = checked.gather(checked.compute(one))
         assert sorted(map(str, told)) == sorted(map(str, wanted)) if isinstance(wanted, list) else told == wanted
     watched.is_same(graphs=len(collections_))
+
+
+def scaled(block, by=None, block_info=None, block_id=None):
+    return block * by[0] + sum(block_id) + len(block_info[0]["shape"])
+
+
+def arrays_of_all_forms(x, kept):
+    loaded = da.from_array(np.arange(20_000.0).reshape(100, 200), chunks=(30, 60))
+    return [
+        kept + kept.T[:6, :6].sum(),
+        (kept + x)[1:5, ::2],
+        loaded[::7, 3].std(),
+        da.from_array(np.arange(12.0), chunks=5, asarray=False, lock=True) + 1,
+        da.ones((6, 8), dtype=int, chunks=(2, 3)).map_blocks(scaled, by=[2], dtype=float)[:2, :3],
+        x[x > 7] * 2,
+        da.blockwise(np.matmul, "ik", x.astype(float), "ij", da.ones((8, 4), chunks=3), "jk", concatenate=True, dtype=float),
+        da.blockwise(lambda blocks: sum(map(np.sum, blocks)), "", x.sum(axis=1), "i", dtype=int),
+        da.ones((5, 1), chunks=2) @ x[:1],
+        da.from_delayed(delayed(np.ones)(4), (4,), float).map_blocks(np.negative),
+        da.stack([x.max(axis=0), x.min(axis=0)]),
+        x[1].map_blocks(lambda block, other: block + other, x[0], dtype=int),
+        da.map_overlap(lambda block: block * 2, x, depth={0: (1, 0), 1: 2}, boundary="none"),
+        x.rechunk((6, 1)).map_overlap(np.sort, depth={0: 0, 1: 1}, boundary="periodic"),
+        da.where(x % 2 == 0, x.max(axis=0), 0).cumsum(axis=1),
+        da.tril(x) * da.eye(8, chunks=3)[:6],
+        da.ones((), dtype=int) + x.max(),
+        da.zeros((0, 4), chunks=2).sum(axis=0),
+        x.to_delayed()[1, 1],
+    ]
+
+
+def test_arrays_of_all_forms(checked, watched):
+    x = da.from_array(np.arange(48).reshape(6, 8), chunks=(2, 3))
+    kept = checked.persist(x + 1)
+    arrays = arrays_of_all_forms(x, kept)
+    for array, local in zip(arrays, arrays_of_all_forms(x, x + 1), strict=True):
+        np.testing.assert_allclose(checked.compute(array).result(timeout=30), local.compute(scheduler="sync"))
+    watched.is_same(graphs=len(arrays) + 1)
+    watched = Watched(checked)
+    several = checked.compute([x.sum(), kept.mean(axis=0), x.sum() + 1])
+    assert [np.sum(told) for told in checked.gather(several)][0] == 1128
+    first, second = checked.persist([x * 2, x * 3])
+    assert checked.compute(first + second).result(timeout=30)[5, 7] == 47 * 5
+    with dask.annotate(priority=3):
+        assert checked.compute((x + 5).max()).result(timeout=30) == 52
+    watched.is_same(graphs=4)
 
 
 def test_several_collections_are_one_graph(checked, watched):
@@ -275,6 +329,10 @@ def test_what_only_python_knows_goes_to_python(checked, watched):
     assert checked.compute(blockwise).result(timeout=20) == [1, 0, 3, 2]
     with dask.config.set(delayed_optimize=lambda dsk, keys, **kwargs: dsk):
         assert checked.compute(delayed(operator.neg)(4)).result(timeout=20) == -4
+    assert checked.compute(da.ones(4, chunks=2).sum(), optimize_graph=False).result(timeout=20) == 4
+    assert checked.compute(da.arange(10, chunks=5)[1:][2:].sum()).result(timeout=20) == 42
+    both = checked.compute([da.ones(6, chunks=2).sum(), delayed(operator.neg)(6)])
+    assert [future.result(timeout=20) for future in both] == [6, -6]
     with dask.annotate(priority=lambda key: 1):
         assert checked.compute(delayed(operator.neg)(5)).result(timeout=20) == -5
-    assert len(watched.reasons()) >= 5
+    assert len(watched.reasons()) >= 7

@@ -38,6 +38,7 @@ pub fn open_graph(state: &mut State, client: ClientId, graph: UpdateGraph) {
             priority: graph.internal_priority.filter(|priority| !priority.is_empty()),
             annotations: payload(&graph.annotations),
             asks: 0,
+            outline: None,
             was_loaded: false,
         }),
         _ => None,
@@ -71,7 +72,8 @@ pub fn read_graph(state: &mut State, ticket: TicketId) {
     };
     let size = (!state.setup.check_ingest).then_some(state.setup.graph_part_tasks);
     let vouched = state.python.pyhost.is_some().then(|| state.graphs.vouched.clone());
-    if source.expr.size_bytes() < INLINE_BYTES {
+    // A short outline may stand for very many tasks.
+    if source.outline.is_none() && source.expr.size_bytes() < INLINE_BYTES {
         let read = read(&source, size, vouched.as_deref());
         return take_read(state, ticket, source, read);
     }
@@ -99,6 +101,7 @@ fn take_read(state: &mut State, ticket: TicketId, source: GraphSource, read: Res
             vouch_for(state, ticket, source, (parts, names));
         }
         Ok(ReadGraph::Ask(question)) => ask_python(state, ticket, source, question),
+        Ok(ReadGraph::Outline) => outline_in_python(state, ticket, source),
         Ok(ReadGraph::NeedsPython(reason)) => read_in_python(state, ticket, source, &reason),
         Err(error) => fail_graph(state, ticket, error.failure()),
     }
@@ -187,6 +190,36 @@ fn ask_python(state: &mut State, ticket: TicketId, mut source: GraphSource, ques
     }
 }
 
+/// Has Python outline a graph of arrays, and reads it again; without an outline Python reads it all.
+fn outline_in_python(state: &mut State, ticket: TicketId, mut source: GraphSource) {
+    let Some(pyhost) = state.python.pyhost.clone() else {
+        return read_in_python(state, ticket, source, &"nobody can be asked about it".into());
+    };
+    let handle = state.handle.clone();
+    let job = tokio::spawn(async move {
+        let said = pyhost.outline(source.expr.clone()).await;
+        handle
+            .tell(move |state| match said {
+                Ok(Ok(outline)) => {
+                    source.outline = Some(outline);
+                    source.was_loaded = true;
+                    put_back(state, ticket, source);
+                }
+                Ok(Err(reason)) => read_in_python(state, ticket, source, &reason),
+                // It fails as any graph that takes Python.
+                Err(AskError::NoAnswer(PyhostError::Start { .. })) => {
+                    read_in_python(state, ticket, source, &"no Python can be started".into());
+                }
+                Err(AskError::Raised(failure)) => fail_graph(state, ticket, failure),
+                Err(AskError::NoAnswer(error)) => fail_graph(state, ticket, not_loaded(&error)),
+            })
+            .await;
+    });
+    if let Some(pending) = state.graphs.open.get_mut(&ticket) {
+        pending.job = Some(job.abort_handle());
+    }
+}
+
 /// Keeps what Python said. Says whether a name stands for results of tasks, which changes how graphs are read.
 fn remember(state: &mut State, question: GraphQuestion, answer: &Value) -> bool {
     let list = |name: &str| answer.field(name).and_then(Value::items).unwrap_or_default();
@@ -261,6 +294,8 @@ enum ReadGraph {
     Unvouched(Vec<GraphPart>, Vec<GlobalName>),
     /// Python has to answer this; then it is to be read again.
     Ask(GraphQuestion),
+    /// Python has to outline it; then it is to be read again.
+    Outline,
     NeedsPython(Text),
 }
 
@@ -273,6 +308,7 @@ fn read(source: &GraphSource, size: Option<usize>, vouched: Option<&Vouched>) ->
         annotations: source.annotations.as_deref(),
         vouched,
         asks: source.asks,
+        outline: source.outline.as_ref(),
         was_loaded: source.was_loaded,
     });
     let cut = |tasks, size| graph::cut(tasks, source.keys.clone(), size);
@@ -280,6 +316,7 @@ fn read(source: &GraphSource, size: Option<usize>, vouched: Option<&Vouched>) ->
         return Ok(match read? {
             GraphRead::Tasks(tasks) | GraphRead::Unvouched(tasks, _) => ReadGraph::ToCheck(tasks),
             GraphRead::Ask(question) => ReadGraph::Ask(question),
+            GraphRead::Outline => ReadGraph::Outline,
             GraphRead::NeedsPython(reason) => ReadGraph::NeedsPython(reason),
         });
     };
@@ -287,6 +324,7 @@ fn read(source: &GraphSource, size: Option<usize>, vouched: Option<&Vouched>) ->
         GraphRead::Tasks(tasks) => ReadGraph::Parts(cut(tasks, size)),
         GraphRead::Unvouched(tasks, names) => ReadGraph::Unvouched(cut(tasks, size), names),
         GraphRead::Ask(question) => ReadGraph::Ask(question),
+        GraphRead::Outline => ReadGraph::Outline,
         GraphRead::NeedsPython(reason) => ReadGraph::NeedsPython(reason),
     })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
-use crate::base::{ClientId, GraphPart, Key, Opaque, SeededMap, Text, TicketId};
+use crate::base::{ClientId, GraphPart, Key, Opaque, PickledPart, SeededMap, Text, TicketId};
 use crate::graph::Vouched;
 
 /// Graphs under way.
@@ -68,6 +68,8 @@ pub struct GraphSource {
     pub annotations: Option<Arc<Opaque>>,
     /// How often Python was asked about it.
     pub asks: u32,
+    /// The outline that Python gave of it.
+    pub outline: Option<PickledPart>,
     /// Python has loaded it.
     pub was_loaded: bool,
 }

@@ -21,18 +21,20 @@ pub(super) fn cull(needs: &[Vec<u32>], wanted: &[u32]) -> Vec<u32> {
 
 /// The chains that linear fusion makes of the nodes in `order`, inputs first; a node by itself is a chain of one.
 ///
-/// `order` must put a node after at least one of its users, unless it is wanted. So no chain ever has to grow towards
-/// its users: the walk that met the user has passed here, or had reason not to.
+/// A node that was met from a user which is not fused with it stays alone, so the order decides what is fused.
 pub(super) fn chains(needs: &[Vec<u32>], order: &[u32], is_wanted: &[bool]) -> Vec<Vec<u32>> {
     let mut users = vec![0u32; needs.len()];
+    // The only user, where there is one.
+    let mut user = vec![u32::MAX; needs.len()];
     let mut is_here = vec![false; needs.len()];
     for &node in order {
         if let Some(here) = is_here.get_mut(node as usize) {
             *here = true;
         }
         for &need in needs.get(node as usize).into_iter().flatten() {
-            if let Some(count) = users.get_mut(need as usize) {
+            if let (Some(count), Some(user)) = (users.get_mut(need as usize), user.get_mut(need as usize)) {
                 *count += 1;
+                *user = node;
             }
         }
     }
@@ -57,6 +59,19 @@ pub(super) fn chains(needs: &[Vec<u32>], order: &[u32], is_wanted: &[bool]) -> V
             at = need;
         }
         chain.reverse();
+        let mut top = node;
+        while users.get(top as usize) == Some(&1) && !is(is_wanted, top) {
+            let Some(&user) = user.get(top as usize) else { break };
+            if see(&mut seen, user) {
+                break;
+            }
+            if needs.get(user as usize).map(Vec::len) != Some(1) {
+                chains.push(vec![user]);
+                break;
+            }
+            chain.push(user);
+            top = user;
+        }
         chains.push(chain);
     }
     chains

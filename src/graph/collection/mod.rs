@@ -1,14 +1,18 @@
-//! Graphs of delayed and of bags, read as `dask` on the scheduler would: converted, culled, fused, annotated, in order.
+//! Graphs of delayed, of bags and of arrays, read as `dask` on the scheduler would: converted, culled, fused, annotated,
+//! in order. Of arrays Python gives an outline first, in which layers of blocks are templates.
 //!
 //! Source: `dask/_expr.py`, `_HLGExprSequence`; `dask/delayed.py`, `optimize`; `dask/bag/core.py`, `optimize`.
 
 mod annotate;
+mod arrays;
+mod blocks;
 mod build;
 mod convert;
 mod fuse;
 mod lazify;
 mod pipeline;
 mod roots;
+mod template;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -45,6 +49,30 @@ pub(super) fn recognise(nodes: &Nodes) -> Result<Option<Collections>, Stop> {
     Ok(roots::operands(nodes)?.map(|(operands, is_sequence)| Collections { operands, is_sequence }))
 }
 
+/// Whether an expression consists of arrays: Python has to outline it.
+pub(super) fn is_of_arrays(nodes: &Nodes) -> bool {
+    roots::is_of_arrays(nodes)
+}
+
+/// The tasks of arrays, from the outline that Python gave.
+pub(super) fn read_outline(nodes: Nodes, buffers: &[Bytes], input: &GraphInput<'_>) -> Result<Vec<GraphTask>, Stop> {
+    let outline = arrays::Outline::read(&nodes)?;
+    let mut work = GraphWork::new(nodes, buffers, input.vouched);
+    let read = outline.tasks(&mut work);
+    ask(&mut work, input)?;
+    tasks(&work, read?, LayerNotes::new(false), input)
+}
+
+/// What Python has to say before the graph is read again.
+fn ask(work: &mut GraphWork<'_>, input: &GraphInput<'_>) -> Result<(), Stop> {
+    if work.question.objects.is_empty() {
+        return Ok(());
+    }
+    let may_ask = input.asks < ASKS_MAX;
+    let question = std::mem::take(&mut work.question);
+    Err(if may_ask { Stop::Ask(question) } else { "objects of which Python says nothing".into() })
+}
+
 /// The tasks of an expression that was recognised.
 pub(super) fn read(
     nodes: Nodes,
@@ -61,10 +89,7 @@ pub(super) fn read(
     }
     let mut work = GraphWork::new(nodes, buffers, input.vouched);
     let read = merged(&mut work, operands, is_sequence);
-    if !work.question.objects.is_empty() {
-        let may_ask = input.asks < ASKS_MAX;
-        return Err(if may_ask { Stop::Ask(work.question) } else { "objects of which Python says nothing".into() });
-    }
+    ask(&mut work, input)?;
     let (entries, notes) = read?;
     tasks(&work, entries, notes, input)
 }

@@ -57,7 +57,7 @@ pub(super) fn read(
     }
 }
 
-fn mark(flags: &mut Vec<bool>, number: u32) {
+pub(super) fn mark(flags: &mut Vec<bool>, number: u32) {
     let at = number as usize;
     if at >= flags.len() {
         flags.resize(at + 1, false);
@@ -128,17 +128,17 @@ fn key_list(work: &mut GraphWork<'_>, list: NodeId, depth: u32, needs: &mut Vec<
 }
 
 /// The tasks that are needed, under small numbers: their places.
-struct Culled {
-    entries: Vec<Entry>,
+pub(super) struct Culled {
+    pub(super) entries: Vec<Entry>,
     /// Per entry the places of what it needs; numbers past the last for what lies outside.
-    needs: Vec<Vec<u32>>,
-    is_wanted: Vec<bool>,
+    pub(super) needs: Vec<Vec<u32>>,
+    pub(super) is_wanted: Vec<bool>,
     /// Places in the order in which they were met.
-    met: Vec<u32>,
+    pub(super) met: Vec<u32>,
 }
 
 impl Culled {
-    fn new(work: &GraphWork<'_>, entries: Vec<Entry>, wanted: &[u32]) -> Self {
+    pub(super) fn new(work: &GraphWork<'_>, entries: Vec<Entry>, wanted: &[u32]) -> Self {
         let mut place = vec![u32::MAX; work.index.keys.len()];
         for (entry, at) in entries.iter().zip(0..) {
             if let Some(place) = place.get_mut(entry.key as usize) {
@@ -173,9 +173,24 @@ fn optimize_bag(work: &mut GraphWork<'_>, entries: Vec<Entry>, wanted: &[u32]) -
         // Dask takes this for a graph in which nothing is left to cull.
         return Err("as many wanted keys as tasks, and not the same".into());
     }
+    let mut fused = fuse_linear(work, &culled, &culled.met)?;
+    for entry in &mut fused {
+        entry.node = work.lazify(entry.node, true)?;
+        // A task that is made anew forgets that it makes data.
+        if let NodeKind::Task { data_producer } = &mut entry.kind {
+            *data_producer &= work.is_fused(entry.node);
+        }
+    }
+    Ok(fused)
+}
+
+/// The tasks after linear fusion, which looks at them in this order of places.
+///
+/// Source: `dask/_task_spec.py`, `fuse_linear_task_spec`.
+pub(super) fn fuse_linear(work: &mut GraphWork<'_>, culled: &Culled, order: &[u32]) -> Result<Vec<Entry>, Stop> {
     let mut fused = Vec::with_capacity(culled.entries.len());
     let mut names = SeededSet::default();
-    for chain in fuse::chains(&culled.needs, &culled.met, &culled.is_wanted) {
+    for chain in fuse::chains(&culled.needs, order, &culled.is_wanted) {
         let chain: Vec<&Entry> = chain.iter().filter_map(|&at| culled.entries.get(at as usize)).collect();
         match chain.as_slice() {
             [] => {}
@@ -191,13 +206,6 @@ fn optimize_bag(work: &mut GraphWork<'_>, entries: Vec<Entry>, wanted: &[u32]) -
                 }
                 fused.push(task);
             }
-        }
-    }
-    for entry in &mut fused {
-        entry.node = work.lazify(entry.node, true)?;
-        // A task that is made anew forgets that it makes data.
-        if let NodeKind::Task { data_producer } = &mut entry.kind {
-            *data_producer &= work.is_fused(entry.node);
         }
     }
     Ok(fused)

@@ -53,6 +53,19 @@ pub(super) fn operands(nodes: &Nodes) -> Result<Option<(Vec<Operand>, bool)>, St
     }
 }
 
+/// Whether an expression consists of arrays alone.
+pub(super) fn is_of_arrays(nodes: &Nodes) -> bool {
+    let is_array = |id| {
+        let optimizer = expression(nodes, id).and_then(|(_, parts)| parts.get(1));
+        optimizer.and_then(|&id| nodes.global(id)) == Some(("dask.array.optimization", "optimize"))
+    };
+    match expression(nodes, nodes.root()) {
+        Some(("_HLGExprSequence", parts)) => !parts.is_empty() && parts.iter().all(|&id| is_array(id)),
+        Some(("HLGExpr" | "_HLGExprGroup" | "HLGFinalizeCompute", _)) => is_array(nodes.root()),
+        _ => false,
+    }
+}
+
 /// Name of the class and operands of an expression that brings nothing that it has computed before.
 fn expression(nodes: &Nodes, id: NodeId) -> Option<(&str, &[NodeId])> {
     let (function, args) = nodes.reduce(id).filter(|_| nodes.is_plain(id))?;

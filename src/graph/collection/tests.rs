@@ -1,10 +1,12 @@
 use bytes::Bytes;
 
-use crate::base::{GraphTask, Key, Opaque};
+use crate::base::{GraphTask, Key, Opaque, PickledPart};
 use crate::graph::{GraphInput, GraphQuestion, GraphRead, Role, Roles, Verdict, Vouched, read};
 use crate::pickle::tests::unhex;
 
 const BAG: &str = include_str!("../../../tests/golden/pickle/bag_sum.hex");
+/// Of `sum(matmul(x, ones))` with 2 by 2 blocks each, which contracts an axis.
+const OUTLINE: &str = include_str!("../../../tests/golden/pickle/array_outline.hex");
 const DELAYED: &str = include_str!("../../../tests/golden/pickle/delayed_sum.hex");
 
 fn payload(golden: &str) -> Opaque {
@@ -27,7 +29,16 @@ fn answer(known: &mut Vouched, question: GraphQuestion) {
 
 fn input<'a>(expr: &'a Opaque, keys: &'a [Key], known: &'a Vouched, asks: u32) -> GraphInput<'a> {
     let vouched = Some(known);
-    GraphInput { expr, keys, internal_priority: None, annotations: None, vouched, asks, was_loaded: false }
+    GraphInput {
+        expr,
+        keys,
+        internal_priority: None,
+        annotations: None,
+        vouched,
+        asks,
+        outline: None,
+        was_loaded: false,
+    }
 }
 
 fn read_asking(expr: &Opaque, keys: &[Key]) -> GraphRead {
@@ -162,5 +173,33 @@ fn changed_graphs_are_read_or_left_to_python() {
                 }
             }
         }
+    }
+}
+
+/// Reads an outline as long as Python is asked.
+fn read_outline(outline: &PickledPart, keys: &[Key]) -> GraphRead {
+    let expr = pickled(b"N.".to_vec());
+    let mut known = Vouched::default();
+    for asks in 0..5 {
+        match read(&GraphInput { outline: Some(outline), ..input(&expr, keys, &known, asks) }) {
+            Ok(GraphRead::Ask(question)) => answer(&mut known, question),
+            Ok(other) => return other,
+            Err(error) => return GraphRead::NeedsPython(error.to_string().into()),
+        }
+    }
+    panic!("asked without end");
+}
+
+fn outline(pickle: Vec<u8>) -> PickledPart {
+    PickledPart { pickle: pickle.into(), buffers: Vec::new() }
+}
+
+#[test]
+fn changed_outlines_are_read_or_left_to_python() {
+    let pickle = unhex(OUTLINE)[0].to_vec();
+    for at in (0..pickle.len()).step_by(3) {
+        let mut changed = pickle.clone();
+        changed[at] = [b'h', b'N', b'0', pickle[at].wrapping_add(1)][at % 4];
+        let _ = read_outline(&outline(changed), &[Key::text("one")]);
     }
 }

@@ -28,6 +28,7 @@ pub(super) struct Words {
     pub(super) named_tuple: NodeId,
     /// `list`, `tuple`, `set`, `frozenset`, `dict`
     pub(super) types: [NodeId; 5],
+    pub(super) slice: NodeId,
     pub(super) typ: NodeId,
     pub(super) constructor: NodeId,
     pub(super) none: NodeId,
@@ -48,6 +49,7 @@ impl Words {
         let [typ, constructor] = ["typ", "constructor"].map(&mut text);
         let types = ["list", "tuple", "set", "frozenset", "dict"].map(|name| nodes.add_global(builtins, name));
         let [list, tuple, set, ..] = types;
+        let slice = nodes.add_global(builtins, "slice");
         let mut of_dask = |name| nodes.add_global(spec, name);
         Self {
             task: of_dask("Task"),
@@ -62,6 +64,7 @@ impl Words {
             named_tuple: of_dask("_instantiate_named_tuple"),
             partial: nodes.add_global(functools, "partial"),
             types,
+            slice,
             typ,
             constructor,
             none: nodes.add_none(),

@@ -11,6 +11,7 @@ import textwrap
 import msgpack
 from dask._task_spec import convert_legacy_graph
 
+from .comparing import same_steps
 from .wire import Known, payload, pickled, plain
 
 DESERIALIZING = """\
@@ -24,7 +25,7 @@ DESERIALIZING = """\
 def op_graph(host, body):
     """Materialise a graph. Source: ``distributed/scheduler.py``, ``update_graph``."""
     expr = load_expression(body["expr"])
-    with same_steps(body.get("check")):
+    with same_steps() if body.get("check") else contextlib.nullcontext():
         dsk, by_type = materialize(expr)
     if type(expr).__name__ == "LLGExpr":
         dsk = cull(dsk, body["keys"])
@@ -37,36 +38,6 @@ def op_graph(host, body):
         "annotated": annotated,
         "shuffles": shuffles(dsk),
     }
-
-
-@contextlib.contextmanager
-def same_steps(check):
-    """To be compared with rask's reading, what Dask leaves to the order of its sets is done in rask's order: which of
-    the tasks of a bag is met first, which decides what is fused."""
-    core = sys.modules.get("dask.bag.core") if check else None
-    if core is None:
-        yield
-        return
-    theirs, core.cull = core.cull, cull_in_order
-    try:
-        yield
-    finally:
-        core.cull = theirs
-
-
-def cull_in_order(dsk, keys):
-    """Source: ``dask/_task_spec.py``, ``cull``."""
-    if len(keys) == len(dsk):
-        return dsk
-    place = {key: at for at, key in enumerate(dsk)}
-    stack, met = list(reversed(keys)), {}
-    while stack:
-        key = stack.pop()
-        if key in dsk and key not in met:
-            met[key] = dsk[key]
-            needs = [need for need in dsk[key].dependencies if need in place]
-            stack.extend(sorted(needs, key=place.__getitem__, reverse=True))
-    return met
 
 
 def load_expression(serialized):
