@@ -25,7 +25,7 @@ pub use id::{CallId, ClientId, Now, RunId, TaskId, TicketId, WorkerId};
 pub use key::{Key, KeyError, KeyPart};
 pub use keysplit::{key_group, key_prefix};
 pub use limits::{COLUMN_CHARS_MAX, Limits};
-pub use printable::{printable, printable_lines};
+pub use printable::{bounded, printable, printable_lines};
 pub use seeded::{Rng, Seeded, SeededMap, SeededSet};
 pub use span::{Action, StartStop};
 pub use units::{parse_secs, parse_size, show_size};

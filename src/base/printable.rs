@@ -53,6 +53,15 @@ fn acts_on_terminal(c: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
+/// At most `bytes_max` bytes of a text from its beginning, and how many were left out.
+pub fn bounded(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    if text.len() <= bytes_max {
+        return Cow::Borrowed(text);
+    }
+    let end = text.floor_char_boundary(bytes_max);
+    Cow::Owned(format!("{}... ({} bytes more)", text.get(..end).unwrap_or_default(), text.len() - end))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +80,12 @@ mod tests {
             assert_eq!(printable(text), shown);
         }
         assert_eq!(printable_lines("a\r\nb\tc\u{1b}"), "a\\r\nb\tc\\u001b");
+    }
+
+    /// Goal: a long text is cut between characters, and says so.
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(bounded("short", 5), "short");
+        assert_eq!(bounded("aéé", 4), "aé... (2 bytes more)");
     }
 }
