@@ -380,6 +380,11 @@ impl Scheduler {
         self.story.iter().filter(told).map(StoryEntry::line).collect()
     }
 
+    /// The last `count` transitions, oldest first.
+    pub fn story_latest(&self, count: usize) -> impl Iterator<Item = StoryLine> + use<'_> {
+        self.story.iter().skip(self.story.len().saturating_sub(count)).map(StoryEntry::line)
+    }
+
     /// Transitions of the steps after this one, oldest first.
     pub fn story_since(&self, step: u64) -> impl Iterator<Item = StoryLine> + use<'_> {
         let start = self.story.partition_point(|entry| entry.step <= step);

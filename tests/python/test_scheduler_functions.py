@@ -219,5 +219,5 @@ def test_functions_see_what_extensions_hold_and_what_work_cost(client):
 
 
 def test_what_is_not_offered_says_so(client):
-    with pytest.raises(AttributeError, match="rask does not offer 'stream_comms'"):
-        client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.stream_comms)
+    with pytest.raises(AttributeError, match="rask does not offer 'bandwidth_workers'"):
+        client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.bandwidth_workers)

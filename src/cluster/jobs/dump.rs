@@ -5,14 +5,15 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
-use crate::base::{Key, Text, Value};
+use crate::base::{Failure, Key, Text, Value};
 use crate::cluster::codec::args;
+use crate::cluster::codec::failures::failure_text;
 use crate::cluster::jobs::broadcast::{OnError, broadcast, every_worker};
 use crate::cluster::jobs::python::python_side;
 use crate::cluster::state::State;
 use crate::cluster::state::call::{Call, Handled, Outcome};
 use crate::cluster::views::{identity, story};
-use crate::sched::{Priority, STATE_NAMES, TaskView, WorkerView};
+use crate::sched::{KeyState, Priority, STATE_NAMES, TaskView, WorkerView};
 
 /// Answers with the state.
 pub fn start(state: &mut State, call: Call, body: &Value) -> Handled {
@@ -63,17 +64,11 @@ fn scheduler_state(state: &State, exclude: &[String]) -> Value {
     };
     let tasks = state.sched.tasks();
     let tasks = tasks.iter().map(|task| (task.key.to_string().into(), task_state(state, task))).collect();
-    let clients: Vec<(Value, Value)> = state
-        .sched
-        .clients()
-        .into_iter()
-        .map(|(_, name)| (Value::Str(name.clone()), Value::map([("client_key", Value::Str(name))])))
-        .collect();
     let story = story::story_of_all(state);
     shown.retain(|(name, _)| name.as_str() != Some("workers"));
     shown.push(("workers".into(), workers_state(state)));
     shown.push(("tasks".into(), Value::Map(tasks)));
-    shown.push(("clients".into(), Value::Map(clients)));
+    shown.push(("clients".into(), clients_state(state)));
     shown.push(("events".into(), state.records.topics.all_events()));
     shown.push(("transition_log".into(), story));
     shown.push(("transition_counter".into(), state.sched.counts().transitions.into()));
@@ -161,7 +156,15 @@ fn task_state(state: &State, task: &TaskView<'_>) -> Value {
     let (needs, needed_by) = state.sched.edges(task.key);
     let list = |keys: Vec<Key>| Value::Array(keys.iter().map(|key| key.to_string().into()).collect());
     let address = |worker| state.address_of(worker).map(Value::Str);
-    Value::map([
+    let mut shown = task_detail(state, task.key);
+    let (mut exception, mut traceback) = (Value::Nil, Value::Nil);
+    if let Some(failure) = task.failure {
+        exception = failure_text(failure).into();
+        if let Failure::Remote { traceback_text, .. } = failure {
+            traceback = Value::Str(traceback_text.clone());
+        }
+    }
+    let fields = Value::map([
         ("key", task.key.to_string().into()),
         ("state", task.state.into()),
         ("nbytes", task.nbytes.into()),
@@ -178,8 +181,58 @@ fn task_state(state: &State, task: &TaskView<'_>) -> Value {
         ("dependents", list(needed_by)),
         ("who_wants", Value::Array(state.sched.who_wants(task.key).into_iter().map(Value::Str).collect())),
         ("exception_blame", task.blame.map(Key::to_string).into()),
-        ("run_spec", task.run_spec.map(|spec| format!("<{} bytes>", spec.size_bytes())).into()),
-    ])
+        ("exception", exception.clone()),
+        ("exception_text", exception),
+        ("traceback", traceback.clone()),
+        ("traceback_text", traceback),
+        ("erred_on", Value::Nil),
+        ("metadata", task.metadata.clone()),
+    ]);
+    shown.extend(fields.fields().unwrap_or_default().iter().cloned());
+    Value::Map(shown)
+}
+
+/// What a task waits for and where it may run. Lists that are empty are `None`, where they are with Dask.
+fn task_detail(state: &State, key: &Key) -> Vec<(Value, Value)> {
+    let Some(detail) = state.sched.task_detail(key, usize::MAX) else { return Vec::new() };
+    let names = |names: &[Text]| if names.is_empty() { Value::Nil } else { args::text_list(names) };
+    let keys =
+        |keys: &mut dyn Iterator<Item = &KeyState>| Value::Array(keys.map(|(key, _)| key.to_string().into()).collect());
+    let ended = |one: &&KeyState| !matches!(one.1, "memory" | "erred" | "released" | "forgotten");
+    let resources = detail.resources.iter().map(|(name, amount)| (Value::Str(name.clone()), (*amount).into()));
+    let shown = Value::map([
+        ("annotations", detail.annotations.cloned().unwrap_or_else(|| Value::Map(Vec::new()))),
+        ("has_lost_dependencies", detail.lost_dependencies.into()),
+        ("host_restrictions", names(detail.host_restrictions)),
+        ("loose_restrictions", detail.loose.into()),
+        ("resource_restrictions", Value::Map(resources.collect())),
+        ("retries", i64::from(detail.retries).into()),
+        ("suspicious", i64::from(detail.suspicious).into()),
+        ("waiters", keys(&mut detail.dependents.0.iter().filter(ended))),
+        ("waiting_on", keys(&mut detail.waiting_on.0.iter())),
+        ("worker_restrictions", names(detail.worker_restrictions)),
+    ]);
+    shown.fields().unwrap_or_default().to_vec()
+}
+
+/// Clients, with the keys that they hold futures of.
+fn clients_state(state: &State) -> Value {
+    let mut wanted: BTreeMap<Text, Vec<Value>> = BTreeMap::new();
+    for task in state.sched.tasks() {
+        for name in state.sched.who_wants(task.key) {
+            wanted.entry(name).or_default().push(task.key.to_string().into());
+        }
+    }
+    let shown = |(_, name): (_, Text)| {
+        let last_seen = state.client_link(&name).map(|(_, link)| link.last_seen);
+        let fields = Value::map([
+            ("client_key", Value::Str(name.clone())),
+            ("last_seen", last_seen.into()),
+            ("wants_what", Value::Array(wanted.remove(&name).unwrap_or_default())),
+        ]);
+        (Value::Str(name), fields)
+    };
+    Value::Map(state.sched.clients().into_iter().map(shown).collect())
 }
 
 /// The tuple that stock's scheduler sorts tasks by.
@@ -194,10 +247,25 @@ fn workers_state(state: &State) -> Value {
             Value::Map(fields) => fields,
             _ => Vec::new(),
         };
-        let processing = state.sched.processing(id).iter().map(|key| key.to_string().into()).collect();
-        fields.push(("processing".into(), Value::Array(processing)));
-        let held = state.sched.has_what(id).iter().map(|key| key.to_string().into()).collect();
-        fields.push(("has_what".into(), Value::Array(held)));
+        fields.retain(|(name, _)| !matches!(name.as_str(), Some("type" | "id")));
+        let keys = |keys: Vec<Key>| Value::Array(keys.iter().map(|key| key.to_string().into()).collect());
+        let (view, facts) = (state.sched.worker(id)?, &state.peers.workers.get(&id)?.facts);
+        let executing = facts.executing.iter().map(|(key, secs)| (key.to_string().into(), (*secs).into())).collect();
+        let told = Value::map([
+            ("address", Value::Str(address.clone())),
+            ("server_id", Value::Str(view.server_id.clone())),
+            ("nbytes", view.nbytes.into()),
+            ("occupancy", view.occupancy.into()),
+            ("time_delay", facts.time_delay.into()),
+            ("extra", facts.extra.clone()),
+            ("bandwidth", facts.metrics.get("bandwidth").and_then(|all| all.get("total")).cloned().unwrap_or_default()),
+            ("memory", facts.metrics.get("memory").cloned().unwrap_or_default()),
+            ("long_running", view.long_running.into()),
+            ("executing", Value::Map(executing)),
+            ("processing", keys(state.sched.processing(id))),
+            ("has_what", keys(state.sched.has_what(id))),
+        ]);
+        fields.extend(told.fields().unwrap_or_default().iter().cloned());
         Some((Value::Str(address), Value::Map(fields)))
     };
     Value::Map(state.worker_addresses().into_iter().filter_map(entry).collect())

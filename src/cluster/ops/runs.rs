@@ -81,6 +81,7 @@ fn record(state: &mut State, run: EndedRun, spans: &[StartStop]) {
             (None, Some(done)) => (finished_record(&address, done, thread), stopped.unwrap_or(0.0)),
             (None, None) => return,
         };
+        let record = with_stimulus(record, state.pending.stimulus.to_string());
         if for_plugins {
             state.plugins.scheduler.on_run(key.clone(), &record);
         }
@@ -140,6 +141,12 @@ fn erred_record(address: &Text, key: &Key, thread: i64, spans: &[StartStop]) -> 
         ("startstops", spans_value(spans)),
         ("thread", Value::Int(thread)),
     ])
+}
+
+fn with_stimulus(record: Value, stimulus: String) -> Value {
+    let Value::Map(mut fields) = record else { return record };
+    fields.push(("stimulus_id".into(), stimulus.into()));
+    Value::Map(fields)
 }
 
 fn spans_value(spans: &[StartStop]) -> Value {

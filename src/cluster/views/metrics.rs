@@ -133,6 +133,7 @@ fn machinery(state: &State) -> Vec<Family> {
     let turns = &state.records.turns;
     vec![
         counter("scheduler_gc_collection_seconds", "Total time spent on garbage collection", one(0u64)),
+        counter("scheduler_gil_contention", "GIL contention: no thread of this scheduler takes the GIL", one(0u64)),
         counter("scheduler_last_time", "When this scheduler was last measured", one(Number(state.clock.wall()))),
         gauge(
             "scheduler_tick_duration_maximum_seconds",

@@ -3,7 +3,7 @@
 use crate::base::{Key, Value};
 use crate::cluster::records::computations::Computation;
 use crate::cluster::state::State;
-use crate::cluster::views::identity;
+use crate::cluster::views::{identity, story};
 use crate::sched::coord::CoordView;
 use crate::sched::{TaskView, WorkerView};
 
@@ -12,6 +12,9 @@ const TASKS_SHOWN_MAX: usize = 20_000;
 
 /// Most locks, queues and the like.
 const COORDINATION_SHOWN_MAX: usize = 1_000;
+
+/// Most transitions, the last ones.
+const TRANSITIONS_SHOWN_MAX: usize = 1_000;
 
 /// What user code can see of the scheduler.
 pub fn snapshot(state: &State) -> Value {
@@ -35,6 +38,7 @@ pub fn snapshot(state: &State) -> Value {
         ("cumulative_worker_metrics", metrics(state)),
         ("monitor", Value::map([("count", Value::Int(0))])),
         ("transition_counter", state.sched.counts().transitions.into()),
+        ("transition_log", story::latest(state, TRANSITIONS_SHOWN_MAX)),
     ])
 }
 

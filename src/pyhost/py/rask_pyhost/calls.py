@@ -33,7 +33,8 @@ async def op_call(host, body):
         kwargs["dask_worker"] = host.scheduler
     coroutine = inspect.iscoroutinefunction(function)
     if not wait and not coroutine:
-        raise ValueError("only a coroutine function can be run without waiting for it")
+        # Dask's words and kind of error.
+        raise AssertionError("Combination not supported")
     result = function(*args, **kwargs)
     if wait:
         result = await settle(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+from collections import deque
 
 import distributed
 from distributed.core import Status
@@ -27,6 +28,7 @@ class SchedulerView(View):
         self.__dict__.update(status=Status.running, address=None, id=None, monitor=Monitor({}), loop=None)
         self.__dict__.update(task_groups={}, task_prefixes={}, computations=[], cumulative_worker_metrics={})
         self.__dict__.update(periodic_callbacks={}, validate=False, starting=False)
+        self.__dict__.update(transition_log=deque(maxlen=100_000), transition_counter=0)
         self.__dict__["handlers"] = {op: operation(self, name) for name, op in OPERATIONS.items() if known(name)}
         self.__dict__["stream_handlers"] = {}
         self.__dict__["extensions"] = {name: View(f"extension {name!r}", {}) for name in EXTENSIONS}
@@ -64,6 +66,8 @@ class SchedulerView(View):
         if status:
             self.__dict__["status"] = Status[status]
         fields.pop("plugins", None)
+        told = ((key, *rest) for key, *rest in fields.pop("transition_log", None) or ())
+        self.__dict__["transition_log"] = deque(told, maxlen=self.transition_log.maxlen)
         self.__dict__.update(fields, workers=workers, tasks=tasks, clients=clients)
         return before
 
@@ -122,7 +126,30 @@ class SchedulerView(View):
 
     @property
     def unrunnable(self):
-        return {task for task in self.tasks.values() if task.state == "no-worker"}
+        return {task: 0.0 for task in self.tasks.values() if task.state == "no-worker"}
+
+    @property
+    def stream_comms(self):
+        """Who has a stream; what is sent on it is up to the real scheduler."""
+        return {address: View("stream", {"address": address}) for address in self.workers}
+
+    @property
+    def client_comms(self):
+        return {name: View("stream", {"address": name}) for name in self.clients if name.startswith("Client-")}
+
+    @property
+    def host_info(self):
+        hosts: dict = {}
+        for address, worker in self.workers.items():
+            host = hosts.setdefault(worker.host, {"addresses": set(), "nthreads": 0})
+            host["addresses"].add(address)
+            host["nthreads"] += worker.nthreads
+        return hosts
+
+    @property
+    def is_idle(self):
+        unfinished = ("waiting", "queued", "no-worker", "processing")
+        return all(task.state not in unfinished for task in self.tasks.values())
 
     @property
     def queued(self):
