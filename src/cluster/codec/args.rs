@@ -7,26 +7,70 @@ use crate::cluster::codec::failures::raise;
 
 /// The keys in a required field.
 pub fn keys(body: &Value, name: &str) -> Result<Vec<Key>, Failure> {
-    optional_keys(body, name)?.ok_or_else(|| missing(name))
+    optional_keys(body, name)?.ok_or_else(|| absent(body, name))
 }
 
 /// The keys in a field that may be nil or missing.
 pub fn optional_keys(body: &Value, name: &str) -> Result<Option<Vec<Key>>, Failure> {
     match body.field(name) {
         None => Ok(None),
-        Some(value) => value.as_keys().map(Some).ok_or_else(|| wrong(name, "a list of keys")),
+        Some(value) => value.as_keys().map_or_else(|| keys_of(&iterated(value)?), Ok).map(Some),
     }
+}
+
+fn keys_of(items: &[Value]) -> Result<Vec<Key>, Failure> {
+    items.iter().map(|item| item.as_key().ok_or_else(|| unhashable(item))).collect()
+}
+
+/// What Python's `iter` gives of a value: the items of a list, the names in a map, the characters of a text.
+///
+/// Errors: Python's, for what cannot be iterated.
+pub fn iterated(value: &Value) -> Result<Vec<Value>, Failure> {
+    if let Some(items) = value.items() {
+        return Ok(items.to_vec());
+    }
+    match value {
+        Value::Map(fields) => Ok(fields.iter().map(|(name, _)| name.clone()).collect()),
+        Value::Str(text) => Ok(text.chars().map(|letter| letter.to_string().into()).collect()),
+        Value::Bin(bytes) => Ok(bytes.iter().map(|byte| i64::from(*byte).into()).collect()),
+        other => Err(raise("TypeError", format!("'{}' object is not iterable", type_name(other)))),
+    }
+}
+
+/// The name of the type that a value has in Python.
+pub fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Nil => "NoneType",
+        Value::Bool(_) => "bool",
+        Value::Int(_) | Value::UInt(_) => "int",
+        Value::Float(_) => "float",
+        Value::Str(_) => "str",
+        Value::Bin(_) => "bytes",
+        Value::Array(_) => "tuple",
+        Value::Map(_) if value.items().is_some() => "set",
+        Value::Map(_) => "dict",
+        Value::Serialized(_) | Value::Pickled(_) => "Serialized",
+    }
+}
+
+/// For what cannot be a key of a Python dictionary.
+fn unhashable(value: &Value) -> Failure {
+    raise("TypeError", format!("unhashable type: '{}'", type_name(value)))
 }
 
 /// The key in a required field.
 pub fn key(body: &Value, name: &str) -> Result<Key, Failure> {
-    body.get(name).and_then(Value::as_key).ok_or_else(|| wrong(name, "a key"))
+    match body.field(name) {
+        Some(value) => value.as_key().ok_or_else(|| unhashable(value)),
+        None => Err(wrong(name, "a key")),
+    }
 }
 
 /// The text in a required field.
 pub fn text(body: &Value, name: &str) -> Result<Text, Failure> {
     match body.get(name) {
         Some(Value::Str(text)) => Ok(text.clone()),
+        Some(value @ Value::Map(_)) => Err(unhashable(value)),
         Some(_) => Err(wrong(name, "text")),
         None => Err(missing(name)),
     }
@@ -50,11 +94,35 @@ pub fn count(body: &Value, name: &str) -> Option<usize> {
     body.field(name).and_then(Value::as_i64).and_then(|n| usize::try_from(n.max(0)).ok())
 }
 
+/// A number that may be missing, but is never nil.
+pub fn number(body: &Value, name: &str, default: f64) -> Result<f64, Failure> {
+    body.get(name).map_or(Ok(default), |value| value.as_f64().ok_or_else(|| wrong(name, "a number")))
+}
+
+/// An address as a request spells it. Errors: what can be none.
+///
+/// Source: `distributed/scheduler.py`, `coerce_address`.
+pub fn address(value: &Value) -> Result<Text, Failure> {
+    let Value::Str(text) = value else {
+        return Err(raise("TypeError", format!("addresses should be strings or tuples, got {}", repr(value))));
+    };
+    let place = text.split_once("://").map_or(&**text, |(_, place)| place);
+    match place.rsplit_once(':') {
+        Some((_, port)) if !port.is_empty() => Ok(text.clone()),
+        // Shown as Python's `repr` shows it.
+        _ => Err(raise("ValueError", format!("missing port number in address {}", repr(value)))),
+    }
+}
+
 /// A time span in seconds; none when nil or missing.
 pub fn timeout(body: &Value, name: &str) -> Result<Option<f64>, Failure> {
     match body.field(name) {
         None => Ok(None),
-        Some(value) => seconds(value).map(Some).ok_or_else(|| wrong(name, "a time span")),
+        Some(value) => seconds(value).map(Some).ok_or_else(|| match value {
+            // Text that is no time span is a KeyError to Dask, too.
+            Value::Str(text) => raise("KeyError", format!("Invalid time unit: {text}")),
+            _ => wrong(name, "a time span"),
+        }),
     }
 }
 
@@ -68,6 +136,11 @@ pub fn texts(value: Option<&Value>) -> Vec<Text> {
             _ => None,
         })
         .collect()
+}
+
+/// A list that is `None`, or not there at all.
+fn absent(body: &Value, name: &str) -> Failure {
+    body.get(name).and_then(|value| iterated(value).err()).unwrap_or_else(|| missing(name))
 }
 
 /// A field that is not there.
@@ -108,20 +181,11 @@ pub fn located(value: &Value) -> Result<Vec<(Key, Vec<Text>)>, Failure> {
     fields.iter().map(|(key, holders)| Ok((key.as_key().ok_or_else(wrong)?, texts(Some(holders))))).collect()
 }
 
-/// One topic or a list of them.
+/// One topic or a list of them; nothing else names one.
 pub fn topic_names(topic: &Value) -> Vec<Text> {
     match topic {
         Value::Str(name) => vec![name.clone()],
-        other => {
-            let items = other.items().unwrap_or_default();
-            items
-                .iter()
-                .filter_map(|item| match item {
-                    Value::Str(name) => Some(name.clone()),
-                    _ => None,
-                })
-                .collect()
-        }
+        other => texts(Some(other)),
     }
 }
 

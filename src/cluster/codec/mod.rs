@@ -7,4 +7,5 @@ pub mod failures;
 pub mod json;
 pub mod messages;
 pub mod routing;
+pub mod signatures;
 pub mod versions;

@@ -28,7 +28,7 @@ pub fn start(state: &mut State, body: &Value) -> Outcome {
         "unmanaged" => |memory: MemoryView| memory.process.saturating_sub(memory.managed),
         "unmanaged_old" => |memory: MemoryView| memory.unmanaged_old,
         "unmanaged_recent" => |memory: MemoryView| memory.unmanaged_recent(),
-        other => return Err(raise("AttributeError", format!("no such measure of memory: {other}"))),
+        other => return Err(raise("AttributeError", format!("'MemoryState' object has no attribute '{other}'"))),
     };
     let interval = args::timeout(body, "interval")?.unwrap_or(0.5).clamp(INTERVAL_MIN_SECS, 1e6);
     let key = Text::from(uuid_v4_text());

@@ -35,7 +35,7 @@ pub struct Move {
 /// `rebalance`.
 pub fn start(state: &mut State, call: Call, body: &Value) -> Handled {
     let wanted = args::optional_keys(body, "keys")?;
-    let workers = state.workers_meant(body.field("workers"))?;
+    let workers = state.workers_named(body.field("workers"), |_| true)?;
     let ok = || Value::map([("status", "OK".into())]);
     if let Some(wanted) = &wanted {
         let missing: Vec<Value> =

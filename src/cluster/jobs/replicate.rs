@@ -35,10 +35,14 @@ pub struct Replicate {
 /// `replicate`.
 pub fn start(state: &mut State, call: Call, body: &Value) -> Handled {
     let keys = args::keys(body, "keys")?;
+    if body.field("n").and_then(Value::as_i64).is_some_and(|n| n < 0) {
+        return Err(raise("ValueError", "Sample larger than population or is negative"));
+    }
     let workers = match body.field("workers") {
         None => None,
         given => {
-            let ids = state.workers_meant(given)?;
+            // What may be an address must be one of a worker; a name that nobody has means no worker.
+            let ids = state.workers_named(given, |one| one.as_str().is_some_and(|text| text.contains(':')))?;
             Some(ids.into_iter().filter_map(|id| state.address_of(id)).collect())
         }
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::base::{Failure, Key, SeededMap, Text, Value};
+use crate::base::{Failure, Key, PyError, SeededMap, Text, Value};
 use crate::cluster::codec::args;
 use crate::cluster::codec::failures::raise;
 use crate::cluster::jobs::broadcast::{remote_failure, unreachable};
@@ -38,12 +38,17 @@ enum Copies {
 /// `scatter`: the keys, once their data is on workers.
 pub fn start(state: &mut State, call: Call, body: &Value) -> Handled {
     let wish = parse(body)?;
+    for alias in wish.workers.iter().flatten() {
+        if state.sched.workers_by_alias(std::slice::from_ref(alias)).is_empty() {
+            return Err(Failure::Raised(PyError::MissingKey(Value::Str(args::address(alias)?))));
+        }
+    }
     let handle = state.handle.clone();
     Ok(state.job(call, run(handle, wish)))
 }
 
 fn parse(body: &Value) -> Result<Scatter, Failure> {
-    let wrong = || raise("TypeError", "scatter needs data as a map from keys to values");
+    let wrong = || raise("AssertionError", "scatter needs data as a map from keys to values");
     let data = body.get("data").and_then(Value::fields).ok_or_else(wrong)?;
     let copies = match body.field("broadcast") {
         None | Some(Value::Bool(false) | Value::Int(0)) => None,
@@ -55,10 +60,7 @@ fn parse(body: &Value) -> Result<Scatter, Failure> {
             .iter()
             .map(|(key, value)| Ok((key.as_key().ok_or_else(wrong)?, value.clone())))
             .collect::<Result<_, Failure>>()?,
-        workers: body.field("workers").map(|given| match given.items() {
-            Some(items) => items.to_vec(),
-            None => vec![given.clone()],
-        }),
+        workers: body.field("workers").map(args::iterated).transpose()?,
         client: args::optional_text(body, "client").unwrap_or_default(),
         copies,
         timeout_secs: args::timeout(body, "timeout")?.unwrap_or(2.0),

@@ -83,7 +83,7 @@ fn who_has(state: &State, body: &Value) -> Outcome {
 }
 
 fn has_what(state: &State, body: &Value) -> Outcome {
-    let asked = workers_asked(state, body);
+    let asked = workers_asked(state, body)?;
     let keys_of = |worker: Option<WorkerId>| worker.map(|worker| state.sched.has_what(worker)).unwrap_or_default();
     let entry = |(address, worker): (Text, _)| {
         (Value::Str(address), Value::Array(keys_of(worker).iter().map(Key::to_value).collect()))

@@ -9,6 +9,7 @@ use tracing::debug;
 
 use crate::base::{SeededMap, Value};
 use crate::cluster::codec::failures::raise;
+use crate::cluster::codec::signatures;
 use crate::cluster::ops::handler::{Handler, Operations};
 use crate::cluster::ops::{
     clients, coord, data, info, messages, metadata, placement, plugins, publish_barrier, python, restart, retire,
@@ -85,7 +86,10 @@ fn handled(state: &mut State, op: &str, call: Call, body: &Value) -> Handled {
         return python::operation(state, call, op, body);
     }
     match HANDLERS.get(op) {
-        Some(handler) => handler(state, call, body),
+        Some(handler) => {
+            signatures::check(op, body)?;
+            handler(state, call, body)
+        }
         None => {
             debug!(op, "unknown operation, answered with nil");
             Ok(Done::Now(Value::Nil))

@@ -2,7 +2,7 @@
 
 use crate::base::{Failure, Key, PyError, Text, Value, WorkerId};
 use crate::cluster::codec::args;
-use crate::cluster::codec::args::{shown, topic_names};
+use crate::cluster::codec::args::topic_names;
 use crate::cluster::jobs::broadcast::{BroadcastTarget, OnError, broadcast, every_nanny, every_worker};
 use crate::cluster::jobs::{dump, memory_sampler, profile, report};
 use crate::cluster::ops::handler::{Operations, now};
@@ -20,10 +20,10 @@ pub const OPS: Operations = &[
     ("get_task_status", |state, _, body| now(task_status(state, body))),
     ("get_task_prefix_states", |state, _, _| now(Ok(prefix_states(state)))),
     ("versions", versions),
-    ("logs", |state, _, body| now(Ok(logs(state, body)))),
-    ("get_logs", |state, _, body| now(Ok(logs(state, body)))),
+    ("logs", |state, _, body| now(logs(state, body))),
+    ("get_logs", |state, _, body| now(logs(state, body))),
     ("worker_logs", worker_logs),
-    ("events", |state, _, body| now(Ok(events(state, body)))),
+    ("events", |state, _, body| now(events(state, body))),
     ("log_event", |state, _, body| now(log_event(state, body))),
     ("call_stack", profile::call_stack),
     ("profile", profile::start),
@@ -37,18 +37,21 @@ pub const OPS: Operations = &[
 ];
 
 /// The workers that a request names, as it spells them; all when it names none. Unknown ones stay, without an id.
-pub fn workers_asked(state: &State, body: &Value) -> Vec<(Text, Option<WorkerId>)> {
+///
+/// Errors: what can be no worker.
+pub fn workers_asked(state: &State, body: &Value) -> Result<Vec<(Text, Option<WorkerId>)>, Failure> {
     match body.field("workers") {
-        None => state.sched.workers().into_iter().map(|view| (view.address.clone(), Some(view.id))).collect(),
-        Some(Value::Str(one)) => vec![named_worker(state, &Value::Str(one.clone()))],
-        Some(many) => many.items().unwrap_or_default().iter().map(|alias| named_worker(state, alias)).collect(),
+        None => Ok(state.sched.workers().into_iter().map(|view| (view.address.clone(), Some(view.id))).collect()),
+        Some(many) => args::iterated(many)?.iter().map(|alias| named_worker(state, alias)).collect(),
     }
 }
 
-fn named_worker(state: &State, alias: &Value) -> (Text, Option<WorkerId>) {
+fn named_worker(state: &State, alias: &Value) -> Result<(Text, Option<WorkerId>), Failure> {
     let id = state.sched.worker_by_alias(alias).or_else(|| alias.as_str().and_then(|address| state.worker_at(address)));
-    let spelled = || shown(alias).into();
-    (id.and_then(|id| state.address_of(id)).unwrap_or_else(spelled), id)
+    match id.and_then(|id| state.address_of(id)) {
+        Some(address) => Ok((address, id)),
+        None => Ok((args::address(alias)?, None)),
+    }
 }
 
 fn ncores(state: &State, body: &Value, running: bool) -> Outcome {
@@ -57,12 +60,12 @@ fn ncores(state: &State, body: &Value, running: bool) -> Outcome {
         let wanted = !running || view.status == WorkerStatus::Running;
         wanted.then(|| (Value::Str(address), i64::from(view.nthreads).into()))
     };
-    Ok(Value::Map(workers_asked(state, body).into_iter().filter_map(entry).collect()))
+    Ok(Value::Map(workers_asked(state, body)?.into_iter().filter_map(entry).collect()))
 }
 
 fn processing(state: &State, body: &Value) -> Outcome {
     let mut all = Vec::new();
-    for (address, id) in workers_asked(state, body) {
+    for (address, id) in workers_asked(state, body)? {
         let id = id.ok_or_else(|| Failure::Raised(PyError::MissingKey(Value::Str(address.clone()))))?;
         let keys = state.sched.processing(id).iter().map(Key::to_value).collect();
         all.push((Value::Str(address), Value::Array(keys)));
@@ -107,30 +110,33 @@ fn versions(state: &mut State, call: Call, body: &Value) -> Handled {
     }))
 }
 
-fn logs(state: &State, body: &Value) -> Value {
-    state.records.log.newest(args::count(body, "n").unwrap_or(usize::MAX))
+fn logs(state: &State, body: &Value) -> Outcome {
+    // No lines at all are asked for by nobody: as with Dask, 0 is no bound.
+    let count = args::count(body, "n").filter(|count| *count > 0).unwrap_or(usize::MAX);
+    let start_secs = args::number(body, "start", 0.0)?;
+    Ok(state.records.log.newest(count, start_secs, args::flag(body, "timestamps", false)))
 }
 
-fn events(state: &State, body: &Value) -> Value {
-    match args::optional_text(body, "topic") {
-        Some(topic) => state.records.topics.events(&topic),
-        None => state.records.topics.all_events(),
+fn events(state: &State, body: &Value) -> Outcome {
+    match body.field("topic") {
+        Some(Value::Str(topic)) => Ok(state.records.topics.events(topic)),
+        // Topics are text: nothing was logged under another name.
+        Some(_) => args::key(body, "topic").map(|_| Value::Array(Vec::new())),
+        None => Ok(state.records.topics.all_events()),
     }
 }
 
 fn worker_logs(state: &mut State, call: Call, body: &Value) -> Handled {
     let message = Value::map([("op", "get_logs".into()), ("n", body.get("n").cloned().unwrap_or_default())]);
     let targets = if args::flag(body, "nanny", false) { every_nanny(state) } else { every_worker(state) };
-    let wanted = body.field("workers").map(|_| workers_asked(state, body));
-    let targets: Vec<BroadcastTarget> = match wanted {
+    let targets: Vec<BroadcastTarget> = match body.field("workers") {
         None => targets,
         Some(wanted) => {
             let known = |name: &Text| targets.iter().find(|target| target.name == *name).cloned();
             // One that is not there is asked too: then the answer is that it cannot be reached.
-            let asked = |(name, _): (Text, _)| {
-                known(&name).unwrap_or_else(|| BroadcastTarget { name: name.clone(), address: name })
-            };
-            wanted.into_iter().map(asked).collect()
+            let asked =
+                |name: Text| known(&name).unwrap_or_else(|| BroadcastTarget { name: name.clone(), address: name });
+            args::iterated(wanted)?.iter().map(|one| args::address(one).map(asked)).collect::<Result<_, Failure>>()?
         }
     };
     let handle = state.handle.clone();
@@ -138,9 +144,10 @@ fn worker_logs(state: &mut State, call: Call, body: &Value) -> Handled {
 }
 
 fn log_event(state: &mut State, body: &Value) -> Outcome {
-    let topics = topic_names(body.get("topic").unwrap_or(&Value::Nil));
     let nil = Value::Nil;
-    state.log_event(&topics, body.get("msg").unwrap_or(&nil));
+    let topic = body.get("topic").unwrap_or(&nil);
+    args::iterated(topic)?;
+    state.log_event(&topic_names(topic), body.get("msg").unwrap_or(&nil));
     Ok(Value::Nil)
 }
 

@@ -35,15 +35,19 @@ fn message(body: &Value) -> Result<Value, Failure> {
             }
             Ok(Value::Map(fields))
         }
-        _ => Err(raise("TypeError", "msg must be a map with op")),
+        other => {
+            let kind = args::type_name(other.unwrap_or(&Value::Nil));
+            let text = format!("distributed.core.send_recv() argument after ** must be a mapping, not {kind}");
+            Err(raise("TypeError", text))
+        }
     }
 }
 
 /// Whom a broadcast is for: `workers`, plus all on `hosts`, or everyone; nannies under their workers' addresses.
 fn targets(state: &State, body: &Value) -> Result<Vec<BroadcastTarget>, Failure> {
-    let hosts = body.field("hosts").map(|hosts| args::texts(Some(hosts)));
+    let hosts = body.field("hosts").map(args::iterated).transpose()?.map(|hosts| args::texts(Some(&hosts.into())));
     let mut addresses: Vec<Text> = match (body.field("workers"), &hosts) {
-        (Some(workers), _) => args::texts(Some(workers)),
+        (Some(workers), _) => args::iterated(workers)?.iter().map(args::address).collect::<Result<_, Failure>>()?,
         (None, None) => state.worker_addresses(),
         (None, Some(_)) => Vec::new(),
     };

@@ -2,7 +2,6 @@
 
 use crate::base::{Failure, PyError, Value};
 use crate::cluster::codec::args;
-use crate::cluster::codec::args::seconds;
 use crate::cluster::codec::failures::raise;
 use crate::cluster::ops::handler::{Operations, now};
 use crate::cluster::records::task_stream::RunQuery;
@@ -22,8 +21,8 @@ pub const OPS: Operations = &[
 // ---- metadata -------------------------------------------------------------------------------------------------
 
 fn get_metadata(state: &State, body: &Value) -> Outcome {
-    let path = body.get("keys").and_then(Value::items).ok_or_else(|| args::missing("keys"))?;
-    match (state.records.metadata.get(path), body.get("default")) {
+    let path = args::iterated(body.get("keys").unwrap_or(&Value::Nil))?;
+    match (state.records.metadata.get(&path), body.get("default")) {
         (Ok(found), _) => Ok(found.clone()),
         (Err(missing), default) => match default {
             // An Enum on the wire: `no_default`, the caller wants an exception.
@@ -36,10 +35,11 @@ fn get_metadata(state: &State, body: &Value) -> Outcome {
 }
 
 fn set_metadata(state: &mut State, body: &Value) -> Outcome {
-    let path = body.get("keys").and_then(Value::items).ok_or_else(|| args::missing("keys"))?;
+    let path = args::iterated(body.get("keys").unwrap_or(&Value::Nil))?;
     let value = body.get("value").cloned().unwrap_or_default();
-    match state.records.metadata.set(path, value) {
+    match state.records.metadata.set(&path, value) {
         Ok(()) => Ok(Value::Nil),
+        Err(_) if path.is_empty() => Err(raise("IndexError", "tuple index out of range")),
         Err(_) => Err(raise("ValueError", "keys must be a list of 1 to 64 keys")),
     }
 }
@@ -51,13 +51,13 @@ fn task_stream(state: &mut State, body: &Value) -> Outcome {
     let now = state.clock.wall();
     // Text is a time span before now, a number is a time.
     let time = |name: &str| match body.field(name) {
-        Some(text @ Value::Str(_)) => seconds(text).map(|span| now - span),
-        Some(number) => number.as_f64(),
-        None => None,
+        Some(Value::Str(_)) => args::timeout(body, name).map(|span| span.map(|span| now - span)),
+        Some(number) => Ok(number.as_f64()),
+        None => Ok(None),
     };
     Ok(state.records.task_stream.collect(RunQuery {
-        start_secs: time("start"),
-        stop_secs: time("stop"),
+        start_secs: time("start")?,
+        stop_secs: time("stop")?,
         count: args::count(body, "count"),
         start_index: args::count(body, "start_index"),
     }))
@@ -71,7 +71,10 @@ fn start_collecting(state: &mut State, body: &Value) -> Outcome {
 
 fn stop_collecting(state: &mut State, body: &Value) -> Outcome {
     let name = args::text(body, "name")?;
-    let missing = || raise("ValueError", format!("nothing was collected under the name {name}"));
+    let missing = || {
+        let text = format!("Expected to find exactly one CollectTaskMetaDataPlugin with name {name} but found 0.");
+        raise("ValueError", text)
+    };
     state.records.task_metadata.stop(&name).ok_or_else(missing)
 }
 

@@ -45,7 +45,7 @@ fn amm(state: &mut State, body: &Value) -> Outcome {
         Some("stop") => AmmAction::Stop,
         Some("run_once") => AmmAction::RunOnce,
         Some("running") => return Ok(state.sched.amm_running().into()),
-        _ => return Err(raise("ValueError", "method must be start, stop, run_once or running")),
+        _ => return Err(raise("AssertionError", "method must be start, stop, run_once or running")),
     };
     state.step(Event::Amm { action });
     Ok(Value::Nil)

@@ -4,7 +4,10 @@
 
 use std::collections::VecDeque;
 
-use crate::base::{Text, Value};
+use crate::base::{Text, Value, bounded};
+
+/// Longest line.
+const LINE_BYTES_MAX: usize = 16 << 10;
 
 #[derive(Clone, Debug)]
 struct LogLine {
@@ -29,8 +32,9 @@ impl LogLines {
         Self { lines: VecDeque::new(), lines_max, count: 0 }
     }
 
-    /// Keeps a line, dropping the oldest when full.
+    /// Keeps a line, dropping the oldest when full. One as long as a message is cut: others name what it tells.
     pub fn push(&mut self, at_secs: f64, level: Text, text: Text) {
+        let text = if text.len() > LINE_BYTES_MAX { bounded(&text, LINE_BYTES_MAX).into() } else { text };
         if self.lines.len() >= self.lines_max {
             self.lines.pop_front();
         }
@@ -47,13 +51,16 @@ impl LogLines {
         numbered.map(|(line, number)| (number, line.at_secs, (line.level.clone(), line.text.clone()))).collect()
     }
 
-    /// `[[level, line], ...]`, each as Dask's scheduler would have logged it, of at most `count` lines, newest first.
-    pub fn newest(&self, count: usize) -> Value {
+    /// `[[level, line], ...]`, each as Dask's scheduler would have logged it, of at most `count` lines since
+    /// `start_secs`, newest first; with `timestamps` the time of each comes before it.
+    pub fn newest(&self, count: usize, start_secs: f64, timestamps: bool) -> Value {
         let line = |line: &LogLine| {
             let told = format!("{} - distributed.scheduler - {} - {}", date(line.at_secs), line.level, line.text);
-            Value::Array(vec![Value::Str(line.level.clone()), told.into()])
+            let at = timestamps.then_some(Value::Float(line.at_secs));
+            Value::Array(at.into_iter().chain([Value::Str(line.level.clone()), told.into()]).collect())
         };
-        Value::Array(self.lines.iter().rev().take(count).map(line).collect())
+        let newest = self.lines.iter().rev().take(count);
+        Value::Array(newest.take_while(|line| line.at_secs >= start_secs).map(line).collect())
     }
 }
 

@@ -20,9 +20,10 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tracing::warn;
 
-use crate::base::{CallId, ClientId, Failure, Key, SeededMap, SeededSet, Text, Value, WorkerId};
+use crate::base::{CallId, ClientId, Failure, Key, PyError, SeededMap, SeededSet, Text, Value, WorkerId};
 use crate::clock::Clock;
-use crate::cluster::codec::failures::{failure_reply, raise};
+use crate::cluster::codec::args::iterated;
+use crate::cluster::codec::failures::failure_reply;
 use crate::cluster::codec::messages::{Stimulus, put_event};
 use crate::cluster::options::{Keep, RebalanceRules, Reporter};
 use crate::cluster::records::computations::Computations;
@@ -351,17 +352,26 @@ impl State {
         self.sched.workers().into_iter().map(|view| view.address.clone()).collect()
     }
 
-    /// The workers that `workers` names (addresses, names, hosts); all of them when it is not given.
+    /// The workers that `workers` names (addresses, names, hosts); all of them when it is not given. Those that are not
+    /// here are passed over.
     pub fn workers_meant(&self, workers: Option<&Value>) -> Result<Vec<WorkerId>, Failure> {
         match workers {
             None | Some(Value::Nil) => Ok(self.sched.workers().into_iter().map(|view| view.id).collect()),
-            Some(given @ (Value::Str(_) | Value::Int(_))) => {
-                Ok(self.sched.workers_by_alias(std::slice::from_ref(given)))
-            }
-            Some(given) => match given.items() {
-                Some(items) => Ok(self.sched.workers_by_alias(items)),
-                None => Err(raise("TypeError", "workers must be a list of addresses or names")),
-            },
+            Some(given) => Ok(self.sched.workers_by_alias(&iterated(given)?)),
+        }
+    }
+
+    /// As [`State::workers_meant`], but one that is not here is an error, if it `matters`.
+    pub fn workers_named(
+        &self,
+        workers: Option<&Value>,
+        matters: impl Fn(&Value) -> bool,
+    ) -> Result<Vec<WorkerId>, Failure> {
+        let named = workers.filter(|given| !given.is_nil()).map(iterated).transpose()?.unwrap_or_default();
+        let absent = |one: &Value| self.sched.workers_by_alias(std::slice::from_ref(one)).is_empty();
+        match named.iter().find(|one| matters(one) && absent(one)) {
+            Some(unknown) => Err(Failure::Raised(PyError::MissingKey(unknown.clone()))),
+            None => self.workers_meant(workers),
         }
     }
 
