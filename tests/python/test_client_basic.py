@@ -358,6 +358,8 @@ def test_cancel_spares_what_another_client_wants_unless_forced(client, second):
 
     mine = client.submit(block, 0, key="shared")
     theirs = second.submit(block, 0, key="shared")
+    # As in Dask, who submits a key while somebody else cancels it may hear of that cancel.
+    wait([second.submit(inc, 0)])
     wait_until(lambda: client.processing() and any("shared" in v for v in client.processing().values()), "it runs")
     client.cancel(mine)
     gate.set()

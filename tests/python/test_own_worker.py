@@ -55,7 +55,9 @@ class Mix:
 
     def address(self, name: str) -> str:
         workers = self.client.scheduler_info(n_workers=-1)["workers"]
-        return next(address for address, worker in workers.items() if worker["name"] == name)
+        found = [address for address, worker in workers.items() if worker["name"] == name]
+        assert found, f"{name} is gone:\n{self.cluster.logs()}"
+        return found[0]
 
     def on(self, name: str, function, *args, **kwargs):
         return self.client.submit(function, *args, workers=[self.address(name)], pure=False, **kwargs)
