@@ -127,7 +127,8 @@ impl Restart {
             return Ok(statuses(&out));
         }
         loop {
-            let count = handle.ask(|state| state.sched.counts().workers).await.unwrap_or(usize::MAX);
+            let old = self.workers.clone();
+            let count = handle.ask(move |state| count_without(state, &old)).await.unwrap_or(usize::MAX);
             if count >= count_before {
                 return Ok(statuses(&out));
             }
@@ -209,6 +210,13 @@ fn split_by_nanny(state: &mut State, ids: &[WorkerId]) -> (usize, Vec<BroadcastT
         remove_all(state, &without);
     }
     (count, with_nanny, without)
+}
+
+/// How many workers there are besides these. The end of a process is heard by its connection, which may be later than its
+/// nanny's answer: whoever restarts must not be left with a worker that is gone.
+fn count_without(state: &State, old: &[WorkerId]) -> usize {
+    let left = old.iter().filter(|id| state.sched.worker(**id).is_some()).count();
+    state.sched.counts().workers.saturating_sub(left)
 }
 
 fn remove_all(state: &mut State, addresses: &[Text]) {
