@@ -347,7 +347,7 @@ def test_signals_end_the_scheduler_cleanly(start_cluster, sig):
     identity = json.loads(cluster.file.read_text())
     assert identity["type"] == "Scheduler" and identity["workers"] == {} and identity["services"]["dashboard"] > 0
     worker = cluster.add_worker("w")
-    wait_until(lambda: "Registered to" in worker.output(), "the worker has registered", 30)
+    wait_until(lambda: "registered" in worker.output().lower(), "the worker has registered", 30)
     cluster.proc.popen.send_signal(sig)
     assert cluster.proc.wait(20) in (0, -sig, 128 + sig)
     assert worker.wait(20) == 0
