@@ -30,6 +30,13 @@ pub struct DaskSettings {
     pub require_encryption: bool,
     /// `distributed.comm.default-scheme`
     pub default_scheme: String,
+    /// `distributed.comm.tls.ciphers`, `.min-version` and `.max-version`
+    pub ciphers: Option<String>,
+    pub min_version: Option<String>,
+    pub max_version: Option<String>,
+    /// `distributed.nanny.preload` and `.preload-argv`
+    pub preload_nanny: Vec<String>,
+    pub preload_nanny_argv: Vec<String>,
     /// What a nanny adds to the environment of its worker.
     pub environ: BTreeMap<String, String>,
     /// Is there anything in `distributed.nanny.preload`?

@@ -44,7 +44,7 @@ pub use pool::Pool;
 pub use protocol_detect::{Protocol, detect_protocol};
 pub use refusals::Refusals;
 pub use strangers::StrangersPlaces;
-pub use tls::{Tls, TlsPem};
+pub use tls::{Tls, TlsPem, TlsVersions};
 
 #[cfg(test)]
 mod tests;

@@ -12,9 +12,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::SingleCertAndKey;
+use rustls::version::{TLS12, TLS13};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
-    SignatureScheme,
+    SignatureScheme, SupportedProtocolVersion,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -46,9 +47,45 @@ impl fmt::Debug for Tls {
     }
 }
 
+/// Versions of TLS that are spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersions {
+    #[default]
+    Both,
+    Only12,
+    Only13,
+}
+
+impl TlsVersions {
+    /// By the bounds of Dask's settings. `None`: these are none, or nothing lies between them.
+    ///
+    /// Source: `distributed/security.py`, `_parse_version`.
+    pub fn between(min: Option<&str>, max: Option<&str>) -> Option<Self> {
+        match (min.unwrap_or("1.2"), max.unwrap_or("1.3")) {
+            ("1.2", "1.3") => Some(Self::Both),
+            ("1.2", "1.2") => Some(Self::Only12),
+            ("1.3", "1.3") => Some(Self::Only13),
+            _ => None,
+        }
+    }
+
+    fn list(self) -> Vec<&'static SupportedProtocolVersion> {
+        match self {
+            Self::Both => vec![&TLS13, &TLS12],
+            Self::Only12 => vec![&TLS12],
+            Self::Only13 => vec![&TLS13],
+        }
+    }
+}
+
 impl Tls {
     /// Errors: PEM that holds no certificate or key, a key that does not fit.
     pub fn new(pem: &TlsPem) -> Result<Self, NetError> {
+        Self::speaking(pem, TlsVersions::Both)
+    }
+
+    /// As [`Tls::new`], with these versions only.
+    pub fn speaking(pem: &TlsPem, versions: TlsVersions) -> Result<Self, NetError> {
         let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore::empty();
         let authorities = certificates(&pem.ca, "authority")?;
@@ -67,7 +104,7 @@ impl Tls {
             .build()
             .map_err(|error| bad("authority", error))?;
         let server = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&versions.list())
             .map_err(|error| bad("versions", error))?
             .with_client_cert_verifier(Arc::new(Clients { inner: clients, trusted: trusted.clone() }))
             .with_cert_resolver(own.clone());
@@ -79,7 +116,7 @@ impl Tls {
             trusted.judge(leaf, others, now, || issued_by(&roots, leaf, others, now, provider))
         };
         let client = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&versions.list())
             .map_err(|error| bad("versions", error))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(ByChain { judge, provider }))
@@ -175,5 +212,19 @@ impl ClientCertVerifier for Clients {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_bounded_as_dask_bounds_them() {
+        assert_eq!(TlsVersions::between(None, None), Some(TlsVersions::Both));
+        assert_eq!(TlsVersions::between(Some("1.3"), None), Some(TlsVersions::Only13));
+        assert_eq!(TlsVersions::between(Some("1.2"), Some("1.2")), Some(TlsVersions::Only12));
+        assert_eq!(TlsVersions::between(Some("1.3"), Some("1.2")), None);
+        assert_eq!(TlsVersions::between(Some("1.1"), None), None);
     }
 }

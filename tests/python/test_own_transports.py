@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import socket
+import ssl
 
 import pytest
 from distributed import Client
@@ -92,7 +94,26 @@ def test_certificates_come_from_dasks_configuration_too(work_dir, pki):
     env |= {f"{tls}{role}__CERT": pki / "node.pem" for role in ("SCHEDULER", "WORKER", "CLIENT")}
     env |= {f"{tls}{role}__KEY": pki / "node.key" for role in ("SCHEDULER", "WORKER", "CLIENT")}
     with Cluster(work_dir, host="tls://127.0.0.1", env=env) as cluster:
+        cluster.env[tls + "MIN_VERSION"] = "1.3"
         cluster.add_worker("ours", "--engine", "rask", kind="rask")
         with Client(cluster.address, timeout=LATE_S, security=certificates.security(pki)) as client:
             client.wait_for_workers(1, timeout=LATE_S)
             assert client.submit(operator.add, 1, 1).result(LATE_S) == 2
+            [address] = client.scheduler_info()["workers"]
+        assert spoken(pki, address) == "TLSv1.3"
+        with pytest.raises(OSError):
+            spoken(pki, address, most=ssl.TLSVersion.TLSv1_2)
+        cluster.env[tls + "CIPHERS"] = "ECDHE-RSA-AES256-GCM-SHA384"
+        refused = cluster.add_worker("choosy", "--engine", "rask", kind="rask")
+        assert refused.wait(LATE_S) == 2
+        assert "tls.ciphers is set" in refused.output() and "--engine stock" in refused.output()
+        del cluster.workers["choosy"]
+
+
+def spoken(pki, address: str, most=ssl.TLSVersion.TLSv1_3) -> str:
+    """The version of TLS that a server and a client that knows none above `most` agree on."""
+    context = certificates.security(pki).get_connection_args("client")["ssl_context"]
+    context.maximum_version = most
+    host, port = address.removeprefix("tls://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as plain, context.wrap_socket(plain) as sock:
+        return sock.version()

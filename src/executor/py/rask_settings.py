@@ -40,6 +40,17 @@ def environment(name: str) -> dict[str, str]:
     return {name: os.environ.get(name, str(value)) for name, value in wanted.items() if value is not None}
 
 
+def texts(name: str) -> list[str]:
+    """A text, or a list of them."""
+    value = dask.config.get(name, None) or []
+    return [value] if isinstance(value, str) else [str(item) for item in value]
+
+
+def tls_version(name: str) -> str | None:
+    value = dask.config.get(name, None)
+    return None if value is None else str(value)
+
+
 def settings() -> dict:
     get = dask.config.get
     environ = environment("distributed.nanny.pre-spawn-environ")
@@ -53,9 +64,13 @@ def settings() -> dict:
         "cert": get("distributed.comm.tls.worker.cert", None),
         "key": get("distributed.comm.tls.worker.key", None),
         "require_encryption": bool(get("distributed.comm.require-encryption", None)),
+        "ciphers": get("distributed.comm.tls.ciphers", None),
+        "min_version": tls_version("distributed.comm.tls.min-version"),
+        "max_version": tls_version("distributed.comm.tls.max-version"),
+        "preload_nanny": texts("distributed.nanny.preload"),
+        "preload_nanny_argv": texts("distributed.nanny.preload-argv"),
         "default_scheme": get("distributed.comm.default-scheme", "tcp"),
         "environ": environ,
-        "nanny_preload": bool(get("distributed.nanny.preload", None)),
     }
 
 

@@ -12,7 +12,7 @@ use crate::app::roles::worker::args::WorkerArgs;
 use crate::base::{Blame, Text, parse_secs};
 use crate::executor::DaskSettings;
 use crate::host::PoolSize;
-use crate::net::{Address, Scheme, Tls, TlsPem};
+use crate::net::{Address, Scheme, Tls, TlsPem, TlsVersions};
 use crate::node::{Lifetime, WorkerPlan};
 
 /// Where things are: the interpreter of workers, and a private folder for scripts.
@@ -213,7 +213,16 @@ fn tls(flags: &Flags, settings: &DaskSettings) -> Result<Option<Tls>, CommandErr
     // A certificate file may hold its key, as Python's ssl module allows.
     let key = either(&flags.key, &settings.key).unwrap_or_else(|| cert.clone());
     let pem = TlsPem { ca: pem(&ca)?, cert: pem(&cert)?, key: pem(&key)? };
-    let tls = Tls::new(&pem)
+    if settings.ciphers.is_some() {
+        return Err(CommandError::usage("distributed.comm.tls.ciphers is set, and rask has ciphers of its own only")
+            .remedy("remove it from Dask's configuration, or use --engine stock"));
+    }
+    let versions = TlsVersions::between(settings.min_version.as_deref(), settings.max_version.as_deref());
+    let versions = versions.ok_or_else(|| {
+        CommandError::usage("distributed.comm.tls.min-version and max-version leave no version of TLS")
+            .remedy("rask speaks 1.2 and 1.3")
+    })?;
+    let tls = Tls::speaking(&pem, versions)
         .map_err(|why| CommandError::usage(why.to_string()).remedy("check --tls-ca-file, --tls-cert and --tls-key"))?;
     Ok(Some(tls))
 }
