@@ -471,6 +471,8 @@ pub enum FacadeNews {
     Metrics { number: u64, told: Message },
     /// User code set the worker's state.
     Status(Text),
+    /// User code set other limits of memory: shares of the limit, and the limit, as [`FacadeNews::Ready`] has them.
+    Limits(Value),
     /// User code closes the worker, for good or for another one to take its place.
     Close { reason: Text, restart: bool },
 }
@@ -500,6 +502,7 @@ impl FacadeNews {
             "subscribed" => Self::Subscribed(words.next()?.as_bool().unwrap_or_default()),
             "metrics" => Self::Metrics { number: words.number()?, told: inner(&mut words)? },
             "status" => Self::Status(words.text()?),
+            "limits" => Self::Limits(words.next()?),
             "close" => Self::Close { reason: words.text()?, restart: words.next()?.as_bool().unwrap_or_default() },
             _ => return Err(wrong("news of the facade")),
         })

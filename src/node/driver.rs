@@ -35,6 +35,22 @@ pub(super) struct Settings {
     pub(super) spill_max: u64,
 }
 
+impl Settings {
+    /// What the facade tells of it.
+    pub(super) fn of(told: &Value) -> Self {
+        let share = |name: &str| told.get(name).and_then(Value::as_f64).unwrap_or(0.0);
+        let number = |name: &str| told.get(name).and_then(Value::as_i64);
+        Self {
+            outgoing_max: number("incoming").and_then(|most| u32::try_from(most).ok()).unwrap_or(10),
+            target: share("target"),
+            spill: share("spill"),
+            pause: share("pause"),
+            terminate: share("terminate"),
+            spill_max: number("max_spill").and_then(|most| u64::try_from(most).ok()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
 /// How a task is run.
 #[derive(Debug)]
 pub(super) struct TaskSpec {
@@ -135,6 +151,14 @@ pub(super) struct Driver {
 }
 
 impl Driver {
+    /// User code sets other limits of memory. `told`: by the names of [`Settings::of`], and `memory_limit`.
+    pub(super) fn set_limits(&mut self, told: &Value) {
+        let limit = told.get("memory_limit").and_then(Value::as_i64).and_then(|limit| u64::try_from(limit).ok());
+        self.memory_limit = limit.filter(|limit| *limit > 0);
+        let Settings { outgoing_max, terminate, .. } = self.settings;
+        self.settings = Settings { outgoing_max, terminate, ..Settings::of(told) };
+    }
+
     pub(super) fn next_number(&mut self) -> u64 {
         self.number = self.number.wrapping_add(1);
         self.number

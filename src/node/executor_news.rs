@@ -113,6 +113,7 @@ impl Driver {
             FacadeNews::Resources(totals) => self.step(WorkerEvent::Resources { totals }),
             FacadeNews::Subscribed(wanted) => self.step(WorkerEvent::Subscribed { wanted }),
             FacadeNews::Metrics { number, told } => self.on_metrics(number, &told),
+            FacadeNews::Limits(told) => self.set_limits(&told),
             FacadeNews::Status(name) => {
                 if let Some(status) = NodeStatus::from_name(&name) {
                     self.turn_to(status);

@@ -203,7 +203,9 @@ impl Driver {
         let memory = self.memory_of(executor);
         self.relieve(limit, memory);
         let share = memory as f64 / limit.max(1) as f64;
-        if self.settings.terminate > 0.0 && share > self.settings.terminate {
+        // Nothing more was started since the last look, unless pauses are switched off.
+        let was_paused = self.status != NodeStatus::Running || self.settings.pause <= 0.0;
+        if was_paused && self.settings.terminate > 0.0 && share > self.settings.terminate {
             return self.terminate(memory);
         }
         let over = self.settings.pause > 0.0 && share > self.settings.pause;

@@ -67,6 +67,11 @@ pub(super) async fn join(plan: &WorkerPlan) -> Result<Joined, NodeError> {
     let mut driver = Driver {
         address,
         scheduler: plan.scheduler.clone(),
+    let mut settings = Settings::of(&ready.settings);
+    if plan.nanny.is_none() {
+        // It is the nanny that ends workers.
+        settings.terminate = 0.0;
+    }
         folder: Path::new(&*ready.local_directory).into(),
         nthreads: plan.nthreads,
         memory_limit: plan.memory_limit,
@@ -130,21 +135,6 @@ async fn ready(inbox: &mut mpsc::UnboundedReceiver<NodeInput>) -> Result<Ready, 
             Some(_) => {}
             None => return Err(NodeError::NeverReady { how: "its sockets are gone".to_owned() }),
         }
-    }
-}
-
-fn settings(plan: &WorkerPlan, told: &Value) -> Settings {
-    let share = |name: &str| told.get(name).and_then(Value::as_f64).unwrap_or(0.0);
-    let outgoing = told.get("incoming").and_then(Value::as_i64).and_then(|most| u32::try_from(most).ok());
-    let spill_max = told.get("max_spill").and_then(Value::as_i64).and_then(|most| u64::try_from(most).ok());
-    Settings {
-        outgoing_max: outgoing.unwrap_or(10),
-        target: share("target"),
-        spill: share("spill"),
-        pause: share("pause"),
-        // It is the nanny that ends workers.
-        terminate: if plan.nanny.is_some() { share("terminate") } else { 0.0 },
-        spill_max: spill_max.unwrap_or(u64::MAX),
     }
 }
 

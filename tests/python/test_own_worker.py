@@ -515,7 +515,8 @@ def test_a_worker_that_passes_its_memory_is_ended_by_its_nanny_and_comes_back(al
         assert events[0][1]["pid"] == pid and events[0][1]["rss"] > 0.95 * 400 * 2**20
         wait_until(lambda: pid not in client.run(os.getpid, on_error="ignore").values(), "another process", LATE_S)
         assert client.submit(operator.add, 1, 2, pure=False).result(LATE_S) == 3
-    assert f"(pid={pid}) exceeded 95% memory budget. Restarting..." in ours.output()
+    before, _ = ours.output().split(f"(pid={pid}) exceeded 95% memory budget. Restarting...", 1)
+    assert "worker paused" in before
 
 
 MODULE = """
@@ -544,6 +545,59 @@ def test_preloads_are_set_up_with_their_arguments_and_torn_down(alone, tmp_path)
         assert ours.wait(LATE_S) == 0
     assert "torn down: hello" in ours.output()
     del alone.workers["ours"]
+
+
+def test_limits_of_memory_set_at_run_time_count_and_without_a_nanny_nothing_ends_it(alone):
+    def limit(dask_worker, **limits):
+        for name, value in limits.items():
+            setattr(dask_worker.memory_manager, name, value)
+        return os.getpid()
+
+    alone.add_worker("ours", "--engine", "rask", "--memory-limit", "400MiB", kind="rask")
+    with Client(alone.address, timeout=LATE_S) as client:
+        client.wait_for_workers(1, timeout=LATE_S)
+        before = client.run(limit, memory_target_fraction=False, memory_spill_fraction=False)
+        big = client.submit(lambda: np.ones(int(1.05 * 400 * 2**20 - psutil.Process().memory_info().rss) // 8), pure=False)
+        wait(big, timeout=LATE_S)
+        worker = lambda: next(iter(client.scheduler_info(n_workers=-1)["workers"].values()))  # noqa: E731
+        wait_until(lambda: worker()["status"] == "paused", "the worker pauses", LATE_S)
+        later = client.submit(operator.add, 1, 1, pure=False)
+        assert client.run(limit, memory_limit=2 << 30) == before
+        assert later.result(LATE_S) == 2 and big.status == "finished"
+        assert worker()["metrics"]["spilled_bytes"] == {"memory": 0, "disk": 0}
+
+
+CLASSES = """
+from distributed import Worker
+
+class Greets(Worker):
+    def __init__(self, *args, greeting="hello", **kwargs):
+        super().__init__(*args, **kwargs)
+        self.greeting = greeting
+        self.handlers["greet"] = self.greet
+
+    async def greet(self, name):
+        return f"{self.greeting}, {name}"
+
+class Fetches(Worker):
+    async def gather_dep(self, *args, **kwargs):
+        return await super().gather_dep(*args, **kwargs)
+"""
+
+
+def test_tasks_see_a_class_of_ones_own_and_dasks_worker_runs_where_it_replaces_too_much(alone, tmp_path):
+    (tmp_path / "classes_of_workers.py").write_text(CLASSES)
+    alone.env["PYTHONPATH"] += f"{os.pathsep}{tmp_path}"
+    for name, kind in (("greets", "Greets"), ("fetches", "Fetches")):
+        alone.add_worker(name, "--engine", "rask", "--worker-class", f"classes_of_workers.{kind}", kind="rask")
+    with Client(alone.address, timeout=LATE_S) as client:
+        client.wait_for_workers(2, timeout=LATE_S)
+        mix = Mix(alone, client)
+        see = lambda: (type(get_worker()).__name__, get_worker().greeting)  # noqa: E731
+        assert mix.on("greets", see).result(LATE_S) == ("Greets", "hello")
+        assert client.sync(client.rpc(mix.address("greets")).greet, name="you") == "hello, you"
+        assert mix.on("fetches", lambda: type(get_worker()).__name__).result(LATE_S) == "Fetches"
+    assert "replaces gather_dep; Dask's run instead" in alone.workers["fetches"].output()
 
 
 def test_a_worker_leaves_when_it_is_retired(alone):

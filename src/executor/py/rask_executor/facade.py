@@ -11,6 +11,7 @@ from distributed import WorkerPlugin, protocol
 from distributed.core import Status
 from distributed.worker import Worker as StockWorker
 from distributed.worker_state_machine import PauseEvent, SecedeEvent, TaskState, UnpauseEvent, WorkerState
+from distributed.worker_memory import WorkerMemoryManager
 
 from .control import security
 from .frames import CONTEXT
@@ -64,6 +65,24 @@ class FacadeState(WorkerState):
 
 
 class Worker(StockWorker):
+class MemoryManager(WorkerMemoryManager):
+    """The node watches the memory; what user code sets here is passed on to it."""
+
+    LIMITS = {
+        "memory_target_fraction": "target",
+        "memory_spill_fraction": "spill",
+        "memory_pause_fraction": "pause",
+        "max_spill": "max_spill",
+        "memory_limit": "memory_limit",
+    }
+    tell = None
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name in self.LIMITS and self.tell is not None:
+            self.tell("limits", {ours: getattr(self, theirs) or None for theirs, ours in self.LIMITS.items()})
+
+
     """Says and hears everything through the node."""
 
     def __init__(self, hello: dict, home: Home, out):
@@ -88,6 +107,8 @@ class Worker(StockWorker):
             WorkerStateClass=FacadeState,
         )
         self.id = hello["id"]
+        self.memory_manager.__class__ = MemoryManager
+        self.memory_manager.tell = out
         self.state.address = hello["address"]
         self.state.actors = home.actors
         for name in ("heartbeat", "keep-alive", "find-missing", "memory_monitor"):
