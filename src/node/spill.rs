@@ -101,7 +101,9 @@ impl Driver {
         let one = |(key, value): (&Key, &super::store::HeldValue)| {
             let (size_bytes, how) = match &value.payload {
                 Some(payload) if payload.is_on_disk() || value.is_shared => return None,
-                Some(payload) if value.in_executor => (payload.size_bytes(), Eviction::DropCopy),
+                Some(payload) if value.in_executor && !value.lies_in_file() => {
+                    (payload.size_bytes(), Eviction::DropCopy)
+                }
                 Some(payload) => (payload.size_bytes(), Eviction::SpillBytes),
                 None => (self.machine.size_bytes_of(key), Eviction::SpillObject),
             };

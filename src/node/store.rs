@@ -35,7 +35,17 @@ pub(super) struct HeldValue {
     pub(super) serial: u64,
 }
 
+/// The type whose objects lie in the file of their bytes, once there is one: `Home.share` in the executor sees to that.
+const SHARED_TYPE: &str = "numpy.ndarray";
+
 impl HeldValue {
+    /// The executor's object has no memory of its own: it was loaded from the file that the bytes are in. Others may be
+    /// copies; which, nobody tells.
+    pub(super) fn lies_in_file(&self) -> bool {
+        let is_loaded = self.made.as_ref().is_none_or(|made| &*made.typename == SHARED_TYPE);
+        is_loaded && matches!(self.payload, Some(Payload::Filed(_)))
+    }
+
     fn totals(&self) -> HeldTotals {
         let memory_bytes = if self.is_shared { 0 } else { self.payload.as_ref().map_or(0, Payload::memory_bytes) };
         let on_disk = self.payload.as_ref().filter(|payload| payload.is_on_disk());

@@ -94,22 +94,27 @@ def read(descriptor: int, lengths, on_disk=False) -> list:
     """The frames of a file, as memory that is private to this process and may be written to. What is on a disk is not
     mapped: an error there would be a signal that ends the process.
     """
+    if not on_disk and (frames := mapped(descriptor, lengths)) is not None:
+        return frames
     offsets, end = places(lengths)
-    whole = None
+    view, done = memoryview(bytearray(end)), 0
+    while done < end:
+        got = os.preadv(descriptor, [view[done:]], done)
+        if not got:
+            raise OSError("a value's file is shorter than its frames")
+        done += got
+    return [view[offset : offset + length] for offset, length in zip(offsets, lengths)]
+
+
+def mapped(descriptor: int, lengths) -> list | None:
+    """The frames of a file, mapped. Nothing, if descriptors or mappings are scarce."""
     # Python keeps a descriptor for each mapping, and the lowest free number is given out first: this one says how many
     # are in use.
-    if not on_disk and descriptor < resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
-        try:
-            whole = mmap.mmap(descriptor, end, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-        except OSError:  # too many mappings
-            pass
-    if whole is None:
-        whole, done = bytearray(end), 0
-        view = memoryview(whole)
-        while done < end:
-            got = os.preadv(descriptor, [view[done:]], done)
-            if not got:
-                raise OSError("a value's file is shorter than its frames")
-            done += got
-    view = memoryview(whole)
+    if descriptor >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
+        return None
+    offsets, end = places(lengths)
+    try:
+        view = memoryview(mmap.mmap(descriptor, end, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
+    except OSError:  # too many mappings
+        return None
     return [view[offset : offset + length] for offset, length in zip(offsets, lengths)]

@@ -190,12 +190,30 @@ class Home:
             if filed is not None:
                 descriptors.append(filed[0])
                 found.append((bytes(payload[0]), filed[1]))
+                self.share(key, payload[0], *filed)
             elif payload:
                 found.append({"__Serialized__": len(frames) + 1})
                 frames += payload
             else:
                 found.append(None)
         return found, frames, descriptors
+
+    def share(self, key, head, descriptor, lengths) -> None:
+        """An array whose bytes are in a file now lies in that file, and no longer on the heap as well.
+
+        The node counts on it for this very type; others would lose what makes them up, or copy what they are loaded from.
+        """
+        value, numpy = self.values.get(key), sys.modules.get("numpy")
+        if numpy is None or type(value) is not numpy.ndarray or not value.flags.owndata:
+            return
+        try:
+            frames = segments.mapped(descriptor, lengths)
+            if frames is not None:
+                array = protocol.loads([ONE_PAYLOAD, head, *frames])
+                if self.values.get(key) is value:
+                    self.values[key] = array
+        except Exception:  # it stays where it is, too
+            logger.exception("the value of %r cannot be mapped", key)
 
     def spill(self, values) -> list:
         """Writes values to files, and says of each what came of it. They stay here until the node knows."""
