@@ -26,6 +26,8 @@ use crate::wire::Message;
 const REGISTER: Duration = Duration::from_secs(120);
 /// For Python to import Dask on a busy machine, and for plugins that install what workers need.
 const PLUGGED: Duration = Duration::from_secs(900);
+/// For plugins to be torn down, before their process is killed.
+const WIND_UP: Duration = Duration::from_secs(3);
 
 /// What the next executor's environment has: variables, and folders of modules.
 type Environ = Arc<Mutex<Vec<(String, String)>>>;
@@ -37,6 +39,9 @@ pub struct Nanny {
     keeper: Arc<Keeper>,
     environ: Environ,
     _tasks: JoinSet<()>,
+    /// Its Python, and what tells it to end.
+    helper: JoinSet<()>,
+    closing: oneshot::Sender<()>,
 }
 
 impl Nanny {
@@ -67,12 +72,15 @@ impl Nanny {
             relays: HashMap::new(),
             plugged: Some(plugged),
         };
-        if helper.plugins.fields().is_some_and(|plugins| !plugins.is_empty()) {
+        let has_plugins = helper.plugins.fields().is_some_and(|plugins| !plugins.is_empty());
+        if has_plugins || !plan.preload_nanny.is_empty() {
             helper.start();
         } else {
             helper.plugged = None;
         }
-        tasks.spawn(helper.run(inbox));
+        let (closing, told) = oneshot::channel();
+        let mut its_python = JoinSet::new();
+        its_python.spawn(helper.run(inbox, told));
         // Without plugins nobody says anything, and that is told at once.
         let _plugged = timeout(PLUGGED, all_plugged).await;
         let first = keeper.clone();
@@ -82,7 +90,7 @@ impl Nanny {
             registration.outbox.close();
             registration.outbox.closed().await;
         });
-        Ok(Self { address, keeper, environ, _tasks: tasks })
+        Ok(Self { address, keeper, environ, _tasks: tasks, helper: its_python, closing })
     }
 
     /// The next life of the worker, and what it is to be in it.
@@ -90,6 +98,12 @@ impl Nanny {
         let environ = self.environ.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let plan = WorkerPlan { nanny: Some(self.address.clone()), environ, ..plan.clone() };
         (plan, self.keeper.next_life())
+    }
+
+    /// The last worker is gone: plugins and preloaded modules are torn down.
+    pub async fn close(mut self) {
+        drop(self.closing);
+        let _killed_when_late = timeout(WIND_UP, self.helper.join_next()).await;
     }
 
     /// The worker that ended was the last: somebody said so.
@@ -127,9 +141,21 @@ struct Helper {
 }
 
 impl Helper {
-    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<NodeInput>) {
-        while let Some(input) = inbox.recv().await {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<NodeInput>, mut told: oneshot::Receiver<()>) {
+        let mut is_closing = false;
+        while !is_closing || self.executor.is_some() {
+            let input = tokio::select! {
+                Some(input) = inbox.recv() => input,
+                _ = &mut told, if !is_closing => {
+                    is_closing = true;
+                    if let Some(executor) = &self.executor {
+                        executor.tell(&ToControl::Close { reason: "nanny-close" });
+                    }
+                    continue;
+                }
+            };
             match input {
+                NodeInput::Executor(FromExecutor::Ended { .. }) if is_closing => return,
                 NodeInput::Call(call) => self.on_call(call),
                 NodeInput::Executor(news) => self.on_news(news),
                 // A nanny has no stream and fetches nothing.

@@ -40,9 +40,14 @@ pub struct WorkerPlan {
     /// Folder for the worker's files. None: as Dask's settings say.
     pub local_directory: Option<Text>,
     /// Modules to load, and their arguments.
+    /// The class that tasks see. None: `distributed.Worker`.
+    pub worker_class: Option<Text>,
     pub preload: Vec<Text>,
     pub preload_argv: Vec<Text>,
     /// When it leaves by itself.
+    /// Modules to load beside the nanny, and their arguments.
+    pub preload_nanny: Vec<Text>,
+    pub preload_nanny_argv: Vec<Text>,
     pub lifetime: Lifetime,
     /// How long to wait for the scheduler. None: for ever.
     pub death_timeout: Option<Duration>,
@@ -70,7 +75,6 @@ impl WorkerPlan {
 
     /// What the facade is to be. `id`: the worker's own, in this life.
     pub(super) fn hello(&self, address: &Text, id: &str) -> Value {
-        let texts = |list: &[Text]| Value::Array(list.iter().cloned().map(Value::Str).collect());
         let mut fields = self.hello_of_both(address);
         let more = [
             ("id", id.into()),
@@ -80,6 +84,7 @@ impl WorkerPlan {
             ("lifetime_restart", self.lifetime.restart.into()),
             ("preload", texts(&self.preload)),
             ("preload_argv", texts(&self.preload_argv)),
+            ("worker_class", self.worker_class.clone().into()),
         ];
         fields.extend(more.map(|(name, value)| (name.into(), value)));
         Value::Map(fields)
@@ -88,7 +93,12 @@ impl WorkerPlan {
     /// What the `Nanny` is to be that plugins see. `plugins`: pickles of those that it begins with, by name.
     pub(super) fn hello_of_nanny(&self, address: &Text, plugins: &Value) -> Value {
         let mut fields = self.hello_of_both(address);
-        fields.push(("plugins".into(), plugins.clone()));
+        let more = [
+            ("plugins", plugins.clone()),
+            ("preload", texts(&self.preload_nanny)),
+            ("preload_argv", texts(&self.preload_nanny_argv)),
+        ];
+        fields.extend(more.map(|(name, value)| (name.into(), value)));
         Value::Map(fields)
     }
 
@@ -113,6 +123,10 @@ impl WorkerPlan {
 pub struct Lifetime {
     /// Unit: seconds.
     pub secs: Option<f64>,
+fn texts(list: &[Text]) -> Value {
+    Value::Array(list.iter().cloned().map(Value::Str).collect())
+}
+
     /// The lifetime is this much longer or shorter, by chance. Unit: seconds.
     pub stagger_secs: Option<f64>,
     pub restart: Option<bool>,

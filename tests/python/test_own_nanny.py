@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import os
 import socket
+import zipfile
 
 import pytest
 from distributed import Client, NannyPlugin, get_worker, wait
-from distributed.diagnostics.plugin import Environ, UploadDirectory
+from distributed.diagnostics.plugin import Environ, PipInstall, UploadDirectory
 
 from harness import Cluster, address_of, running_workers, wait_until
 
@@ -106,6 +108,13 @@ def test_plugins_are_set_up_and_torn_down(client, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
+def test_what_workers_log_is_forwarded_to_clients(client, caplog):
+    client.forward_logging("of_tasks")
+    client.submit(lambda: logging.getLogger("of_tasks").warning("said by a task"), pure=False).result(LATE_S)
+    wait_until(lambda: "said by a task" in caplog.messages, "the client's logger has it", LATE_S)
+    client.unforward_logging("of_tasks")
+
+
 # ---- lives of their own ----------------------------------------------------------------------------------------------
 
 
@@ -131,6 +140,56 @@ def test_a_plugin_from_before_is_set_up_before_the_first_worker_and_later_ones_r
         client.register_plugin(UploadDirectory(str(folder), restart_workers=True, update_path=True))
         wait_until(lambda: running_workers(client) == [7], "the worker runs again", LATE_S)
         assert client.submit(lambda: __import__("for_nannies").x, pure=False).result(LATE_S) == 5
+
+
+def wheel(folder, name: str):
+    """A package with one module, whose `x` is 6."""
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as file:
+        about = f"{name}-1.0.dist-info"
+        file.writestr(f"{name}.py", "x = 6\n")
+        file.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{about}/RECORD", f"{name}.py,,\n{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n")
+    return path
+
+
+def test_packages_are_installed_by_workers_and_by_their_nannies(alone, tmp_path):
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    alone.env["PYTHONPATH"] += f"{os.pathsep}{installed}"
+    alone.add_worker("ours", "--engine", "rask", kind="rask", nanny=True)
+    options = ["--no-index", "--no-deps", "--target", str(installed)]
+    with Client(alone.address, timeout=LATE_S) as client:
+        client.wait_for_workers(1, timeout=LATE_S)
+        pids = []
+        for name, restart in (("of_workers", False), ("of_nannies", True)):
+            pids += client.run(os.getpid).values()
+            client.register_plugin(PipInstall([str(wheel(tmp_path, name))], options, restart_workers=restart))
+            wait_until(lambda: running_workers(client) == ["ours"], "the worker runs", LATE_S)
+            assert client.submit(lambda name: __import__(name).x, name).result(LATE_S) == 6
+        pids += client.run(os.getpid).values()
+    assert pids[0] == pids[1] != pids[2], "only the one that restarts workers did"
+
+
+def test_modules_are_loaded_beside_the_nanny_and_torn_down(alone, tmp_path):
+    (tmp_path / "beside_nannies.py").write_text(
+        "import pathlib, sys\n"
+        "def dask_setup(nanny):\n"
+        "    nanny.env['OWN_NANNY_TEST'] = '10'\n"
+        "def dask_teardown(nanny):\n"
+        f"    pathlib.Path({str(tmp_path)!r}, f'torn-{{nanny.name}}').touch()\n"
+    )
+    alone.env["PYTHONPATH"] += f"{os.pathsep}{tmp_path}"
+    by_flag = alone.add_worker("flag", "--engine", "rask", "--preload-nanny", "beside_nannies", kind="rask", nanny=True)
+    alone.env["DASK_DISTRIBUTED__NANNY__PRELOAD"] = "['beside_nannies']"
+    alone.add_worker("settings", "--engine", "rask", kind="rask", nanny=True)
+    with Client(alone.address, timeout=LATE_S) as client:
+        client.wait_for_workers(2, timeout=LATE_S)
+        assert set(client.run(lambda: os.environ.get("OWN_NANNY_TEST")).values()) == {"10"}
+        assert by_flag.stop() == 0
+        assert (tmp_path / "torn-flag").exists() and not (tmp_path / "torn-settings").exists()
+    del alone.workers["flag"]
 
 
 def test_a_worker_whose_lifetime_is_over_leaves_or_another_takes_its_place(alone):

@@ -615,7 +615,7 @@ def test_a_worker_leaves_when_it_is_retired(alone):
 
 
 def test_what_it_does_not_do_is_said_with_what_to_do(alone):
-    refused = alone.add_worker("x", "--engine", "rask", "--worker-class", "a.B", kind="rask")
+    refused = alone.add_worker("x", "--engine", "rask", "--protocol", "ucx", kind="rask")
     assert refused.wait(LATE_S) == 2
-    assert "--worker-class" in refused.output() and "--engine stock" in refused.output()
+    assert "--protocol ucx" in refused.output() and "--engine stock" in refused.output()
     alone.workers.clear()

@@ -9,9 +9,10 @@ import dask
 import distributed
 from distributed import WorkerPlugin, protocol
 from distributed.core import Status
+from distributed.utils import import_term
 from distributed.worker import Worker as StockWorker
-from distributed.worker_state_machine import PauseEvent, SecedeEvent, TaskState, UnpauseEvent, WorkerState
 from distributed.worker_memory import WorkerMemoryManager
+from distributed.worker_state_machine import PauseEvent, SecedeEvent, TaskState, UnpauseEvent, WorkerState
 
 from .control import security
 from .frames import CONTEXT
@@ -64,7 +65,6 @@ class FacadeState(WorkerState):
     in_flight_tasks, missing_dep_flight = tasks_in("flight"), tasks_in("missing")
 
 
-class Worker(StockWorker):
 class MemoryManager(WorkerMemoryManager):
     """The node watches the memory; what user code sets here is passed on to it."""
 
@@ -83,6 +83,7 @@ class MemoryManager(WorkerMemoryManager):
             self.tell("limits", {ours: getattr(self, theirs) or None for theirs, ours in self.LIMITS.items()})
 
 
+class Worker(StockWorker):
     """Says and hears everything through the node."""
 
     def __init__(self, hello: dict, home: Home, out):
@@ -106,9 +107,9 @@ class MemoryManager(WorkerMemoryManager):
             data=Data(home),
             WorkerStateClass=FacadeState,
         )
-        self.id = hello["id"]
         self.memory_manager.__class__ = MemoryManager
         self.memory_manager.tell = out
+        self.id = hello["id"]
         self.state.address = hello["address"]
         self.state.actors = home.actors
         for name in ("heartbeat", "keep-alive", "find-missing", "memory_monitor"):
@@ -227,6 +228,29 @@ REPLACED = {
     "handle_comm": ("comm",),
     "trigger_profile": (),
 }
+
+
+# What a class of users' own may not replace: the node does it, and theirs would have no effect.
+OF_THE_NODE = frozenset(
+    "start_unsafe batched_send _send_worker_status_change handle_stimulus update_data execute gather_dep get_data "
+    "heartbeat get_metrics query_who_has retry_busy_worker_later _register_with_scheduler free_keys".split()
+)
+
+
+def of_class(name: str | None) -> tuple[type, str | None]:
+    """The facade with what users' class of this name adds to `distributed.Worker`, or why there is none."""
+    if not name:
+        return Worker, None
+    theirs = import_term(name)
+    if theirs is StockWorker:
+        return Worker, None
+    if not (isinstance(theirs, type) and issubclass(theirs, StockWorker)):
+        return Worker, f"{name} is no subclass of distributed.Worker"
+    added = theirs.__mro__[: theirs.__mro__.index(StockWorker)]
+    replaced = sorted(OF_THE_NODE & {attribute for klass in added for attribute in vars(klass)})
+    if replaced:
+        return Worker, f"{name} replaces {', '.join(replaced)}"
+    return type(theirs.__name__, (Worker, theirs), {"__module__": theirs.__module__, "__doc__": theirs.__doc__}), None
 
 
 def unfit() -> str | None:

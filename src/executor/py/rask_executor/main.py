@@ -20,7 +20,7 @@ from distributed.worker import Worker as StockWorker
 from distributed.worker import _worker_cvar
 
 from .control import Control, inherited
-from .facade import FacadeState, Worker, settings, unfit
+from .facade import FacadeState, Worker, of_class, settings, unfit
 from .frames import unpack
 from .slots import Pool, Slot, porter
 from .values import Home
@@ -44,7 +44,11 @@ class Main(Control):
     async def run(self) -> None:
         messages = self.messages()
         hello = unpack((await anext(messages))[0])[1]
-        self.home.worker = self.worker = worker = Worker(hello, self.home, self.out)
+        kind, reason = of_class(hello["worker_class"])
+        if reason:
+            self.out("unfit", reason)
+            sys.exit(1)
+        self.home.worker = self.worker = worker = kind(hello, self.home, self.out)
         pool = Pool(self.home, worker, lambda: self.out("nudge"))
         worker.executors["default"] = pool
         token = _worker_cvar.set(worker)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import sys
 from types import SimpleNamespace
 
@@ -35,7 +36,8 @@ class Nanny(StockNanny):
             local_directory=hello["local_directory"],
             resources=hello["resources"],
             security=security(hello["security"]),
-            preload_nanny=[],
+            preload_nanny=hello["preload"],
+            preload_nanny_argv=hello["preload_argv"],
         )
         self.periodic_callbacks.clear()
         self.path_before = set(sys.path)
@@ -61,6 +63,7 @@ class Nanny(StockNanny):
 
     async def start_unsafe(self):
         await self.rpc.start()
+        await self.preloads.start()
         self._status = Status.running
         return self
 
@@ -90,6 +93,15 @@ class Nanny(StockNanny):
 
     async def close(self, timeout=5, reason="nanny-close"):
         return await self.node("terminate", reason=reason)
+
+    async def wind_up(self):
+        """The last worker is gone."""
+        for plugin in list(self.plugins.values()):
+            if hasattr(plugin, "teardown"):
+                ended = plugin.teardown(self)
+                if inspect.isawaitable(ended):
+                    await ended
+        await self.preloads.teardown()
 
     async def close_gracefully(self, reason="nanny-close-gracefully"):
         await self.node("close_gracefully", reason=reason)
@@ -123,8 +135,20 @@ class Main(Control):
             try:
                 if op in ("request", "gone"):
                     self.relay(nanny, op, rest, frames)
+                elif op == "close":
+                    self.spawn(self.end())
             except Exception:
                 logger.exception("the message %r of the node failed", op)
+
+
+    async def end(self) -> None:
+        try:
+            await asyncio.wait_for(self.nanny.wind_up(), 2)
+        except Exception:
+            logger.exception("plugins of the nanny were not torn down")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 # What is replaced here, with parameters that it counts on.

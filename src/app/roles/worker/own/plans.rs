@@ -31,7 +31,9 @@ struct Flags {
     death_timeout: Option<Duration>,
     lifetime: Lifetime,
     preload: Vec<Text>,
+    worker_class: Option<Text>,
     host: Option<String>,
+    preload_nanny: Vec<Text>,
     interface: Option<String>,
     protocol: Option<String>,
     listen: Option<Address>,
@@ -50,9 +52,6 @@ pub(in crate::app::roles::worker) fn plans(
     places: Places<'_>,
 ) -> Result<Vec<WorkerPlan>, CommandError> {
     let flags = Flags::read(&args.pass)?;
-    if settings.nanny_preload && !args.no_nanny {
-        return Err(unsupported("distributed.nanny.preload of Dask's configuration"));
-    }
     if flags.listen.is_some() && pool.nworkers > 1 {
         return Err(CommandError::usage("--listen-address is for one worker only").remedy("leave out --nworkers"));
     }
@@ -85,7 +84,14 @@ pub(in crate::app::roles::worker) fn plans(
         resources: flags.resources,
         local_directory: flags.local_directory,
         preload: flags.preload,
-        preload_argv: args.preload_argv.iter().map(|word| Text::from(word.as_str())).collect(),
+        worker_class: flags.worker_class,
+        preload_argv: of_settings(&args.preload_argv),
+        preload_nanny: if flags.preload_nanny.is_empty() {
+            of_settings(&settings.preload_nanny)
+        } else {
+            flags.preload_nanny
+        },
+        preload_nanny_argv: of_settings(&settings.preload_nanny_argv),
         lifetime: flags.lifetime,
         death_timeout: flags.death_timeout,
         allow_users: args.allow_users.clone(),
@@ -115,6 +121,10 @@ fn unsupported(what: &str) -> CommandError {
 }
 
 /// `3000` or `3000:3005`, checked before; 0 for any.
+fn of_settings(list: &[String]) -> Vec<Text> {
+    list.iter().map(|word| Text::from(word.as_str())).collect()
+}
+
 fn first_and_last(ports: Option<&str>) -> (u16, u16) {
     let ports = ports.unwrap_or("0");
     let (first, last) = ports.split_once(':').unwrap_or((ports, ports));
@@ -157,7 +167,9 @@ impl Flags {
             "--interface" => self.interface = Some(text.to_owned()),
             "--protocol" => self.protocol = Some(text.to_owned()),
             "--listen-address" => self.listen = Some(address()?),
+            "--worker-class" => self.worker_class = Some(text.into()),
             "--contact-address" => self.contact = Some(address()?),
+            "--preload-nanny" => self.preload_nanny.push(text.into()),
             "--tls-ca-file" => self.ca = Some(text.to_owned()),
             "--tls-cert" => self.cert = Some(text.to_owned()),
             "--tls-key" => self.key = Some(text.to_owned()),
@@ -339,10 +351,7 @@ mod tests {
     /// Goal: whoever asks for what is not there yet is told so, and what to do instead.
     #[test]
     fn flags_that_it_does_not_know_are_refused_by_name() {
-        let settings = DaskSettings { nanny_preload: true, ..DaskSettings::default() };
-        let why = plan_at("127.0.0.1:1", &[], &settings).expect_err("not done").to_string();
-        assert!(why.contains("distributed.nanny.preload"), "{why}");
-        for flags in [["--worker-class", "c"], ["--preload-nanny", "m"], ["--protocol", "ucx"]] {
+        for flags in [["--scheduler-sni", "n"], ["--protocol", "ucx"]] {
             let why = plan(&flags).expect_err("not known").to_string();
             assert!(why.contains(flags[0]) && why.contains("--engine stock"), "{why}");
         }
