@@ -39,7 +39,7 @@ const MAY_NAME: &[(&str, &str)] = &[
     ("pyhost", "base clock files wire supervise"),
     ("values", "base"),
     ("executor", "base clock files supervise values wire"),
-    ("node", "base clock executor host net values wire worker_state"),
+    ("node", "base clock executor host net supervise values wire worker_state"),
     ("cluster", "base clock config control files graph net pickle pyhost sched wire"),
     ("peer", "base clock config control files host link net pki store supervise wire"),
     ("fleet", "base clock config control files host link peer pki store supervise"),

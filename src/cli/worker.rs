@@ -160,7 +160,6 @@ impl WorkerFlags {
             pool: self.pool(),
             python_checked: self.python_checked,
             engine: self.engine,
-            config: common.config.clone(),
             pass: self.passed_on(),
             death_timeout: self.death_timeout.is_some(),
             scheduler: self.scheduler,

@@ -13,7 +13,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::frame::{
     FacadeNews, Inquiry, KindTable, Place, PorterNews, SlotNews, SpillOutcome, ToControl, ToPorter, inquiry_answer,
@@ -21,7 +21,7 @@ use super::frame::{
 use super::socket::{self, Bundles, Outlet};
 use crate::base::{Limits, Value};
 use crate::files;
-use crate::supervise::{self, ParentDeath};
+use crate::supervise::{self, Output, ParentDeath, Printed};
 use crate::values::{Filed, Payload};
 use crate::wire::{Message, WireError};
 
@@ -63,6 +63,10 @@ pub struct ExecutorPlan {
     pub slots: u32,
     /// What its environment has besides ours.
     pub environ: Vec<(String, String)>,
+    /// Where what it prints goes. None: where ours goes.
+    pub output: Option<Output>,
+    /// The control group to start it in.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// What an executor says, and its end.
@@ -114,14 +118,18 @@ impl Executor {
             fcntl_setfd(&theirs, FdFlags::empty())?;
             pairs.push((UnixStream::from_std(ours)?, theirs));
         }
-        let mut command = supervise::tied(&plan.python, ParentDeath::Kill);
+        let mut command = supervise::tied(&plan.python, ParentDeath::Kill, plan.cgroup.as_deref());
         command.arg(script).args((plan.role == ExecutorRole::Nanny).then_some("nanny"));
         command.args(pairs.iter().map(|(_, theirs)| theirs.as_raw_fd().to_string()));
         command.envs(plan.environ.iter().map(|(name, value)| (name, value)));
         command.env("PYTHONUNBUFFERED", "1").env("PYTHONFAULTHANDLER", "1").stdin(Stdio::null()).process_group(0);
-        let child = command.spawn()?;
+        if plan.output.is_some() {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
+        let mut child = command.spawn()?;
         let pid = child.id().unwrap_or_default();
-        watch(child, pid, inbox.clone());
+        let printed = plan.output.as_ref().map(|output| Printed::follow(&mut child, output));
+        watch(child, pid, printed, inbox.clone());
         let mut ours = pairs.into_iter().map(|(ours, _)| ours);
         let mut next = || ours.next().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
         let control = serve(next()?, "control", inbox, |message, _, limits| {
@@ -249,13 +257,14 @@ fn of_porter(message: &Message, bundles: &mut Bundles, limits: &Limits) -> Resul
     Ok(FromExecutor::Exported { number, values: Some(values) })
 }
 
-/// For what the process printed last to come out of its pipes.
+/// For what the process said last to come out of its sockets.
 const LAST_WORDS: Duration = Duration::from_millis(20);
 
 /// The process's handle says when it is gone; its sockets do not, because a task's children may hold them open.
 fn watch<T: From<FromExecutor> + Send + 'static>(
     mut child: tokio::process::Child,
     pid: u32,
+    printed: Option<Printed>,
     inbox: mpsc::UnboundedSender<T>,
 ) {
     tokio::spawn(async move {
@@ -265,19 +274,36 @@ fn watch<T: From<FromExecutor> + Send + 'static>(
             () = inbox.closed() => {
                 kill_group(pid);
                 let _reaped = child.wait().await;
+                if let Some(printed) = printed {
+                    printed.end().await;
+                }
                 return;
             }
         };
         kill_group(pid);
         // What it said before it went is told before its end.
-        let _settled = timeout(LAST_WORDS, std::future::pending::<()>()).await;
+        sleep(LAST_WORDS).await;
+        let last_lines = match printed {
+            Some(printed) => printed.end().await,
+            None => Vec::new(),
+        };
+        // One that ended by itself may have said why.
+        let last = last_lines.iter().rev().map(|line| line.trim()).find(|line| !line.is_empty());
+        let how = match last.filter(|_| how.starts_with(EXIT_CODE)) {
+            Some(line) => format!("{how} ({})", line.chars().take(LINE_CHARS).collect::<String>()),
+            None => how,
+        };
         let _nobody = inbox.send(FromExecutor::Ended { how }.into());
     });
 }
 
+const EXIT_CODE: &str = "exit code";
+/// Of the last line that it printed, told with its exit code.
+const LINE_CHARS: usize = 200;
+
 fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
+        (Some(code), _) => format!("{EXIT_CODE} {code}"),
         (None, Some(9)) => "killed by SIGKILL (often the system's memory limit)".to_owned(),
         (None, Some(11)) => "crashed with SIGSEGV".to_owned(),
         (None, Some(signal)) => format!("ended by signal {signal}"),

@@ -39,8 +39,6 @@ pub struct DaskSettings {
     pub preload_nanny_argv: Vec<String>,
     /// What a nanny adds to the environment of its worker.
     pub environ: BTreeMap<String, String>,
-    /// Is there anything in `distributed.nanny.preload`?
-    pub nanny_preload: bool,
 }
 
 /// The key may be in it as text, and is not for logs.
@@ -56,7 +54,7 @@ impl DaskSettings {
     /// Errors: no script, no interpreter, no answer that can be read; then its last line is the reason.
     pub async fn ask(python: &Path, run_dir: &Path) -> io::Result<Self> {
         let script = files::write_script(run_dir, "rask_settings", include_str!("py/rask_settings.py"))?;
-        let mut command = supervise::tied(python, ParentDeath::Kill);
+        let mut command = supervise::tied(python, ParentDeath::Kill, None);
         command.arg(script).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let output =
             timeout(ANSWER, command.output()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::show_size;
-use crate::supervise::Spec;
 
 /// Beside the worker's own limit: the nanny, and what the nanny's checks (every 100 ms) may miss. Unit: bytes.
 const HEADROOM_MIN: u64 = 256 << 20;
@@ -93,13 +92,14 @@ impl WorkerCgroups {
         self.memory_bytes.saturating_add(HEADROOM_MIN.max(self.memory_bytes.checked_div(HEADROOM_SHARE).unwrap_or(0)))
     }
 
-    /// Makes the group of a worker and lets it start in there. Where that fails, it starts without.
-    pub fn confine(&self, worker: &str, spec: &mut Spec) {
+    /// Makes the group for a worker to start in. `None`: that fails, and it starts without.
+    pub fn prepare(&self, worker: &str) -> Option<PathBuf> {
         let group = self.group_of(worker);
         match self.make(&group) {
-            Ok(()) => spec.cgroup = Some(group),
+            Ok(()) => return Some(group),
             Err(error) => tracing::warn!(worker, group = %group.display(), %error, "no cgroup for this worker"),
         }
+        None
     }
 
     fn make(&self, group: &Path) -> io::Result<()> {

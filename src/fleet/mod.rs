@@ -34,4 +34,4 @@ pub use types::{
     Adapt, AdaptBounds, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD, LOCAL,
     NewCluster,
 };
-pub use worker_pool::{PoolPlan, run as run_worker_pool};
+pub use worker_pool::{NewWorker, PoolPlan, run as run_worker_pool};

@@ -28,22 +28,11 @@ pub(super) enum NannyReport {
 ///
 /// Source: `distributed/nanny.py`, `_death_message`; `distributed/worker_memory.py`, `NannyMemoryManager`.
 pub(super) fn nanny_report(line: &str, memory_bytes: u64) -> Option<NannyReport> {
-    // rask's own worker is its own nanny.
-    if let Some((head, _)) = line.split_once("; another one starts in ").filter(|_| line.contains("WARN")) {
-        let (_, cause) = head.split_once("a worker ended: ")?;
-        // The scheduler knows better what it ran.
-        let cause = cause.split_once("; it was running ").map_or(cause, |(cause, _)| cause);
-        return Some(NannyReport::Ended(Some(cause.trim().to_owned())));
-    }
-    if !line.contains("distributed.nanny") && !line.contains("rask::node") {
+    if !line.contains("distributed.nanny") {
         return None;
     }
-    if line.contains("memory budget") && line.contains("exceeded") {
-        // It may be gone already: then the scheduler's figure has to do.
-        let pid = line.split_once("(pid=").and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
-        let peak = pid.and_then(peak_bytes).map_or_else(String::new, |bytes| format!(", peak {}", show_size(bytes)));
-        let limit = show_size(memory_bytes);
-        return Some(NannyReport::Memory(format!("out of memory (limit {limit}{peak}, the nanny ended it)")));
+    if let Some(cause) = memory_report(line, memory_bytes) {
+        return Some(NannyReport::Memory(cause));
     }
     let (_, rest) = line.split_once("Worker process ")?;
     let (_pid, how) = rest.split_once(' ')?;
@@ -53,6 +42,24 @@ pub(super) fn nanny_report(line: &str, memory_bytes: u64) -> Option<NannyReport>
         None => ExitCause::Code(how.strip_prefix("exited with status ")?.parse().ok()?),
     };
     Some(NannyReport::Ended((cause != ExitCause::Code(0)).then(|| cause.to_string())))
+}
+
+/// What is told of the end of a worker of ours, by its reason.
+pub(super) fn own_end(reason: &str, memory_bytes: u64) -> String {
+    // The scheduler knows better what it ran.
+    let cause = || reason.split_once("; it was running ").map_or(reason, |(cause, _)| cause).to_owned();
+    memory_report(reason, memory_bytes).unwrap_or_else(cause)
+}
+
+fn memory_report(line: &str, memory_bytes: u64) -> Option<String> {
+    if !line.contains("memory budget") || !line.contains("exceeded") {
+        return None;
+    }
+    // It may be gone already: then the scheduler's figure has to do.
+    let pid = line.split_once("(pid=").and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
+    let peak = pid.and_then(peak_bytes).map_or_else(String::new, |bytes| format!(", peak {}", show_size(bytes)));
+    let limit = show_size(memory_bytes);
+    Some(format!("out of memory (limit {limit}{peak}, the nanny ended it)"))
 }
 
 /// Most memory that a running process had in use. Unit: bytes.
@@ -118,14 +125,10 @@ mod tests {
             assert!(text.starts_with("out of memory (limit 2 GiB") && text.contains("peak ") == peak, "{text}");
         }
         assert_eq!(say("INFO - Closing Nanny at 'tcp://a'"), None);
-        let own = "2026-11-27T05:31:59Z  WARN rask::node::heartbeat: Worker tcp://a (pid=0) exceeded 95% memory budget. \
-                   Restarting...";
-        let cause = "out of memory (limit 2 GiB, the nanny ended it)";
-        assert_eq!(nanny_report(own, 2 << 30), Some(NannyReport::Memory(cause.to_owned())));
-        let own = "2026-11-27T05:31:59Z  WARN a worker ended: its Python process ended: exit code 3; it was running \
-                   nothing; another one starts in 500 ms";
-        let cause = "its Python process ended: exit code 3";
-        assert_eq!(nanny_report(own, 0), Some(NannyReport::Ended(Some(cause.to_owned()))));
+        let own = "Worker tcp://a (pid=0) exceeded 95% memory budget. Restarting...";
+        assert_eq!(own_end(own, 2 << 30), "out of memory (limit 2 GiB, the nanny ended it)");
+        let own = "its Python process ended: exit code 3; it was running nothing";
+        assert_eq!(own_end(own, 0), "its Python process ended: exit code 3");
         assert_eq!(nanny_report("print: Worker process 12 exited with status 3", 0), None);
     }
 

@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 
 use super::cgroup::WorkerCgroups;
 use super::logs::{Logbook, Note};
-use super::worker_exit::{NannyReport, nanny_report, with_last_words};
+use super::worker_exit::{NannyReport, nanny_report, own_end, with_last_words};
 use crate::control::{PoolQuestion, PoolReport, Question, WorkerProcess};
 use crate::link::{Incoming, Link};
 use crate::supervise::policy::Next;
-use crate::supervise::{Child, ExitCause, LineSink, Output, Report, Spec, Story, start};
+use crate::supervise::{Child, ExitCause, LineSink, Output, Report, Story};
 
 /// Ends of workers that are told in words: whoever looks every few seconds misses none, short of a storm.
 const RECENT_DEATHS: usize = 16;
@@ -39,8 +39,19 @@ pub struct PoolPlan {
     pub follow: Option<PathBuf>,
     /// Where cgroups for workers can be made.
     pub cgroups: Option<WorkerCgroups>,
-    /// How a worker of this name is run. What it prints is taken care of here.
-    pub spec: Box<dyn Fn(&str) -> Spec + Send>,
+    /// Starts a worker, which is a process or a task of this one.
+    pub start: Box<dyn Fn(NewWorker) -> Child + Send>,
+}
+
+/// A worker to be started.
+pub struct NewWorker {
+    pub name: String,
+    /// Where what it prints goes.
+    pub output: Output,
+    /// The control group for what runs clients' code.
+    pub cgroup: Option<PathBuf>,
+    /// Hears of its lives.
+    pub reports: mpsc::UnboundedSender<Report>,
 }
 
 /// A worker.
@@ -170,23 +181,22 @@ impl WorkerPool {
             let number = self.next;
             self.next = self.next.wrapping_add(1);
             let name = format!("{}-{number}", self.plan.prefix);
-            let spec = self.spec(&name);
-            let child = start(spec, self.reports.clone());
+            let child = (self.plan.start)(self.new_worker(&name));
             let state = WorkerProcess { name, ..WorkerProcess::default() };
             self.slots.insert(number, PoolSlot { child: Some(child), state, short_of_memory: false });
         }
     }
 
-    fn spec(&self, name: &str) -> Spec {
-        let mut spec = (self.plan.spec)(name);
-        match self.sink(name) {
-            Ok(sink) => spec.output = Output::LineSink(sink),
-            Err(error) => tracing::warn!(name, %error, "the worker's log cannot be opened; its output is in this log"),
-        }
-        if let Some(cgroups) = &self.plan.cgroups {
-            cgroups.confine(name, &mut spec);
-        }
-        spec
+    fn new_worker(&self, name: &str) -> NewWorker {
+        let output = match self.sink(name) {
+            Ok(sink) => Output::LineSink(sink),
+            Err(error) => {
+                tracing::warn!(name, %error, "the worker's log cannot be opened; its output is in this log");
+                Output::Prefixed(String::new())
+            }
+        };
+        let cgroup = self.plan.cgroups.as_ref().and_then(|cgroups| cgroups.prepare(name));
+        NewWorker { name: name.to_owned(), output, cgroup, reports: self.reports.clone() }
     }
 
     fn sink(&self, name: &str) -> io::Result<LineSink> {
@@ -243,7 +253,13 @@ impl WorkerPool {
             }
             Story::Died { cause, last_lines, next } => {
                 let verdict = self.plan.cgroups.as_ref().and_then(|cgroups| cgroups.verdict(&name));
-                let words = verdict.unwrap_or_else(|| with_last_line(cause, &last_lines));
+                let told = || match &cause {
+                    ExitCause::Told(reason) => own_end(reason, self.plan.memory_bytes),
+                    ExitCause::Code(_) | ExitCause::Signal(_) | ExitCause::NotStarted(_) => {
+                        with_last_line(&cause, &last_lines)
+                    }
+                };
+                let words = verdict.unwrap_or_else(told);
                 let pid = slot.state.pid.take().unwrap_or_default();
                 let asked_to = cause == ExitCause::Code(0);
                 let words = match asked_to {
@@ -304,7 +320,7 @@ impl WorkerPool {
 }
 
 /// `exit code 1 (ModuleNotFoundError: No module named 'x')`: one that ended by itself may have said why.
-fn with_last_line(cause: ExitCause, last_lines: &[String]) -> String {
+fn with_last_line(cause: &ExitCause, last_lines: &[String]) -> String {
     let last = last_lines.iter().rev().map(|line| line.trim()).find(|line| !line.is_empty());
     match last.filter(|_| matches!(cause, ExitCause::Code(_))) {
         Some(line) => format!("{cause} ({})", line.chars().take(LINE_CHARS).collect::<String>()),
@@ -317,16 +333,16 @@ mod tests {
     use super::*;
     use crate::control::{PoolQuestion, ProcessInfo, SchedulerQuestion};
     use crate::link::{LinkError, serve};
-    use crate::supervise::ParentDeath;
     use crate::supervise::policy::RestartRule;
+    use crate::supervise::{ParentDeath, Spec, start};
     use std::time::Duration;
 
     #[test]
     fn one_that_ended_by_itself_may_have_said_why() {
         let lines = ["Traceback".to_owned(), "ValueError: no".to_owned(), " ".to_owned()];
-        assert_eq!(with_last_line(ExitCause::Code(1), &lines), "exit code 1 (ValueError: no)");
-        assert_eq!(with_last_line(ExitCause::Signal(9), &lines), ExitCause::Signal(9).to_string());
-        assert_eq!(with_last_line(ExitCause::Code(1), &[]), "exit code 1");
+        assert_eq!(with_last_line(&ExitCause::Code(1), &lines), "exit code 1 (ValueError: no)");
+        assert_eq!(with_last_line(&ExitCause::Signal(9), &lines), ExitCause::Signal(9).to_string());
+        assert_eq!(with_last_line(&ExitCause::Code(1), &[]), "exit code 1");
     }
 
     /// Goal: workers come and go as asked, the dead come back, and all end with their scheduler.
@@ -348,17 +364,20 @@ mod tests {
                 logs: Logbook::open(&folder.join("logs"), 1).expect("a folder"),
                 follow: Some(folder.join("control.sock")),
                 cgroups: None,
-                spec: Box::new(|name| Spec {
-                    name: name.to_owned(),
-                    program: "/bin/sleep".into(),
-                    args: vec!["600".into()],
-                    env: Vec::new(),
-                    output: Output::Prefixed(String::new()),
-                    parent_death: ParentDeath::Nothing,
-                    cgroup: None,
-                    restart: RestartRule::Failure,
-                    failures_max: Some(3),
-                    grace: Duration::from_secs(5),
+                start: Box::new(|new| {
+                    let spec = Spec {
+                        name: new.name,
+                        program: "/bin/sleep".into(),
+                        args: vec!["600".into()],
+                        env: Vec::new(),
+                        output: new.output,
+                        parent_death: ParentDeath::Nothing,
+                        cgroup: new.cgroup,
+                        restart: RestartRule::Failure,
+                        failures_max: Some(3),
+                        grace: Duration::from_secs(5),
+                    };
+                    start(spec, new.reports)
                 }),
             };
             let (end, ended) = tokio::sync::oneshot::channel();

@@ -38,8 +38,9 @@ pub(super) struct Joined {
     pub(super) listener: Listener,
 }
 
-/// Does all of it. Errors: no scheduler in time, no port, no executor; the scheduler refuses.
-pub(super) async fn join(plan: &WorkerPlan) -> Result<Joined, NodeError> {
+/// Does all of it. `started`: hears the executor's process id. Errors: no scheduler in time, no port, no executor; the
+/// scheduler refuses.
+pub(super) async fn join(plan: &WorkerPlan, started: impl FnOnce(u32)) -> Result<Joined, NodeError> {
     let pool = Pool::new(Arc::new(Limits::default()), plan.tls.clone());
     let first = connect(&pool, plan).await?;
     let local = first.peer.local.clone();
@@ -57,25 +58,28 @@ pub(super) async fn join(plan: &WorkerPlan) -> Result<Joined, NodeError> {
         run_dir: plan.run_dir.clone(),
         slots: plan.nthreads,
         environ: plan.environ.clone(),
+        output: plan.output.clone(),
+        cgroup: plan.cgroup.clone(),
     };
     let executor = Executor::start(&executor_plan, plan.hello(&address, &id), &sender).map_err(NodeError::Executor)?;
+    started(executor.pid);
     let ready = timeout(READY, ready(&mut inbox)).await;
     let ready = ready.map_err(|_| NodeError::NeverReady { how: format!("nothing came for {READY:?}") })??;
     let Connection { reader, outbox, .. } = connect(&pool, plan).await?;
     let config = machine_config(plan, &address, &ready.settings);
-    let clock = Clock::start();
-    let mut driver = Driver {
-        address,
-        scheduler: plan.scheduler.clone(),
     let mut settings = Settings::of(&ready.settings);
     if plan.nanny.is_none() {
         // It is the nanny that ends workers.
         settings.terminate = 0.0;
     }
+    let clock = Clock::start();
+    let mut driver = Driver {
+        address,
+        scheduler: plan.scheduler.clone(),
         folder: Path::new(&*ready.local_directory).into(),
         nthreads: plan.nthreads,
         memory_limit: plan.memory_limit,
-        settings: settings(plan, &ready.settings),
+        settings,
         clock,
         clock_offset: 0.0,
         machine: WorkerMachine::new(config),

@@ -176,6 +176,8 @@ impl Helper {
             run_dir: self.plan.run_dir.clone(),
             slots: 0,
             environ,
+            output: self.plan.output.clone(),
+            cgroup: self.plan.cgroup.clone(),
         };
         let hello = self.plan.hello_of_nanny(&self.address, &self.plugins);
         match Executor::start(&plan, hello, &self.sender) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::base::{Text, Value};
 use crate::net::{Scheme, Tls};
+use crate::supervise::Output;
 
 /// What a worker is to be.
 #[derive(Clone, Debug)]
@@ -39,15 +40,15 @@ pub struct WorkerPlan {
     pub contact: Option<Text>,
     /// Folder for the worker's files. None: as Dask's settings say.
     pub local_directory: Option<Text>,
-    /// Modules to load, and their arguments.
     /// The class that tasks see. None: `distributed.Worker`.
     pub worker_class: Option<Text>,
+    /// Modules to load, and their arguments.
     pub preload: Vec<Text>,
     pub preload_argv: Vec<Text>,
-    /// When it leaves by itself.
     /// Modules to load beside the nanny, and their arguments.
     pub preload_nanny: Vec<Text>,
     pub preload_nanny_argv: Vec<Text>,
+    /// When it leaves by itself.
     pub lifetime: Lifetime,
     /// How long to wait for the scheduler. None: for ever.
     pub death_timeout: Option<Duration>,
@@ -55,6 +56,10 @@ pub struct WorkerPlan {
     pub allow_users: Vec<u32>,
     /// What the environment of its Python has besides ours.
     pub environ: Vec<(String, String)>,
+    /// Where what its Python prints goes. None: where ours goes.
+    pub output: Option<Output>,
+    /// The control group of its Python.
+    pub cgroup: Option<PathBuf>,
     /// The interpreter, and a private folder for scripts.
     pub python: PathBuf,
     pub run_dir: PathBuf,
@@ -79,12 +84,12 @@ impl WorkerPlan {
         let more = [
             ("id", id.into()),
             ("nanny", self.nanny.clone().into()),
+            ("worker_class", self.worker_class.clone().into()),
             ("lifetime", self.lifetime.secs.into()),
             ("lifetime_stagger", self.lifetime.stagger_secs.into()),
             ("lifetime_restart", self.lifetime.restart.into()),
             ("preload", texts(&self.preload)),
             ("preload_argv", texts(&self.preload_argv)),
-            ("worker_class", self.worker_class.clone().into()),
         ];
         fields.extend(more.map(|(name, value)| (name.into(), value)));
         Value::Map(fields)
@@ -118,15 +123,15 @@ impl WorkerPlan {
     }
 }
 
+fn texts(list: &[Text]) -> Value {
+    Value::Array(list.iter().cloned().map(Value::Str).collect())
+}
+
 /// When a worker leaves by itself, and whether another one takes its place. What is none is as Dask's configuration says.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lifetime {
     /// Unit: seconds.
     pub secs: Option<f64>,
-fn texts(list: &[Text]) -> Value {
-    Value::Array(list.iter().cloned().map(Value::Str).collect())
-}
-
     /// The lifetime is this much longer or shorter, by chance. Unit: seconds.
     pub stagger_secs: Option<f64>,
     pub restart: Option<bool>,

@@ -28,17 +28,18 @@ const WIND_UP: Duration = Duration::from_secs(5);
 /// For the scheduler to forget a worker. Source: `distributed/nanny.py`, `_unregister`.
 const UNREGISTER: Duration = Duration::from_secs(10);
 
-/// Runs one worker to its end. `stop`: close when it says true. `life`: from its nanny, if it has one. Must run on the
-/// main thread's runtime.
+/// Runs one worker to its end. `stop`: close when it says true. `life`: from its nanny, if it has one. `started`:
+/// hears the process id of its Python. Must run on the main thread's runtime.
 ///
 /// Errors: it could not be started.
 pub async fn run_worker(
     plan: &WorkerPlan,
     mut stop: watch::Receiver<bool>,
     mut life: Option<Life>,
+    started: impl FnOnce(u32),
 ) -> Result<WorkerEnd, NodeError> {
     let joined = tokio::select! {
-        joined = join(plan) => joined?,
+        joined = join(plan, started) => joined?,
         () = told(&mut stop) => return Err(NodeError::Stopped),
         end = wished(&mut life) => return Ok(end),
     };

@@ -14,15 +14,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::output::{LastLines, Output, last_lines, open_log, pass_on};
+use super::output::{Output, Printed, last_lines, open_log};
 use super::policy::{Next, Policy, ProcessEnd, RestartRule};
 use crate::clock::Clock;
 
 /// This very binary, even if its file was replaced meanwhile.
 pub const OWN: &str = "/proc/self/exe";
-
-/// Longest we wait for a dead child's pipes: a grandchild may hold them open.
-const DRAIN: Duration = Duration::from_millis(200);
 
 /// What to run, and how to treat it.
 #[derive(Clone, Debug)]
@@ -59,7 +56,7 @@ pub enum ParentDeath {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExitCause {
     /// An exit code.
     Code(i32),
@@ -67,6 +64,8 @@ pub enum ExitCause {
     Signal(i32),
     /// It could not be started: the system's error number.
     NotStarted(i32),
+    /// It was a task of this process ([`Child::of_task`]), and this is its reason.
+    Told(String),
 }
 
 impl ExitCause {
@@ -74,10 +73,10 @@ impl ExitCause {
         status.code().map_or_else(|| Self::Signal(status.signal().unwrap_or(0)), Self::Code)
     }
 
-    const fn end(self) -> ProcessEnd {
+    const fn end(&self) -> ProcessEnd {
         match self {
             Self::Code(0) => ProcessEnd::Fine,
-            Self::Code(_) | Self::NotStarted(_) => ProcessEnd::Failed,
+            Self::Code(_) | Self::NotStarted(_) | Self::Told(_) => ProcessEnd::Failed,
             Self::Signal(_) => ProcessEnd::Crashed,
         }
     }
@@ -93,6 +92,7 @@ impl fmt::Display for ExitCause {
             Self::Signal(6) => f.write_str("aborted with SIGABRT"),
             Self::Signal(signal) => write!(f, "ended by signal {signal}"),
             Self::NotStarted(error) => write!(f, "could not be started: {}", io::Error::from_raw_os_error(*error)),
+            Self::Told(why) => f.write_str(why),
         }
     }
 }
@@ -133,6 +133,11 @@ pub struct Child {
 }
 
 impl Child {
+    /// Something that this process does itself and that is watched like a child: `task` ends soon after `stop` says so.
+    pub const fn of_task(stop: watch::Sender<bool>, task: JoinHandle<ExitCause>) -> Self {
+        Self { stop, task }
+    }
+
     /// `SIGTERM`, after the grace `SIGKILL`, for its whole process group. Waits until it is gone.
     pub async fn stop(self) -> Option<ExitCause> {
         self.stop.send_replace(true);
@@ -161,11 +166,11 @@ async fn live(spec: Spec, reports: mpsc::UnboundedSender<Report>, mut told: watc
         let clock = Clock::start();
         let life = one_life(&spec, &mut told, |pid| report(Story::Started { pid })).await;
         if *told.borrow() || told.has_changed().is_err() {
-            report(Story::Stopped { cause: life.cause });
+            report(Story::Stopped { cause: life.cause.clone() });
             return life.cause;
         }
         let next = policy.on_end(life.cause.end(), clock.now().0 / 1000);
-        report(Story::Died { cause: life.cause, last_lines: life.last_lines, next });
+        report(Story::Died { cause: life.cause.clone(), last_lines: life.last_lines, next });
         let Next::After(pause_ms) = next else { return life.cause };
         let _told_or_time = timeout(Duration::from_millis(pause_ms), told_to_stop(&mut told)).await;
         if *told.borrow() || told.has_changed().is_err() {
@@ -180,7 +185,6 @@ struct ChildLife {
 }
 
 async fn one_life(spec: &Spec, told: &mut watch::Receiver<bool>, started: impl FnOnce(u32)) -> ChildLife {
-    let tail = LastLines::default();
     let not_started = |why: &io::Error| ChildLife {
         cause: ExitCause::NotStarted(why.raw_os_error().unwrap_or(0)),
         last_lines: vec![format!("{}: {why}", spec.program.display())],
@@ -191,18 +195,16 @@ async fn one_life(spec: &Spec, told: &mut watch::Receiver<bool>, started: impl F
     };
     let pid = child.id().unwrap_or_default();
     started(pid);
-    let readers = readers(&mut child, &spec.output, &tail);
+    let printed = Printed::follow(&mut child, &spec.output);
     let status = tokio::select! {
         status = child.wait() => status,
         () = told_to_stop(told) => end(&mut child, pid, spec.grace).await,
     };
     // What is left of its group (a nanny's worker, a task's own children) goes with it.
     signal_group(pid, Signal::KILL);
-    for reader in readers {
-        let _drained = timeout(DRAIN, reader).await;
-    }
+    let printed = printed.end().await;
     let last_lines = match &spec.output {
-        Output::Prefixed(_) | Output::Lines(_) | Output::LineSink(_) => tail.lines(),
+        Output::Prefixed(_) | Output::Lines(_) | Output::LineSink(_) => printed,
         Output::File { .. } => last_words(spec, log_start),
     };
     match status {
@@ -282,11 +284,11 @@ pub(super) fn spawn(spec: &Spec) -> io::Result<(tokio::process::Child, u64)> {
 }
 
 /// A command for `program` that gets a signal when we die, for children that are watched elsewhere. Must be started from
-/// the main thread.
-pub fn tied(program: &Path, at_death: ParentDeath) -> Command {
+/// the main thread. `cgroup`: as of [`Spec::cgroup`].
+pub fn tied(program: &Path, at_death: ParentDeath, cgroup: Option<&Path>) -> Command {
     match at_death {
-        ParentDeath::Kill => guarded(program, "KILL", None),
-        ParentDeath::Term => guarded(program, "TERM", None),
+        ParentDeath::Kill => guarded(program, "KILL", cgroup),
+        ParentDeath::Term => guarded(program, "TERM", cgroup),
         ParentDeath::Nothing => Command::new(program),
     }
 }
@@ -300,15 +302,4 @@ fn guarded(program: &Path, signal: &str, cgroup: Option<&Path>) -> Command {
     }
     command.arg("--").arg(program);
     command
-}
-
-fn readers(child: &mut tokio::process::Child, output: &Output, tail: &LastLines) -> Vec<JoinHandle<()>> {
-    let mut readers = Vec::new();
-    if let Some(pipe) = child.stdout.take() {
-        readers.push(tokio::spawn(pass_on(pipe, output.clone(), tail.clone())));
-    }
-    if let Some(pipe) = child.stderr.take() {
-        readers.push(tokio::spawn(pass_on(pipe, output.clone(), tail.clone())));
-    }
-    readers
 }

@@ -15,5 +15,5 @@ mod process;
 mod tests;
 
 pub use child::{Child, ExitCause, OWN, ParentDeath, Report, Spec, Story, start, tied};
-pub use output::{LineSink, Output, last_lines, open_log};
+pub use output::{LineSink, Output, Printed, last_lines, open_log};
 pub use process::{DetachedProcess, ProcessId, boot_id};

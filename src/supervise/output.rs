@@ -7,9 +7,13 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Child;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::files;
 
@@ -49,9 +53,39 @@ impl fmt::Debug for LineSink {
     }
 }
 
+/// Longest we wait for a dead child's pipes: a grandchild may hold them open.
+const DRAIN: Duration = Duration::from_millis(200);
+
+/// What a child prints, passed on while this lives.
+#[derive(Debug)]
+pub struct Printed {
+    readers: JoinSet<()>,
+    tail: LastLines,
+}
+
+impl Printed {
+    /// Reads the pipes of a child, if it was started with any.
+    pub fn follow(child: &mut Child, output: &Output) -> Self {
+        let (mut readers, tail) = (JoinSet::new(), LastLines::default());
+        if let Some(pipe) = child.stdout.take() {
+            readers.spawn(pass_on(pipe, output.clone(), tail.clone()));
+        }
+        if let Some(pipe) = child.stderr.take() {
+            readers.spawn(pass_on(pipe, output.clone(), tail.clone()));
+        }
+        Self { readers, tail }
+    }
+
+    /// After its end: waits a moment for what is still in the pipes. Returns the last lines.
+    pub async fn end(mut self) -> Vec<String> {
+        let _drained = timeout(DRAIN, async { while self.readers.join_next().await.is_some() {} }).await;
+        self.tail.lines()
+    }
+}
+
 /// The last lines a child printed. Shared with the task that reads them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LastLines(Arc<Mutex<VecDeque<String>>>);
+struct LastLines(Arc<Mutex<VecDeque<String>>>);
 
 impl LastLines {
     fn push(&self, line: &str) {
@@ -62,13 +96,13 @@ impl LastLines {
         lines.push_back(line.to_owned());
     }
 
-    pub(super) fn lines(&self) -> Vec<String> {
+    fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }
 
 /// Passes lines on until the end of `pipe`.
-pub(super) async fn pass_on(mut pipe: impl AsyncRead + Unpin, output: Output, tail: LastLines) {
+async fn pass_on(mut pipe: impl AsyncRead + Unpin, output: Output, tail: LastLines) {
     let mut line: Vec<u8> = Vec::new();
     let mut buffer = [0u8; 4096];
     // A read error is the end of the pipe for us: the child's death is noticed by its exit.

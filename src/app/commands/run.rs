@@ -53,7 +53,8 @@ async fn with_own_appliance(args: &RunArgs, loaded: &Loaded, seat: Seat) -> Resu
     let appliance = Appliance::start(&up, loaded, seat, &mut signals, false).await?;
     eprintln!("rask: started for this script, status at {}", appliance.running.http);
     // Without us there is no cluster for it.
-    let command = script(args, &appliance.running, |python| supervise::tied(python, ParentDeath::Term).into_std())?;
+    let command =
+        script(args, &appliance.running, |python| supervise::tied(python, ParentDeath::Term, None).into_std())?;
     let code = watch_script(command, &mut signals).await;
     appliance.stop().await;
     code

@@ -104,7 +104,7 @@ async fn while_nodes_last(
     step: &mut Child,
     signals: &mut Signals,
 ) -> Result<u8, CommandError> {
-    let tied = |python: &Path| supervise::tied(python, ParentDeath::Term).into_std();
+    let tied = |python: &Path| supervise::tied(python, ParentDeath::Term, None).into_std();
     let script = start(script(args, &appliance.running, tied)?)?;
     tokio::select! {
         code = watch(script, signals) => code,
@@ -153,7 +153,7 @@ async fn start_step(
     std::fs::create_dir_all(logs).map_err(|why| failed("cannot make the folder for logs", &why))?;
     let out = File::create(log).map_err(|why| failed("cannot write the log of the nodes", &why))?;
     let copy = out.try_clone().map_err(|why| failed("cannot write the log of the nodes", &why))?;
-    let mut command = supervise::tied(Path::new("srun"), ParentDeath::Term);
+    let mut command = supervise::tied(Path::new("srun"), ParentDeath::Term, None);
     command.args([format!("--nodes={}", job.nodes), format!("--ntasks={}", job.nodes)]);
     command.args(["--ntasks-per-node=1", "--overlap", "--kill-on-bad-exit=0", "--cpu-bind=none", "--label", "--"]);
     command.arg(rask).arg("join").arg(head.url()).args(["--passing", "--token", "-"]);

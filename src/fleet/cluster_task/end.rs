@@ -21,7 +21,7 @@ impl ClusterTask {
     pub(super) fn on_scheduler_end(&mut self, cause: Option<ExitCause>) -> ClusterEnd {
         let last_lines = self.scheduler_words();
         // One that ends cleanly takes its socket with it.
-        let in_order = cause.map_or(!self.folder.control().exists(), |cause| cause == ExitCause::Code(0));
+        let in_order = cause.as_ref().map_or(!self.folder.control().exists(), |cause| *cause == ExitCause::Code(0));
         self.scheduler = None;
         if in_order {
             return ClusterEnd::Itself("its scheduler was told to end by a client or a signal".to_owned());

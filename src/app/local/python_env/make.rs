@@ -349,7 +349,7 @@ async fn follow(step: Step, temporary: &Path, tell: Option<&mpsc::UnboundedSende
                         show.done();
                         return Ok(());
                     }
-                    return Err(StepError { doing: step.doing, said: blame_line(&last_lines, cause) });
+                    return Err(StepError { doing: step.doing, said: blame_line(&last_lines, &cause) });
                 }
                 Story::Stopped { .. } => {}
             },
@@ -369,7 +369,7 @@ impl Drop for Group {
     }
 }
 
-fn blame_line(last_lines: &[String], cause: ExitCause) -> String {
+fn blame_line(last_lines: &[String], cause: &ExitCause) -> String {
     // Debian has it in a package of its own, and says so in a dozen lines.
     if last_lines.iter().any(|line| line.contains("ensurepip is not")) {
         return "this Python lacks ensurepip, without which it makes no environments (Debian, Ubuntu: apt install python3-venv)"
@@ -458,7 +458,7 @@ mod tests {
     #[test]
     fn what_a_step_said_last_is_named_and_a_lack_that_debian_has_by_design() {
         let said = |lines: &[&str]| {
-            blame_line(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>(), ExitCause::Code(1))
+            blame_line(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>(), &ExitCause::Code(1))
         };
         assert_eq!(said(&["a", "ERROR: no room", "b"]), "ERROR: no room (exit code 1)");
         assert_eq!(said(&["a", "b", "", " "]), "b (exit code 1)");

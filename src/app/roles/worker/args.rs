@@ -28,8 +28,6 @@ pub struct WorkerArgs {
     pub death_timeout: bool,
     /// `--engine`
     pub engine: Engine,
-    /// `--config`, for workers that are processes of ours.
-    pub config: Option<PathBuf>,
     /// Flags that Dask's worker gets unchanged.
     pub pass: Vec<OsString>,
     /// Arguments of preloaded modules.

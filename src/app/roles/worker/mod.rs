@@ -55,20 +55,16 @@ async fn run(args: &WorkerArgs, pool: PoolSize, state: &Path) -> Result<(), Comm
     let _pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     let run_dir = RunDir::make("worker", args.pool.as_ref().map(|ours| ours.control_socket.as_path()))?;
     let args = &WorkerArgs { pass: with_pem_in_files(&args.pass, &run_dir.0)?, ..args.clone() };
-    let of_rask = args.engine.decided() == Engine::Rask;
-    if of_rask && args.pool.is_none() {
+    if args.engine.decided() == Engine::Rask && args.pool.is_none() {
         match own_workers(args, pool, &python, &run_dir.0, &mut signals).await? {
             own::Over::Done => return Ok(()),
             own::Over::Unfit { reason } => {
-                tracing::warn!("rask's own workers cannot run with this Dask: {reason}; Dask's run instead");
+                tracing::warn!("rask's own workers cannot run here: {reason}; Dask's run instead");
             }
         }
     }
     match &args.pool {
-        Some(ours) => {
-            let launcher = if of_rask { Launcher::of_rask(python) } else { Launcher::write(python, &run_dir.0)? };
-            pool::run(args, ours, pool, launcher, &mut signals).await
-        }
+        Some(ours) => pool::run(args, ours, pool, (python, &run_dir.0), &mut signals).await,
         None => watch(specs(args, pool, &Launcher::write(python, &run_dir.0)?)?, &mut signals).await,
     }
 }

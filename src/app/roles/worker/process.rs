@@ -9,10 +9,10 @@ use crate::app::command_error::CommandError;
 use crate::host::PoolSize;
 use crate::pyhost::{Script, write_script};
 use crate::supervise::policy::{Next, RestartRule};
-use crate::supervise::{ExitCause, OWN, Output, ParentDeath, Report, Spec, Story};
+use crate::supervise::{ExitCause, Output, ParentDeath, Report, Spec, Story};
 
 /// For a nanny to end its worker. The appliance gives us more than this before it kills us.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// Deaths in a row, each soon after its start, before a worker is given up: its Python is broken then.
 pub(crate) const FAILURES_MAX: u32 = 5;
@@ -20,52 +20,23 @@ pub(crate) const FAILURES_MAX: u32 = 5;
 /// Lines of a dead worker that are repeated with its cause.
 const LAST_LINES: usize = 5;
 
-/// What a worker's command line begins with.
+/// What the command line of Dask's worker begins with.
 #[derive(Clone, Debug)]
-pub(crate) enum Launcher {
-    /// Dask's worker: [`Script::Worker`], written out.
-    Stock { python: PathBuf, script: PathBuf },
-    /// rask's own: a process of ours for each.
-    Rask { python: PathBuf },
+pub(crate) struct Launcher {
+    python: PathBuf,
+    /// [`Script::Worker`], written out.
+    script: PathBuf,
 }
 
 impl Launcher {
     pub(super) fn write(python: PathBuf, folder: &Path) -> Result<Self, CommandError> {
         let script = write_script(folder, Script::Worker)
             .map_err(|error| CommandError::world(format!("cannot write to {}: {error}", folder.display())))?;
-        Ok(Self::Stock { python, script })
-    }
-
-    pub(super) fn of_rask(python: PathBuf) -> Self {
-        Self::Rask { python }
-    }
-
-    /// The program, and the first of its arguments.
-    fn begin(&self, args: &WorkerArgs) -> (PathBuf, Vec<OsString>) {
-        match self {
-            Self::Stock { python, script } => (python.clone(), vec![script.clone().into()]),
-            Self::Rask { python } => {
-                let mut argv: Vec<OsString> = ["worker", "--engine", "rask", "--python-checked"].map(Into::into).into();
-                argv.extend(["--python".into(), python.clone().into()]);
-                for (flag, path) in [("--config", &args.config), ("--state-dir", &args.state_dir)] {
-                    argv.extend(path.iter().flat_map(|path| [flag.into(), path.clone().into()]));
-                }
-                (OWN.into(), argv)
-            }
-        }
-    }
-
-    /// The flags that are passed on. Our own workers serve no pages, wherever they should be.
-    fn passed(&self, args: &WorkerArgs) -> Vec<OsString> {
-        let mut pass = args.pass.clone();
-        if let (Self::Rask { .. }, Some(at)) = (self, pass.iter().position(|flag| flag == "--dashboard-address")) {
-            pass.drain(at..pass.len().min(at.saturating_add(2)));
-        }
-        pass
+        Ok(Self { python, script })
     }
 }
 
-/// How one worker is run. `name`: `None` leaves it to Dask. The ports are the worker's and the nanny's.
+/// How one worker of Dask's is run. `name`: `None` leaves it to Dask. The ports are the worker's and the nanny's.
 pub(crate) fn spec_of(
     args: &WorkerArgs,
     pool: PoolSize,
@@ -73,7 +44,7 @@ pub(crate) fn spec_of(
     name: Option<String>,
     (worker_port, nanny_port): (Option<&str>, Option<&str>),
 ) -> Spec {
-    let (program, mut argv) = launcher.begin(args);
+    let mut argv: Vec<OsString> = vec![launcher.script.clone().into()];
     argv.extend(args.scheduler.as_ref().map(OsString::from));
     let mut flag = |name: &str, value: &str| argv.extend([OsString::from(name), OsString::from(value)]);
     flag("--nworkers", "1");
@@ -89,14 +60,14 @@ pub(crate) fn spec_of(
     if args.no_nanny {
         argv.push("--no-nanny".into());
     }
-    argv.extend(launcher.passed(args));
+    argv.extend(args.pass.iter().cloned());
     if !args.preload_argv.is_empty() {
         argv.push("--".into());
         argv.extend(args.preload_argv.iter().map(OsString::from));
     }
     Spec {
         name: name.unwrap_or_default(),
-        program,
+        program: launcher.python.clone(),
         args: argv,
         env: environment(args),
         output: Output::Prefixed(String::new()),
@@ -135,15 +106,18 @@ pub(crate) fn tell(report: &Report, failures_max: u32) -> Option<String> {
         }
         Story::Died { cause, last_lines, next } => {
             let skip = last_lines.len().saturating_sub(LAST_LINES);
-            let last: String = last_lines.iter().skip(skip).map(|line| format!("\n    {}", line.trim())).collect();
+            let mut last: String = last_lines.iter().skip(skip).map(|line| format!("\n    {}", line.trim())).collect();
+            if !last.is_empty() {
+                last.insert_str(0, "; last lines:");
+            }
             match next {
-                Next::After(ms) => tracing::warn!(name, "{name}: {cause}; starts again in {ms} ms; last lines:{last}"),
+                Next::After(ms) => tracing::warn!(name, "{name}: {cause}; starts again in {ms} ms{last}"),
                 Next::Done => {
-                    tracing::warn!(name, "{name}: {cause}; last lines:{last}");
+                    tracing::warn!(name, "{name}: {cause}{last}");
                     return Some(format!("{name}: {cause}"));
                 }
                 Next::GaveUp => {
-                    tracing::error!(name, "{name}: {cause}; given up after {failures_max} tries; last lines:{last}");
+                    tracing::error!(name, "{name}: {cause}; given up after {failures_max} tries{last}");
                     let last = last_lines.last().map_or("", |line| line.trim());
                     return Some(format!("{name}: {cause}, {failures_max} times in a row: {last}"));
                 }

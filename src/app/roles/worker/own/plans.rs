@@ -14,6 +14,7 @@ use crate::executor::DaskSettings;
 use crate::host::PoolSize;
 use crate::net::{Address, Scheme, Tls, TlsPem, TlsVersions};
 use crate::node::{Lifetime, WorkerPlan};
+use crate::supervise::Output;
 
 /// Where things are: the interpreter of workers, and a private folder for scripts.
 #[derive(Clone, Copy, Debug)]
@@ -30,10 +31,10 @@ struct Flags {
     scheduler_file: Option<PathBuf>,
     death_timeout: Option<Duration>,
     lifetime: Lifetime,
-    preload: Vec<Text>,
     worker_class: Option<Text>,
-    host: Option<String>,
+    preload: Vec<Text>,
     preload_nanny: Vec<Text>,
+    host: Option<String>,
     interface: Option<String>,
     protocol: Option<String>,
     listen: Option<Address>,
@@ -83,8 +84,8 @@ pub(in crate::app::roles::worker) fn plans(
         contact: flags.contact.as_ref().map(|address| address.to_string().into()),
         resources: flags.resources,
         local_directory: flags.local_directory,
-        preload: flags.preload,
         worker_class: flags.worker_class,
+        preload: flags.preload,
         preload_argv: of_settings(&args.preload_argv),
         preload_nanny: if flags.preload_nanny.is_empty() {
             of_settings(&settings.preload_nanny)
@@ -96,6 +97,8 @@ pub(in crate::app::roles::worker) fn plans(
         death_timeout: flags.death_timeout,
         allow_users: args.allow_users.clone(),
         environ: if args.no_nanny { Vec::new() } else { settings.environ.clone().into_iter().collect() },
+        output: None,
+        cgroup: None,
         python: places.python.to_owned(),
         run_dir: places.run_dir.to_owned(),
     };
@@ -111,9 +114,15 @@ pub(in crate::app::roles::worker) fn plans(
             None => first_and_last(ports.as_deref()),
         };
         let nanny_ports = (!args.no_nanny).then(|| first_and_last(nanny_ports.as_deref()));
-        WorkerPlan { name, ports, nanny_ports, ..common.clone() }
+        let label = name.as_deref().map_or_else(|| format!("worker-{index}"), str::to_owned);
+        let output = (pool.nworkers > 1).then(|| Output::Prefixed(format!("{label} | ")));
+        WorkerPlan { name, ports, nanny_ports, output, ..common.clone() }
     });
     Ok(plans.collect())
+}
+
+fn of_settings(list: &[String]) -> Vec<Text> {
+    list.iter().map(|word| Text::from(word.as_str())).collect()
 }
 
 fn unsupported(what: &str) -> CommandError {
@@ -121,10 +130,6 @@ fn unsupported(what: &str) -> CommandError {
 }
 
 /// `3000` or `3000:3005`, checked before; 0 for any.
-fn of_settings(list: &[String]) -> Vec<Text> {
-    list.iter().map(|word| Text::from(word.as_str())).collect()
-}
-
 fn first_and_last(ports: Option<&str>) -> (u16, u16) {
     let ports = ports.unwrap_or("0");
     let (first, last) = ports.split_once(':').unwrap_or((ports, ports));
@@ -162,14 +167,14 @@ impl Flags {
             "--death-timeout" => self.death_timeout = Some(Duration::from_secs_f64(duration(flag, text)?)),
             "--lifetime" => self.lifetime.secs = Some(duration(flag, text)?),
             "--lifetime-stagger" => self.lifetime.stagger_secs = Some(duration(flag, text)?),
+            "--worker-class" => self.worker_class = Some(text.into()),
             "--preload" => self.preload.push(text.into()),
+            "--preload-nanny" => self.preload_nanny.push(text.into()),
             "--host" => self.host = Some(text.to_owned()),
             "--interface" => self.interface = Some(text.to_owned()),
             "--protocol" => self.protocol = Some(text.to_owned()),
             "--listen-address" => self.listen = Some(address()?),
-            "--worker-class" => self.worker_class = Some(text.into()),
             "--contact-address" => self.contact = Some(address()?),
-            "--preload-nanny" => self.preload_nanny.push(text.into()),
             "--tls-ca-file" => self.ca = Some(text.to_owned()),
             "--tls-cert" => self.cert = Some(text.to_owned()),
             "--tls-key" => self.key = Some(text.to_owned()),
