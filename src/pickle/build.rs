@@ -3,7 +3,7 @@
 //! A node refers to any other, read or new, so nothing of what was read is copied.
 
 use super::nodes::{Change, ChangeEntry, GONE, Kind, Node, NodeId, Nodes};
-use super::opcodes::{put_int, put_text};
+use super::opcodes::{put_float, put_int, put_text};
 
 impl Nodes {
     fn add(&mut self, kind: Kind, a: usize, b: usize) -> NodeId {
@@ -52,6 +52,10 @@ impl Nodes {
 
     pub fn add_bool(&mut self, truth: bool) -> NodeId {
         self.add_bytes(Kind::Atom, |out| out.push(if truth { 0x88 } else { 0x89 }))
+    }
+
+    pub fn add_float(&mut self, number: f64) -> NodeId {
+        self.add_bytes(Kind::Atom, |out| put_float(out, number))
     }
 
     pub fn add_int(&mut self, number: i64) -> NodeId {

@@ -8,6 +8,7 @@ use crate::pickle::{NodeId, Nodes};
 use super::blocks::{Blocks, Grids};
 use super::convert::{Converter, Entry};
 use super::fuse;
+use super::overlap::Overlap;
 use super::pipeline::{Culled, fuse_linear, mark};
 use super::work::GraphWork;
 
@@ -29,6 +30,7 @@ pub(super) struct Outline {
 
 enum Layer {
     Blocks(Blocks),
+    Overlap(Overlap),
     /// Keys and values.
     Tasks(Vec<(NodeId, NodeId)>),
 }
@@ -55,7 +57,7 @@ impl Outline {
         wanted.iter().for_each(|&number| mark(&mut is_needed, number));
         let grids = Grids::new(self.layers.iter().filter_map(|layer| match layer {
             Layer::Blocks(blocks) => Some(blocks),
-            Layer::Tasks(_) => None,
+            Layer::Tasks(_) | Layer::Overlap(_) => None,
         }));
         let mut entries = Vec::new();
         let mut is_made = vec![false; is_needed.len()];
@@ -64,6 +66,7 @@ impl Outline {
                 Layer::Blocks(blocks) => {
                     blocks.expand(work, &grids, |number| is_needed.get(number as usize) == Some(&true))?
                 }
+                Layer::Overlap(_) => Vec::new(),
                 Layer::Tasks(tasks) => {
                     let mut made = Vec::with_capacity(tasks.len());
                     for (&(key, value), number) in tasks.iter().zip(numbers) {
@@ -102,7 +105,12 @@ impl Outline {
             Ok(())
         };
         for layer in &mut self.layers {
+            if let Layer::Overlap(overlap) = layer {
+                *layer = Layer::Tasks(overlap.tasks(work)?);
+            }
             match layer {
+                // It has just become tasks.
+                Layer::Overlap(_) => {}
                 Layer::Blocks(blocks) => {
                     take(blocks.name_all(work)?)?;
                     numbers.push(Vec::new());
@@ -123,6 +131,7 @@ impl Layer {
         let (&kind, told) = nodes.tuple(id).and_then(<[_]>::split_first).ok_or(ODD)?;
         match (nodes.text(kind), told) {
             (Some("tasks"), &[tasks]) => Ok(Self::Tasks(nodes.entries(tasks).ok_or(ODD)?)),
+            (Some("overlap"), told) => Ok(Self::Overlap(Overlap::read(nodes, told)?)),
             (Some("blocks"), told) => Ok(Self::Blocks(Blocks::read(nodes, told)?)),
             _ => Err(ODD.into()),
         }

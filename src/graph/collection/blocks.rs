@@ -127,9 +127,7 @@ impl Blocks {
     /// Gives the keys of all blocks numbers.
     pub(super) fn name_all(&mut self, work: &mut GraphWork<'_>) -> Result<&[u32], Stop> {
         let count = self.len().unwrap_or(0);
-        if !work.nodes.has_room(count.saturating_mul(4).saturating_add(1 << 24)) {
-            return Err("a graph of more objects than are counted".into());
-        }
+        work.make(count)?;
         let text = work.nodes.add_text(self.name.as_text().unwrap_or_default());
         work.nodes.share(text);
         let mut coordinates = Coordinates::default();
@@ -320,7 +318,7 @@ impl Input<'_> {
             Axis::All(count) => (count, false),
             Axis::First(count) => (count, true),
         };
-        work.step(count)?;
+        work.make(count)?;
         let (mut refs, mut needs) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for at in 0..count {
             self.at.push(if is_first { 0 } else { at });

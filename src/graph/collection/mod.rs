@@ -10,6 +10,7 @@ mod build;
 mod convert;
 mod fuse;
 mod lazify;
+mod overlap;
 mod pipeline;
 mod roots;
 mod template;

@@ -195,6 +195,65 @@ fn outline(pickle: Vec<u8>) -> PickledPart {
 }
 
 #[test]
+fn templates_of_arrays_become_the_tasks_of_all_blocks() {
+    let pickle = unhex(OUTLINE)[0].to_vec();
+    let text = String::from_utf8_lossy(&pickle).into_owned();
+    let wanted = text.find("finalize-hlg").map(|at| Key::text(&text[at..at + 60])).expect("its name");
+    let tasks = match read_outline(&outline(pickle), &[wanted]) {
+        GraphRead::Tasks(tasks) | GraphRead::Unvouched(tasks, _) => tasks,
+        other => panic!("{other:?}"),
+    };
+    let mut told: Vec<(String, usize)> =
+        tasks.iter().map(|task| (task.key.to_string().replace("('", ""), task.dependencies.len())).collect();
+    told.iter_mut().for_each(|(key, _)| key.truncate(key.find(['-', '\'']).unwrap_or(key.len())));
+    told.sort();
+    let four = |name: &str, needs| vec![(name.to_owned(), needs); 4];
+    let one = |name: &str, needs| vec![(name.to_owned(), needs)];
+    let expected = [four("matmul", 4), four("ones_like", 0), four("sum", 1), four("x", 0)];
+    let mut expected = [expected.concat(), one("finalize", 1), one("sum", 4)].concat();
+    expected.sort();
+    assert_eq!(told, expected);
+    for task in &tasks {
+        assert!(task.dependencies.iter().all(|need| tasks.iter().any(|other| other.key == *need)), "{}", task.key);
+    }
+}
+
+/// Goal: outlines that say what cannot be are left to Python, in words, and cost next to nothing.
+#[test]
+fn odd_outlines_are_left_to_python() {
+    let layer = |dims: &[u8], holes: &[u8]| {
+        let parts: [&[u8]; 6] = [
+            b"](](Vx\nI0\nta](Vblocks\nVx\nVmark\n",
+            b"cdask._task_spec\nTask\n)\x81(I00\n(\x91NNN)cbuiltins\nmax\n(Vmark\nI-1\nt}tb](",
+            dims,
+            b"eN](",
+            holes,
+            b"e]tata.",
+        ];
+        outline(parts.concat())
+    };
+    let huge = [b"\x8a\x09".as_slice(), &(1u128 << 63).to_le_bytes()[..9]].concat();
+    let many = b"J\xff\xff\xff\x7f".repeat(2);
+    for (told, why) in [
+        (layer(&huge, b""), "no such number"),
+        (layer(&many, b""), "more blocks than are counted"),
+        (layer(b"I-1\n", b""), "no such number"),
+        (layer(b"I2\n", b"(Vkey\nVx\n](I3\neVt\nN]t"), "odd form"),
+        (layer(b"I2\n", b"(Vkey\nVx\n]((Vall\nJ\xff\xff\xff\x7fteVt\nN]t"), "more blocks than are counted"),
+        (layer(b"I2\n", b"(Vkey\nVx\n](I0\neVt\nN]t(Vtable\nVt\n](I0\ne}t"), "not in its table"),
+        (outline(b"]q\x00h\x00a.".to_vec()), "odd form"),
+        (outline(b"N.".to_vec()), "odd form"),
+        (outline(b"\x97.".to_vec()), "does not have"),
+        (outline(b"(lp0\n".to_vec()), "cut short"),
+    ] {
+        match read_outline(&told, &[Key::text("x")]) {
+            GraphRead::NeedsPython(said) => assert!(said.contains(why), "{said:?} does not say {why:?}"),
+            other => panic!("{why}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn changed_outlines_are_read_or_left_to_python() {
     let pickle = unhex(OUTLINE)[0].to_vec();
     for at in (0..pickle.len()).step_by(3) {

@@ -17,6 +17,8 @@ const ASKED_BYTES_MAX: usize = 16 << 20;
 /// Steps that a graph may take: what Dask's own graphs take is a few for each node.
 const STEPS_PER_NODE: usize = 30;
 const STEPS_MIN: usize = 100_000;
+/// Blocks, and references of blocks to many others, that are made of one outline.
+const MADE_MAX: usize = 1 << 25;
 /// Tuples nested deeper are no keys. As `base::Key` has it.
 const KEY_DEPTH_MAX: u32 = 64;
 
@@ -60,6 +62,8 @@ pub(super) struct GraphWork<'a> {
     asked_bytes: usize,
     /// Bounds the work on graphs that refer to the same things in very many ways.
     steps_left: usize,
+    /// Blocks and references that were made of templates.
+    made: usize,
     tables: SplitterTables,
 }
 
@@ -77,6 +81,7 @@ impl<'a> GraphWork<'a> {
             question: GraphQuestion::default(),
             asked_bytes: 0,
             steps_left,
+            made: 0,
             tables: SplitterTables::default(),
         }
     }
@@ -84,6 +89,16 @@ impl<'a> GraphWork<'a> {
     /// Counts steps, and stops a graph that takes too many.
     pub(super) fn step(&mut self, count: usize) -> Result<(), Stop> {
         self.steps_left = self.steps_left.checked_sub(count).ok_or("a graph that repeats itself very often")?;
+        Ok(())
+    }
+
+    /// Counts what is made of templates: an outline is short, whatever it stands for.
+    pub(super) fn make(&mut self, count: usize) -> Result<(), Stop> {
+        self.made = self.made.saturating_add(count);
+        if self.made > MADE_MAX || !self.nodes.has_room(1 << 24) {
+            return Err("a graph of more blocks than are counted".into());
+        }
+        self.steps_left = self.steps_left.saturating_add(count.saturating_mul(STEPS_PER_NODE));
         Ok(())
     }
 

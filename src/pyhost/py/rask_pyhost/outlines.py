@@ -8,16 +8,24 @@ them in place, so Dask decides where things go.
 from __future__ import annotations
 
 import itertools
+import operator
 import uuid
 
 import dask
 from dask._task_spec import DataNode, GraphNode, Task, TaskRef, _execute_subgraph, parse_input
-from dask.array.core import concatenate_axes
+from dask.array.core import concatenate_axes, concatenate_shaped
 from dask.array.optimization import _is_getter_task
 from dask.blockwise import Blockwise, blockwise_token, optimize_blockwise
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
-from dask.layers import ArrayBlockIdDep, ArrayChunkShapeDep, ArraySliceDep
+from dask.layers import (
+    ArrayBlockIdDep,
+    ArrayChunkShapeDep,
+    ArrayOverlapLayer,
+    ArraySliceDep,
+    _expand_keys_around_center,
+    fractional_slice,
+)
 
 from .graphs import load_expression
 from .wire import pickled
@@ -85,13 +93,39 @@ def look_at_roots(graph):
 
 
 def layer_of(layer):
+    if type(layer).__module__.startswith("distributed.shuffle"):
+        raise NoOutline(f"a layer of class {type(layer).__name__}")
     if isinstance(layer, Blockwise):
         look_at_slices(layer.task)
     if type(layer) is Blockwise and type(layer.task) is Task:
         told = blocks_of(layer)
         if told is not None:
             return told
+    if type(layer) is ArrayOverlapLayer and not layer.is_materialized():
+        told = overlap_of(layer)
+        if told is not None:
+            return told
     return "tasks", dict(layer)
+
+
+def overlap_of(layer):
+    """What rask needs to put a block together with the edges of its neighbours. Source: ``dask/layers.py``,
+    ``ArrayOverlapLayer._construct_graph``."""
+    dims = [len(sizes) for sizes in layer.chunks]
+    depths = [layer.axes.get(axis, 0) for axis in range(len(dims))]
+    depths = [depth if isinstance(depth, tuple) else (depth, depth) for depth in depths]
+    if not dims or list(layer.numblocks) != dims or any(type(n) is not int or n < 0 for pair in depths for n in pair):
+        return None
+    getitem, overlap = f"getitem-{layer.token}", f"overlap-{layer.token}"
+    samples = {}
+    for fraction in range(3):
+        block = tuple(fraction * (dim - 1) // 2 for dim in dims)
+        parts = _expand_keys_around_center((None, *block), dims, name=getitem, axes=layer.axes)
+        samples[overlap, *block] = concatenate_shaped, *parts
+        for _, *place in parts[0]:
+            samples[getitem, *place] = fractional_slice((layer.name, *place), layer.axes)
+    axes = [(dim, *depth) for dim, depth in zip(dims, depths, strict=True)]
+    return "overlap", [layer.name, getitem, overlap], axes, operator.getitem, concatenate_shaped, samples
 
 
 def look_at_slices(task):
