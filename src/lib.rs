@@ -17,6 +17,7 @@
 //! | `files` | whole replacement of files, locks, rotation of logs |
 //! | `pki`, `store` | certificates; what outlives the appliance, in one SQLite file |
 //! | `peer` | other machines: tokens, the link between head and peer, what runs on them |
+//! | `batch` | batch systems: what to submit and cancel, Slurm's programs |
 //! | `net` | listeners, TLS, connections, outgoing calls |
 //! | `pyhost` | the Python processes beside a scheduler |
 //! | `executor` | the Python process of one of our own workers: its sockets, what is said on them |
@@ -34,6 +35,7 @@
 
 pub mod app;
 pub mod base;
+pub mod batch;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

@@ -7,7 +7,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("This machine", &["up", "down", "open", "status", "top", "explain", "logs", "run", "cluster"]),
     ("Clients", &["env", "configure", "token", "certs"]),
     ("Parts, with the flags of Dask's", &["scheduler", "worker"]),
-    ("Other machines", &["join", "leave", "deploy", "peers", "peer"]),
+    ("Other machines", &["join", "leave", "deploy", "peers", "peer", "jobs"]),
     ("Care", &["doctor", "service", "sample-config", "completions", "uninstall"]),
 ];
 

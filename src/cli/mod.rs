@@ -103,6 +103,8 @@ enum Command {
     Explain(watch::Explain),
     /// List, make, scale and stop clusters; read their logs
     Cluster(Box<remote::ClusterFlags>),
+    /// List the jobs of a batch system that are workers
+    Jobs(remote::JobsFlags),
     /// Make, list and revoke tokens, for the API and for machines that join
     Token(Box<remote::TokenFlags>),
     /// Show certificates: subjects, fingerprints, ends
@@ -232,6 +234,7 @@ pub fn main() -> Result<u8, CommandError> {
         Command::Cluster(cluster) => {
             app::cluster(&cluster.flags.remote(&common), &cluster.command(), cluster.flags.json).map(|()| 0)
         }
+        Command::Jobs(jobs) => jobs.run(&common).map(|()| 0),
         Command::Token(token) => {
             app::token(&token.flags.remote(&common), &token.command(), token.flags.json).map(|()| 0)
         }
@@ -243,8 +246,7 @@ pub fn main() -> Result<u8, CommandError> {
             app::doctor(&DoctorArgs { state_dir, config, python }, json)
         }
         Command::Up(up) => app::up(&up.args(&common), &prepared(&common)?).map(|()| 0),
-        Command::Run(run) if run.in_job => app::run_in_job(&run.args(&common), &prepared(&common)?),
-        Command::Run(run) => app::run(&run.args(&common), &prepared(&common)?),
+        Command::Run(run) => run.run(&common, &prepared(&common)?),
         Command::Peers { json } => app::peers(state, json).map(|()| 0),
         Command::Peer(peer) => peer.run(state).map(|()| 0),
         Command::Deploy(deploy) => app::deploy(&deploy.args(&common)).map(|()| 0),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::common::Common;
-use crate::app::{ClusterCommand, Remote, TokenCommand};
+use crate::app::{self, ClusterCommand, CommandError, Remote, TokenCommand};
 use crate::config::parse_secs;
 
 /// Where the appliance is.
@@ -33,6 +33,21 @@ impl RemoteFlags {
             ca_file: self.ca_file.clone(),
             state_dir: common.state_dir.clone(),
         }
+    }
+}
+
+/// `rask jobs`
+#[derive(Debug, Clone, Args)]
+pub(super) struct JobsFlags {
+    /// Of this cluster only
+    cluster: Option<String>,
+    #[command(flatten)]
+    flags: RemoteFlags,
+}
+
+impl JobsFlags {
+    pub(super) fn run(&self, common: &Common) -> Result<(), CommandError> {
+        app::jobs(&self.flags.remote(common), self.cluster.as_deref(), self.flags.json)
     }
 }
 

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::common::Common;
-use crate::app::{RunArgs, UpArgs};
-use crate::config::{Auto, Engine, parse_size};
+use crate::app::{self, BatchArgs, CommandError, Loaded, RunArgs, UpArgs};
+use crate::config::{Auto, Engine, parse_secs, parse_size};
 
 /// Flags of `rask up`.
 #[derive(Debug, Clone, Args)]
@@ -25,6 +25,18 @@ pub(super) struct UpFlags {
     /// With --lan: the cluster `local` uses the cores of machines that join
     #[arg(long, requires = "lan")]
     span_peers: bool,
+    /// The cluster `local` has its workers as jobs: slurm, or the name of one of [[backends]]; implies --lan
+    #[arg(long, value_name = "NAME")]
+    batch: Option<String>,
+    /// With --batch: the partition of its jobs [default: the site's]
+    #[arg(long, requires = "batch", value_name = "NAME")]
+    partition: Option<String>,
+    /// With --batch: the account of its jobs [default: the site's]
+    #[arg(long, requires = "batch", value_name = "NAME")]
+    account: Option<String>,
+    /// With --batch: the time of a job, like 2h
+    #[arg(long, requires = "batch", value_name = "DURATION", value_parser = duration)]
+    walltime: Option<f64>,
     /// Open the status page in a browser
     #[arg(long)]
     open: bool,
@@ -53,7 +65,7 @@ pub(super) struct RunFlags {
     shared: Shared,
     /// In a job of Slurm: the cluster has all nodes of the job, and ends with the script
     #[arg(long)]
-    pub(super) in_job: bool,
+    in_job: bool,
     /// The Python script
     script: PathBuf,
     /// Its arguments
@@ -96,8 +108,14 @@ impl UpFlags {
     pub(super) fn args(self, common: &Common) -> UpArgs {
         UpArgs {
             open: self.open,
-            lan: self.lan,
+            lan: self.lan || self.batch.is_some(),
             span_peers: self.span_peers,
+            batch: self.batch.map(|name| BatchArgs {
+                name,
+                partition: self.partition,
+                account: self.account,
+                walltime_secs: self.walltime,
+            }),
             no_local_cluster: self.no_local_cluster,
             background: self.background,
             detached: self.detached,
@@ -108,8 +126,9 @@ impl UpFlags {
 }
 
 impl RunFlags {
-    pub(super) fn args(self, common: &Common) -> RunArgs {
-        RunArgs { script: self.script, args: self.args, up: self.shared.args(common) }
+    pub(super) fn run(self, common: &Common, loaded: &Loaded) -> Result<u8, CommandError> {
+        let args = RunArgs { script: self.script, args: self.args, up: self.shared.args(common) };
+        if self.in_job { app::run_in_job(&args, loaded) } else { app::run(&args, loaded) }
     }
 }
 
@@ -130,6 +149,7 @@ impl Shared {
             lan: false,
             span_peers: false,
             only_peers: false,
+            batch: None,
             open: false,
             background: false,
             detached: false,
@@ -148,6 +168,10 @@ fn auto<T: FromStr + Clone + Send + Sync + 'static>(text: &str) -> Result<Auto<T
 /// `--engine`
 pub(super) fn engine(text: &str) -> Result<Engine, String> {
     Engine::from_name(text).ok_or_else(|| "not auto, rask or stock".to_owned())
+}
+
+fn duration(text: &str) -> Result<f64, String> {
+    parse_secs(text).filter(|secs| *secs >= 60.0).ok_or_else(|| "not a time like 2h, of a minute at least".to_owned())
 }
 
 fn size(text: &str) -> Result<Auto<u64>, String> {

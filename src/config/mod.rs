@@ -5,6 +5,7 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod backends;
 mod dask;
 mod error;
 mod gateway;
@@ -14,6 +15,7 @@ mod sections;
 mod tests;
 mod units;
 
+pub use backends::{BackendKind, BackendSection};
 pub use error::ConfigError;
 pub use gateway::{
     AuthType, Choices, GatewayAuth, GatewayCluster, GatewayOption, GatewaySection, GatewayUser, OptionType,

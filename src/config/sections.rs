@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use super::backends::BackendSection;
 use super::gateway::GatewaySection;
 use super::units::{Auto, ByteSize, MaybeSecs, Secs, positive_or_inf};
 
@@ -26,6 +27,9 @@ pub struct Config {
     pub limits: LimitsSection,
     /// Other machines.
     pub peers: PeersSection,
+    /// Batch systems.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backends: Vec<BackendSection>,
     /// What is written about it all.
     pub log: LogSection,
 }

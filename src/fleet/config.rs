@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 
 use super::remote_workers::SpanConfig;
 use crate::base::BoxError;
+use crate::batch::Backend;
 use crate::host::Interpreter;
 use crate::peer::{EnvLock, LockError};
 use crate::pki::Pair;
@@ -49,6 +50,8 @@ pub struct FleetConfig {
     pub parent_death: ParentDeath,
     /// Other machines. None: clusters stay on this one.
     pub span: Option<SpanConfig>,
+    /// Batch systems whose jobs join as machines.
+    pub backends: Vec<Backend>,
     /// A control group in which groups for workers may be made.
     pub cgroup: Option<PathBuf>,
     /// Of this machine.

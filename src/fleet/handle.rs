@@ -196,8 +196,9 @@ impl FleetHandle {
         self.know_hosts(&settings.hosts)?;
         let pair = cluster_pair(name.as_str())?;
         let span = self.shared.config.span.as_ref();
-        let spans = span.is_some_and(|span| plain_address.is_none() || span.local);
-        let grows_from = (spans && plain_address.is_some()).then_some(workers);
+        let spans = span.is_some_and(|span| plain_address.is_none() || span.local || settings.jobs.is_some());
+        // Jobs are asked for by number.
+        let grows_from = (spans && plain_address.is_some() && settings.jobs.is_none()).then_some(workers);
         let body = Body { options, settings, target: workers, plain_address, spans, grows_from, ..Body::default() };
         let mut view = view_of(&name, &user, self.shared.now_ms(), &body);
         view.tls = Some(Arc::new(pair));
@@ -396,6 +397,8 @@ fn view_of(name: &ClusterName, user: &str, start_ms: i64, body: &Body) -> Cluste
         adapt: body.adapt,
         workers: 0,
         without_room: 0,
+        jobs: Vec::new(),
+        jobs_note: None,
         scheduler_pid: None,
         scheduler_address: None,
         tls: None,

@@ -11,6 +11,7 @@ mod cluster_task;
 mod config;
 mod deaths;
 mod handle;
+mod jobs;
 mod launch;
 pub mod logs;
 mod placement;
@@ -31,7 +32,7 @@ pub use logs::Logbook;
 pub use placement::RESERVE_BYTES;
 pub use remote_workers::SpanConfig;
 pub use types::{
-    Adapt, AdaptBounds, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD, LOCAL,
-    NewCluster,
+    Adapt, AdaptBounds, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FleetError, FleetEvent, HEAD,
+    JobView, JobWish, LOCAL, NewCluster,
 };
 pub use worker_pool::{NewWorker, PoolPlan, run as run_worker_pool};

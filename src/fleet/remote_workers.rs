@@ -1,6 +1,6 @@
 //! A cluster's workers on other machines: what is wanted where, told to the head's list of machines, which tells them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -93,7 +93,16 @@ impl RemoteWorkers {
 
     /// The machines, as the spread sees them.
     pub(super) fn hosts(&self, connected: &[Connected], settings: &ClusterSettings) -> Vec<Host> {
-        self.head.peers().iter().map(|peer| self.host(peer, connected, settings)).collect()
+        let may = |peer: &&PeerView| match &peer.reserved {
+            Some(cluster) => *cluster == self.cluster,
+            None => settings.jobs.is_none(),
+        };
+        self.head.peers().iter().filter(may).map(|peer| self.host(peer, connected, settings)).collect()
+    }
+
+    /// Machines of which workers are wanted.
+    pub(super) fn wanted(&self) -> BTreeSet<String> {
+        self.wants.iter().filter(|(_, want)| want.count > 0).map(|(peer, _)| peer.clone()).collect()
     }
 
     fn host(&self, peer: &PeerView, connected: &[Connected], settings: &ClusterSettings) -> Host {

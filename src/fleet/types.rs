@@ -100,6 +100,8 @@ pub struct ClusterSettings {
     pub max_workers: Option<u32>,
     /// Machines for its workers, [`HEAD`] or names of those that joined. Empty: all.
     pub hosts: Vec<String>,
+    /// Its workers are jobs of a batch system, and nowhere else.
+    pub jobs: Option<JobWish>,
 }
 
 impl Default for ClusterSettings {
@@ -118,8 +120,40 @@ impl Default for ClusterSettings {
             start_timeout_secs: 120.0,
             max_workers: None,
             hosts: Vec::new(),
+            jobs: None,
         }
     }
+}
+
+/// What a cluster chose of a batch system. Saved in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobWish {
+    /// The batch system's name in the settings.
+    pub backend: String,
+    /// Empty: the site's default. So are the next two.
+    pub partition: String,
+    pub account: String,
+    pub qos: String,
+    /// Until a job is ended. Unit: seconds.
+    pub walltime_secs: u64,
+}
+
+/// A job, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct JobView {
+    pub id: String,
+    /// `waiting starting running ending ended`
+    pub state: &'static str,
+    /// Why it waits or ended, in the batch system's words.
+    pub reason: String,
+    pub node: String,
+    /// Of one that waits: expected. Unit: milliseconds since the epoch.
+    pub start_ms: Option<i64>,
+    /// When its time is over. Unit: milliseconds since the epoch.
+    pub end_ms: Option<i64>,
+    /// Workers there.
+    pub workers: u32,
 }
 
 /// Where a cluster is in its life. Spelled as dask-gateway does.
@@ -185,6 +219,9 @@ pub struct Adapt {
 impl ClusterSettings {
     /// May workers be placed on this machine?
     pub fn may_be_on(&self, host: &str) -> bool {
+        if self.jobs.is_some() {
+            return host != HEAD;
+        }
         self.hosts.is_empty() || self.hosts.iter().any(|allowed| allowed == host)
     }
 }
@@ -219,6 +256,10 @@ pub struct ClusterView {
     pub workers: u32,
     /// Workers wanted that fit on none of the machines they may be on.
     pub without_room: u32,
+    /// Jobs of its batch system, if its workers are jobs.
+    pub jobs: Vec<JobView>,
+    /// Why it has fewer jobs than it wants.
+    pub jobs_note: Option<String>,
     /// Its scheduler's process.
     pub scheduler_pid: Option<u32>,
     /// Where the scheduler itself listens, for its workers: `tls://127.0.0.1:40001`.

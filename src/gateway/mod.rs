@@ -24,7 +24,7 @@ pub use error::ApiError;
 pub use extract::Stay;
 pub use hosts::Hosts;
 pub use limits::ClusterLimits;
-pub use options::{Defaults, Options};
+pub use options::{Defaults, HERE, Options};
 pub use state::{Gateway, Setup};
 
 use axum::Router;

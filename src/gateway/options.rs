@@ -9,6 +9,9 @@ use super::choice::{ChoiceError, DeclarationError, FieldError};
 use super::value::python;
 use crate::config::{Choices, Engine, GatewayOption, OptionType};
 
+/// The choice of no batch system.
+pub const HERE: &str = "here";
+
 /// What values a field takes.
 #[derive(Clone, Debug, PartialEq)]
 enum Kind {
@@ -114,6 +117,30 @@ impl Options {
             fields.push(made.map_err(|source| DeclarationError::Field { field: option.field.clone(), source })?);
         }
         Ok(Self(fields))
+    }
+
+    /// With the choice of a batch system, if there is one and the list is the built-in one.
+    #[must_use]
+    pub fn with_backends(mut self, declared: bool, backends: &[String]) -> Self {
+        if declared || backends.is_empty() {
+            return self;
+        }
+        let names = std::iter::once(HERE).chain(backends.iter().map(String::as_str));
+        let choices = Kind::Select(names.map(|name| (name.to_owned(), Map::new())).collect());
+        let field = |name: &str, label: &str, kind: Kind, default: &str| Field {
+            name: name.to_owned(),
+            label: Some(label.to_owned()),
+            kind,
+            default: json!(default),
+        };
+        self.0.extend([
+            field("backend", "Workers: on this machine and those that joined (here), or as jobs", choices, HERE),
+            field("partition", "Partition of jobs (empty: the usual one)", Kind::Text, ""),
+            field("account", "Account of jobs (empty: the usual one)", Kind::Text, ""),
+            field("qos", "Quality of service of jobs (empty: the usual one)", Kind::Text, ""),
+            field("walltime", "Time of a job, like 2h (empty: the usual one)", Kind::Text, ""),
+        ]);
+        self
     }
 
     /// As `GET /api/v1/options` shows them.

@@ -7,12 +7,13 @@ use serde_json::{Map, Value};
 
 use super::choice::ChoiceError;
 use super::limits::WorkerSize;
-use super::options::Options;
+use super::options::{HERE, Options};
 use super::value::{python, python_text};
-use crate::config::Engine;
+use crate::config::{Engine, parse_secs};
+use crate::fleet::JobWish;
 
 /// Fields with a meaning. What else is declared reaches the workers as a variable.
-const MEANT: [&str; 12] = [
+const MEANT: [&str; 17] = [
     "worker_cores",
     "worker_memory",
     "nthreads",
@@ -25,6 +26,11 @@ const MEANT: [&str; 12] = [
     "nanny",
     "engine",
     "hosts",
+    "backend",
+    "partition",
+    "account",
+    "qos",
+    "walltime",
 ];
 /// Shown instead of a secret.
 const MASK: &str = "********";
@@ -47,6 +53,8 @@ pub(super) struct ClusterWish {
     pub engine: Engine,
     /// Machines for the workers. Empty: all.
     pub hosts: Vec<String>,
+    /// Workers are jobs. What is empty or 0 is as the site is used to.
+    pub jobs: Option<JobWish>,
     /// None: never. Unit: seconds.
     pub idle_timeout_secs: Option<f64>,
     /// None: for ever. Unit: seconds.
@@ -92,6 +100,7 @@ pub(super) fn wish(
         nanny,
         engine: engine(&all, usual)?,
         hosts: hosts(&all, usual)?,
+        jobs: jobs(&all)?,
         idle_timeout_secs: seconds("idle_timeout", usual.idle_timeout_secs)?,
         max_lifetime_secs: seconds("max_lifetime", usual.max_lifetime_secs)?,
     })
@@ -126,6 +135,29 @@ fn hosts(all: &Map<String, Value>, usual: &ClusterWish) -> Result<Vec<String>, C
         Some(Value::String(text)) => Ok(names(text)),
         Some(other) => Err(wrong("hosts", "a string", python(other))),
     }
+}
+
+/// A batch system, and what is asked of it. All of it becomes arguments of a program: nothing that could be another flag,
+/// or anything else.
+fn jobs(all: &Map<String, Value>) -> Result<Option<JobWish>, ChoiceError> {
+    let text = |name: &str| -> Result<String, ChoiceError> {
+        let fine = |c: char| c.is_ascii_alphanumeric() || "_.,:@+-".contains(c);
+        match all.get(name) {
+            None => Ok(String::new()),
+            Some(Value::String(text)) if !text.starts_with('-') && text.chars().all(fine) => Ok(text.clone()),
+            Some(Value::String(text)) => Err(wrong(name, "letters, digits and _.,:@+-", python_text(text))),
+            Some(other) => Err(wrong(name, "a string", python(other))),
+        }
+    };
+    let backend = text("backend")?;
+    if backend.is_empty() || backend == HERE {
+        return Ok(None);
+    }
+    let time = text("walltime")?;
+    let secs = if time.is_empty() { Some(0.0) } else { parse_secs(&time).filter(|secs| *secs >= 60.0) };
+    let secs = secs.ok_or_else(|| wrong("walltime", "a time like 2h, of a minute at least", python_text(&time)))?;
+    let (partition, account, qos) = (text("partition")?, text("account")?, text("qos")?);
+    Ok(Some(JobWish { backend, partition, account, qos, walltime_secs: secs as u64 }))
 }
 
 /// `auto` is what the appliance does without a choice.
@@ -233,6 +265,7 @@ mod tests {
             nanny: true,
             engine: Engine::Rask,
             hosts: Vec::new(),
+            jobs: None,
             idle_timeout_secs: Some(300.0),
             max_lifetime_secs: None,
         }

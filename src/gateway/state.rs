@@ -16,8 +16,10 @@ use super::limits::{ClusterLimits, Used, WorkerSize, clip_adapt, clip_scale};
 use super::options::Options;
 use super::settings::{self, ClusterWish};
 use super::{python, value::python_text};
+use crate::config::BackendSection;
 use crate::fleet::{
-    Adapt, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FleetError, FleetHandle, LOCAL, NewCluster,
+    Adapt, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FleetError, FleetHandle, JobWish, LOCAL,
+    NewCluster,
 };
 use crate::store::{HISTORY_DAYS, StoreHandle};
 
@@ -36,6 +38,10 @@ pub struct Setup {
     pub limits: ClusterLimits,
     /// Settings of a cluster where no option says otherwise.
     pub usual: ClusterSettings,
+    /// Batch systems.
+    pub backends: Vec<BackendSection>,
+    /// Whose jobs are.
+    pub own_user: String,
     /// The state folder.
     pub state: PathBuf,
     /// Longest request body. Unit: bytes.
@@ -128,6 +134,7 @@ impl Gateway {
             nanny: wish.nanny,
             engine: wish.engine,
             hosts: wish.hosts,
+            jobs: self.jobs(user, wish.jobs)?,
             idle_timeout_secs: wish.idle_timeout_secs,
             max_lifetime_secs: wish.max_lifetime_secs,
             max_workers: self.limits.of_cluster(wish.size),
@@ -135,6 +142,28 @@ impl Gateway {
         };
         let new = NewCluster { name, user: user.name.clone(), options: settings::shown(&chosen), settings };
         self.fleet.create(new).await.map_err(|why| failed(&why))
+    }
+
+    /// The batch system that somebody chose, with what the site is used to. Errors: 422: there is none of that name; jobs
+    /// are the appliance user's, so others may have none.
+    fn jobs(&self, user: &User, wish: Option<JobWish>) -> Result<Option<JobWish>, ApiError> {
+        let Some(wish) = wish else { return Ok(None) };
+        let Some(site) = self.backends.iter().find(|site| site.name == wish.backend) else {
+            return Err(ApiError::invalid(format!("there is no backend {}", wish.backend)));
+        };
+        if user.name != self.own_user {
+            let why =
+                format!("jobs of {} run as {}, so only that user's clusters may have them", site.name, self.own_user);
+            return Err(ApiError::invalid(why));
+        }
+        let or = |chosen: String, usual: &String| if chosen.is_empty() { usual.clone() } else { chosen };
+        Ok(Some(JobWish {
+            partition: or(wish.partition, &site.partition),
+            account: or(wish.account, &site.account),
+            qos: or(wish.qos, &site.qos),
+            walltime_secs: if wish.walltime_secs == 0 { site.walltime.0 as u64 } else { wish.walltime_secs },
+            backend: wish.backend,
+        }))
     }
 
     /// Requests of one user for more are granted one after the other: what was granted counts for the next.
@@ -176,6 +205,7 @@ impl Gateway {
             nanny: usual.nanny,
             engine: usual.engine,
             hosts: usual.hosts.clone(),
+            jobs: None,
             idle_timeout_secs: usual.idle_timeout_secs,
             max_lifetime_secs: usual.max_lifetime_secs,
         }

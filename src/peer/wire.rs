@@ -33,6 +33,9 @@ pub struct JoinAsk {
     /// It is here for a while only: it should be forgotten when it goes.
     #[serde(default)]
     pub passing: bool,
+    /// The batch system's name of the job that it is.
+    #[serde(default)]
+    pub job: Option<String>,
 }
 
 /// The body of `POST /api/rask/v1/peers/renew`: for a machine that was away for longer than its certificate lived.

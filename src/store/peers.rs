@@ -22,13 +22,20 @@ pub struct JoinTokenRecord {
     pub uses_left: u32,
     /// When it was last used. Unit: milliseconds since the epoch.
     pub used_ms: Option<i64>,
+    /// Machines that join with it are for this cluster only.
+    pub reserved: Option<String>,
 }
 
 /// What came of using an invitation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenUse {
-    /// One use is taken; the id is that of the token.
-    Taken(String),
+    /// One use is taken.
+    Taken {
+        /// Of the token.
+        id: String,
+        /// For this cluster only.
+        reserved: Option<String>,
+    },
     /// There is none with this hash, or none any more.
     Unknown,
     /// Its time is over.
@@ -52,6 +59,10 @@ pub struct PeerRecord {
     pub drained: bool,
     /// It is here for a while only.
     pub passing: bool,
+    /// It is for this cluster only.
+    pub reserved: Option<String>,
+    /// The batch system's name of the job that it is.
+    pub job: Option<String>,
 }
 
 fn token(row: &Row<'_>) -> rusqlite::Result<JoinTokenRecord> {
@@ -62,18 +73,20 @@ fn token(row: &Row<'_>) -> rusqlite::Result<JoinTokenRecord> {
         expires_ms: row.get(3)?,
         uses_left: row.get(4)?,
         used_ms: row.get(5)?,
+        reserved: row.get(6)?,
     })
 }
 
-const TOKEN_COLUMNS: &str = "id, hash, created_ms, expires_ms, uses_left, used_ms";
+const TOKEN_COLUMNS: &str = "id, hash, created_ms, expires_ms, uses_left, used_ms, reserved";
 
 impl StoreHandle {
     /// Keeps an invitation.
     pub async fn create_join_token(&self, token: JoinTokenRecord) -> Result<(), StoreError> {
         self.call(move |db| {
             db.execute(
-                "INSERT INTO join_tokens (id, hash, created_ms, expires_ms, uses_left) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![token.id, token.hash, token.created_ms, token.expires_ms, token.uses_left],
+                "INSERT INTO join_tokens (id, hash, created_ms, expires_ms, uses_left, reserved) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![token.id, token.hash, token.created_ms, token.expires_ms, token.uses_left, token.reserved],
             )
         })
         .await?;
@@ -103,7 +116,7 @@ impl StoreHandle {
                 Some(token) => {
                     let sql = "UPDATE join_tokens SET uses_left = uses_left - 1, used_ms = ?2 WHERE id = ?1";
                     all.execute(sql, params![token.id, now_ms])?;
-                    TokenUse::Taken(token.id)
+                    TokenUse::Taken { id: token.id, reserved: token.reserved }
                 }
             };
             all.commit()?;
@@ -118,13 +131,29 @@ impl StoreHandle {
         Ok(self.call(move |db| db.execute("DELETE FROM join_tokens WHERE id = ?1", [id])).await? > 0)
     }
 
+    /// Forgets the invitations of machines that were to be for a cluster.
+    pub async fn revoke_join_tokens_of(&self, cluster: &str) -> Result<(), StoreError> {
+        let cluster = cluster.to_owned();
+        self.call(move |db| db.execute("DELETE FROM join_tokens WHERE reserved = ?1", [cluster])).await?;
+        Ok(())
+    }
+
     /// Keeps a machine, or what changed about it.
     pub async fn upsert_peer(&self, peer: PeerRecord) -> Result<(), StoreError> {
         self.call(move |db| {
             db.execute(
-                "INSERT OR REPLACE INTO peers (id, name, secret_hash, joined_ms, drained, passing) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![peer.id, peer.name, peer.secret_hash, peer.joined_ms, peer.drained, peer.passing],
+                "INSERT OR REPLACE INTO peers (id, name, secret_hash, joined_ms, drained, passing, reserved, job) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                params![
+                    peer.id,
+                    peer.name,
+                    peer.secret_hash,
+                    peer.joined_ms,
+                    peer.drained,
+                    peer.passing,
+                    peer.reserved,
+                    peer.job
+                ],
             )
         })
         .await?;
@@ -134,7 +163,7 @@ impl StoreHandle {
     /// All machines, oldest first.
     pub async fn peers(&self) -> Result<Vec<PeerRecord>, StoreError> {
         self.call(|db| {
-            let sql = "SELECT id, name, secret_hash, joined_ms, drained, passing FROM peers ORDER BY joined_ms, id";
+            let sql = "SELECT id, name, secret_hash, joined_ms, drained, passing, reserved, job FROM peers ORDER BY joined_ms, id";
             let read = |row: &Row<'_>| {
                 Ok(PeerRecord {
                     id: row.get(0)?,
@@ -143,6 +172,8 @@ impl StoreHandle {
                     joined_ms: row.get(3)?,
                     drained: row.get(4)?,
                     passing: row.get(5)?,
+                    reserved: row.get(6)?,
+                    job: row.get(7)?,
                 })
             };
             db.prepare(sql)?.query_map([], read)?.collect()

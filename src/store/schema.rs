@@ -31,6 +31,11 @@ const STEPS: &[&str] = &[
         joined_ms INTEGER NOT NULL, drained INTEGER NOT NULL) STRICT;
 ",
     "ALTER TABLE peers ADD COLUMN passing INTEGER NOT NULL DEFAULT 0;",
+    "
+    ALTER TABLE join_tokens ADD COLUMN reserved TEXT;
+    ALTER TABLE peers ADD COLUMN reserved TEXT;
+    ALTER TABLE peers ADD COLUMN job TEXT;
+",
 ];
 
 /// The schema that all steps lead to.

@@ -177,6 +177,12 @@ fn row(cluster: &Value, now_ms: i64) -> Vec<String> {
     ]
 }
 
+/// How many of its jobs are in a state.
+fn jobs_in(cluster: &Value, state: &str) -> usize {
+    let jobs = cluster.get("jobs").and_then(Value::as_array);
+    jobs.map_or(0, |jobs| jobs.iter().filter(|job| text(job, "state") == state).count())
+}
+
 /// `2 of 4`, `2 (0 to 10)`
 fn workers(cluster: &Value) -> String {
     let (now, target) = (number(cluster, "workers"), number(cluster, "target"));
@@ -199,7 +205,7 @@ fn size(cluster: &Value) -> String {
     format!("{} x {memory}", number(cluster, "nthreads"))
 }
 
-fn show_age(seconds: i64) -> String {
+pub(crate) fn show_age(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds}s"),
         120..7200 => format!("{}m", seconds / 60),
@@ -224,8 +230,12 @@ fn print_cluster(cluster: &Value, as_json: bool) {
         Some(secs) => show_age(secs as i64),
         None => "never".to_owned(),
     };
+    let waiting_jobs = jobs_in(cluster, "waiting");
     let workers = match number(cluster, "without_room") {
         0 => workers(cluster),
+        _ if !text(cluster, "jobs_note").is_empty() || waiting_jobs > 0 => {
+            format!("{}, {waiting_jobs} waiting jobs", workers(cluster))
+        }
         waiting => format!("{}; no room for {waiting} more on the machines that may have them", workers(cluster)),
     };
     let mut facts = vec![
@@ -234,6 +244,7 @@ fn print_cluster(cluster: &Value, as_json: bool) {
         ("reason", text(cluster, "reason")),
         ("user", text(cluster, "user")),
         ("workers", workers),
+        ("jobs", text(cluster, "jobs_note")),
         ("each", size(cluster).replace(" x ", " threads, ")),
         ("engine", text(cluster, "engine")),
         ("client", text(cluster, "scheduler_address")),

@@ -9,6 +9,7 @@ pub(crate) mod docs;
 pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod explain;
+pub(crate) mod jobs;
 pub(crate) mod logs;
 pub(crate) mod open;
 pub(crate) mod pages;

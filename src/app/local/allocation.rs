@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::app::command_error::CommandError;
 use crate::clock::random_u64;
 use crate::host::Machine;
+use crate::peer::hostname;
 
 /// Left to nannies and to rask itself of a job's memory, beside a tenth of it. Unit: bytes.
 const SPARE_BYTES: u64 = 256 << 20;
@@ -16,6 +17,10 @@ const SPARE_BYTES: u64 = 256 << 20;
 /// A job, as one of its processes sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Allocation {
+    /// `12`, or `12_3` for one of an array.
+    pub(crate) id: String,
+    /// What Slurm calls this node.
+    name: Option<String>,
     pub(crate) nodes: u32,
     /// Of its step: the number of this process among the others.
     pub(crate) task: u32,
@@ -45,7 +50,10 @@ impl Allocation {
     fn read(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let number = |name: &str| variable(name)?.trim().parse::<u64>().ok();
         let small = |name: &str| number(name).and_then(|number| u32::try_from(number).ok());
-        number("SLURM_JOB_ID")?;
+        let id = match (number("SLURM_ARRAY_JOB_ID"), number("SLURM_ARRAY_TASK_ID")) {
+            (Some(array), Some(task)) => format!("{array}_{task}"),
+            (Some(_) | None, Some(_) | None) => number("SLURM_JOB_ID")?.to_string(),
+        };
         let limited = |name: &str| number(name).filter(|mib| *mib > 0);
         let memory = match (limited("SLURM_MEM_PER_NODE"), limited("SLURM_MEM_PER_CPU")) {
             (Some(mib), _) => Memory::OfNode(mib),
@@ -53,12 +61,19 @@ impl Allocation {
             (None, None) => Memory::All,
         };
         Some(Self {
+            id,
+            name: variable("SLURMD_NODENAME"),
             nodes: small("SLURM_JOB_NUM_NODES").or_else(|| small("SLURM_NNODES")).unwrap_or(1).max(1),
             task: small("SLURM_PROCID").unwrap_or(0),
             node: small("SLURM_NODEID").unwrap_or(0),
             cores: variable("SLURM_JOB_CPUS_PER_NODE").map(|text| by_node(&text)).unwrap_or_default(),
             memory,
         })
+    }
+
+    /// A name that no machine had before: of the node and the job.
+    pub(crate) fn machine(&self) -> String {
+        format!("{}-{}", self.name.clone().unwrap_or_else(hostname), self.id)
     }
 
     /// What the workers on this node may use.

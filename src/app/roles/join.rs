@@ -306,9 +306,10 @@ async fn join_now(
     token: &JoinToken,
     folder: &Path,
 ) -> Result<Membership, CommandError> {
-    let node = if args.passing { std::env::var("SLURMD_NODENAME").ok() } else { None };
-    let asked = args.name.clone().or(node).unwrap_or_else(hostname);
-    let (joined, odd) = Membership::join(url, token, &asked, args.passing).await.map_err(explain)?;
+    let job = if args.passing { Allocation::here() } else { None };
+    let asked = args.name.clone().or(job.as_ref().map(Allocation::machine)).unwrap_or_else(hostname);
+    let passing = (args.passing, job.map(|job| job.id));
+    let (joined, odd) = Membership::join(url, token, &asked, passing).await.map_err(explain)?;
     if let Some(words) = odd {
         eprintln!("rask: {words}");
     }

@@ -106,6 +106,10 @@ impl ClusterTask {
             remote.end().await;
         }
         self.body.remote.clear();
+        if let Some(mut jobs) = self.jobs.take() {
+            jobs.end().await;
+        }
+        (self.view.jobs, self.view.jobs_note) = (Vec::new(), None);
         if self.scheduler.is_some() {
             self.note_computations().await;
         }

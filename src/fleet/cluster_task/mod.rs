@@ -1,6 +1,7 @@
 //! The owner of one cluster: its life from the first process to the last.
 
 mod end;
+mod jobs;
 mod remote;
 mod share;
 mod start;
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::deaths::Deaths;
+use super::jobs::ClusterJobs;
 use super::plan::{Lifetimes, ScalingPlan, Seen};
 use super::poll::{Polled, ask, poll};
 use super::record::Body;
@@ -110,6 +112,8 @@ pub(super) struct ClusterTask {
     lock: Option<EnvLock>,
     /// Workers at the scheduler, as of the last poll.
     connected: Vec<Connected>,
+    /// What becomes its machines, if its workers are jobs.
+    jobs: Option<ClusterJobs>,
 }
 
 impl ClusterTask {
@@ -148,6 +152,7 @@ impl ClusterTask {
             remote: None,
             lock: None,
             connected: Vec::new(),
+            jobs: None,
             shared,
             view,
             body,
@@ -299,6 +304,9 @@ impl ClusterTask {
             }
         };
         self.poll_now = true;
+        if let Some(jobs) = &mut self.jobs {
+            jobs.retry();
+        }
         self.note_plan();
         self.publish();
         acknowledge(heard);
@@ -338,7 +346,7 @@ impl ClusterTask {
             self.next_check = Instant::now() + self.shared.config.adaptive_period.mul_f64(0.9);
         }
         let steps = self.plan.decide(&seen, check);
-        self.settled = self.plan.is_settled(&seen);
+        self.settled = self.plan.is_settled(&seen) || self.waits_for_jobs(&seen);
         if self.note_plan() {
             self.keep().await;
         }
@@ -351,6 +359,7 @@ impl ClusterTask {
         }
         self.tell_silence().await;
         self.follow_others(&seen).await;
+        self.tend_jobs(&seen).await;
         None
     }
 
@@ -411,14 +420,6 @@ impl ClusterTask {
             return Some(ClusterEnd::Failed { why: format!("its workers cannot be started: {cause}"), last_lines });
         }
         None
-    }
-
-    /// `host`: empty is this machine.
-    fn tell_deaths(&mut self, host: &str, count: u64, recent: &[String]) {
-        for cause in self.deaths.news(host, count, recent) {
-            tracing::warn!(cluster = %self.view.name, "a worker died: {cause}");
-            self.shared.tell(FleetEvent::WorkerDied { cluster: self.view.name.to_string(), cause: cause.clone() });
-        }
     }
 
     async fn carry(&mut self, step: PlanStep) -> Option<ClusterEnd> {

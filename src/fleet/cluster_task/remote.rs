@@ -6,7 +6,7 @@ use crate::fleet::placement::{self, Room};
 use crate::fleet::plan::Seen;
 use crate::fleet::poll::ask;
 use crate::fleet::remote_workers::{PoolTerms, RemoteWorkers};
-use crate::fleet::types::HEAD;
+use crate::fleet::types::{FleetEvent, HEAD};
 use crate::host::Machine;
 use crate::peer::{PeerEvent, free_memory};
 
@@ -26,6 +26,14 @@ impl ClusterTask {
         }
         self.tell_silence().await;
         self.poll_now = true;
+    }
+
+    /// `host`: empty is this machine.
+    pub(super) fn tell_deaths(&mut self, host: &str, count: u64, recent: &[String]) {
+        for cause in self.deaths.news(host, count, recent) {
+            tracing::warn!(cluster = %self.view.name, "a worker died: {cause}");
+            self.shared.tell(FleetEvent::WorkerDied { cluster: self.view.name.to_string(), cause: cause.clone() });
+        }
     }
 
     /// Others do the work of machines that are silent, until they are heard again.

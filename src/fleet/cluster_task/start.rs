@@ -56,6 +56,7 @@ impl ClusterTask {
             remote.restore(&self.body.remote, pair, self.lock.as_ref()).await;
         }
         self.remote = Some(remote);
+        self.begin_jobs();
     }
 
     async fn launch_scheduler(&mut self) -> Result<(), ClusterEnd> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::fleet::{ClusterStatus, ClusterView};
+use crate::fleet::{ClusterStatus, ClusterView, JobView};
 use crate::gateway::error::ApiError;
 use crate::gateway::value::python;
 
@@ -45,6 +45,11 @@ pub(super) struct ClusterInfo {
     workers: u32,
     /// Workers wanted that fit on none of the machines they may be on: they wait until there is room.
     without_room: u32,
+    /// Jobs of a batch system, if its workers are jobs: id, state, reason, node, start_ms, end_ms, workers.
+    #[schema(value_type = Vec<Object>)]
+    jobs: Vec<JobView>,
+    /// Why it has fewer jobs than it wants.
+    jobs_note: Option<String>,
     /// Threads of a worker.
     nthreads: u32,
     /// Whose workers they are: rask or stock.
@@ -91,6 +96,8 @@ impl ClusterInfo {
             adapt: view.adapt.map(|adapt| Between { minimum: adapt.minimum, maximum: adapt.maximum }),
             workers: view.workers,
             without_room: view.without_room,
+            jobs: view.jobs.clone(),
+            jobs_note: view.jobs_note.clone(),
             nthreads: view.settings.nthreads,
             engine: view.settings.engine.decided().name(),
             memory_limit: view.settings.worker_memory_bytes,

@@ -28,6 +28,8 @@ fn view(status: ClusterStatus) -> ClusterView {
         adapt: Some(AdaptBounds { minimum: 1, maximum: None }),
         workers: 2,
         without_room: 1,
+        jobs: Vec::new(),
+        jobs_note: None,
         scheduler_pid: Some(7),
         scheduler_address: Some("tls://127.0.0.1:40001".to_owned()),
         tls: Some(Arc::new(Pair { cert_pem: "cert".to_owned(), key_pem: "key".to_owned() })),

@@ -132,6 +132,25 @@ impl HeadHandle {
 
     /// Makes an invitation. Returns its text, which is not kept, and its record.
     pub async fn invite(&self, ttl_secs: u64, uses: u32) -> Result<(String, JoinTokenRecord), HeadError> {
+        self.make_token(None, ttl_secs, uses).await
+    }
+
+    /// The same for machines that are for one cluster only.
+    pub async fn invite_for(
+        &self,
+        cluster: &str,
+        ttl_secs: u64,
+        uses: u32,
+    ) -> Result<(String, JoinTokenRecord), HeadError> {
+        self.make_token(Some(cluster.to_owned()), ttl_secs, uses).await
+    }
+
+    async fn make_token(
+        &self,
+        reserved: Option<String>,
+        ttl_secs: u64,
+        uses: u32,
+    ) -> Result<(String, JoinTokenRecord), HeadError> {
         let token = JoinToken::make(self.context.pin);
         let now = unix_ms();
         let life_ms = i64::try_from(ttl_secs.min(TOKEN_TTL_MAX_SECS).saturating_mul(1000)).unwrap_or(i64::MAX);
@@ -142,6 +161,7 @@ impl HeadHandle {
             expires_ms: now.saturating_add(life_ms),
             uses_left: uses.clamp(1, TOKEN_USES_MAX),
             used_ms: None,
+            reserved,
         };
         self.context.store.create_join_token(record.clone()).await?;
         Ok((token.text(), record))
@@ -150,6 +170,11 @@ impl HeadHandle {
     /// All invitations.
     pub async fn invitations(&self) -> Result<Vec<JoinTokenRecord>, HeadError> {
         Ok(self.context.store.join_tokens().await?)
+    }
+
+    /// Withdraws all invitations for a cluster.
+    pub async fn withdraw_of(&self, cluster: &str) -> Result<(), HeadError> {
+        Ok(self.context.store.revoke_join_tokens_of(cluster).await?)
     }
 
     /// Withdraws an invitation. `false`: there is none of that id.
@@ -167,12 +192,15 @@ impl HeadHandle {
         // The request first: a token is not spent on a request that cannot be met.
         let id = format!("p{}", HEXLOWER.encode(&random_bytes::<6>()));
         let cert = self.sign(&ask.csr, &id)?;
-        match self.context.store.use_join_token(&token.hash(), unix_ms()).await? {
-            TokenUse::Taken(token) => tracing::info!(%from, token, id, "a machine joins"),
+        let reserved = match self.context.store.use_join_token(&token.hash(), unix_ms()).await? {
+            TokenUse::Taken { id: token, reserved } => {
+                tracing::info!(%from, token, id, "a machine joins");
+                reserved
+            }
             TokenUse::Unknown => return Err(self.wrong(from, BadToken::Unknown).await),
             TokenUse::Expired(id) => return Err(self.wrong(from, BadToken::Expired(id)).await),
             TokenUse::UsedUp(id) => return Err(self.wrong(from, BadToken::UsedUp(id)).await),
-        }
+        };
         let secret = HEXLOWER.encode(&random_bytes::<20>());
         let record = PeerRecord {
             id: id.clone(),
@@ -181,6 +209,8 @@ impl HeadHandle {
             joined_ms: unix_ms(),
             drained: false,
             passing: ask.passing,
+            reserved,
+            job: ask.job.as_deref().map(clean_name),
         };
         let record = self.ask(|reply| HeadCommand::Join { record, reply }).await??;
         self.context.store.upsert_peer(record.clone()).await?;

@@ -64,6 +64,8 @@ impl JoinedPeer {
             id: self.record.id.clone(),
             state: self.lifecycle.word(),
             passing: self.record.passing,
+            reserved: self.record.reserved.clone(),
+            job: self.record.job.clone(),
             usable: self.lifecycle.is_usable(),
             keeps_workers: self.lifecycle.keeps_workers(),
             silent: self.lifecycle.is_silent(),

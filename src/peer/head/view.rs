@@ -28,6 +28,10 @@ pub struct PeerView {
     pub state: &'static str,
     /// It is here for a while only, and forgotten when it goes.
     pub passing: bool,
+    /// It is for this cluster only.
+    pub reserved: Option<String>,
+    /// The batch system's name of the job that it is.
+    pub job: Option<String>,
     /// May workers be placed on it?
     pub usable: bool,
     /// Are its workers counted on?

@@ -108,12 +108,12 @@ impl Membership {
         url: &HeadUrl,
         token: &JoinToken,
         name: &str,
-        passing: bool,
+        (passing, job): (bool, Option<String>),
     ) -> Result<(Self, Option<String>), JoinError> {
         let client = HeadClient { url: url.clone(), pin: token.pin, connector: connector(token.pin, None)? };
         let (key, csr) = pki::peer_request()?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let ask = JoinAsk { token: token.text(), name: name.to_owned(), csr, version, passing };
+        let ask = JoinAsk { token: token.text(), name: name.to_owned(), csr, version, passing, job };
         let answer: JoinAnswer = client.post(JOIN, &ask).await?;
         if pin_of_pem(&answer.ca) != Some(token.pin) {
             return Err(JoinError::Contradiction("it sent another authority".to_owned()));

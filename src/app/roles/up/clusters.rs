@@ -12,9 +12,10 @@ use crate::app::local::python_env::choose as pyenv;
 use crate::app::local::settings::Loaded;
 use crate::app::process::Signals;
 use crate::base::BoxError;
-use crate::config::{LogFormat, UpSection};
+use crate::batch::Backend;
+use crate::config::{BackendSection, LogFormat, UpSection};
 use crate::fleet::{
-    self, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FindPython, FleetConfig, FleetHandle, LOCAL,
+    self, Adapt, ClusterName, ClusterSettings, ClusterStatus, ClusterView, FindPython, FleetConfig, FleetHandle, LOCAL,
     MachineShare, NewCluster, SpanConfig,
 };
 use crate::host::{Interpreter, Machine};
@@ -38,7 +39,11 @@ pub(crate) fn fleet_config(
     span: Option<SpanConfig>,
     outlive: bool,
 ) -> FleetConfig {
+    // The authority's key tells our jobs from those of another appliance of this user.
+    let appliance = span.as_ref().map(|span| span.head.pin().hex().chars().take(12).collect::<String>());
+    let start = |site: &BackendSection| Some(Backend::start(site.clone(), appliance.clone()?));
     FleetConfig {
+        backends: config.backends.iter().filter_map(start).collect(),
         state: config.state.clone(),
         logs: config.log_dir.clone(),
         log_keep: config.keep,
@@ -129,14 +134,26 @@ pub(crate) async fn local(fleet: &FleetHandle, config: &UpConfig, dask_at: Socke
         max_lifetime_secs: None,
         start_timeout_secs: SCHEDULER_SECS,
         engine: config.engine,
+        jobs: config.jobs.clone(),
         ..ClusterSettings::default()
     };
     let new =
         NewCluster { name, user: crate::app::local::account::user_name(), options: serde_json::Map::new(), settings };
-    let workers = if config.only_peers { 0 } else { config.pool.nworkers };
+    let workers = match (&config.jobs, config.asked_workers) {
+        _ if config.only_peers => 0,
+        (Some(_), asked) => asked.and_then(|asked| u32::try_from(asked).ok()).unwrap_or(0),
+        (None, _) => config.pool.nworkers,
+    };
     let made = fleet.create_plain(new, format!("tcp://{dask_at}"), workers).await;
     made.map_err(|why| CommandError::world(format!("the cluster local could not be made: {why}")))?;
     match fleet.wait_not_pending(LOCAL, START_PATIENCE).await {
+        // Whoever did not say how many jobs wants as many as the work needs.
+        Some(view)
+            if view.status == ClusterStatus::Running && config.jobs.is_some() && config.asked_workers.is_none() =>
+        {
+            let wish = Adapt { minimum: Some(0), maximum: None, active: true };
+            fleet.adapt(LOCAL, wish).await.map_err(CommandError::world)
+        }
         Some(view) if view.status == ClusterStatus::Running => Ok(()),
         Some(view) => Err(failed(&view, fleet)),
         None => Err(CommandError::world("the cluster local vanished while it started")),
@@ -145,7 +162,8 @@ pub(crate) async fn local(fleet: &FleetHandle, config: &UpConfig, dask_at: Socke
 
 /// Waits for the first worker of `local`, if it is meant to have one.
 pub(crate) async fn first_worker(fleet: &FleetHandle, signals: &mut Signals) -> Result<(), CommandError> {
-    let there = |view: &ClusterView| view.workers > 0 || view.target == 0 || view.status.is_final();
+    let waits = |view: &ClusterView| view.target > 0 && view.settings.jobs.is_none();
+    let there = |view: &ClusterView| view.workers > 0 || !waits(view) || view.status.is_final();
     let waited = async { Ok(fleet.wait_until(LOCAL, WORKERS_PATIENCE, there).await) };
     let Some(view) = signals.during(waited).await? else { return Ok(()) };
     if view.status.is_final() {
@@ -167,10 +185,14 @@ fn see_logs(fleet: &FleetHandle) -> String {
     format!("see the logs in {}", fleet.files(LOCAL).logs.display())
 }
 
-/// Machines that joined may hear what is wanted of them as soon as all clusters that were found have said it.
-pub(crate) async fn release_peers(fleet: FleetHandle, head: HeadHandle) {
+/// Machines that joined may hear what is wanted of them as soon as all clusters that were found have said it. Jobs that
+/// belong to none of them end.
+pub(crate) async fn release_peers(fleet: FleetHandle, head: HeadHandle, backends: Vec<Backend>) {
     for view in fleet.list().iter().filter(|view| !view.status.is_final()) {
         drop(fleet.wait_not_pending(view.name.as_str(), START_PATIENCE).await);
     }
     head.release().await;
+    for backend in backends {
+        backend.sweep().await;
+    }
 }

@@ -7,7 +7,9 @@ use crate::app::command_error::CommandError;
 use crate::app::local::settings::{self, Loaded};
 use crate::app::local::state_dir::state_dir;
 use crate::base::Limits;
-use crate::config::{Auto, Engine};
+use crate::config::{Auto, BackendSection, Engine};
+use crate::fleet::JobWish;
+use crate::gateway::HERE;
 use crate::host::{AskedSize, Machine, PoolSize, size_pool};
 
 /// Flags of `rask up`, as given; what was not given comes from the configuration.
@@ -29,12 +31,23 @@ pub struct UpArgs {
     pub span_peers: bool,
     /// The cluster `local` has its workers on machines that join, and none here.
     pub only_peers: bool,
+    pub batch: Option<BatchArgs>,
     pub open: bool,
     pub background: bool,
     /// `--detached`: this is the one in the background.
     pub detached: bool,
     /// `--keep-clusters`: a signal ends the appliance alone.
     pub keep_clusters: bool,
+}
+
+/// `--batch` and what goes with it.
+#[derive(Clone, Debug)]
+pub struct BatchArgs {
+    /// Of one of `[[backends]]`.
+    pub name: String,
+    pub partition: Option<String>,
+    pub account: Option<String>,
+    pub walltime_secs: Option<f64>,
 }
 
 /// What one `rask up` does, decided before anything starts: flags, then the configuration, then defaults.
@@ -52,6 +65,12 @@ pub(crate) struct UpConfig {
     pub(crate) span_peers: bool,
     /// The cluster `local` has no workers here.
     pub(crate) only_peers: bool,
+    /// Batch systems.
+    pub(crate) backends: Vec<BackendSection>,
+    /// The cluster `local` has its workers as jobs.
+    pub(crate) jobs: Option<JobWish>,
+    /// How many workers somebody asked for.
+    pub(crate) asked_workers: Option<i64>,
     /// The address for other machines to reach; `None`: every address.
     pub(crate) outside: Option<IpAddr>,
     pub(crate) pool: PoolSize,
@@ -87,6 +106,15 @@ impl UpConfig {
                 None => config.workers.memory_limit.set().map(|size| size.0),
             },
         };
+        let (backends, jobs) = batch(args.batch.as_ref(), &config.backends)?;
+        // This machine is not divided by workers that are on others.
+        let sized = AskedSize { nworkers: if jobs.is_some() { None } else { asked.nworkers }, ..asked };
+        if !backends.is_empty() && !lan {
+            return Err(CommandError::usage(
+                "[[backends]]: nodes of a batch system are other machines, and none may join",
+            )
+            .remedy("add --lan, or up.lan = true in rask.toml"));
+        }
         let state = state_dir(args.state_dir.as_deref())?;
         let log_dir = (!config.log.dir.is_empty()).then(|| PathBuf::from(&config.log.dir));
         Ok(Self {
@@ -99,8 +127,11 @@ impl UpConfig {
             lan,
             span_peers: args.span_peers || config.peers.span,
             only_peers: args.only_peers,
+            backends,
+            jobs,
+            asked_workers: asked.nworkers,
             outside,
-            pool: size_pool(Machine::look(), asked).map_err(|why| CommandError::blame(why.blame(), why))?,
+            pool: size_pool(Machine::look(), sized).map_err(|why| CommandError::blame(why.blame(), why))?,
             engine: args.engine.unwrap_or(config.workers.engine),
             allow_users: config.security.allow_users.clone(),
             limits: settings::limits(config),
@@ -109,4 +140,36 @@ impl UpConfig {
             log_dir,
         })
     }
+}
+
+/// The declared batch systems, and what `--batch` chose. `slurm` need not be declared.
+fn batch(
+    args: Option<&BatchArgs>,
+    declared: &[BackendSection],
+) -> Result<(Vec<BackendSection>, Option<JobWish>), CommandError> {
+    let mut all = declared.to_vec();
+    let usual = BackendSection::default();
+    if args.is_some_and(|args| args.name == usual.name) && !all.iter().any(|site| site.name == usual.name) {
+        all.push(usual);
+    }
+    let mut names: Vec<&str> = all.iter().map(|site| site.name.as_str()).collect();
+    names.sort_unstable();
+    let is_twice = names.windows(2).any(|two| two.first() == two.last());
+    if is_twice || names.iter().any(|name| name.is_empty() || *name == HERE) {
+        return Err(CommandError::usage(format!("[[backends]]: each needs a name of its own, other than {HERE}")));
+    }
+    let Some(args) = args else { return Ok((all, None)) };
+    let known = names.join(", ");
+    let site = all.iter().find(|site| site.name == args.name).ok_or_else(|| {
+        CommandError::usage(format!("--batch {}: there is no such batch system", args.name))
+            .remedy(format!("it may be slurm, or one of [[backends]] in rask.toml: {known}"))
+    })?;
+    let wish = JobWish {
+        backend: site.name.clone(),
+        partition: args.partition.clone().unwrap_or_else(|| site.partition.clone()),
+        account: args.account.clone().unwrap_or_else(|| site.account.clone()),
+        qos: site.qos.clone(),
+        walltime_secs: args.walltime_secs.unwrap_or(site.walltime.0) as u64,
+    };
+    Ok((all, Some(wish)))
 }

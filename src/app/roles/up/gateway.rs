@@ -10,7 +10,7 @@ use crate::app::local::cli_token::CliToken;
 use crate::app::local::state_dir::Running;
 use crate::base::Blame;
 use crate::clock::unix_ms;
-use crate::config::{Config, Engine};
+use crate::config::{BackendSection, Config, Engine};
 use crate::fleet::{ClusterSettings, FleetHandle};
 use crate::gateway::{Auth, ClusterLimits, Defaults, Gateway, Hosts, Options, Setup};
 use crate::host::{Machine, PoolSize};
@@ -30,6 +30,8 @@ pub(crate) struct GatewayParts<'a> {
     pub pool: PoolSize,
     /// Whose workers, unless a cluster chooses.
     pub engine: Engine,
+    /// Batch systems.
+    pub backends: &'a [BackendSection],
     /// Other machines reach us too.
     pub lan: bool,
 }
@@ -40,6 +42,8 @@ pub(crate) async fn gateway(parts: GatewayParts<'_>) -> Result<(Gateway, CliToke
     let machine = Machine::look();
     let usual = usual(parts.config, parts.pool, parts.engine);
     let options = Options::declared(&config.options, defaults(&usual)).map_err(CommandError::usage)?;
+    let backends: Vec<String> = parts.backends.iter().map(|site| site.name.clone()).collect();
+    let options = options.with_backends(!config.options.is_empty(), &backends);
     let auth = Auth::new(config.auth.clone(), &crate::app::local::account::user_name(), parts.store.clone()).await;
     let auth = auth.map_err(|why| CommandError::blame(Blame::Caller, why))?;
     let token = CliToken::leave(parts.state)?;
@@ -51,6 +55,8 @@ pub(crate) async fn gateway(parts: GatewayParts<'_>) -> Result<(Gateway, CliToke
         more_paths: if parts.lan { crate::http::peers_document() } else { Default::default() },
         info: info(parts.running),
         shown_settings: shown(parts.config),
+        backends: parts.backends.to_vec(),
+        own_user: crate::app::local::account::user_name(),
         state: parts.state.to_path_buf(),
         fleet: parts.fleet,
         store: parts.store,

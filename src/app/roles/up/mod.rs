@@ -171,6 +171,7 @@ impl Appliance {
         let span = lan.as_ref().and_then(|lan| lan.span(config.outside, config.span_peers));
         let addresses = (ports.http_at, ports.dask_at);
         let fleet = clusters::fleet_config(&config, loaded, python.as_ref(), addresses, span, outlive);
+        let backends = fleet.backends.clone();
         let fleet = FleetHandle::start(fleet, store.clone()).await.map_err(|why| clusters::of_store(&why))?;
         let came = match config.local_cluster {
             true => signals.during(clusters::local(&fleet, &config, ports.dask_at)).await,
@@ -184,7 +185,7 @@ impl Appliance {
         // Who may join the nodes of a job needs not look for them.
         let announced = lan.as_ref().filter(|_| !config.only_peers).and_then(|lan| lan.announce(ports.http_at.port()));
         if let Some(lan) = &lan {
-            tokio::spawn(clusters::release_peers(fleet.clone(), lan.head.clone()));
+            tokio::spawn(clusters::release_peers(fleet.clone(), lan.head.clone(), backends));
         }
         let parts = gateway::GatewayParts {
             config: &loaded.config,
@@ -194,6 +195,7 @@ impl Appliance {
             running: &running,
             pool: config.pool,
             engine: config.engine,
+            backends: &config.backends,
             lan: config.lan,
         };
         let (gateway, token) = gateway::gateway(parts).await?;
