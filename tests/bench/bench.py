@@ -4,9 +4,11 @@
     python bench.py --quick         everything once and small, to see that it works (under a minute)
     python bench.py --case map latency --alternations 5 --only stock rask
     python bench.py --case return   2 GiB through the scheduler and back; see "sched +MiB" for what it keeps
+    python bench.py --case shared   2 GiB that all workers of the machine read
+    python bench.py --case start    how long two workers take to start, and what they take at rest, with nannies
 
 Every alternation starts a scheduler of each kind in turn with two fresh workers of one thread: Dask's, and
-with kind `own` rask's own. `-inf` kinds run with worker-saturation inf, stock's better setting for tiny
+with kind `own` rask's own, in one process beside their Pythons. `-inf` kinds run with worker-saturation inf, stock's better setting for tiny
 tasks. CPU seconds are given by process role: the scheduler, its children (pyhost), the workers, the client.
 Scheduler memory after a case is given relative to before it.
 """
@@ -18,9 +20,10 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from measure import cpu_of_family, median, rss_of, settle, table
+from measure import cpu_of_family, family, median, pss_of, rss_of, settle, table
 
 from distributed import Client
 from harness import Cluster, clean_env
@@ -45,10 +48,14 @@ CASES = {
     "scatter": ("MiB/s", True),
     "gather": ("MiB/s", True),
     "transfer": ("MiB/s", True),
+    "small": ("ms", False),
+    "shuffle": ("s", False),
+    "start": ("s", False),
+    "shared": ("s", False),
     "return": ("s", False),
 }
-# Takes 8 GiB of memory in all: only when it is asked for.
-HEAVY = {"return"}
+# Take up to 8 GiB of memory in all: only when it is asked for.
+HEAVY = {"return", "shared"}
 
 
 def cpu_by_role(cluster: Cluster) -> dict[str, float]:
@@ -81,11 +88,29 @@ def run_kind(work_dir: Path, kind: str, cases: list[str], scale: float) -> dict[
     scheduler, env, engine = KINDS[kind]
     own = ("--engine", "rask") if engine == "rask" else ()
     with Cluster(work_dir, scheduler=scheduler, env=env, worker=engine, worker_args=own) as cluster:
-        for name in ("w0", "w1"):
-            cluster.add_worker(name, *(("--memory-limit", "6GiB") if HEAVY & set(cases) else ()))
+        started = time.perf_counter()
+        flags = ("--memory-limit", "6GiB") if HEAVY & set(cases) else ()
+        if engine == "rask":  # one process for both, as in a cluster of `rask up`
+            cluster.add_worker("w", *flags, nworkers=2, nanny=True)
+        else:
+            for name in ("w0", "w1"):
+                cluster.add_worker(name, *flags, nanny="start" in cases)
         with Client(cluster.address, set_as_default=False, timeout=60) as client:
             client.wait_for_workers(2, timeout=60)
-        return {case: run_case(cluster, case, scale) for case in cases}
+        seconds = time.perf_counter() - started
+        done = {"start": at_rest(cluster, max(1, 10 * scale)) | {"value": seconds}} if "start" in cases else {}
+        return done | {case: run_case(cluster, case, scale) for case in cases if case != "start"}
+
+
+def at_rest(cluster: Cluster, seconds: float) -> dict:
+    """What two workers with their nannies take of the machine while nobody wants anything of them."""
+    time.sleep(min(2, seconds))  # what start-up leaves to be done
+    before = cpu_by_role(cluster)
+    time.sleep(seconds)
+    spent = cpu_by_role(cluster)["workers"] - before["workers"]
+    pids = [pid for proc in cluster.workers.values() for pid in family(proc.pid)]
+    figures = {"pss_mib": sum(map(pss_of, pids)) / 2 / 2**20, "idle_percent": spent / seconds / 2 * 100}
+    return figures | {"tasks": 1, "client_cpu": 0, "scheduler": 0, "children": 0, "workers": spent, "rss_mib": 0}
 
 
 def report(case: str, runs: dict[str, list[dict]]) -> str:
@@ -95,7 +120,13 @@ def report(case: str, runs: dict[str, list[dict]]) -> str:
     for kind, m in medians.items():
         base = medians.get("stock-inf" if kind.endswith("-inf") else "stock")
         ratio = m["value"] / base["value"] if base else float("nan")
-        note = f"p99 {m['p99']:.1f}" if "p99" in m else ""
+        notes = {
+            "p99": "p99 {:.1f}",
+            "more_mib": "{:.0f} MiB more in use",
+            "pss_mib": "{:.0f} MiB a worker",
+            "idle_percent": "{:.1f} % CPU",
+        }
+        note = ", ".join(text.format(m[name]) for name, text in notes.items() if name in m)
         spread = f"{min(r['value'] for r in runs[kind]):.3g}..{max(r['value'] for r in runs[kind]):.3g}"
         client_us = m["client_cpu"] * 1e6 / m["tasks"] if case in ("map", "tree") else ""
         cpu = [m["scheduler"], m["children"], m["workers"], m["client_cpu"]]

@@ -125,6 +125,56 @@ def case_transfer(client, scale):
     return {"value": size / 2**20 / seconds, "tasks": 10}
 
 
+def case_small(client, scale):
+    """A thousand small values that one worker has and a task on the other reads."""
+    count = max(10, int(1000 * scale))
+    one, other = client.scheduler_info()["workers"]
+
+    def fetch():
+        made = client.map(inc, range(count), pure=False, workers=[one])
+        wait(made)
+        start = time.perf_counter()
+        assert client.submit(sum, made, pure=False, workers=[other]).result() == count * (count + 1) // 2
+        return (time.perf_counter() - start) * 1e3
+
+    return {"value": statistics.median(fetch() for _ in range(5)), "tasks": 5 * count}
+
+
+def case_shuffle(client, scale):
+    """All rows of a table to other partitions, from peer to peer."""
+    import dask.dataframe as dd
+    import pandas as pd
+
+    rows = int(2_000_000 * scale)
+    rng = np.random.default_rng(0)
+    frame = client.persist(dd.from_pandas(pd.DataFrame({"id": rng.permutation(rows), "a": rng.random(rows)}), npartitions=16))
+    wait(frame)
+    start = time.perf_counter()
+    shuffled = client.persist(frame.shuffle("id", shuffle_method="p2p"))
+    wait(shuffled)
+    seconds = time.perf_counter() - start
+    assert len(shuffled) == rows
+    return {"value": seconds, "tasks": 32}
+
+
+def available_mib() -> float:
+    line = next(line for line in open("/proc/meminfo") if line.startswith("MemAvailable:"))
+    return int(line.split()[1]) / 2**10
+
+
+def case_shared(client, scale):
+    """An array of 2 GiB that all workers of the machine read: the time until all have, and what the machine has less then."""
+    size = int(2**31 * scale)
+    workers = list(client.scheduler_info()["workers"])
+    made = client.submit(np.ones, size // 8, pure=False, workers=[workers[0]])
+    wait(made)
+    before, start = available_mib(), time.perf_counter()
+    read = [client.submit(np.sum, made, pure=False, workers=[worker]) for worker in workers]
+    assert client.gather(read) == [size // 8] * len(workers)
+    seconds = time.perf_counter() - start
+    return {"value": seconds, "tasks": len(workers), "more_mib": before - available_mib()}
+
+
 def case_return(client, scale):
     """2 GiB through the scheduler and back; what it holds afterwards is in the column of its memory."""
     pieces, size = 8, int(256 * 2**20 * scale)

@@ -34,6 +34,16 @@ def cpu_of_family(pid: int) -> tuple[float, float]:
         return 0.0, 0.0
 
 
+def family(pid: int) -> list[int]:
+    """A process and all that it started."""
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def pss_of(pid: int) -> int:
+    """Resident bytes of one process; what it shares with others counts in parts."""
+    return psutil.Process(pid).memory_full_info().pss
+
+
 def rss_of(pid: int) -> int:
     """Resident bytes of one process."""
     return psutil.Process(pid).memory_info().rss
