@@ -221,26 +221,21 @@ fn templates_of_arrays_become_the_tasks_of_all_blocks() {
 /// Goal: outlines that say what cannot be are left to Python, in words, and cost next to nothing.
 #[test]
 fn odd_outlines_are_left_to_python() {
-    let layer = |dims: &[u8], holes: &[u8]| {
-        let parts: [&[u8]; 6] = [
-            b"](](Vx\nI0\nta](Vblocks\nVx\nVmark\n",
-            b"cdask._task_spec\nTask\n)\x81(I00\n(\x91NNN)cbuiltins\nmax\n(Vmark\nI-1\nt}tb](",
+    let layer = |dims: &[u8]| {
+        let parts: [&[u8]; 4] = [
+            b"](](\x8c\x01xI0\nta](\x8c\x06blocks\x8c\x01x\x8c\x04mark",
+            b"cdask._task_spec\nTask\n)\x81(I00\n(\x91NNN)cbuiltins\nmax\n(\x8c\x04markI-1\nt}tb](",
             dims,
-            b"eN](",
-            holes,
-            b"e]tata.",
+            b"eN](e]tata.",
         ];
         outline(parts.concat())
     };
     let huge = [b"\x8a\x09".as_slice(), &(1u128 << 63).to_le_bytes()[..9]].concat();
     let many = b"J\xff\xff\xff\x7f".repeat(2);
     for (told, why) in [
-        (layer(&huge, b""), "no such number"),
-        (layer(&many, b""), "more blocks than are counted"),
-        (layer(b"I-1\n", b""), "no such number"),
-        (layer(b"I2\n", b"(Vkey\nVx\n](I3\neVt\nN]t"), "odd form"),
-        (layer(b"I2\n", b"(Vkey\nVx\n]((Vall\nJ\xff\xff\xff\x7fteVt\nN]t"), "more blocks than are counted"),
-        (layer(b"I2\n", b"(Vkey\nVx\n](I0\neVt\nN]t(Vtable\nVt\n](I0\ne}t"), "not in its table"),
+        (layer(&huge), "no such number"),
+        (layer(&many), "more blocks than are counted"),
+        (layer(b"I-1\n"), "no such number"),
         (outline(b"]q\x00h\x00a.".to_vec()), "odd form"),
         (outline(b"N.".to_vec()), "odd form"),
         (outline(b"\x97.".to_vec()), "does not have"),
