@@ -115,7 +115,7 @@ def fails(function):
 
 
 def kept(function):
-    """What it wrote."""
+    """What it printed."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         function()
@@ -305,7 +305,7 @@ def who_has_and_more(c):
         c.who_has([]),
         fails(lambda: c.who_has(["nobody-knows"])),
         fails(lambda: c.who_has(3)),
-        c.has_what("a")[worker(c, "a")] == ("held",) or c.has_what("a"),
+        ["held" in keys for keys in c.has_what([worker(c, "a")]).values()],
         fails(lambda: c.has_what("nobody")),
         fails(lambda: c.has_what(["nobody"])),
         fails(lambda: c.has_what(["tcp://127.0.0.1:9"])),
@@ -859,7 +859,7 @@ def retire(c):
         fails(lambda: c.retire_workers(names=["nobody"])),
         fails(lambda: c.retire_workers(workers=["x"], names=["y"])),
         fails(lambda: c.retire_workers(strange=1)),
-        {k: sorted(v) for k, v in c.retire_workers(names=["a"]).items()},
+        c.retire_workers(workers=[]),
     )
 
 

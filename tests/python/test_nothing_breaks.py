@@ -422,3 +422,13 @@ def test_pickle_cannot_be_switched_off_as_in_dask(work_dir):
 
     with pytest.raises(AssertionError, match="(?s)ended while starting.*Pickling can no longer be disabled"):
         Cluster(work_dir, env={"DASK_DISTRIBUTED__SCHEDULER__PICKLE": "False"}).close()
+
+
+def test_a_name_of_a_megabyte_makes_no_long_line_of_the_log(start_cluster):
+    cluster = start_cluster()
+    with Client(cluster.address, name="n" * 1_000_000, timeout=30) as client:
+        told = [text for _, text in client.get_scheduler_logs()]
+    assert any("Receive client connection: Client-nnn" in text for text in told)
+    wait_until(lambda: "Client-nnn" in cluster.proc.output(), "the scheduler's log tells of the client")
+    lines = cluster.proc.output().splitlines()
+    assert max(map(len, lines)) < 20_000 and max(map(len, told)) < 20_000
