@@ -96,7 +96,7 @@ struct Shared {
     /// Memory per worker like 4GiB, 0 for no limit, or auto [default: auto: memory divided by workers]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory_limit: Option<Auto<u64>>,
-    /// Workers of all clusters: rask's own (rask, experimental), Dask's (stock), or auto [default: auto: stock, for now]
+    /// Workers of all clusters: rask's own (rask), Dask's (stock), or auto: rask's where they fit [default: auto]
     #[arg(long, value_parser = engine, value_name = "ENGINE")]
     engine: Option<Engine>,
     /// The same as --engine stock

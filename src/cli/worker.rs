@@ -118,7 +118,7 @@ pub(super) struct WorkerFlags {
     /// File for the process id
     #[arg(long, value_name = "PATH")]
     pid_file: Option<PathBuf>,
-    /// Who does the work around Python: Dask's worker (stock), rask itself (rask, experimental), or auto: stock, for now
+    /// Who does the work around Python: rask itself (rask), Dask's worker (stock), or auto: rask where it fits
     #[arg(long, value_parser = engine, value_name = "ENGINE", default_value = "auto")]
     engine: Engine,
     /// Interpreter or environment of the workers [default: the active one, else python3, else one made here]

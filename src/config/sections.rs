@@ -105,7 +105,7 @@ pub struct WorkersSection {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// Whichever is fit for all that people do: Dask's, for now.
+    /// rask's own, and Dask's where those do not fit.
     #[default]
     Auto,
     /// rask's own.
@@ -133,8 +133,8 @@ impl Engine {
     #[must_use]
     pub const fn decided(self) -> Self {
         match self {
-            Self::Auto | Self::Stock => Self::Stock,
-            Self::Rask => Self::Rask,
+            Self::Auto | Self::Rask => Self::Rask,
+            Self::Stock => Self::Stock,
         }
     }
 }

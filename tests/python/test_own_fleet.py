@@ -35,7 +35,7 @@ def engines(client) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def appliance(work_dir):
-    with Appliance(work_dir / "own", "", "--engine", "rask", local=True) as appliance:
+    with Appliance(work_dir / "own", local=True) as appliance:
         yield appliance
 
 
@@ -46,7 +46,7 @@ def client(appliance):
         yield client
 
 
-def test_rask_up_runs_its_own_workers_if_it_is_told_to(appliance, client):
+def test_rask_up_runs_its_own_workers(appliance, client):
     assert engines(client) == {"local-0": "rask", "local-1": "rask"}
     assert client.gather(client.map(operator.neg, range(20), pure=False)) == [-x for x in range(20)]
     assert "rask's own" in appliance.up["workers"]
@@ -210,9 +210,11 @@ def test_dasks_workers_run_where_ours_do_not_fit(work_dir, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(MOVED)
     with Cluster(work_dir) as cluster:
         cluster.env["PYTHONPATH"] += f"{os.pathsep}{tmp_path}"
-        moved = cluster.add_worker("moved", "--engine", "rask", kind="rask", nanny=True)
+        moved = cluster.add_worker("moved", kind="rask", nanny=True)
+        classy = cluster.add_worker("classy", "--worker-class", "distributed.Worker", kind="rask")
         with Client(cluster.address, timeout=LATE_S) as client:
-            client.wait_for_workers(1, timeout=LATE_S)
-            assert engines(client) == {"moved": "stock"}
+            client.wait_for_workers(2, timeout=LATE_S)
+            assert engines(client) == {"moved": "stock", "classy": "stock"}
             assert client.submit(operator.add, 1, 2).result(LATE_S) == 3
+        assert "--worker-class" in classy.output() and "Dask's run instead" in classy.output()
         assert "Worker.update_data" in moved.output() and "Dask's run instead" in moved.output()

@@ -80,7 +80,12 @@ async fn own_workers(
     let nanny_ports = ports("--nanny-port", args.nanny_port.as_deref(), pool.nworkers)?;
     let places = own::Places { python, run_dir };
     let settings = signals.during(own::settings(places)).await?;
-    let plans = own::plans(args, pool, (&worker_ports, &nanny_ports), &settings, places)?;
+    let plans = match own::plans(args, pool, (&worker_ports, &nanny_ports), &settings, places) {
+        Err(own::Refusal::NotDone(what)) if args.engine == Engine::Auto => {
+            return Ok(own::Over::Unfit { reason: format!("they do not do {what} yet") });
+        }
+        plans => plans?,
+    };
     let restart = if args.no_nanny { RestartRule::Never } else { RestartRule::Failure };
     own::run(plans, restart, signals).await
 }

@@ -15,7 +15,7 @@ use crate::supervise::{ExitCause, Story};
 /// How it ended, if nothing went wrong.
 pub(in crate::app::roles::worker) enum Over {
     Done,
-    /// This Dask is not what these workers are made for: nothing was started.
+    /// These workers are not made for this Dask, or not for what is asked of them: nothing was started.
     Unfit {
         reason: String,
     },

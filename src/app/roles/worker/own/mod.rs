@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 pub(super) use lives::Over;
-pub(super) use plans::{Places, plans};
+pub(super) use plans::{Places, Refusal, plans};
 pub(super) use pooled::starter;
 
 use lives::{Lives, Manner};

@@ -51,10 +51,12 @@ pub(in crate::app::roles::worker) fn plans(
     ports: (&[Option<String>], &[Option<String>]),
     settings: &DaskSettings,
     places: Places<'_>,
-) -> Result<Vec<WorkerPlan>, CommandError> {
+) -> Result<Vec<WorkerPlan>, Refusal> {
     let flags = Flags::read(&args.pass)?;
     if flags.listen.is_some() && pool.nworkers > 1 {
-        return Err(CommandError::usage("--listen-address is for one worker only").remedy("leave out --nworkers"));
+        return Err(CommandError::usage("--listen-address is for one worker only")
+            .remedy("leave out --nworkers")
+            .into());
     }
     let scheduler = scheduler(args.scheduler.as_deref(), &flags, settings)?;
     let scheme = flags.scheme(scheduler.scheme)?;
@@ -63,11 +65,13 @@ pub(in crate::app::roles::worker) fn plans(
         return Err(CommandError::usage(
             "TLS needs an authority's certificate, and a certificate and key of the worker",
         )
-        .remedy("give --tls-ca-file, --tls-cert and --tls-key, or set distributed.comm.tls in Dask's configuration"));
+        .remedy("give --tls-ca-file, --tls-cert and --tls-key, or set distributed.comm.tls in Dask's configuration")
+        .into());
     }
     if settings.require_encryption && !(scheme.is_tls() && scheduler.scheme.is_tls()) {
         return Err(CommandError::usage("encryption is required, and the address is not encrypted")
-            .remedy("use a scheduler at tls://, or unset distributed.comm.require-encryption"));
+            .remedy("use a scheduler at tls://, or unset distributed.comm.require-encryption")
+            .into());
     }
     let common = WorkerPlan {
         scheduler: scheduler.to_string().into(),
@@ -125,8 +129,34 @@ fn of_settings(list: &[String]) -> Vec<Text> {
     list.iter().map(|word| Text::from(word.as_str())).collect()
 }
 
-fn unsupported(what: &str) -> CommandError {
-    CommandError::usage(format!("--engine rask does not do {what} yet")).remedy("use --engine stock")
+/// Why there are no plans.
+#[derive(Debug)]
+pub(in crate::app::roles::worker) enum Refusal {
+    /// This engine does not do that yet.
+    NotDone(String),
+    /// No engine does.
+    Wrong(CommandError),
+}
+
+impl From<CommandError> for Refusal {
+    fn from(error: CommandError) -> Self {
+        Self::Wrong(error)
+    }
+}
+
+impl From<Refusal> for CommandError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotDone(what) => {
+                Self::usage(format!("--engine rask does not do {what} yet")).remedy("use --engine stock")
+            }
+            Refusal::Wrong(error) => error,
+        }
+    }
+}
+
+fn unsupported(what: &str) -> Refusal {
+    Refusal::NotDone(what.to_owned())
 }
 
 /// `3000` or `3000:3005`, checked before; 0 for any.
@@ -137,7 +167,7 @@ fn first_and_last(ports: Option<&str>) -> (u16, u16) {
 }
 
 impl Flags {
-    fn read(pass: &[OsString]) -> Result<Self, CommandError> {
+    fn read(pass: &[OsString]) -> Result<Self, Refusal> {
         let (mut left, mut flags) = (VecDeque::from(pass.to_vec()), Self::default());
         while let Some(flag) = left.pop_front() {
             let flag = flag.to_string_lossy().into_owned();
@@ -155,7 +185,7 @@ impl Flags {
         Ok(flags)
     }
 
-    fn take(&mut self, flag: &str, text: &str) -> Result<(), CommandError> {
+    fn take(&mut self, flag: &str, text: &str) -> Result<(), Refusal> {
         let address = || {
             Address::parse(text)
                 .map_err(|why| CommandError::usage(format!("{flag}: {why}")).remedy("try tcp://0.0.0.0:9000"))
@@ -184,7 +214,7 @@ impl Flags {
     }
 
     /// How others speak to the worker: as it speaks to the scheduler, if nothing else was asked for.
-    fn scheme(&self, of_scheduler: Scheme) -> Result<Scheme, CommandError> {
+    fn scheme(&self, of_scheduler: Scheme) -> Result<Scheme, Refusal> {
         let by_host = self.host.as_deref().and_then(|host| host.split_once("://")).map(|(scheme, _)| scheme);
         let Some(name) = self.protocol.as_deref().or(by_host) else { return Ok(of_scheduler) };
         let name = name.trim_end_matches("://");
@@ -266,13 +296,13 @@ fn resources(text: &str) -> Result<Vec<(Text, f64)>, CommandError> {
     amounts.ok_or_else(|| CommandError::usage(format!("--resources {text} are none")).remedy("try \"GPU=2 MEM=10e9\""))
 }
 
-fn scheduler(asked: Option<&str>, flags: &Flags, settings: &DaskSettings) -> Result<Address, CommandError> {
+fn scheduler(asked: Option<&str>, flags: &Flags, settings: &DaskSettings) -> Result<Address, Refusal> {
     let address = match (asked, &flags.scheduler_file, &settings.scheduler) {
         (Some(address), _, _) => address.to_owned(),
         (None, Some(path), _) => from_file(path)?,
         (None, None, Some(address)) => address.clone(),
         (None, None, None) => {
-            return Err(CommandError::usage("no scheduler").remedy("give its address, or --scheduler-file"));
+            return Err(CommandError::usage("no scheduler").remedy("give its address, or --scheduler-file").into());
         }
     };
     let address = match address.split_once("://") {
@@ -284,7 +314,8 @@ fn scheduler(asked: Option<&str>, flags: &Flags, settings: &DaskSettings) -> Res
     if Scheme::from_name(scheme).is_none() {
         return Err(unsupported(&format!("{scheme}://")));
     }
-    Address::parse(&address).map_err(|why| CommandError::usage(why.to_string()).remedy("try tcp://127.0.0.1:8786"))
+    Ok(Address::parse(&address)
+        .map_err(|why| CommandError::usage(why.to_string()).remedy("try tcp://127.0.0.1:8786"))?)
 }
 
 /// Source: `distributed/comm/addressing.py`; the file is what `--scheduler-file` of a scheduler writes.
@@ -311,6 +342,7 @@ mod tests {
         let places = Places { python: Path::new("python"), run_dir: Path::new("/run") };
         plans(&args, pool, (&[Some("3000:3005".to_owned())], &[None]), settings, places)
             .map(|mut plans| plans.remove(0))
+            .map_err(CommandError::from)
     }
 
     fn plan(pass: &[&str]) -> Result<WorkerPlan, CommandError> {

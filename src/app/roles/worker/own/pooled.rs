@@ -8,12 +8,13 @@ use tokio::sync::{OnceCell, watch};
 use tokio::time::sleep;
 
 use super::lives::{Lives, Manner, Over};
-use super::plans::{Places, plans};
+use super::plans::{Places, Refusal, plans};
 use super::settings;
 use crate::app::command_error::CommandError;
 use crate::app::roles::worker::args::WorkerArgs;
 use crate::app::roles::worker::pool::start_stock;
 use crate::app::roles::worker::process::{FAILURES_MAX, GRACE, Launcher};
+use crate::config::Engine;
 use crate::executor::DaskSettings;
 use crate::fleet::NewWorker;
 use crate::host::PoolSize;
@@ -110,7 +111,11 @@ impl Common {
         };
         match plan {
             Ok(plan) => Lives::new(plan, manner, Box::new(tell)).live(stopped).await,
+            Err(Refusal::NotDone(what)) if self.args.engine == Engine::Auto => {
+                Ok(Over::Unfit { reason: format!("they do not do {what} yet") })
+            }
             Err(why) => {
+                let why = CommandError::from(why);
                 tell(Story::Died {
                     cause: ExitCause::Told(why.to_string()),
                     last_lines: Vec::new(),
@@ -121,7 +126,7 @@ impl Common {
         }
     }
 
-    async fn plan(&self, new: &NewWorker) -> Result<WorkerPlan, CommandError> {
+    async fn plan(&self, new: &NewWorker) -> Result<WorkerPlan, Refusal> {
         let places = Places { python: &self.python, run_dir: &self.run_dir };
         let settings = self.settings.get_or_try_init(|| settings(places)).await?;
         let args = WorkerArgs { name: Some(new.name.clone()), ..self.args.clone() };
