@@ -16,7 +16,7 @@ use crate::supervise::{self, ParentDeath};
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// Dask's configuration: files, environment and defaults. A certificate or key is a path, or PEM text itself.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Deserialize)]
 pub struct DaskSettings {
     /// `scheduler-address`
     pub scheduler: Option<String>,
@@ -30,6 +30,8 @@ pub struct DaskSettings {
     pub require_encryption: bool,
     /// `distributed.comm.default-scheme`
     pub default_scheme: String,
+    /// `distributed.comm.timeouts.connect`. Unit: seconds.
+    pub connect_secs: f64,
     /// `distributed.comm.tls.ciphers`, `.min-version` and `.max-version`
     pub ciphers: Option<String>,
     pub min_version: Option<String>,

@@ -26,6 +26,8 @@ use crate::wire::msgpack::{Cursor, Marker};
 const TOTAL_MAX: usize = 512;
 /// Most connections to one peer: a worker answers few calls at once anyway.
 const PER_PEER_MAX: usize = 64;
+/// For a connection to be made, unless told otherwise. Setting in Dask: `distributed.comm.timeouts.connect`.
+const CONNECT: Duration = Duration::from_secs(30);
 /// A connection that nobody used for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 /// Between two searches for such connections.
@@ -41,6 +43,7 @@ pub struct Pool {
 struct Shared {
     limits: Arc<Limits>,
     tls: Option<Tls>,
+    patience: Duration,
     total: Arc<Semaphore>,
     state: Mutex<State>,
 }
@@ -86,8 +89,14 @@ enum Tried {
 impl Pool {
     /// A pool without connections; `tls` is for `tls://` and `wss://` addresses.
     pub fn new(limits: Arc<Limits>, tls: Option<Tls>) -> Self {
+        Self::patient(limits, tls, CONNECT)
+    }
+
+    /// As [`Pool::new`]; `patience`: how long a call waits for its connection, within its own deadline. A machine that is
+    /// out of reach does not refuse, it is silent.
+    pub fn patient(limits: Arc<Limits>, tls: Option<Tls>, patience: Duration) -> Self {
         let total = Arc::new(Semaphore::new(TOTAL_MAX));
-        Self { shared: Arc::new(Shared { limits, tls, total, state: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { limits, tls, patience, total, state: Mutex::default() }) }
     }
 
     /// Asks `message` of `address` and waits for the answer, all within `deadline`.
@@ -230,7 +239,10 @@ impl Shared {
             self.drop_oldest_idle();
         }
         let permit = self.total.clone().acquire_owned().await.map_err(|_| NetError::Closed)?;
-        Ok(Pooled { connection: self.open(address).await?, _permit: permit })
+        let waited_ms = u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX);
+        let connection =
+            timeout(self.patience, self.open(address)).await.map_err(|_| NetError::Timeout { waited_ms })??;
+        Ok(Pooled { connection, _permit: permit })
     }
 
     fn drop_oldest_idle(&self) {

@@ -41,7 +41,7 @@ pub(super) struct Joined {
 /// Does all of it. `started`: hears the executor's process id. Errors: no scheduler in time, no port, no executor; the
 /// scheduler refuses.
 pub(super) async fn join(plan: &WorkerPlan, started: impl FnOnce(u32)) -> Result<Joined, NodeError> {
-    let pool = Pool::new(Arc::new(Limits::default()), plan.tls.clone());
+    let pool = Pool::patient(Arc::new(Limits::default()), plan.tls.clone(), plan.connect);
     let first = connect(&pool, plan).await?;
     let local = first.peer.local.clone();
     drop(first);

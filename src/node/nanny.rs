@@ -49,7 +49,7 @@ impl Nanny {
     ///
     /// Errors: no scheduler in time, no port.
     pub async fn start(plan: &WorkerPlan, ports: (u16, u16)) -> Result<Self, NodeError> {
-        let pool = Pool::new(Arc::new(Limits::default()), plan.tls.clone());
+        let pool = Pool::patient(Arc::new(Limits::default()), plan.tls.clone(), plan.connect);
         let mut registration = connect(&pool, plan).await?;
         let listener = listen(plan, ports, &registration.peer.local).await?;
         let at = listener.local_addr();

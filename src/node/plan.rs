@@ -48,6 +48,8 @@ pub struct WorkerPlan {
     /// Modules to load beside the nanny, and their arguments.
     pub preload_nanny: Vec<Text>,
     pub preload_nanny_argv: Vec<Text>,
+    /// How long to wait for a connection.
+    pub connect: Duration,
     /// When it leaves by itself.
     pub lifetime: Lifetime,
     /// How long to wait for the scheduler. None: for ever.

@@ -12,15 +12,13 @@ use crate::net::{Address, Connection, Listener, NetError, Pool};
 
 /// Between two tries to reach the scheduler.
 const RETRY: Duration = Duration::from_millis(300);
-/// One try. Setting in Dask: `distributed.comm.timeouts.connect`.
-const CONNECT: Duration = Duration::from_secs(30);
 
 /// A connection to the scheduler, as soon as there is one. Errors: none in the time that the plan gives.
 pub(super) async fn connect(pool: &Pool, plan: &WorkerPlan) -> Result<Connection, NodeError> {
     let since = Instant::now();
     let mut told = false;
     loop {
-        let why = match pool.connect(&plan.scheduler, CONNECT).await {
+        let why = match pool.connect(&plan.scheduler, plan.connect).await {
             Ok(connection) => return Ok(connection),
             Err(why) => why,
         };

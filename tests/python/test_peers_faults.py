@@ -142,18 +142,13 @@ def test_a_long_cut_costs_no_result_and_the_machine_comes_back_by_itself(lan):
 
 # argv: two addresses of workers. The second needs what only the first has.
 ACROSS = """
-import dask, sys, time
+import sys, time
 from distributed import Client
-
-def hurry(dask_worker):
-    dask.config.set({"distributed.comm.timeouts.connect": "3s"})
-    dask_worker.rpc.timeout = 3
 
 if __name__ == "__main__":
     first, second = sys.argv[1:]
     with Client("tcp://127.0.0.1:8786", timeout=30) as client:
         client.wait_for_workers(3, timeout=60)
-        client.run(hurry)
         big = client.scatter(b"x" * 100_000, workers=[first])
         began = time.monotonic()
         assert client.submit(len, big, workers=[second], pure=False).result(timeout=90) == 100_000
@@ -169,7 +164,8 @@ def test_two_machines_that_do_not_reach_each_other_still_work_together(lan):
     net = lan("head", "one", "two")
     head = Head(net["head"], *SPAN)
     for name in ("one", "two"):
-        head.join(net[name], "--name", name, "--cores", "1")
+        hurry = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "3s"}
+        head.join(net[name], "--name", name, "--cores", "1", env=hurry)
     first, second = (one_worker(head, net[name]) for name in ("one", "two"))
     net["one"].cut(net["two"])
     done = head.machine.python(ACROSS, first, second, timeout=120)

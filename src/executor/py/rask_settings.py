@@ -24,6 +24,7 @@ from importlib.util import find_spec
 
 import dask.config
 import yaml
+from dask.utils import parse_timedelta
 
 
 def with_defaults() -> None:
@@ -64,6 +65,7 @@ def settings() -> dict:
         "cert": get("distributed.comm.tls.worker.cert", None),
         "key": get("distributed.comm.tls.worker.key", None),
         "require_encryption": bool(get("distributed.comm.require-encryption", None)),
+        "connect_secs": parse_timedelta(get("distributed.comm.timeouts.connect", "30s"), "s"),
         "ciphers": get("distributed.comm.tls.ciphers", None),
         "min_version": tls_version("distributed.comm.tls.min-version"),
         "max_version": tls_version("distributed.comm.tls.max-version"),

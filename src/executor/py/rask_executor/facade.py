@@ -289,5 +289,4 @@ def settings() -> dict:
         "max_spill": None if max_spill in (False, None) else parse_bytes(max_spill),
         "pause": fraction("distributed.worker.memory.pause"),
         "terminate": fraction("distributed.worker.memory.terminate"),
-        "connect_s": parse_timedelta(get("distributed.comm.timeouts.connect", "30s"), "s"),
     }

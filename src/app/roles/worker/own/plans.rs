@@ -16,6 +16,9 @@ use crate::net::{Address, Scheme, Tls, TlsPem, TlsVersions};
 use crate::node::{Lifetime, WorkerPlan};
 use crate::supervise::Output;
 
+/// As in Dask, if its setting is none.
+const CONNECT: Duration = Duration::from_secs(30);
+
 /// Where things are: the interpreter of workers, and a private folder for scripts.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::app::roles::worker) struct Places<'a> {
@@ -97,6 +100,7 @@ pub(in crate::app::roles::worker) fn plans(
             flags.preload_nanny
         },
         preload_nanny_argv: of_settings(&settings.preload_nanny_argv),
+        connect: Duration::try_from_secs_f64(settings.connect_secs).unwrap_or(CONNECT),
         lifetime: flags.lifetime,
         death_timeout: flags.death_timeout,
         allow_users: args.allow_users.clone(),
