@@ -104,6 +104,11 @@ impl AskedAgain {
         Self { inputs: SeededMap::default(), swept: Now(0) }
     }
 
+    /// Somebody has asked for this input of late.
+    pub(super) fn is_sought(&self, task: TaskId, now: Now) -> bool {
+        self.inputs.get(&task).is_some_and(|(_, last)| last.plus_us(ASKING_ENDS_US) > now)
+    }
+
     /// Forgets inputs that nobody has asked for in a while. Looks at all of them, so it runs once a minute at most.
     pub(super) fn sweep(&mut self, now: Now) {
         if self.swept.plus_us(ASKING_ENDS_US) < now {

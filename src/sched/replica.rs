@@ -145,6 +145,10 @@ impl Scheduler {
     fn plan_reduction(&self, plan: &mut Plan) {
         for &task in &self.replicated {
             let entry = &self.tasks[task];
+            // A worker does not reach every holder: one of these copies may be there for it.
+            if !entry.waiters.is_empty() && self.asked_again.is_sought(task, self.now) {
+                continue;
+            }
             let mut wanted = entry.waiters.len();
             if wanted > 1 && wanted < WAITERS_COUNTED {
                 // Waiters on one worker share a copy; those not yet placed count each.
