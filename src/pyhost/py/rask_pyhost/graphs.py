@@ -40,6 +40,17 @@ def op_graph(host, body):
     }
 
 
+def op_outline(host, body):
+    """The outline of an expression of arrays, or the reason why there is none."""
+    expr = load_expression(body["expr"])
+    try:
+        # Not before arrays come: it takes a while, and an environment may be without NumPy.
+        from . import outlines
+    except ImportError as why:
+        return {"outline": None, "reason": f"dask.array cannot be imported: {type(why).__name__}"}
+    return outlines.told(expr)
+
+
 def load_expression(serialized):
     try:
         try:

@@ -12,11 +12,11 @@ import threading
 from distributed.core import error_message
 from distributed.protocol.core import dumps, loads
 
-from . import calls, comparing, graphs, operations, outlines, plugins, vouching
+from . import calls, comparing, graphs, operations, plugins, vouching
 from .scheduler import SchedulerView, settle
 from .wire import Known, read_frames, write_frames
 
-MODULES = (graphs, outlines, vouching, comparing, calls, plugins, operations)
+MODULES = (graphs, vouching, comparing, calls, plugins, operations)
 NAMES = {name: value for module in MODULES for name, value in vars(module).items()}
 OPS = {name.removeprefix("op_"): value for name, value in NAMES.items() if name.startswith("op_")}
 
