@@ -491,7 +491,7 @@ def test_preloaded_modules_see_the_scheduler(start_cluster, work_dir):
             assert seen() == 0  # preloaded again
 
 
-NOT_THERE = ["scheduler.stream_comms", "scheduler.get_ncores()"]  # the second not before the scheduler has started
+NOT_THERE = ["scheduler.bandwidth_workers", "scheduler.get_ncores()"]  # the second not before the scheduler has started
 
 
 @pytest.mark.parametrize(

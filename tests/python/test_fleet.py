@@ -196,7 +196,13 @@ def eat(most_mib):
 def test_the_end_of_a_worker_is_told_with_its_memory_and_its_last_task(place):
     up = place.up("--memory-limit", "400MiB")
     index = place.cluster / "logs" / "index.jsonl"
-    causes = lambda: [e["what"]["restart"]["cause"] for e in map(json.loads, index.read_text().splitlines()) if "restart" in e["what"]]
+
+    def causes() -> list[str]:
+        """Of ends within a worker's process, which Dask's nanny tells, and of the processes themselves."""
+        events = [json.loads(line)["what"] for line in index.read_text().splitlines()]
+        ends = [event.get("restart") or event.get("end") for event in events if event != "start"]
+        return [end["cause"] for end in ends if end]
+
     with up.client() as client:
         client.wait_for_workers(2, timeout=60)
         done = client.submit(slow_inc, 1, key="done-before")

@@ -211,10 +211,10 @@ def test_dasks_workers_run_where_ours_do_not_fit(work_dir, tmp_path):
     with Cluster(work_dir) as cluster:
         cluster.env["PYTHONPATH"] += f"{os.pathsep}{tmp_path}"
         moved = cluster.add_worker("moved", kind="rask", nanny=True)
-        classy = cluster.add_worker("classy", "--worker-class", "distributed.Worker", kind="rask")
+        other = cluster.add_worker("other", "--scheduler-sni", "localhost", kind="rask")
         with Client(cluster.address, timeout=LATE_S) as client:
             client.wait_for_workers(2, timeout=LATE_S)
-            assert engines(client) == {"moved": "stock", "classy": "stock"}
+            assert engines(client) == {"moved": "stock", "other": "stock"}
             assert client.submit(operator.add, 1, 2).result(LATE_S) == 3
-        assert "--worker-class" in classy.output() and "Dask's run instead" in classy.output()
+        assert "--scheduler-sni" in other.output() and "Dask's run instead" in other.output()
         assert "Worker.update_data" in moved.output() and "Dask's run instead" in moved.output()

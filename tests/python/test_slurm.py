@@ -286,8 +286,13 @@ def test_local_has_its_workers_as_jobs_as_many_as_the_work_needs(slurm, tmp_path
         assert slurm.jobs() == {}
         done = subprocess.run(argv, env=appliance.env, cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert done.stdout == "3\n", done.stderr
-        jobs = json.loads(subprocess.run([rask_bin(), "jobs", "--json"], env=appliance.env, capture_output=True).stdout)
-        assert [job["state"] for job in jobs[0]["jobs"]] == ["running"], jobs
+
+        def states() -> list[str]:
+            told = subprocess.run([rask_bin(), "jobs", "--json"], env=appliance.env, capture_output=True).stdout
+            return [job["state"] for job in json.loads(told)[0]["jobs"]]
+
+        # A look at the queue may be younger than what the job has done.
+        wait_until(lambda: states() == ["running"], "one job runs")
     slurm.wait_empty()
 
 

@@ -63,8 +63,8 @@ class KillLoop:
 
     def start_load(self):
         self.create(STEADY, WORKERS)
-        # What starts a worker again: Dask's nanny, or the node of a worker of rask's own.
-        self.keeper = "nanny" if self.ask("GET", f"/{STEADY}")["engine"] == "stock" else "node"
+        # Dask's workers have nannies. Rask's own are started again by their group's process.
+        self.has_nannies = self.ask("GET", f"/{STEADY}")["engine"] == "stock"
         self.client = self.connect(STEADY)
         self.client.wait_for_workers(WORKERS, timeout=90)
         # Results that nobody asks for until the end.
@@ -122,9 +122,7 @@ class KillLoop:
         if not words:  # it ended meanwhile and was not waited for yet
             return "gone"
         if "python" not in words[0]:
-            if words[1] != "worker":
-                return words[1]
-            return "group" if any("control-socket" in word for word in words) else "node"
+            return "group" if words[1] == "worker" else words[1]
         text = " ".join(words)
         kinds = {"dask_worker": "nanny", "spawn_main": "worker", "resource_tracker": "tracker", "rask_executor": "worker"}
         return next((role for part, role in kinds.items() if part in text), "pyhost")
@@ -133,8 +131,8 @@ class KillLoop:
         return Counter(self.role(p) for p in self.family())
 
     def settled_family(self) -> Counter:
-        whole = {"up": 1, "scheduler": 1, "group": 1, "worker": WORKERS, self.keeper: WORKERS}
-        whole |= {"tracker": WORKERS} if self.keeper == "nanny" else {}
+        whole = {"up": 1, "scheduler": 1, "group": 1, "worker": WORKERS}
+        whole |= {"nanny": WORKERS, "tracker": WORKERS} if self.has_nannies else {}
         # A scheduler starts its Python when it needs it.
         fits = lambda: (roles := self.roles()).pop("pyhost", 0) <= 1 and roles == whole
         try:
@@ -190,7 +188,7 @@ class KillLoop:
         return "the appliance"
 
     def kill_workers(self) -> str:
-        role = self.random.choice(["worker"] * 3 + [self.keeper] * 2 + ["group"])
+        role = self.random.choice(["worker"] * 3 + ["nanny"] * 2 * self.has_nannies + ["group"])
         self.pick(role).kill()
         return f"a {role}"
 
