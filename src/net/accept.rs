@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{StatusCode, header};
@@ -200,6 +201,8 @@ impl PlainRule {
 
 /// Connections that wait for `accept`. Source: `distributed.comm.socket-backlog`.
 const BACKLOG: u32 = 2048;
+/// Connections that are looked at and not admitted yet: a bound for their descriptors. One takes microseconds.
+const ADMITTING_MAX: usize = 64;
 
 /// A listening TCP socket that serves every scheme on one port.
 #[derive(Debug)]
@@ -224,8 +227,8 @@ impl Listener {
         self.local
     }
 
-    /// Accepts until dropped; each connection is served in a task of its own, at most [`Limits::connections`] at
-    /// once.
+    /// Accepts until dropped; each connection is served in a task of its own, at most [`Limits::connections`] at once. Who
+    /// is turned away at the door counts at no time: a crowd of other users must not fill the places of ours.
     pub async fn run(self, acceptor: Arc<Acceptor>) {
         let open = Arc::new(AtomicU32::new(0));
         let limit = acceptor.limits.connections;
@@ -236,6 +239,7 @@ impl Listener {
             PlainRule::Nobody => Some(StrangersPlaces::among(limit, Vec::new())),
         };
         let strangers = Arc::new(strangers);
+        let admitting = Arc::new(Semaphore::new(ADMITTING_MAX));
         loop {
             let (stream, peer) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
@@ -246,25 +250,22 @@ impl Listener {
                     continue;
                 }
             };
-            if open.load(Ordering::Relaxed) >= limit {
-                acceptor.refuse(peer, &NetError::TooMany { limit });
-                continue;
-            }
-            let counted = Counted::new(&open);
-            let (acceptor, strangers) = (acceptor.clone(), strangers.clone());
+            let Ok(turn) = admitting.clone().acquire_owned().await else { return };
+            let (acceptor, strangers, open) = (acceptor.clone(), strangers.clone(), open.clone());
             tokio::spawn(async move {
                 let place = acceptor.admit(&stream, peer).and_then(|()| match strangers.as_ref() {
                     Some(places) => places.take(&stream),
                     None => Ok(None),
                 });
-                match place {
-                    Ok(place) => {
+                let counted = place.and_then(|place| Ok((Counted::below(limit, &open)?, place)));
+                drop(turn);
+                match counted {
+                    Ok(counted) => {
                         acceptor.serve_stream(stream).await;
-                        drop(place);
+                        drop(counted);
                     }
                     Err(error) => acceptor.refuse(peer, &error),
                 }
-                drop(counted);
             });
         }
     }
@@ -274,9 +275,13 @@ impl Listener {
 struct Counted(Arc<AtomicU32>);
 
 impl Counted {
-    fn new(open: &Arc<AtomicU32>) -> Self {
-        open.fetch_add(1, Ordering::Relaxed);
-        Self(open.clone())
+    /// Errors: there are this many already.
+    fn below(limit: u32, open: &Arc<AtomicU32>) -> Result<Self, NetError> {
+        let one_more = |count: u32| count.checked_add(1).filter(|count| *count <= limit);
+        match open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
+            Ok(_) => Ok(Self(open.clone())),
+            Err(_) => Err(NetError::TooMany { limit }),
+        }
     }
 }
 

@@ -273,8 +273,9 @@ def crowded(at, log, answers, inside=list):
     line = inside([*AS_ANOTHER, CROWD, at[0], str(at[1]), "400"])
     crowd = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
     try:
+        assert all(answers() for _ in range(20)), "while they come"
         assert crowd.stdout.readline() == "open\n"
-        assert all(answers() for _ in range(20))
+        assert all(answers() for _ in range(20)), "while they stay"
         assert log().count("connection refused") == 1
     finally:
         crowd.stdin.close()
