@@ -43,7 +43,9 @@ pub fn submit_args(order: &Order, appliance: &str, site: &BackendSection) -> Vec
         flag("mem", &format!("{}M", order.memory_mib));
     }
     flag("time", &minutes.to_string());
-    flag("output", &order.output.join(ending).to_string_lossy());
+    // Slurm reads a percent sign as the start of a pattern, unless there are two.
+    let folder = order.output.to_string_lossy().replace('%', "%%");
+    flag("output", &format!("{folder}/{ending}"));
     flag("partition", &order.partition);
     flag("account", &order.account);
     flag("qos", &order.qos);
@@ -193,7 +195,9 @@ mod tests {
             assert!(args.iter().any(|arg| arg == wanted), "{wanted}: {args:?}");
         }
         assert!(!args.iter().any(|arg| arg.starts_with("--account") || arg.starts_with("--qos")));
-        let one = submit_args(&Order { memory_mib: 0, ..order(1) }, "ab12", &site);
+        let output = PathBuf::from("/s/100%j/jobs");
+        let one = submit_args(&Order { memory_mib: 0, output, ..order(1) }, "ab12", &site);
+        assert!(one.iter().any(|arg| arg == "--output=/s/100%%j/jobs/%j.out"), "{one:?}");
         assert!(!one.iter().any(|arg| arg.starts_with("--mem") || arg.starts_with("--array")), "{one:?}");
     }
 
